@@ -1,0 +1,1 @@
+"""Frozen retention tasks and targets: one folder is one task."""
