@@ -1,0 +1,259 @@
+"""Suite YAML -> `Suite`: what is compared with what, strictly checked before anything runs.
+
+A suite names a base, targets, retention tasks, recipes, seeds, one budget for all and a policy. An
+unknown key, method, task or option is a `UsageError` that names the file, the key and the nearest
+valid name. Hyper-parameters live here and nowhere else: a recipe's `options` are checked against
+the `Options` model of its trainer, which also holds the documented defaults.
+
+Command: `retainbench suites` lists them, `retainbench plan SUITE` shows what one would run.
+Leaves out: whether models and tasks load; `plan.py` and the steps after it find that out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from retainbench.harness import paths, tasks
+from retainbench.harness.errors import UsageError
+from retainbench.harness.records import Record, Share
+from retainbench.trainers import _discovery as discovery
+
+Unit = Literal["flops", "samples", "tokens", "steps"]
+RetentionAxis = Literal["general", "numeric", "temporal"]
+
+
+class Budget(Record):
+    """What every recipe of the suite may spend; `tokens` are forward tokens."""
+
+    unit: Unit
+    amount: Annotated[float, Field(ge=0)]
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+class Adaptation(Record):
+    """Which parameters move: all of them, or low-rank adapters on every linear layer."""
+
+    kind: Literal["full", "lora"] = "full"
+    rank: Annotated[int, Field(ge=1)] = 16
+    """arXiv:2405.09673 sweeps 16, 64 and 256."""
+    alpha: float | None = None
+    """Scale s = alpha / rank; default 2 x rank (arXiv:2405.09673)."""
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "full" else f"lora r={self.rank}"
+
+
+class Anchor(Record):
+    """A pull towards the base, on top of the method."""
+
+    kind: Literal["weights", "kl"]
+    """`weights`: after each step theta - theta_0 decays (arXiv:2605.30148). `kl`: a penalty."""
+    norm: Literal["l1", "l2"] = "l2"
+    """For `weights` only."""
+    strength: Annotated[float, Field(ge=0)]
+    """lambda of the decay (10 for l2, 0.01 for l1 in the paper), or the penalty's coefficient."""
+
+
+def _expand(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Stage(Record):
+    """One method with its adaptation, options and share of the recipe's budget."""
+
+    method: str
+    adaptation: Annotated[Adaptation, BeforeValidator(_expand)] = Adaptation()
+    options: dict[str, Any] = {}
+    anchor: Anchor | None = None
+    target: str | None = None
+    """Trains on this target instead of the cell's: a sequence of targets."""
+    share: Annotated[float, Field(gt=0)] = 1.0
+    """Relative to the other stages' shares."""
+
+
+class Recipe(Record):
+    """One method, or a list of stages that run one after another."""
+
+    stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        """`{method: sft, ...}` is short for one stage."""
+        if isinstance(value, dict) and "stages" not in value:
+            return {"stages": [value]}
+        return value
+
+    @property
+    def method(self) -> str:
+        """`sft`, or `sft+grpo` for stages."""
+        return "+".join(stage.method for stage in self.stages)
+
+    @property
+    def adaptation(self) -> str:
+        """Distinct adaptations in order: `full`, `lora r=16`, `full+lora r=16`."""
+        return "+".join(dict.fromkeys(str(stage.adaptation) for stage in self.stages))
+
+
+class Policy(Record):
+    """When a checkpoint may be released; margins are drops in score points (0.02 = 2 pp)."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """One-sided; the verdict uses the two-sided 1 - 2 alpha interval."""
+    margin: Share = 0.05
+    task_margins: dict[str, Share] = {}
+    axis_margins: dict[RetentionAxis, Share] = {}
+    """An axis that is named here is gated as a whole too (mean chance-rescaled drop)."""
+    mandatory: list[str] | None = None
+    """Tasks that must PASS; None = every retention task of the suite."""
+    minimum_items: Annotated[int, Field(ge=2)] = 50
+    minimum_gain: float | None = None
+    """Floor on the lower limit of the gain; None = retention alone decides."""
+    maximum_relative_drift: float | None = None
+    """Advisory: exceeding it warns and never decides."""
+    maximum_kl: float | None = None
+    """Advisory, nats per token on retention prompts."""
+    soft_margin: Share | None = None
+    """Advisory margin on the soft-score drop: an early warning."""
+    contaminated: Literal["exclude", "refuse", "report"] = "exclude"
+    """What happens to retention items that overlap the training data."""
+
+
+class Sweep(Record):
+    """Choose one option per recipe on the target's validation split, before the real cells."""
+
+    option: str = "learning_rate"
+    factors: Annotated[list[float], Field(min_length=2)]
+    """Multiples of the recipe's own value."""
+    seed: int = 0
+    budget_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Suite(Record):
+    """A whole comparison."""
+
+    name: str
+    description: str
+    base: str
+    targets: Annotated[list[str], Field(min_length=1)]
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """Short names of retention tasks; an axis name stands for all its core tasks."""
+    recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    budget: Budget
+    trajectory: Annotated[list[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
+    """Fractions of the budget at which a checkpoint is kept and scored."""
+    policy: Policy = Policy()
+    sweep: Sweep | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype on an accelerator; master weights are float32 always."""
+    divergence_prompts: Annotated[int, Field(ge=0)] = 32
+    """Prompts per set for the KL to the base; 0 leaves KL out."""
+    divergence_tokens: Annotated[int, Field(ge=1)] = 32
+    """Longest continuation sampled per prompt."""
+    items_per_task: Annotated[int, Field(ge=1)] | None = None
+    """Scores the first n items of each task only; such a run can never certify."""
+
+
+def available() -> dict[str, Path]:
+    """Packaged suites by name."""
+    return {path.stem: path for path in sorted(paths.SUITES.glob("*.yaml"))}
+
+
+def load(reference: str) -> Suite:
+    """Read a suite by name or by path and check every name in it.
+
+    Raises:
+        UsageError: naming the file, the key and what is allowed.
+    """
+    path = _find(reference)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: a suite is a mapping of keys; see suites/quick.yaml")
+    suite = parse(value, str(path))
+    check(suite, str(path))
+    return suite
+
+
+def parse(value: dict[str, Any], where: str) -> Suite:
+    """Validate the shape of a suite; names of methods, tasks and options are `check`'s matter."""
+    try:
+        return Suite.model_validate(value)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {explain(error, value)}") from error
+
+
+def check(suite: Suite, where: str) -> None:
+    """Raise `UsageError` for a method, option, task or target that does not exist."""
+    known = tasks.discover()
+    targets = [name for name, info in known.items() if info.axis == "target"]
+    for target in suite.targets:
+        require(target, targets, f"{where}: targets")
+    for name in suite.tasks:
+        require(name, [*get_args(RetentionAxis), *known], f"{where}: tasks")
+    for name, recipe in suite.recipes.items():
+        for stage in recipe.stages:
+            at = f"{where}: recipes.{name}"
+            require(stage.method, discovery.methods(), f"{at}.method")
+            discovery.check(stage, at)
+            if stage.target:
+                require(stage.target, targets, f"{at}.target")
+
+
+def require(name: str, known: Iterable[str], where: str) -> None:
+    """Raise `UsageError` with the nearest valid name unless `name` is known."""
+    choices = sorted(known)
+    if name in choices:
+        return
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise UsageError(f"{where}: unknown {name!r}{hint} Known: {', '.join(choices)}")
+
+
+def explain(error: ValidationError, value: Any) -> str:
+    """One line for the first validation error: the key, what is wrong, what is allowed."""
+    detail = error.errors()[0]
+    keys = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        allowed = allowed_keys(keys[:-1])
+        near = difflib.get_close_matches(keys[-1], allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {'.'.join(keys)!r}{hint} Allowed here: {', '.join(allowed)}"
+    if detail["type"] == "missing":
+        return f"missing key {'.'.join(keys)!r}"
+    return f"{'.'.join(keys)}: {detail['msg']}"
+
+
+def allowed_keys(location: list[str]) -> list[str]:
+    """Keys that may stand at a place of a suite file, for error messages."""
+    models: dict[str, type[Record]] = {
+        "adaptation": Adaptation,
+        "anchor": Anchor,
+        "budget": Budget,
+        "policy": Policy,
+        "sweep": Sweep,
+    }
+    if not location:
+        return sorted(Suite.model_fields)
+    return sorted(models.get(location[-1], Stage).model_fields)
+
+
+def _find(reference: str) -> Path:
+    path = Path(reference)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"suite file {reference} does not exist")
+        return path
+    require(reference, available(), "suite")
+    return available()[reference]
