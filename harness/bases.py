@@ -86,7 +86,9 @@ def resolve(reference: str) -> Base:
     if reference in known:
         folder = known[reference]
         if not folder.exists():
-            raise UsageError(f"base {reference!r} is not here yet: run `retainbench bases fetch {reference}`")
+            raise UsageError(
+                f"base {reference!r} is not here yet: run `retainbench bases fetch {reference}`"
+            )
     elif Path(reference).is_dir():
         folder = Path(reference)
     elif reference.count("/") == 1 and not reference.startswith((".", "/")):

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
-
 from retainbench.harness.records import Ledger
 from retainbench.harness.suite import Adaptation, Anchor, Budget
 
@@ -90,7 +89,9 @@ class Job:
     """The cell's folder."""
     device: str = "cpu"
     dtype: str = "float32"
-    progress: Callable[[float, dict[str, float]], None] = field(default=lambda _share, _metrics: None)
+    progress: Callable[[float, dict[str, float]], None] = field(
+        default=lambda _share, _metrics: None
+    )
     """Called after each step with the share of the stage's budget spent and the step's metrics."""
     report_to: tuple[str, ...] = ()
     """Experiment trackers for TRL's trainers: trackio, tensorboard, wandb."""

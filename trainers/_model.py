@@ -1,0 +1,91 @@
+"""The policy that a trainer moves: loading, adapters, saving.
+
+Master weights are float32 always; on an accelerator the compute dtype is the job's, by autocast.
+LoRA is an adaptation of any method: PEFT adapters on every linear layer except the head. A LoRA
+checkpoint is the adapter alone; whoever scores it merges it into the stage's starting point.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from retainbench.harness import bases
+from retainbench.trainers._contract import Job
+from retainbench.trainers._data import seed_for
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Policy(NamedTuple):
+    """The model under training (a PEFT model for LoRA) and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    parameters: int
+    trainable: int
+
+
+def load(job: Job) -> Policy:
+    """The stage's starting point in float32, with fresh adapters where the job asks for LoRA.
+
+    Adapters start at zero effect (B = 0), so the untrained policy equals its base exactly; A is
+    drawn from (seed, "lora") without touching the global generators.
+    """
+    import torch
+
+    loaded = bases.load(job.base, device=job.device)
+    model: Any = loaded.model
+    parameters = sum(p.numel() for p in model.parameters())
+    if job.adaptation.kind == "lora":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(job.seed, f"lora/{job.stage}"))
+            model = add_adapters(model, job.adaptation.rank, job.adaptation.alpha)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Policy(model, loaded.tokenizer, parameters, trainable)
+
+
+def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
+    """Wrap a model with LoRA on all linear layers but the head; scale alpha / rank, default 2."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha if alpha is not None else 2 * rank,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def save(policy: Policy, folder: Path) -> None:
+    """Write a checkpoint: the full model, or the adapter; atomic, readers see all or nothing."""
+    bases.save(bases.Loaded(policy.model, policy.tokenizer), folder)
+
+
+def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Parameters that a method may move, by name, tied ones once, in a fixed order."""
+    return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
+    """Float32 copies of the base's values for every trainable parameter: the anchor.
+
+    For LoRA the anchor of an adapter is its untrained state, which has no effect; and the values
+    are those of `job.reference`, not of the stage's start.
+    """
+    if job.adaptation.kind == "lora":
+        return {n: p.detach().clone() for n, p in trainable_parameters(policy.model).items()}
+    reference = bases.load(job.reference, device=job.device).model
+    values = dict(reference.named_parameters())
+    return {n: values[n].detach().clone() for n in trainable_parameters(policy.model)}
+
+
+def temporary_folder(near: Path) -> tempfile.TemporaryDirectory[str]:
+    """A scratch folder on the same disk as `near`, removed on exit."""
+    near.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=near, prefix=".tmp-")

@@ -1,0 +1,217 @@
+"""TRL's trainers under the same rules as our own loops.
+
+TRL computes losses, gradients and optimizer steps. What makes arms comparable stays ours: the order
+of the data (`Stream`), the budget (tokens are counted in `training_step`, the learning rate follows
+the share of the budget, training stops when it is spent), checkpoints and the step log (the
+`Trajectory`), and resume (weights, optimizer and generator states without pickle; TRL's own
+checkpoints are off). The global random generators are left as they were found.
+
+A trainer file maps its options to a TRL config and calls `run`.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from retainbench.trainers._contract import Job, Outcome, TrainerOptions, TrainingError
+from retainbench.trainers._data import seed_for
+from retainbench.trainers._schedule import factor
+from retainbench.trainers._trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import torch
+
+ENDLESS = 10**9
+"""Optimizer steps that no budget reaches; the meter is what stops a trainer."""
+
+
+class GradientOptions(TrainerOptions):
+    """What every gradient method of TRL takes (AdamW, betas 0.9 and 0.999)."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate; TRL's default for SFT. Sweep it (suite key `sweep`)."""
+    batch_size: int = Field(32, ge=1)
+    """Completions per optimizer step."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a batch is computed in; changes memory, not the gradient."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Decay of the learning rate over the share of the budget that is spent."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the budget over which the learning rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Towards zero, as in AdamW; distinct from `anchor: weights`."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
+
+
+@dataclass
+class Stream:
+    """An endless, lazily computed dataset: row k of this stage is `row(k)`.
+
+    Resuming at step s is starting at row s x rows_per_step, which needs no sampler state.
+    """
+
+    row: Callable[[int], dict[str, Any]]
+    column_names: list[str]
+    start: int = 0
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.row(self.start + index)
+
+
+def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[str, Any]:
+    """Arguments that every TRL config gets from us; the method adds its own."""
+    on_gpu = job.device.startswith("cuda")
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": options.batch_size // options.accumulation,
+        "gradient_accumulation_steps": options.accumulation,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": "constant",
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.max_grad_norm,
+        "max_steps": ENDLESS,
+        "seed": seed_for(job.seed, f"trl/{job.stage}") % 2**32,
+        "bf16": on_gpu and job.dtype == "bfloat16",
+        "fp16": False,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": list(job.report_to) or "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+def run(
+    job: Job,
+    options: GradientOptions,
+    trajectory: Trajectory,
+    build: Callable[[int, str], Any],
+    count: Callable[[Trajectory, dict[str, Any]], None],
+    *,
+    rows_per_step: int,
+) -> Outcome:
+    """Train with a TRL trainer until the stage's budget is spent.
+
+    Args:
+        build: (first row, scratch folder) -> the TRL trainer over a `Stream` from that row.
+        count: charges the meter for one call of `training_step`, given its inputs.
+        rows_per_step: rows of the stream that one optimizer step uses.
+    """
+    if options.batch_size % options.accumulation:
+        raise TrainingError(
+            f"batch_size {options.batch_size} is not a multiple of accumulation "
+            f"{options.accumulation}"
+        )
+    with isolated_generators(), tempfile.TemporaryDirectory() as scratch:
+        state = trajectory.resume()
+        if trajectory.running:
+            trainer = build(trajectory.step * rows_per_step, scratch)
+            _govern(trainer, job, options, trajectory, count, state)
+            trainer.train()
+    return trajectory.outcome({})
+
+
+def _govern(
+    trainer: Any,
+    job: Job,
+    options: GradientOptions,
+    trajectory: Trajectory,
+    count: Callable[[Trajectory, dict[str, Any]], None],
+    state: dict[str, Any] | None,
+) -> None:
+    """Attach budget, schedule, checkpoints and resume to a TRL trainer."""
+    from transformers import TrainerCallback
+
+    plain_step = trainer.training_step
+
+    def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
+        loss = plain_step(model, inputs, *rest)
+        count(trajectory, trainer.counted_inputs if hasattr(trainer, "counted_inputs") else inputs)
+        return loss
+
+    trainer.training_step = training_step
+
+    class Governor(TrainerCallback):
+        """Called by the training loop; `on_log` comes once after each optimizer step."""
+
+        def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+            if state is not None:
+                restore(trainer.optimizer, state)
+
+        def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+            share = trajectory.meter.share
+            rate = options.learning_rate * factor(options.schedule, options.warmup, share)
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = rate
+
+        def on_log(
+            self, _args: Any, _state: Any, control: Any, logs: dict[str, Any], **_: Any
+        ) -> None:
+            if "train_runtime" in logs:  # the closing summary, not a step
+                return
+            metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
+            metrics.pop("epoch", None)
+            trajectory.after_step(metrics, lambda: snapshot(trainer.optimizer))
+            control.should_training_stop = not trajectory.running
+
+    trainer.add_callback(Governor())
+
+
+def snapshot(optimizer: Any) -> dict[str, Any]:
+    """Optimizer and generator states, for `_state.save`."""
+    import torch
+
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "optimizer": optimizer.state_dict()["state"],
+        "python": [version, list(internal), gauss],
+        "numpy": [name, [int(k) for k in keys], int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def restore(optimizer: Any, state: dict[str, Any]) -> None:
+    """Put back what `snapshot` took."""
+    import torch
+
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def isolated_generators() -> Iterator[None]:
+    """Leave python's, numpy's and torch's global generators as they were found."""
+    import torch
+
+    python, legacy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
