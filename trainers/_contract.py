@@ -104,3 +104,7 @@ class Outcome(NamedTuple):
     """Final values of the method's own quantities, finite; names as in trainers/README.md."""
     reason: str | None = None
     """Why it ended before the budget, if it did."""
+    parameters: int = 0
+    """Parameters that a token passes through, adapters not counted."""
+    trainable: int = 0
+    """Parameters that the method may move."""

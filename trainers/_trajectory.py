@@ -110,7 +110,7 @@ class Trajectory:
         if self.job.budget.amount and not self.step:
             raise TrainingError(reason or "the budget was spent before the first update")
         self._keep_due(final=True)
-        return Outcome(metrics, reason)
+        return Outcome(metrics, reason, self.policy.parameters, self.policy.trainable)
 
     def save_state(self, trainer: Any) -> None:
         """Write the resume state now."""

@@ -1,0 +1,142 @@
+"""Suite -> cells: what will be trained, each under an id that is the hash of all that determines it.
+
+Pure and torch-free. `gather` reads the digests of base and tasks from disk, `plan` turns suite and
+digests into cells; equal inputs give equal ids on every machine, and any change of base weights,
+target items, recipe, seed, budget or of a version that changes numbers gives another id.
+
+Command: `retainbench plan SUITE`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from importlib.metadata import version
+
+from retainbench.harness import bases, tasks
+from retainbench.harness.records import Record, digest
+from retainbench.harness.suite import Budget, Policy, Recipe, Stage, Suite
+from retainbench.trainers import _discovery as trainers
+
+NUMERIC_PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "retainbench")
+
+
+class Inputs(Record):
+    """Digests of everything outside the suite file that determines results."""
+
+    base: str
+    tasks: dict[str, str]
+    """Lock digest by short name, of retention tasks and targets."""
+    versions: dict[str, str]
+
+
+class Cell(Record):
+    """Base x target x recipe x seed: one trajectory of candidates."""
+
+    id: str
+    base: str
+    target: str
+    name: str
+    """The recipe's name in the suite."""
+    recipe: Recipe
+    seed: int
+    budget: Budget
+    trajectory: list[float]
+    dtype: str
+
+    @property
+    def label(self) -> str:
+        """How progress lines and errors name the cell."""
+        return f"{self.name} on {self.target}, seed {self.seed}"
+
+
+class Plan(Record):
+    """`plan.json`: the cells in the order they run."""
+
+    suite: Suite
+    inputs: Inputs
+    retention: list[str]
+    """Retention tasks with axis names resolved, in order."""
+    cells: list[Cell]
+
+
+def gather(suite: Suite) -> Inputs:
+    """Read and verify what the suite rests on.
+
+    Raises:
+        UsageError: the base is not there.
+        IntegrityError: the base cannot be loaded safely, or a task differs from its lock.
+    """
+    known = tasks.discover()
+    needed = [*targets_of(suite), *retention_tasks(suite)]
+    for name in needed:
+        tasks.verify_lock(known[name])
+    return Inputs(
+        base=bases.resolve(suite.base).digest,
+        tasks={name: tasks.lock_digest(known[name]) for name in needed},
+        versions={name: version(name) for name in NUMERIC_PACKAGES},
+    )
+
+
+def plan(suite: Suite, inputs: Inputs) -> Plan:
+    """All cells of a suite; the order is seeds outermost, so that early results cover all recipes.
+
+    Every recipe's options are completed with the method's defaults, so a changed default changes
+    the id.
+    """
+    order = itertools.product(suite.seeds, suite.targets, suite.recipes.items())
+    cells = [
+        make_cell(suite, inputs, target, name, recipe, seed)
+        for seed, target, (name, recipe) in order
+    ]
+    return Plan(suite=suite, inputs=inputs, retention=retention_tasks(suite), cells=cells)
+
+
+def make_cell(
+    suite: Suite, inputs: Inputs, target: str, name: str, recipe: Recipe, seed: int
+) -> Cell:
+    """One cell with its id."""
+    complete = Recipe(stages=[_complete(stage) for stage in recipe.stages])
+    content = {
+        "base": suite.base,
+        "target": target,
+        "recipe": complete.model_dump(mode="json"),
+        "seed": seed,
+        "budget": suite.budget.model_dump(mode="json"),
+        "trajectory": sorted({*suite.trajectory, 1.0}),
+        "dtype": suite.dtype,
+    }
+    trained_on = {target, *(stage.target for stage in recipe.stages if stage.target)}
+    frozen = {
+        "base": inputs.base,
+        "tasks": {t: inputs.tasks[t] for t in sorted(trained_on)},
+        "versions": inputs.versions,
+    }
+    identity = digest([content, frozen])[:16]
+    return Cell.model_validate(content | {"id": identity, "name": name})
+
+
+def _complete(stage: Stage) -> Stage:
+    return stage.model_copy(update={"options": trainers.options(stage).model_dump(mode="json")})
+
+
+def targets_of(suite: Suite) -> list[str]:
+    """Targets of the suite and of its stages, each once, in order."""
+    staged = [s.target for r in suite.recipes.values() for s in r.stages if s.target]
+    return list(dict.fromkeys([*suite.targets, *staged]))
+
+
+def retention_tasks(suite: Suite) -> list[str]:
+    """The suite's retention tasks with axis names resolved to all tasks of that axis."""
+    known = tasks.discover()
+    names: list[str] = []
+    for entry in suite.tasks:
+        on_axis = [name for name, info in known.items() if info.axis == entry]
+        names.extend(on_axis or [entry])
+    return list(dict.fromkeys(names))
+
+
+def policy_of(suite: Suite) -> Policy:
+    """The suite's policy with the mandatory list written out."""
+    mandatory = suite.policy.mandatory
+    chosen = retention_tasks(suite) if mandatory is None else mandatory
+    return suite.policy.model_copy(update={"mandatory": chosen})
