@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import jsonlines
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from retainbench.harness.errors import IntegrityError, UsageError
 
 SCHEMA_VERSION = 1
@@ -159,10 +158,36 @@ class TaskChange(Record):
     p_drop_beyond_margin: float | None = None
     mcnemar_p: float | None = None
     minimum_detectable_effect: float | None = None
+    metric: str = "acc"
+    repeats: int = 1
+    """Decodes or permutations per item, averaged inside the item."""
+    excluded: int = 0
+    """Items left out on both sides because they overlap the training data."""
+    base_score_given_valid: float | None = None
+    candidate_score_given_valid: float | None = None
+    noise_churn: float | None = None
+    """Churn of the same task in an A/A run (base against base)."""
+    standard_error: float | None = None
+    rescaled_drop: float | None = None
+    """Mean of (base - candidate) / (1 - chance) over items: what axes average."""
+    rescaled_error: float | None = None
+    margin: float | None = None
+    """The policy's margin that verdict and p-values refer to; None for targets."""
+    verdict: Verdict | None = None
+    """Of this task alone, before Holm's correction over all tasks; None for targets."""
+    reasons: list[str] = []
+    """Why the verdict is not PASS."""
+    items_if_unchanged: int | None = None
+    """Items that would PASS with power .8 if nothing was lost."""
+    items_if_as_observed: int | None = None
+    """Items that would decide with power .8 if the observed drop were true; None = never."""
 
 
 class AxisChange(Record):
-    """Mean over the axis' tasks of the chance-rescaled drop."""
+    """Mean over the axis' tasks of the chance-rescaled drop, and of the rescaled scores.
+
+    Tasks at chance cannot show forgetting: they are named in `at_chance` and left out of the mean.
+    """
 
     axis: Axis
     tasks: int
@@ -173,6 +198,12 @@ class AxisChange(Record):
     soft_drop: Interval | None = None
     lost: int
     gained: int
+    at_chance: list[str] = []
+    margin: float | None = None
+    verdict: Verdict | None = None
+    """Of the mean, before the gate adds regressions of single tasks that Holm confirms."""
+    reasons: list[str] = []
+    p_drop_within_margin: float | None = None
 
 
 class DriftSummary(Record):
