@@ -57,7 +57,7 @@ def after_step(
     values: Mapping[str, torch.Tensor] | None,
     learning_rate: float,
 ) -> None:
-    """`decay_towards` where the job asks for it; `values` come from `_model.reference_parameters`."""
+    """`decay_towards` where the job asks for it; `values` are `_model.reference_parameters`."""
     if anchor and anchor.kind == "weights":
         assert values is not None
         decay_towards(parameters, values, anchor.norm, learning_rate * anchor.strength)

@@ -43,9 +43,9 @@ class Noise(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """What a member of the population adds: `sign` x sigma x noise number `index`."""
+    """What a member of the population adds: `sign` x sigma x noise of `direction`."""
 
-    index: int
+    direction: int
     sign: float
 
 
@@ -61,7 +61,7 @@ def fill(out: torch.Tensor, noise: Noise, direction: int, tensor: int, tensors: 
     place = 0 if noise.kind == "shape_correlated" else tensor
     counter = (noise.step * noise.directions + direction) * tensors + place
     value = seed(noise.key, counter)
-    generator = torch.Generator(device=out.device).manual_seed(value - 2**63)
+    generator = torch.Generator(device=out.device).manual_seed(value)
     out.normal_(generator=generator)
 
 
@@ -74,9 +74,9 @@ def members(population: int, antithetic: bool) -> list[Direction]:
 
 def net_weights(weights: Vector, population: Sequence[Direction]) -> Vector:
     """Net coefficient of each distinct direction: the signed sum over the members that use it."""
-    total = np.zeros(1 + max(member.index for member in population))
+    total = np.zeros(1 + max(member.direction for member in population))
     for weight, member in zip(weights, population, strict=True):
-        total[member.index] += member.sign * weight
+        total[member.direction] += member.sign * weight
     return total
 
 
@@ -88,8 +88,8 @@ def z_scores(fitness: Vector) -> Vector:
     """
     if np.ptp(fitness) == 0:
         return np.zeros_like(fitness)
-    centred: Vector = fitness - fitness.mean()
-    return centred / (fitness.std() + 1e-8)
+    scores: Vector = (fitness - fitness.mean()) / (fitness.std() + 1e-8)
+    return scores
 
 
 def null_squared_step(dimensions: int, rate: float, weights: Vector, population: int) -> float:

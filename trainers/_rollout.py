@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from retainbench.trainers._budget import Meter
 from retainbench.trainers._contract import Item, Job, Target
 from retainbench.trainers._data import encode

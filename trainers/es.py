@@ -7,16 +7,11 @@
 all members, decoded greedily. Each line of the step log holds the noise key, the step and the
 fitness of every member: `replay` computes the weights from them, bit for bit.
 
-Also gives `es_null`, the distance that the updates would have covered if fitness had nothing to do
-with the noise: null^2 = sum over steps of d (alpha/N)^2 sum_j w_j^2 (METHODS 14, derived), shrunk
-by the l2 anchor where there is one. On adapters it is `es_null_adapter`, because it measures the
-adapter's coordinates and not the weights'. With an l1 anchor neither is given: no closed form.
-
 Deviations from the published code (VsonicV/es-fine-tuning-paper):
 1. Noise is independent across tensors; `noise: shape_correlated` is what the published code does.
 2. Members start from a copy of the float32 weights; adding and subtracting noise would creep.
-3. A step uses `prompts_per_step` items in the order all methods share; 200 items at the default
-   size is the published setting only if the target has 200 training items.
+3. A step uses `prompts_per_step` items in the order that all methods share; the published setting
+   is all training items in every step.
 4. Antithetic pairs are possible; the paper has none.
 5. Equal fitness of all members gives no update, exactly.
 """
@@ -24,19 +19,19 @@ Deviations from the published code (VsonicV/es-fine-tuning-paper):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, model_validator
-
-from retainbench.trainers import _anchor, _noise
-from retainbench.trainers._contract import Job, Outcome, TrainerOptions, TrainingError
+from retainbench.trainers import _noise
+from retainbench.trainers._contract import Job, Outcome, TrainerOptions
 from retainbench.trainers._noise import Noise, Vector
 
 if TYPE_CHECKING:
     import torch
-
-    Tensors = Mapping[str, torch.Tensor]
+    from retainbench.harness.suite import Anchor
+    from retainbench.trainers._model import Policy
+    from retainbench.trainers._trajectory import Trajectory
 
 PAPER = "Qiu et al. 2025, arXiv:2509.24372"
 ADAPTATIONS = ("full", "lora")
@@ -51,13 +46,13 @@ class Options(TrainerOptions):
     sigma: float = Field(1e-3, gt=0)
     """Standard deviation of the perturbation (arXiv:2509.24372)."""
     learning_rate: float = Field(5e-4, gt=0)
-    """alpha, with 1/sigma absorbed (arXiv:2509.24372; sigma / 2 there)."""
+    """alpha, with 1/sigma absorbed (arXiv:2509.24372: sigma / 2)."""
     prompts_per_step: int = Field(200, ge=1)
     """Prompts that every member answers in a step (arXiv:2509.24372)."""
     noise: _noise.Kind = "iid"
     """`shape_correlated` shares noise between equal-shaped tensors, as the published code does."""
     antithetic: bool = False
-    """Members in pairs of opposite sign; the population must be even."""
+    """Members in pairs of opposite sign; the population must then be even."""
     rollout_rows: int = Field(512, ge=1)
     """Completions computed at once; changes memory and speed only."""
 
@@ -68,54 +63,130 @@ class Options(TrainerOptions):
         return self
 
 
-class Progress(NamedTuple):
-    """What a run of ES remembers besides the weights."""
-
-    null_squared: float = 0.0
-    """Expected squared distance under fitness that ignores the noise."""
-    varied: bool = False
-    """Whether fitness has differed between members in any step."""
-
-
 def train(job: Job) -> Outcome:
     """Run ES until the budget is spent.
 
     Raises:
         TrainingError: no step gave two members different fitness.
     """
-    from retainbench.trainers import _model, _rollout
-    from retainbench.trainers._data import batch_at, seed_for
+    from retainbench.trainers import _anchor, _evolution, _model
+    from retainbench.trainers._data import seed_for
     from retainbench.trainers._trajectory import Trajectory
 
     options: Options = job.options
     policy = _model.load(job)
     trajectory = Trajectory(job, policy, gradient=False)
-    progress = Progress(*(trajectory.resume() or ()))
+    progress = _evolution.Progress(*(trajectory.resume() or ()))
     parameters = {n: p.data for n, p in _model.trainable_parameters(policy.model).items()}
     anchor = _model.reference_parameters(job, policy) if job.anchor else None
     key = seed_for(job.seed, f"es/{job.stage}")
+    while trajectory.running:
+        step = trajectory.step
+        noise = noise_of(options, key, step)
+        fitness = evaluate(parameters, noise, options, _fitness(job, policy, trajectory))
+        weights = update(parameters, noise, options, fitness)
+        _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
+        null = _noise.null_squared_step(
+            policy.trainable, options.learning_rate, weights, options.population
+        )
+        progress = _evolution.advance(progress, job, options.learning_rate, null)
+        trajectory.after_step(
+            _evolution.measures(fitness, progress),
+            lambda done=progress: list(done),  # type: ignore[misc]
+            details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
+        )
+    return _evolution.close(trajectory, job, progress)
+
+
+def _fitness(job: Job, policy: Policy, trajectory: Trajectory) -> Callable[[], float]:
+    """A function that gives the policy's mean reward on this step's prompts."""
+    from retainbench.trainers import _rollout
+    from retainbench.trainers._data import batch_at
+
+    options: Options = job.options
+    items = batch_at(job.target.train, job.seed, trajectory.step, options.prompts_per_step)
     sampling = _rollout.Sampling(0.0, None, options.rollout_rows)
 
-    while trajectory.running:
-        items = batch_at(job.target.train, job.seed, trajectory.step, options.prompts_per_step)
+    def fitness() -> float:
+        with _rollout.autocast(job):
+            samples = _rollout.rollout(
+                policy.model, policy.tokenizer, job.target, items, sampling, trajectory.meter
+            )
+        return float(_rollout.rewards(samples).mean())
 
-        def fitness(items: list[dict[str, Any]] = items) -> float:
-            with _rollout.autocast(job):
-                samples = _rollout.rollout(
-                    policy.model, policy.tokenizer, job.target, items, sampling, trajectory.meter
-                )
-            return float(_rollout.rewards(samples).mean())
+    return fitness
 
-        noise = noise_of(options, key, trajectory.step)
-        scores = evaluate(parameters, noise, options, fitness)
-        update(parameters, noise, options, scores)
-        _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
-        progress = advance(progress, scores, options, job, sum(p.numel() for p in parameters.values()))
-        details = {"noise_key": key, "noise_step": trajectory.step, "fitness": scores.tolist()}
-        trajectory.after_step(measures(scores, progress), lambda: list(progress), details=details)
-    if job.budget.amount and not progress.varied:
-        raise TrainingError(
-            "the reward never differed between members, so nothing was learnt: use a larger "
-            "sigma, more prompts_per_step, or a target the base sometimes solves"
-        )
-    return trajectory.outcome(null_metric(progress, job))
+
+def noise_of(options: Options, key: int, step: int) -> Noise:
+    """The noise of one step."""
+    directions = options.population // 2 if options.antithetic else options.population
+    return Noise(key, step, directions, options.noise)
+
+
+def evaluate(
+    parameters: Mapping[str, torch.Tensor],
+    noise: Noise,
+    options: Options,
+    fitness: Callable[[], float],
+) -> Vector:
+    """Fitness of every member; the parameters are the same, bit for bit, afterwards.
+
+    Args:
+        parameters: the weights to perturb, float32; `fitness` sees them perturbed.
+        fitness: called once per member.
+    """
+    import torch
+
+    master = {name: value.clone() for name, value in parameters.items()}
+    scores = np.empty(options.population)
+    for number, member in enumerate(_noise.members(options.population, options.antithetic)):
+        for place, (name, value) in enumerate(parameters.items()):
+            _noise.fill(value, noise, member.direction, place, len(parameters))
+            torch.add(master[name], value, alpha=member.sign * options.sigma, out=value)
+        scores[number] = fitness()
+    for name, value in parameters.items():
+        value.copy_(master[name])
+    return scores
+
+
+def update(
+    parameters: Mapping[str, torch.Tensor], noise: Noise, options: Options, fitness: Vector
+) -> Vector:
+    """Apply one update in place; returns the net weight of each distinct direction.
+
+    Noise is drawn again, one direction and tensor at a time.
+    """
+    import torch
+
+    population = _noise.members(options.population, options.antithetic)
+    weights = _noise.net_weights(_noise.z_scores(fitness), population)
+    scale = options.learning_rate / options.population
+    for place, value in enumerate(parameters.values()):
+        drawn, total = torch.empty_like(value), torch.zeros_like(value)
+        for direction in np.flatnonzero(weights):
+            _noise.fill(drawn, noise, int(direction), place, len(parameters))
+            total.add_(drawn, alpha=float(scale * weights[direction]))
+        value.add_(total)
+    return weights
+
+
+def replay(
+    parameters: Mapping[str, torch.Tensor],
+    steps: Iterable[Mapping[str, Any]],
+    options: Options,
+    anchor: Anchor | None = None,
+) -> None:
+    """Repeat a run from its step log, in place, without the model or the reward.
+
+    Args:
+        parameters: the stage's starting point, in the order of `_model.trainable_parameters`;
+            where there is an anchor, it must be the cell's base too.
+        steps: the stage's lines of `steps.jsonl`.
+    """
+    from retainbench.trainers import _anchor
+
+    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
+    for line in steps:
+        noise = noise_of(options, line["noise_key"], line["noise_step"])
+        update(parameters, noise, options, np.array(line["fitness"]))
+        _anchor.after_step(anchor, parameters, origin, options.learning_rate)
