@@ -81,12 +81,19 @@ class Trajectory:
         self._truncate_log(self.meter.ledger().steps)
         return saved["trainer"]
 
-    def after_step(self, metrics: dict[str, float], state: Callable[[], Any] | None = None) -> None:
+    def after_step(
+        self,
+        metrics: dict[str, float],
+        state: Callable[[], Any] | None = None,
+        *,
+        details: dict[str, Any] | None = None,
+    ) -> None:
         """Count and log one update; keep due checkpoints; save the state when it is time.
 
         Args:
             metrics: of this step; must be finite.
             state: gives the trainer's own state; None where the trainer resumes by other means.
+            details: more JSON values for the step log (noise keys, fitness of each member).
 
         Raises:
             TrainingError: a metric is NaN or infinite.
@@ -95,7 +102,7 @@ class Trajectory:
             if not math.isfinite(value):
                 raise TrainingError(f"{name} became {value} at step {self.step + 1}")
         self.meter.step()
-        self._log(metrics)
+        self._log(metrics | (details or {}))
         kept = self._keep_due()
         if state and (kept or time.monotonic() - self._saved_at > SAVE_SECONDS):
             self.save_state(state())
@@ -130,7 +137,7 @@ class Trajectory:
             kept = True
         return kept
 
-    def _log(self, metrics: dict[str, float]) -> None:
+    def _log(self, metrics: dict[str, Any]) -> None:
         line = {"step": self.meter.ledger().steps, "share": self.meter.share, **metrics}
         self._folder.steps.parent.mkdir(parents=True, exist_ok=True)
         with self._folder.steps.open("a", encoding="utf-8") as file:
