@@ -2,10 +2,10 @@
 
 No other module joins these names. A run folder is the unit that people copy, publish and gate:
 
-    RUN/suite.json                       the suite as resolved, with its digest
-    RUN/plan.json                        the cells, by content-addressed id
+    RUN/plan.json                        suite, digests and cells, by content-addressed id
     RUN/items/<task>.jsonl               prompts and choices, once per task
-    RUN/bases/<name>/                    evaluations of the base, shared by all cells
+    RUN/bases/<name>/                    records and continuations of the base, for all cells
+    RUN/evaluations/                     records by content: (checkpoint, task)
     RUN/cells/<id>/checkpoints/<point>/  weights; <point> is like `s0-0.5000`
     RUN/cells/<id>/steps.jsonl           one line per training step
     RUN/cells/<id>/train.json, scorecard.json
@@ -39,11 +39,11 @@ class RunFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.suite = root / "suite.json"
         self.plan = root / "plan.json"
         self.scorecards = root / "scorecards.jsonl"
         self.report = root / "report.html"
         self.cells = root / "cells"
+        self.evaluations = root / "evaluations"
 
     def items(self, task: str) -> Path:
         """Prompts and choices of one task."""
@@ -51,7 +51,7 @@ class RunFolder:
 
     def base_point(self, base: str) -> PointFolder:
         """Evaluations of the base itself."""
-        return PointFolder(self.root / "bases" / base)
+        return PointFolder(self.root / "bases" / Path(base).name)
 
     def cell(self, cell: str) -> CellFolder:
         """One cell by id."""
@@ -67,7 +67,6 @@ class CellFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.cell = root / "cell.json"
         self.train = root / "train.json"
         self.steps = root / "steps.jsonl"
         self.checkpoints = root / "checkpoints"
@@ -90,6 +89,7 @@ class PointFolder:
         self.records = root / "records.jsonl"
         self.drift = root / "drift.json"
         self.divergence = root / "divergence.json"
+        self.continuations = root / "continuations.jsonl"
 
 
 def point_name(stage: int, fraction: float) -> str:

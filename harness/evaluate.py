@@ -1,0 +1,208 @@
+"""A checkpoint and tasks -> one record per item. The only file that imports lm_eval.
+
+Retention tasks and target tests are ordinary lm-eval tasks; they run through `simple_evaluate` on
+our scoring backend (`scorer.py`, the same numbers as lm-eval's own). Every answered item is checked
+against the task's lock: a missing, extra or changed prompt is an `IntegrityError`, never a score.
+
+Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype and task lock
+make the key. lm-eval's own response cache is not keyed by the model and is never used (OUTPUTS 8).
+
+Command: `retainbench evaluate MODEL TASK...`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness import paths, tasks
+from retainbench.harness.bases import Loaded
+from retainbench.harness.errors import IntegrityError
+from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
+
+METRICS = ("reward", "acc", "exact_match")
+"""What `score` is, in order of preference, among the metrics that a task reports."""
+
+
+class Store:
+    """Per-item results on disk, one file per (checkpoint, task), found by content."""
+
+    def __init__(self, folder: Path, *, limit: int | None = None) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def path(self, model: str, info: tasks.TaskInfo) -> Path:
+        """Where the records of a checkpoint (by `model_digest`) on a task stand."""
+        key = {
+            "model": model,
+            "task": tasks.lock_digest(info),
+            "limit": self.limit,
+            "versions": {name: version(name) for name in ("lm-eval", "torch", "retainbench")},
+        }
+        return self.folder / f"{info.name}-{digest(key)[:24]}.jsonl"
+
+
+def model_digest(loaded: Loaded) -> str:
+    """SHA-256 of what determines a model's answers: weights as loaded, tokenizer, template, dtype.
+
+    Equal weights give equal digests however they were stored: an adapter with no effect, merged,
+    has the digest of its base.
+    """
+    hashed = hashlib.sha256()
+    for name, value in sorted(loaded.model.state_dict().items()):
+        hashed.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        hashed.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    hashed.update(loaded.tokenizer.backend_tokenizer.to_str().encode())
+    hashed.update(str(loaded.tokenizer.chat_template).encode())
+    return hashed.hexdigest()
+
+
+def evaluate_stored(loaded: Loaded, names: Sequence[str], store: Store) -> list[ItemRecord]:
+    """`evaluate`, taking from the store what is already there and adding what is new."""
+    known = tasks.discover()
+    infos = [known[name] for name in names]
+    model = model_digest(loaded)
+    missing = [info for info in infos if not store.path(model, info).exists()]
+    fresh = evaluate(loaded, missing, limit=store.limit)
+    for info in missing:
+        rows = [record for record in fresh if record.task == info.name]
+        write_jsonl(store.path(model, info), rows)
+    return [r for info in infos for r in read_jsonl(store.path(model, info), ItemRecord)]
+
+
+def evaluate(
+    loaded: Loaded, infos: Sequence[tasks.TaskInfo], *, limit: int | None = None
+) -> list[ItemRecord]:
+    """Score a model on frozen tasks; records in order of task and item.
+
+    Leaves every random generator and the model's training flags as they were.
+
+    Args:
+        limit: scores the first n items of each task only.
+
+    Raises:
+        IntegrityError: a task differs from its lock, before or after scoring.
+    """
+    if not infos:
+        return []
+    for info in infos:
+        tasks.verify_lock(info)
+    samples = _simple_evaluate(loaded, infos, limit)
+    return [
+        record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
+    ]
+
+
+def _simple_evaluate(
+    loaded: Loaded, infos: Sequence[tasks.TaskInfo], limit: int | None
+) -> dict[str, list[dict[str, Any]]]:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from retainbench.harness.scorer import TrieLM
+    from retainbench.trainers._trl import isolated_generators
+
+    folders = {str(paths.TASKS), *(str(info.folder) for info in infos)}
+    manager = TaskManager(include_path=sorted(folders), include_defaults=False)
+    absent = [i.lm_eval_name for i in infos if i.lm_eval_name not in manager.all_tasks]
+    if absent:
+        raise IntegrityError(f"lm-eval cannot read the YAML of {', '.join(absent)}")
+    with isolated_generators():
+        results = simple_evaluate(
+            model=TrieLM(model=loaded.model, tokenizer=loaded.tokenizer),
+            tasks=[info.lm_eval_name for info in infos],
+            task_manager=manager,
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
+        )
+    return dict(results["samples"])
+
+
+def to_records(
+    info: tasks.TaskInfo, rows: list[dict[str, Any]], limit: int | None
+) -> list[ItemRecord]:
+    """lm-eval's sample rows -> records, each checked against the lock; in the lock's order.
+
+    Raises:
+        IntegrityError: an item is missing, twice there, unknown or asked differently.
+    """
+    locked = {item.id: item for item in tasks.lock(info).items}
+    expected = list(locked)[:limit]
+    by_id: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = str(row["doc"]["id"])
+        if name in by_id or name not in locked:
+            raise IntegrityError(f"{info.name}: item {name} came back twice or is not in the lock")
+        by_id[name] = row
+    if list(by_id) != expected and set(by_id) != set(expected):
+        raise IntegrityError(
+            f"{info.name}: {len(by_id)} items were scored where {len(expected)} are locked"
+        )
+    return [_record(info, locked[name], by_id[name]) for name in expected]
+
+
+def _record(info: tasks.TaskInfo, item: tasks.LockedItem, row: dict[str, Any]) -> ItemRecord:
+    for kind in ("doc_hash", "prompt_hash", "target_hash"):
+        if row[kind] != getattr(item, kind):
+            raise IntegrityError(f"{info.name}: {kind} of item {item.id} differs from the lock")
+    metric = next(name for name in METRICS if name in row)
+    fields = _choice_fields(row) if info.kind == "multiple_choice" else _free_fields(row)
+    return ItemRecord(
+        task=info.name,
+        axis=info.axis,
+        item_id=item.id,
+        doc_hash=item.doc_hash,
+        prompt_hash=item.prompt_hash,
+        target_hash=item.target_hash,
+        filter=row["filter"],
+        metric=metric,
+        cluster=item.cluster,
+        chance=item.chance,
+        score=float(row[metric]),
+        **fields,
+    )
+
+
+def _choice_fields(row: dict[str, Any]) -> dict[str, Any]:
+    logprobs = [float(response[0][0]) for response in row["resps"]]
+    gold = int(row["doc"]["gold"])
+    peak = max(logprobs)
+    weights = [math.exp(value - peak) for value in logprobs]
+    return {
+        "choice_logprobs": logprobs,
+        "gold": gold,
+        "soft_score": weights[gold] / sum(weights),
+        "response": str(row["doc"]["choices"][logprobs.index(peak)]),
+    }
+
+
+def _free_fields(row: dict[str, Any]) -> dict[str, Any]:
+    response = str(row["resps"][0][0])
+    return {
+        "response": response,
+        "gold": str(row["doc"]["answer"]),
+        "valid": bool(row["valid"]) if "valid" in row else bool(response.strip()),
+    }
+
+
+def item_texts(info: tasks.TaskInfo) -> list[ItemText]:
+    """What each item of a task asks, for the reports' lost and gained items."""
+    return [
+        ItemText(
+            task=info.name,
+            item_id=locked.id,
+            doc_hash=locked.doc_hash,
+            prompt=str(item["query"]),
+            choices=item.get("choices"),
+            gold=str(item["choices"][item["gold"]] if "choices" in item else item["answer"]),
+        )
+        for locked, item in zip(tasks.lock(info).items, tasks.items(info), strict=True)
+    ]
