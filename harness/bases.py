@@ -121,9 +121,9 @@ def preflight(folder: Path) -> None:
             )
         if file.suffix == ".py":
             raise IntegrityError(f"{file}: Python files in a model folder are refused")
-        if file.suffix == ".json" and file.name in ("config.json", "tokenizer_config.json"):
-            if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
-                raise IntegrityError(f"{file}: `auto_map` (remote code) is refused")
+        configures = file.name in ("config.json", "tokenizer_config.json")
+        if configures and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            raise IntegrityError(f"{file}: `auto_map` (remote code) is refused")
     if not any(folder.glob("*.safetensors")):
         raise IntegrityError(f"{folder}: no .safetensors file")
     if not adapter and not any((folder / name).exists() for name in TOKENIZER_FILES):

@@ -49,8 +49,9 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Train and score every cell of a suite, resume what was interrupted, write the tables."""
-    from retainbench.harness import live, plan, report, suite as suites
+    from retainbench.harness import live, plan, report
     from retainbench.harness import run as runner
+    from retainbench.harness import suite as suites
 
     offline()
     chosen = suites.load(suite)
@@ -162,7 +163,7 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Abort:
         sys.exit(130)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last resort: any crash must exit 4, not 1
         errors.print_exception()
         sys.exit(4)
     sys.exit(code or 0)

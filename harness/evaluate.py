@@ -113,7 +113,7 @@ def _simple_evaluate(
         raise IntegrityError(f"lm-eval cannot read the YAML of {', '.join(absent)}")
     with isolated_generators():
         results = simple_evaluate(
-            model=TrieLM(model=loaded.model, tokenizer=loaded.tokenizer),
+            model=TrieLM(loaded.model, tokenizer=loaded.tokenizer),
             tasks=[info.lm_eval_name for info in infos],
             task_manager=manager,
             limit=limit,

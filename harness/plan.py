@@ -1,4 +1,4 @@
-"""Suite -> cells: what will be trained, each under an id that is the hash of all that determines it.
+"""Suite -> cells: what will be trained, each under the hash of all that determines it.
 
 Pure and torch-free. `gather` reads the digests of base and tasks from disk, `plan` turns suite and
 digests into cells; equal inputs give equal ids on every machine, and any change of base weights,

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import jsonlines
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from retainbench.harness.errors import IntegrityError, UsageError
 
 SCHEMA_VERSION = 1
@@ -167,7 +168,6 @@ class TaskChange(Record):
     candidate_score_given_valid: float | None = None
     noise_churn: float | None = None
     """Churn of the same task in an A/A run (base against base)."""
-    standard_error: float | None = None
     rescaled_drop: float | None = None
     """Mean of (base - candidate) / (1 - chance) over items: what axes average."""
     rescaled_error: float | None = None

@@ -1,4 +1,4 @@
-"""Execute a plan: train and score every cell, resume what was interrupted, keep going past failures.
+"""Execute a plan: train and score every cell, resume after a kill, keep going past failures.
 
 A run folder belongs to one plan. Cells are independent and finish one by one; a finished cell is
 read back, an interrupted one goes on from its last state, and a cell that fails is recorded with
@@ -73,7 +73,9 @@ def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
     if folder.plan.exists():
         before = read_json(folder.plan, Plan)
         if before != plan:
-            changed = [key for key in Plan.model_fields if getattr(before, key) != getattr(plan, key)]
+            changed = [
+                key for key in Plan.model_fields if getattr(before, key) != getattr(plan, key)
+            ]
             raise UsageError(
                 f"{root} belongs to another run of suite {before.suite.name!r} "
                 f"(different: {', '.join(changed)}); choose another folder with --out"
@@ -121,7 +123,7 @@ def execute(
         raise
     except Exception as error:  # one cell's crash must not stop the others; the trace is logged
         log.exception("cell %s (%s) crashed", cell.id, cell.label)
-        return score.failed(plan, cell, f"{type(error).__name__}: {error}")
+        return score.crashed(plan, cell, error)
     write_json(where.scorecard, scorecard)
     return scorecard
 

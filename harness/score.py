@@ -15,13 +15,13 @@ from pathlib import Path
 from retainbench.harness import bases, compare, divergence, drift, evaluate, paths, tasks
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
-from retainbench.harness.plan import Cell, Plan
+from retainbench.harness.compare import PointInput
+from retainbench.harness.plan import Cell, Plan, policy_of
 from retainbench.harness.records import (
     CheckpointRecord,
     DivergenceSummary,
     DriftSummary,
     ItemRecord,
-    PointScore,
     Scorecard,
     TrainRecord,
     read_json,
@@ -45,29 +45,36 @@ def train_and_score(
     where = folder.cell(cell.id)
     told = (lambda share, metrics: watch(cell, share, metrics)) if watch else None
     trained = training.train(cell, where, device=device, progress=told, report_to=report_to)
-    if trained.status == "failed":
-        return failed(plan, cell, trained.reason or "failed", trained)
     points = [
-        score_point(plan, cell, folder, where, trained, checkpoint, device)
+        measure(plan, cell, folder, trained, checkpoint, device)
         for checkpoint in trained.checkpoints
+        if trained.status == "done"
     ]
-    return _card(plan, cell, trained, points)
+    scored = {*plan.retention, cell.target}
+    base = read_jsonl(folder.base_point(cell.base).records, ItemRecord)
+    return compare.scorecard(
+        cell,
+        trained,
+        [record for record in base if record.task in scored],
+        points,
+        policy_of(plan.suite),
+        provenance=provenance(plan, trained.environment),
+    )
 
 
-def score_point(
+def measure(
     plan: Plan,
     cell: Cell,
     folder: paths.RunFolder,
-    where: paths.CellFolder,
     trained: TrainRecord,
     checkpoint: CheckpointRecord,
     device: str,
-) -> PointScore:
+) -> PointInput:
     """Measure one checkpoint; finished measurements are read back."""
+    where = folder.cell(cell.id)
     candidate = where.root / checkpoint.folder
     point = where.point(candidate.name)
-    base = bases.resolve(cell.base)
-    names = [*plan.retention, cell.target]
+    base = bases.resolve(cell.base).folder
     loaded: list[Loaded] = []
 
     def model() -> Loaded:
@@ -77,23 +84,17 @@ def score_point(
 
     if not point.records.exists():
         store = evaluate.Store(folder.evaluations, limit=plan.suite.items_per_task)
+        names = [*plan.retention, cell.target]
         write_jsonl(point.records, evaluate.evaluate_stored(model(), names, store))
     if not point.drift.exists():
-        write_json(point.drift, drift.summarise(base.folder, candidate, trained.metrics))
+        write_json(point.drift, drift.summarise(base, candidate, trained.metrics))
     if plan.suite.divergence_prompts and not point.divergence.exists():
-        write_json(point.divergence, _diverge(plan, cell, folder, base.folder, model(), device))
-    known = folder.base_point(cell.base)
-    wanted = {*names}
-    base_records = [r for r in read_jsonl(known.records, ItemRecord) if r.task in wanted]
-    return compare.point_score(
-        base_records,
+        write_json(point.divergence, _diverge(plan, cell, folder, base, model(), device))
+    return PointInput(
+        checkpoint,
         read_jsonl(point.records, ItemRecord),
-        plan.suite.policy,
-        checkpoint=checkpoint,
-        drift=read_json(point.drift, DriftSummary),
-        divergence=(
-            read_json(point.divergence, DivergenceSummary) if point.divergence.exists() else None
-        ),
+        read_json(point.drift, DriftSummary),
+        read_json(point.divergence, DivergenceSummary) if point.divergence.exists() else None,
     )
 
 
@@ -133,36 +134,25 @@ def _round_robin(lists: list[list[str]]) -> list[str]:
     return [entries[n] for n in range(longest) for entries in lists if n < len(entries)]
 
 
-def failed(
-    plan: Plan, cell: Cell, reason: str, trained: TrainRecord | None = None
-) -> Scorecard:
-    """The scorecard of a cell that has no result; it stays visible in every table."""
-    return _card(plan, cell, trained, [], reason)
-
-
-def _card(
-    plan: Plan,
-    cell: Cell,
-    trained: TrainRecord | None,
-    points: list[PointScore],
-    reason: str | None = None,
-) -> Scorecard:
-    return Scorecard(
+def crashed(plan: Plan, cell: Cell, error: Exception) -> Scorecard:
+    """The scorecard of a cell that raised; it stays visible in every table."""
+    trained = TrainRecord(
         cell=cell.id,
-        base=cell.base,
-        target=cell.target,
-        recipe=cell.name,
-        method=cell.recipe.method,
-        adaptation=cell.recipe.adaptation,
-        seed=cell.seed,
-        budget=str(cell.budget),
-        status="done" if points else "failed",
-        reason=reason or (trained.reason if trained else None),
-        points=points,
-        metrics=trained.metrics if trained else {},
-        trainable_parameters=trained.trainable_parameters if trained else 0,
-        total_parameters=trained.total_parameters if trained else 0,
-        provenance={"base": plan.inputs.base}
-        | {f"task {name}": value for name, value in plan.inputs.tasks.items()}
-        | (trained.environment if trained else {}),
+        status="failed",
+        reason=f"{type(error).__name__}: {error}",
+        checkpoints=[],
+        trainable_parameters=0,
+        total_parameters=0,
+        metrics={},
+        dtypes={},
+        environment={},
     )
+    return compare.scorecard(
+        cell, trained, [], [], plan.suite.policy, provenance=provenance(plan, {})
+    )
+
+
+def provenance(plan: Plan, environment: dict[str, str]) -> dict[str, str]:
+    """Digests of what the numbers rest on, and the machine's versions."""
+    frozen = {f"task {name}": value for name, value in plan.inputs.tasks.items()}
+    return {"base": plan.inputs.base} | frozen | environment

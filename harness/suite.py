@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
 from retainbench.harness import paths, tasks
 from retainbench.harness.errors import UsageError
 from retainbench.harness.records import Record, Share

@@ -1,1 +1,1 @@
-"""One public file is one post-training method; files with a leading underscore hold what all share."""
+"""One public file is one post-training method; `_*.py` hold what all methods share."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
 from retainbench.harness.records import Ledger
 from retainbench.harness.suite import Adaptation, Anchor, Budget
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
 from retainbench.trainers._contract import Item, Target
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+
 from retainbench.harness import paths
 from retainbench.harness.errors import UsageError
 
