@@ -1,0 +1,172 @@
+"""What a person sees of a row: the compact columns and the order in which they stand.
+
+Pure. Markdown, LaTeX, HTML and the terminal print `Table.cells` in this order and add nothing but
+escaping, so they cannot differ; CSV and JSON hold whole rows. Gains and drops are shown in
+percentage points, drift in percent of the base's norm, KL in nats per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from retainbench.harness.records import Interval
+from retainbench.harness.report_format import NONE, brief, counted, duration, flops, points
+from retainbench.harness.report_model import AXES, RetentionAxis, TableRow
+from retainbench.harness.report_notes import notes
+
+Sortable = str | float | None
+
+
+class Column(NamedTuple):
+    """One compact column."""
+
+    key: str
+    header: str
+    align: Literal["left", "right"]
+    text: Callable[[TableRow], str]
+    sort: Callable[[TableRow], Sortable]
+    hint: str
+    """What the numbers are, for a tooltip and the HTML header."""
+
+
+class Table(NamedTuple):
+    """A table ready to render: unescaped texts."""
+
+    caption: str
+    columns: list[Column]
+    rows: list[TableRow]
+    notes: list[str]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Unescaped text of each row's compact columns."""
+        return [[column.text(row) for column in self.columns] for row in self.rows]
+
+
+def table(rows: Sequence[TableRow], extra_notes: Sequence[str] = ()) -> Table:
+    """Compact table of rows; identity columns appear only where they tell rows apart."""
+    caption = "Gain on the target against forgetting on the retention axes"
+    return Table(caption, columns(rows), list(rows), [*notes(rows), *extra_notes])
+
+
+def columns(rows: Sequence[TableRow]) -> list[Column]:
+    """The standardized columns; base and recipe only where other columns do not name the row."""
+    found = [
+        Column("target", "Target", "left", lambda r: r.target, lambda r: r.target, "The new task"),
+        Column("method", "Method", "left", lambda r: r.method, lambda r: r.method, "Post-training"),
+        _adaptation(),
+        _gain(),
+        *(_drop(axis) for axis in AXES),
+        _flips(),
+        _drift(),
+        _over_null(),
+        _kl(),
+        _cost(),
+        _verdict(),
+    ]
+    names = {(row.base, row.target, row.method, row.adaptation) for row in rows}
+    if len(names) < len(rows):
+        hint = "Name of the recipe in the suite"
+        found.insert(1, Column("recipe", "Recipe", "left", _recipe, _recipe, hint))
+    if len({row.base for row in rows}) > 1:
+        found.insert(0, Column("base", "Base", "left", lambda r: r.base, lambda r: r.base, "Base"))
+    return found
+
+
+def _recipe(row: TableRow) -> str:
+    return row.recipe
+
+
+def _adaptation() -> Column:
+    def text(row: TableRow) -> str:
+        return row.adaptation
+
+    return Column("adaptation", "Adapt.", "left", text, text, "Which parameters move")
+
+
+def _gain() -> Column:
+    hint = "Reward on the target's test items, after minus before, in percentage points"
+    return Column(
+        "gain", "Gain, pp", "right", lambda r: points(r.gain), lambda r: _value(r.gain), hint
+    )
+
+
+def _drop(axis: RetentionAxis) -> Column:
+    hint = f"Chance-rescaled drop on {axis} tasks in percentage points; positive is forgetting"
+    return Column(
+        axis,
+        f"{axis.capitalize()} drop, pp",
+        "right",
+        lambda row: points(row.axis(axis).drop),
+        lambda row: _value(row.axis(axis).drop),
+        hint,
+    )
+
+
+def _flips() -> Column:
+    def text(row: TableRow) -> str:
+        lost, gained = flips(row, "lost"), flips(row, "gained")
+        return NONE if lost is None or gained is None else f"{lost:.0f} / {gained:.0f}"
+
+    hint = "Retention items that turned wrong and that turned right, mean per seed"
+    return Column("flips", "Lost / gained", "right", text, lambda row: flips(row, "lost"), hint)
+
+
+def _drift() -> Column:
+    def value(row: TableRow) -> float | None:
+        return row.drift.relative if row.drift else None
+
+    def text(row: TableRow) -> str:
+        return brief(value(row), scale=100, unit=" %")
+
+    return Column("drift", "Drift", "right", text, value, "Norm of the change over the base's norm")
+
+
+def _over_null() -> Column:
+    def value(row: TableRow) -> float | None:
+        return row.drift.over_null if row.drift else None
+
+    hint = "Drift over what pure noise would give; evolution strategies only"
+    return Column("null", "Drift / null", "right", lambda row: brief(value(row)), value, hint)
+
+
+def _kl() -> Column:
+    def text(row: TableRow) -> str:
+        if row.kl_on is None and row.kl_off is None:
+            return NONE
+        return f"{brief(row.kl_on)} / {brief(row.kl_off)}"
+
+    hint = "KL(base || candidate), nats per token, on the target's prompts / on retention prompts"
+    return Column("kl", "KL on / off", "right", text, lambda row: row.kl_on, hint)
+
+
+def _cost() -> Column:
+    def text(row: TableRow) -> str:
+        return f"{flops(row.cost.flops)}, {duration(row.cost.seconds)}" if row.cost else NONE
+
+    def value(row: TableRow) -> float | None:
+        return row.cost.flops if row.cost else None
+
+    return Column("cost", "Cost", "right", text, value, "Training FLOPs and seconds, mean per seed")
+
+
+def _verdict() -> Column:
+    def text(row: TableRow) -> str:
+        if row.absent:
+            return f"failed ({counted(len(row.absent), 'seed')})"
+        if len(row.verdicts) == 1:
+            return next(iter(row.verdicts))
+        return ", ".join(f"{name} {n}" for name, n in sorted(row.verdicts.items())) or NONE
+
+    return Column("verdict", "Verdict", "left", text, text, "The gate's verdict on retention")
+
+
+def flips(row: TableRow, which: Literal["lost", "gained"]) -> float | None:
+    """Lost or gained items summed over the axes that were scored, mean per seed."""
+    found = [getattr(row.axis(axis), which) for axis in AXES if row.axis(axis).drop]
+    return sum(found) if found else None
+
+
+def _value(interval: Interval | None) -> float | None:
+    return interval.value if interval else None

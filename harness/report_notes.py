@@ -1,0 +1,80 @@
+"""Footnotes of the standardized table: n, seeds, intervals, what is not comparable, what failed.
+
+Pure; unescaped lines of text, one sentence group each, the same under every format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retainbench.harness.records import Interval
+from retainbench.harness.report_format import clipped, counted, listed
+from retainbench.harness.report_model import AXES, TableRow
+
+
+def notes(rows: Sequence[TableRow]) -> list[str]:
+    """Footnotes: what the numbers are, n, seeds, intervals, what is not comparable, what failed."""
+    done = [row for row in rows if not row.absent]
+    return [
+        *_scope(rows, done),
+        *_meaning(done),
+        *_limits(rows),
+        *(
+            f"Failed: {row.recipe} on {row.target}, seed {seed}: {clipped(why)}"
+            for row in rows
+            for seed, why in row.absent.items()
+        ),
+    ]
+
+
+def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
+    seeds = listed(seed for row in done for seed in row.seeds)
+    if not done:
+        return [f"No recipe finished all of its seeds ({counted(len(rows), 'row')})."]
+    first = done[0]
+    tasks = "; ".join(
+        f"{axis} {first.axis(axis).items} items in {counted(first.axis(axis).tasks or 0, 'task')}"
+        for axis in AXES
+        if first.axis(axis).drop
+    )
+    intervals = [found for row in done for found in (row.gain, *_drops(row)) if found]
+    levels = listed(f"{100 * interval.level:g} %" for interval in intervals)
+    methods = listed(interval.method for interval in intervals)
+    target = listed(row.gain.n for row in done if row.gain)
+    return [
+        f"Base {listed(row.base for row in rows)}; end of the budget of "
+        f"{listed(row.budget for row in rows)} per cell; mean over seeds {seeds}.",
+        f"n: {target} target items; {tasks}. Brackets: {levels} intervals ({methods}).",
+    ]
+
+
+def _drops(row: TableRow) -> list[Interval]:
+    return [drop for axis in AXES if (drop := row.axis(axis).drop)]
+
+
+def _meaning(done: Sequence[TableRow]) -> list[str]:
+    if not done:
+        return []
+    dtypes = listed(row.drift.dtypes for row in done if row.drift)
+    mde = max((row.minimum_detectable_effect or 0.0 for row in done), default=0.0)
+    return [
+        "Gain: mean reward on the target's test items, candidate minus base. Drop: base minus "
+        "candidate, rescaled so that guessing is 0, mean over the axis' tasks; positive is "
+        "forgetting. Lost / gained: retention items that turned wrong / right, mean per seed.",
+        "Drift: norm of the weight change over the norm of the base"
+        + (f" ({dtypes})" if dtypes else "")
+        + ". Drift / null: over a random walk of the same length, evolution strategies only. "
+        "KL(base || candidate) in nats per token on the target's prompts / on retention prompts.",
+        *([f"Smallest drop that the weakest task can detect: {100 * mde:.1f} pp."] if mde else []),
+    ]
+
+
+def _limits(rows: Sequence[TableRow]) -> list[str]:
+    apart = ["seconds of different machines"]
+    if len({row.target for row in rows}) > 1:
+        apart.append("gains on different targets")
+    if len({row.budget for row in rows}) > 1:
+        apart.append("rows with different budgets")
+    if len({row.base for row in rows}) > 1:
+        apart.append("rows of different bases")
+    return [f"Not comparable: {', '.join(apart)}."]

@@ -1,0 +1,115 @@
+"""The table as Markdown, CSV, JSON and LaTeX.
+
+Pure. Markdown and LaTeX show the compact columns with their footnotes; CSV and JSON hold every
+field of every row (in score points, six significant digits), so that nobody has to parse a table
+made for reading. CSV has no footnotes: n, interval method, seeds and reasons are columns there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard, get_args
+
+from retainbench.harness import report_escape as escaping
+from retainbench.harness.records import SCHEMA_VERSION, Record
+from retainbench.harness.report_columns import Table
+from retainbench.harness.report_model import TableRow
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured Markdown; numbers right-aligned, footnotes as a list below."""
+    head = [escaping.markdown(column.header) for column in table.columns]
+    rule = [":--" if column.align == "left" else "--:" for column in table.columns]
+    body = [[escaping.markdown(text) for text in row] for row in table.cells]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
+    notes = [f"- {escaping.markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{escaping.markdown(table.caption)}**", "", *lines, "", *notes, ""])
+
+
+def flat(row: TableRow) -> dict[str, str | int | float | None]:
+    """A row without nesting: `gain`, `gain_low`, `cost_flops`, ...; None is kept."""
+    return {name: _flat_value(row, path) for name, path in FIELDS.items()}
+
+
+def _paths(model: type[Record], above: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """CSV column -> attribute path, in the order of the model's fields."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in model.model_fields.items():
+        inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_record(t)]
+        if inner:
+            found |= _paths(inner[0], (*above, name))
+        else:
+            path = (*above, name)
+            found["_".join(path).removesuffix("_value")] = path
+    return found
+
+
+def _is_record(annotation: object) -> TypeGuard[type[Record]]:
+    return isinstance(annotation, type) and issubclass(annotation, Record)
+
+
+FIELDS: Mapping[str, tuple[str, ...]] = _paths(TableRow)
+
+
+def _flat_value(row: TableRow, path: Sequence[str]) -> str | int | float | None:
+    value: Any = row
+    for name in path:
+        value = None if value is None else getattr(value, name)
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {each}" for name, each in value.items())
+    if isinstance(value, list):
+        return " ".join(str(each) for each in value)
+    found: str | int | float | None = value
+    return found
+
+
+def to_csv(rows: Sequence[TableRow]) -> str:
+    """One line a row, all fields; an empty field is null and `missing` says why."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row in rows:
+        values = flat(row).values()
+        writer.writerow([escaping.csv_cell(v) if isinstance(v, str) else v for v in values])
+    return out.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """Whole rows with caption, footnotes and the compact texts, as canonical indented JSON."""
+    value = {
+        "schema_version": SCHEMA_VERSION,
+        "caption": table.caption,
+        "columns": [column.header for column in table.columns],
+        "rows": [row.model_dump(mode="json") for row in table.rows],
+        "shown": table.cells,
+        "notes": table.notes,
+    }
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine."""
+    align = "".join("l" if column.align == "left" else "r" for column in table.columns)
+    rows = [" & ".join(escaping.latex(text) for text in row) + r" \\" for row in table.cells]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,graphicx}",
+            r"\begin{table*}",
+            rf"\caption{{{escaping.latex(table.caption)}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            " & ".join(escaping.latex(column.header) for column in table.columns) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\par\smallskip\footnotesize",
+            *(escaping.latex(note) + r"\par" for note in table.notes),
+            r"\end{table*}",
+            "",
+        ]
+    )
