@@ -1,0 +1,27 @@
+"""Mental arithmetic as a free-form task: same five shots, other items than numeric/arithmetic.
+
+`python tasks/numeric/arithmetic_free/build.py` writes items.jsonl.
+"""
+
+from random import Random
+
+from retainbench.tasks._build import Question, freeze_free
+from retainbench.tasks.numeric.arithmetic.build import balanced
+from retainbench.tasks.numeric.arithmetic.build import frozen as frozen_choices
+from retainbench.tasks.numeric.arithmetic.build import pool as arithmetic_pool
+
+
+def pool(rng: Random) -> list[Question]:
+    """The pool of numeric/arithmetic."""
+    return arithmetic_pool(rng)
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl."""
+    taken = {q.query for q in frozen_choices() if q.family != "product"}
+    drawn = balanced(Random("arithmetic_free"), {"sum": 140, "difference": 120, "product": 40})
+    return [q for q in drawn if q.query not in taken]
+
+
+if __name__ == "__main__":
+    print(freeze_free(__file__, frozen()))

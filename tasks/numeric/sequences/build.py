@@ -1,0 +1,58 @@
+"""Number sequences: say the next term of a progression.
+
+`python tasks/numeric/sequences/build.py` writes items.jsonl. Families: arithmetic up and down,
+geometric, two alternating steps, growing steps.
+"""
+
+from random import Random
+
+from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
+
+
+def terms(rng: Random, family: str) -> list[int]:
+    """Five terms of a random member of `family`; the last is the one asked for."""
+    start, step, other = rng.randint(1, 40), rng.randint(2, 12), rng.randint(1, 9)
+    if family == "up":
+        return [start + step * i for i in range(5)]
+    if family == "down":
+        return [start + 8 + step * (5 - i) for i in range(5)]
+    if family == "geometric":
+        first = rng.randint(1, 12)
+        return [first * 2**i for i in range(5)]
+    if family == "alternating":
+        return [start + step * ((i + 1) // 2) + other * (i // 2) for i in range(5)]
+    return [start + other * i + i * (i + 1) // 2 for i in range(5)]
+
+
+FAMILIES = ("up", "down", "alternating", "growing", "geometric")
+
+
+def question(rng: Random, family: str) -> Question:
+    """One sequence with a ladder of distractors around its next term."""
+    *shown, gold = terms(rng, family)
+    steps = [step for step in (1, 2, 5) if gold >= 3 * step]
+    text = ", ".join(str(term) for term in shown)
+    choices = tuple(str(wrong) for wrong in ladder(rng, gold, rng.choice(steps)))
+    told = (f"The sequence {text} goes on with {gold}.",)
+    return Question(f"What number comes next in {text}?", str(gold), choices, family, told)
+
+
+def pool(rng: Random, size: int = 20_000) -> list[Question]:
+    """`size` draws over the families in turn, repeats removed."""
+    return unique(question(rng, FAMILIES[turn % len(FAMILIES)]) for turn in range(size))
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl: 70 of each family but 8 of the small geometric one."""
+    rng = Random("sequences")
+    questions = pool(rng, 4_000)
+    sizes = {"up": 70, "down": 70, "alternating": 70, "growing": 70, "geometric": 8}
+    return [
+        q
+        for family, count in sizes.items()
+        for q in draw([p for p in questions if p.family == family], count, rng)
+    ]
+
+
+if __name__ == "__main__":
+    print(freeze_choices(__file__, frozen()))

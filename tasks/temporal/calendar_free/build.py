@@ -1,0 +1,25 @@
+"""Months and weekdays as a free-form task.
+
+`python tasks/temporal/calendar_free/build.py` writes items.jsonl from the pool of temporal/calendar.
+"""
+
+from random import Random
+
+from retainbench.tasks._build import Question, draw, freeze_free
+from retainbench.tasks.temporal.calendar.build import pool as calendar_pool
+
+ASKED = ("month steps", "day steps", "month neighbours", "day neighbours", "month numbers")
+
+
+def pool(rng: Random) -> list[Question]:
+    """The questions of temporal/calendar that have one short answer."""
+    return [q for q in calendar_pool(rng) if q.family in ASKED and "counted" not in q.query]
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl."""
+    return draw(pool(Random("calendar_free")), 200, Random("calendar_free:draw"))
+
+
+if __name__ == "__main__":
+    print(freeze_free(__file__, frozen()))

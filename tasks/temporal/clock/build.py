@@ -1,0 +1,83 @@
+"""Clock times: hours later and earlier, spoken and written times, the 24-hour clock.
+
+`python tasks/temporal/clock/build.py` writes items.jsonl. Whole hours and quarters only: closed
+tables that a small base can hold.
+"""
+
+from random import Random
+
+from retainbench.tasks._build import Question, among, cycle, draw, freeze_choices, unique
+from retainbench.tasks.numeric.quantities.build import words
+
+HOURS = [f"{hour} o'clock" for hour in range(1, 13)]
+AMOUNTS = [f"{count} hour{'s' if count > 1 else ''}" for count in range(1, 12)]
+
+
+def shifts(rng: Random) -> list[Question]:
+    """It is 3 o'clock. What time is it 2 hours later?"""
+    questions = []
+    for place, start in enumerate(HOURS):
+        for count in range(1, 7):
+            for sign, relation in ((1, "later"), (-1, "earlier")):
+                gold = HOURS[(place + sign * count) % 12]
+                query = f"It is {start}. What time is it {AMOUNTS[count - 1]} {relation}?"
+                told = (f"{AMOUNTS[count - 1].capitalize()} {relation} than {start} is {gold}.",)
+                questions.append(Question(query, gold, among(rng, gold, HOURS), "shift", told, unit=start))
+    return questions
+
+
+def spans(rng: Random) -> list[Question]:
+    """How long is it from 3 o'clock to 7 o'clock?"""
+    questions = []
+    for place, start in enumerate(HOURS):
+        for count in range(1, 12):
+            end, gold = HOURS[(place + count) % 12], AMOUNTS[count - 1]
+            query = f"How long is it from {start} to the next {end}?"
+            told = (f"From {start} to the next {end} it is {gold}.",)
+            questions.append(Question(query, gold, among(rng, gold, AMOUNTS), "span", told, unit=start))
+    return questions
+
+
+def spoken(rng: Random) -> list[Question]:
+    """How is half past three written in digits?"""
+    parts = (("half past", 30), ("quarter past", 15), ("ten past", 10), ("quarter to", 45))
+    wrong = cycle([f"{hour}:{minute}" for hour in range(1, 13) for _, minute in parts], rng)
+    questions = []
+    for hour in range(1, 13):
+        for phrase, minute in parts:
+            shown = hour - 1 or 12 if minute == 45 else hour
+            gold = f"{shown}:{minute}"
+            query = f"How is the time {phrase} {words(hour)} written in digits?"
+            told = (f"{phrase.capitalize()} {words(hour)} is written {gold}.",)
+            questions.append(Question(query, gold, wrong[gold], "spoken", told, unit=words(hour)))
+    return questions
+
+
+def day_clock(rng: Random) -> list[Question]:
+    """What is 3 pm on a 24-hour clock? and back, noon and midnight left out."""
+    pairs = [(f"{hour} am", f"{hour:02d}:00") for hour in range(1, 12)]
+    pairs += [(f"{hour} pm", f"{hour + 12}:00") for hour in range(1, 12)]
+    wrong_short = cycle([pair[0] for pair in pairs], rng)
+    wrong_full = cycle([pair[1] for pair in pairs], rng)
+    questions = []
+    for half, whole in pairs:
+        told = (f"{half} is {whole} on a 24-hour clock.",)
+        forward = f"What is {half} on a 24-hour clock?"
+        back = f"What is {whole} on a 12-hour clock?"
+        questions.append(Question(forward, whole, wrong_full[whole], "24 hours", told, unit=half))
+        questions.append(Question(back, half, wrong_short[half], "24 hours", told, unit=half))
+    return questions
+
+
+def pool(rng: Random) -> list[Question]:
+    """All families in full."""
+    return unique([*shifts(rng), *spans(rng), *spoken(rng), *day_clock(rng)])
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl."""
+    return draw(pool(Random("clock")), 300, Random("clock:draw"))
+
+
+if __name__ == "__main__":
+    print(freeze_choices(__file__, frozen()))

@@ -1,0 +1,36 @@
+"""Time zones: the hour in a city that is some hours ahead of or behind another. Free form.
+
+`python tasks/temporal/time_zones/build.py` writes items.jsonl. The difference is part of the
+question, so the answer does not change with summer time.
+"""
+
+from random import Random
+
+from retainbench.tasks._build import Question, draw, freeze_free, unique
+
+CITIES = "Northport Eastfield Westbridge Southmere Lakeview Hilltown Riverside Oakham".split()
+
+
+def pool(rng: Random) -> list[Question]:
+    """Every whole hour of the 24-hour clock, 1..6 hours ahead or behind, with random cities."""
+    questions = []
+    for hour in range(24):
+        for shift in (s for s in range(-6, 7) if s):
+            here, there = rng.sample(CITIES, 2)
+            count = abs(shift)
+            amount = f"{count} hour{'s' if count > 1 else ''}"
+            relation = "ahead of" if shift > 0 else "behind"
+            gold = f"{(hour + shift) % 24:02d}:00"
+            query = f"{there} is {amount} {relation} {here}. It is {hour:02d}:00 in {here}."
+            query += f" What time is it in {there}?"
+            questions.append(Question(query, gold, (), relation, unit=f"{hour:02d}:00"))
+    return unique(questions)
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl."""
+    return draw(pool(Random("time_zones")), 250, Random("time_zones:draw"))
+
+
+if __name__ == "__main__":
+    print(freeze_free(__file__, frozen()))
