@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, iterate_jsonl
 
-BLOCK_BYTES = 1 << 24  # also the longest line that is read; a response has a few hundred bytes
+BLOCK_BYTES = 1 << 22  # also the longest line that is read; a response has a few hundred bytes
 
 TEXTS = (
     "task",
@@ -69,8 +69,7 @@ def _read(path: Path) -> Any:
     """All records of a file as one Arrow table in which numbers keep their order on disk."""
     if next(iterate_jsonl(path, ItemRecord), None) is None:
         return SCHEMA.empty_table()
-    # One thread: on two cores a second one brings nothing, and the order stays that of the file.
-    read = pyarrow.json.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
+    read = pyarrow.json.ReadOptions(block_size=BLOCK_BYTES)
     # Unknown keys were refused in the first line; `gold` may be a number or a string, which Arrow
     # cannot hold in one column, and it is not needed here.
     parse = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
@@ -96,9 +95,9 @@ def _by_label(table: Any, source: str) -> dict[str, Any]:
     for task, part in tasks.items():
         filters = _split(part, part["filter"])
         if len(filters) == 1:
-            labelled[task] = part.combine_chunks()
+            labelled[task] = part
             continue
-        labelled |= {f"{task}/{name}": rows.combine_chunks() for name, rows in filters.items()}
+        labelled |= {f"{task}/{name}": rows for name, rows in filters.items()}
     return labelled
 
 

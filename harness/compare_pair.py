@@ -39,7 +39,8 @@ class Pair(NamedTuple):
     axis: str
     metric: str
     repeats: int
-    items: list[str]
+    items: Any
+    """Item ids as an Arrow array of strings."""
     base: Floats
     candidate: Floats
     base_soft: Floats | None
@@ -169,7 +170,7 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         axis=axis,
         metric=metric,
         repeats=int(counts.max()),
-        items=left["item_id"].take(pa.array(starts)).to_pylist(),
+        items=left["item_id"].take(pa.array(starts)),
         base=mean(left, "score"),
         candidate=mean(right, "score"),
         base_soft=mean(left, "soft_score") if soft else None,
