@@ -5,7 +5,7 @@ as `lighteval ... --save-details` writes them. The columns are `doc`, `model_res
 (0.13), or the same names between double underscores (its documentation and other releases). The
 results file is required: it holds the configuration and the number of items.
 
-Chance is k-th part only for log-likelihood tasks with an accuracy; for generated answers it is 0,
+Chance is 1/k only for log-likelihood tasks with an accuracy; for generated answers it is 0,
 because lighteval does not say whether `choices` are options or accepted references.
 """
 
@@ -41,7 +41,7 @@ TASK_SETTINGS = (
 )  # fmt: skip
 MODEL_SETTINGS = (
     "generation_parameters", "system_prompt", "use_chat_template", "override_chat_template",
-    "tokenizer", "add_special_tokens",
+    "add_special_tokens",
 )  # fmt: skip
 COLUMNS = ("doc", "model_response", "metric")
 
@@ -83,7 +83,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         path=results_file,
         records=records,
         settings=shared,
-        remarks={key: model.get(key) for key in ("dtype", "batch_size", "max_length")},
+        remarks={key: model.get(key) for key in ("dtype", "batch_size", "max_length", "tokenizer")},
         notes=_notes(general),
         files={file.name: sha256_file(file) for file in [results_file, *files]},
     )
