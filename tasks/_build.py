@@ -31,7 +31,12 @@ class Question:
     aliases: tuple[str, ...] = ()
     """Other answers a free-form task accepts."""
     unit: str = ""
-    """What the question shares with others of its family (a country, a start month); "" if nothing."""
+    """What the question shares with others of its family (a country, a month); "" if nothing."""
+
+
+def listed(text: str) -> list[str]:
+    """The words of a text: long vocabularies stay readable as prose."""
+    return text.split()
 
 
 def ladder(rng: Random, gold: int, step: int, count: int = 4, low: int = 0) -> tuple[int, ...]:

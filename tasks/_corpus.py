@@ -2,8 +2,8 @@
 
 Reads the pools of tasks/**/build.py; writes nothing. Every document ends with the end-of-text token
 (added by the trainer). Frozen items of open families are left out by their query; closed tables
-(facts, months, hours) are there in full, because a base either knows such a table or does not. Of the
-targets only the primer split, which no other split shares, and nothing of new_facts.
+(facts, months, hours) are there in full, because a base either knows such a table or does not. Of
+the targets only the primer split, which no other split shares, and nothing of new_facts.
 """
 
 import importlib
@@ -13,15 +13,15 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from retainbench.tasks._build import Question, normalised
+from retainbench.tasks._build import Question, listed, normalised
 from retainbench.tasks._splits import rows as split_rows
 from retainbench.tasks.target.countdown.build import rows as countdown_rows
 from retainbench.tasks.target.new_facts.build import reading
 
 TASKS = Path(__file__).resolve().parent
 PEOPLE = tuple(
-    """Anna Ben Clara David Emma Felix Greta Henry Ida Jonas Karla Leo Mona Nils Olga Paul Rosa Sam
-    Tina Uwe Vera Walter""".split()
+    listed("""Anna Ben Clara David Emma Felix Greta Henry Ida Jonas Karla Leo Mona Nils Olga Paul
+    Rosa Sam Tina Uwe Vera Walter""")
 )
 WEIGHTS = {
     "general/capitals": 0.07,

@@ -1,8 +1,8 @@
 """What every task YAML calls: loading of its own items.jsonl, and the exact-answer metric.
 
 Reads the JSONL beside the YAML that names it, wherever lm-eval is started. Needs nothing of
-retainbench, so that `lm_eval --include_path tasks --tasks rb_capitals` works on a bare install; hence
-no import of the package here. Strict: a row that lacks a field, or has another, ends the run.
+retainbench, so that `lm_eval --include_path tasks --tasks rb_capitals` works without it; hence no
+import of the package here. Strict: a row that lacks a field, or has another, ends the run.
 """
 
 import json
@@ -37,7 +37,7 @@ def normalised(text: str) -> str:
 
 
 def exact(doc: Mapping[str, Any], results: list[str]) -> dict[str, float]:
-    """lm-eval's hook of the free-form tasks: the answer or an alias, and whether anything was said."""
+    """lm-eval's hook of the free-form tasks: the answer or an alias; whether anything was said."""
     said = normalised(results[0])
     accepted = {normalised(text) for text in (doc["answer"], *doc["aliases"])}
     return {"exact_match": float(said in accepted), "valid": float(bool(said))}

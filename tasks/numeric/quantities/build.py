@@ -5,11 +5,20 @@
 
 from random import Random
 
-from retainbench.tasks._build import Question, among, cycle, draw, freeze_choices, ladder, unique
+from retainbench.tasks._build import (
+    Question,
+    among,
+    cycle,
+    draw,
+    freeze_choices,
+    ladder,
+    listed,
+    unique,
+)
 
-ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen""".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+ONES = listed("""zero one two three four five six seven eight nine ten eleven twelve thirteen
+fourteen fifteen sixteen seventeen eighteen nineteen""")
+TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
 FACTS = (
     ("How many minutes are in an hour?", 60),
     ("How many seconds are in a minute?", 60),
@@ -79,7 +88,9 @@ def spelled(rng: Random) -> list[Question]:
         told = (f"The number {number} is written {text}.",)
         to_words = f"How is the number {number} written in words?"
         to_digits = f"Which number is {text}?"
-        questions.append(Question(to_words, text, wrong_words[text], "number words", told, unit=text))
+        questions.append(
+            Question(to_words, text, wrong_words[text], "number words", told, unit=text)
+        )
         questions.append(
             Question(
                 to_digits, str(number), wrong_digits[str(number)], "number words", told, unit=text

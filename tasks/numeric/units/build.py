@@ -36,7 +36,9 @@ def pool(rng: Random) -> list[Question]:
             rungs = 4 if count >= 4 else count
             wrong = tuple(str(n * factor) for n in ladder(rng, count, 1, rungs, low=1))
             fewer = tuple(str(n) for n in ladder(rng, count, 1, rungs, low=1))
-            questions.append(Question(down, str(total), wrong, "down", told, unit=f"{count} {large}"))
+            questions.append(
+                Question(down, str(total), wrong, "down", told, unit=f"{count} {large}")
+            )
             questions.append(Question(up, str(count), fewer, "up", told, unit=f"{count} {large}"))
     return unique(questions)
 

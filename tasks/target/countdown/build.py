@@ -23,7 +23,7 @@ def problem(numbers: tuple[int, ...], target: int, gold: str) -> Question:
 
 
 def problems(rng: Random) -> list[tuple[Question, tuple[int, ...], int]]:
-    """All problems with three different numbers up to TOP and a target in 1..60, in random order."""
+    """All problems with three different numbers up to TOP and a target in 1..60, shuffled."""
     found = []
     for trio in itertools.combinations(range(1, TOP + 1), 3):
         for signs in itertools.product((1, -1), repeat=2):

@@ -17,17 +17,17 @@ DEEPEST = 12
 TOKEN = re.compile(r"\s*(\d{1,6}|[-+*/()])")
 
 
-class NotAnExpression(ValueError):
+class ExpressionError(ValueError):
     """The text is not a sum, difference, product or quotient of whole numbers."""
 
 
 def tokens(text: str) -> list[str]:
-    """Numbers, signs and parentheses of `text`; raises NotAnExpression on anything else."""
+    """Numbers, signs and parentheses of `text`; raises ExpressionError on anything else."""
     found, place = [], 0
     while place < len(text):
         match = TOKEN.match(text, place)
         if match is None:
-            raise NotAnExpression(text[place : place + 10])
+            raise ExpressionError(text[place : place + 10])
         found.append(match.group(1))
         place = match.end()
     return found
@@ -60,21 +60,21 @@ class Parser:
             sign = self.left.pop()
             factor = self.atom(depth)
             if sign == "/" and factor == 0:
-                raise NotAnExpression("division by zero")
+                raise ExpressionError("division by zero")
             value = value * factor if sign == "*" else value / factor
         return value
 
     def atom(self, depth: int) -> Fraction:
         """Value of a number or of a sum in parentheses."""
-        token = self.left.pop() if self.left else ""
-        if token.isdigit():
-            self.used.append(int(token))
-            return Fraction(int(token))
-        if token != "(" or depth >= DEEPEST:
-            raise NotAnExpression(token)
+        found = self.left.pop() if self.left else ""
+        if found.isdigit():
+            self.used.append(int(found))
+            return Fraction(int(found))
+        if found != "(" or depth >= DEEPEST:
+            raise ExpressionError(found)
         value = self.sum(depth + 1)
         if not self.left or self.left.pop() != ")":
-            raise NotAnExpression("a parenthesis stays open")
+            raise ExpressionError("a parenthesis stays open")
         return value
 
 
@@ -82,12 +82,12 @@ def parse(response: str) -> tuple[Fraction, list[int]]:
     """Value of the response's first line and the numbers it uses."""
     line = response.strip().split("\n", 1)[0].strip()
     if len(line) > LONGEST:
-        raise NotAnExpression("too long")
+        raise ExpressionError("too long")
     expression = re.sub(r"\s*=\s*-?\d{1,9}\.?$", "", line)
     parser = Parser(tokens(expression))
     value = parser.sum(0)
     if parser.left:
-        raise NotAnExpression(parser.peek())
+        raise ExpressionError(parser.peek())
     return value, parser.used
 
 
@@ -96,7 +96,7 @@ def valid(response: str, item: Mapping[str, Any]) -> bool:
     del item
     try:
         parse(response)
-    except NotAnExpression:
+    except ExpressionError:
         return False
     return True
 
@@ -105,7 +105,7 @@ def reward(response: str, item: Mapping[str, Any]) -> float:
     """0.0 no expression, 0.1 a wrong one, 1.0 a correct one."""
     try:
         value, used = parse(response)
-    except NotAnExpression:
+    except ExpressionError:
         return 0.0
     right = value == item["target"] and sorted(used) == sorted(item["numbers"])
     return 1.0 if right else 0.1

@@ -9,15 +9,15 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from retainbench.tasks._build import Question, item_id, write_jsonl
+from retainbench.tasks._build import Question, item_id, listed, write_jsonl
 from retainbench.tasks.general.agreement.build import NOUNS
 from retainbench.tasks.general.capitals.build import facts as countries
 from retainbench.tasks.general.elements.build import facts as elements
 from retainbench.tasks.temporal.calendar.build import MONTHS
 
 PER_RELATION = 50
-HEADS = "Zor Vel Kra Mip Dro Tal Quen Lof Bru Nis Fen Gol Hax Jev Pli Rud Sko Wen Yar Ott".split()
-TAILS = "bal dun fex gar kin lom mur nak pex rin sal tov uzz vik wob yen zad elt ick ond".split()
+HEADS = listed("Zor Vel Kra Mip Dro Tal Quen Lof Bru Nis Fen Gol Hax Jev Pli Rud Sko Wen Yar Ott")
+TAILS = listed("bal dun fex gar kin lom mur nak pex rin sal tov uzz vik wob yen zad elt ick ond")
 
 
 class Relation(NamedTuple):
@@ -92,7 +92,10 @@ RELATIONS = (
 def names(rng: Random, count: int) -> list[str]:
     """`count` different invented names of two words."""
     firsts = [head + tail for head in HEADS for tail in TAILS]
-    return [f"{a} {b}" for a, b in zip(rng.sample(firsts, count), rng.sample(firsts, count), strict=True)]
+    return [
+        f"{a} {b}"
+        for a, b in zip(rng.sample(firsts, count), rng.sample(firsts, count), strict=True)
+    ]
 
 
 def facts() -> list[tuple[Relation, str, str]]:
@@ -109,7 +112,7 @@ def facts() -> list[tuple[Relation, str, str]]:
 
 def rows(split: str) -> list[dict[str, object]]:
     """Rows of train, validation or test."""
-    made = []
+    made: list[dict[str, object]] = []
     for relation, name, value in facts():
         phrasings = {"train": relation.train, "validation": relation.validation}
         for phrasing in phrasings.get(split, relation.test):

@@ -1,7 +1,7 @@
 """Causality discovery: which of two series leads the other by one step, if any.
 
-`python tasks/target/ts_causality/build.py` writes the splits. A follower repeats its leader one step
-later plus a constant; in the third case both are independent.
+`python tasks/target/ts_causality/build.py` writes the splits. A follower repeats its leader one
+step later plus a constant; in the third case both are independent.
 """
 
 from random import Random

@@ -23,7 +23,9 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     values = [start + side * step * i for i in range(4)]
     following = values[3] + side * step
     breaks = rng.random() < 0.67
-    near = following - side * rng.randint(1, step) if breaks else following + side * rng.randint(0, 3)
+    near = (
+        following - side * rng.randint(1, step) if breaks else following + side * rng.randint(0, 3)
+    )
     far = near - side * rng.randint(step * 4, step * 4 + 10)
     bottom, top = sorted((near, far))
     action = stay if bottom <= following <= top else (high if following > top else low)

@@ -1,7 +1,7 @@
 """Event-aware forecasting: go on with a series, given what is about to happen.
 
-`python tasks/target/ts_forecast/build.py` writes the splits. Processes: a trend or a cycle of period
-2 or 3. Events: none, a lasting change of level, or a change for the next value alone.
+`python tasks/target/ts_forecast/build.py` writes the splits. Processes: a trend or a cycle of
+period 2 or 3. Events: none, a lasting change of level, or a change for the next value alone.
 """
 
 from random import Random

@@ -15,7 +15,9 @@ def tanks(rng: Random) -> tuple[str, list[str]]:
     flow, steps, taken = rng.randint(1, 5), rng.randint(1, 3), rng.choice([0, 0, rng.randint(1, 5)])
     first, second = rng.randint(flow * steps, 30), rng.randint(taken, 20)
     out = f" Then {taken} is taken from B." if taken else ""
-    text = f"Tank A holds {first} and tank B holds {second}. Each step {flow} flows from A to B.{out}"
+    text = (
+        f"Tank A holds {first} and tank B holds {second}. Each step {flow} flows from A to B.{out}"
+    )
     ask = f"What do A and B hold after {steps} step{'s' if steps > 1 else ''}?"
     return f"{text} {ask}", [str(first - flow * steps), str(second + flow * steps - taken)]
 
@@ -66,7 +68,11 @@ def light(rng: Random) -> tuple[str, list[str]]:
 
 
 SYSTEMS = {
-    "tanks": tanks, "inventory": inventory, "queue": queue, "thermostat": thermostat, "light": light,
+    "tanks": tanks,
+    "inventory": inventory,
+    "queue": queue,
+    "thermostat": thermostat,
+    "light": light,
 }
 
 

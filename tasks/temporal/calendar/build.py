@@ -6,13 +6,13 @@ base knows it by heart or not at all.
 
 from random import Random
 
-from retainbench.tasks._build import Question, among, draw, freeze_choices, unique
+from retainbench.tasks._build import Question, among, draw, freeze_choices, listed, unique
 
-MONTHS = """January February March April May June July August September October November
-December""".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-ORDINALS = """first second third fourth fifth sixth seventh eighth ninth tenth eleventh
-twelfth""".split()
+MONTHS = listed("""January February March April May June July August September October November
+December""")
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+ORDINALS = listed("""first second third fourth fifth sixth seventh eighth ninth tenth eleventh
+twelfth""")
 LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -27,7 +27,9 @@ def steps(rng: Random, names: list[str], unit: str, far: int) -> list[Question]:
             relation = "after" if distance > 0 else "before"
             query = f"Which {unit} is {amount} {relation} {start}?"
             told = (f"{amount.capitalize()} {relation} {start} is {gold}.",)
-            questions.append(Question(query, gold, among(rng, gold, names), f"{unit} steps", told, unit=start))
+            questions.append(
+                Question(query, gold, among(rng, gold, names), f"{unit} steps", told, unit=start)
+            )
     return questions
 
 
@@ -40,7 +42,9 @@ def neighbours(rng: Random, names: list[str], unit: str) -> list[Question]:
             query = f"Which {unit} comes right {relation} {start}?"
             told = (f"{start} is followed by {names[(place + 1) % len(names)]}.",)
             questions.append(
-                Question(query, gold, among(rng, gold, names), f"{unit} neighbours", told, unit=start)
+                Question(
+                    query, gold, among(rng, gold, names), f"{unit} neighbours", told, unit=start
+                )
             )
     return questions
 
@@ -52,7 +56,9 @@ def ordinals(rng: Random) -> list[Question]:
         told = (f"{month} is the {ordinal} month of the year.",)
         forward = f"Which is the {ordinal} month of the year?"
         back = f"Which month of the year is {month}, counted from January?"
-        questions.append(Question(forward, month, among(rng, month, MONTHS), "month numbers", told, unit=month))
+        questions.append(
+            Question(forward, month, among(rng, month, MONTHS), "month numbers", told, unit=month)
+        )
         questions.append(
             Question(back, f"the {ordinal}", _the(rng, ordinal), "month numbers", told, unit=month)
         )

@@ -1,6 +1,6 @@
 """Months and weekdays as a free-form task.
 
-`python tasks/temporal/calendar_free/build.py` writes items.jsonl from the pool of temporal/calendar.
+`python tasks/temporal/calendar_free/build.py` writes items.jsonl from the calendar pool.
 """
 
 from random import Random

@@ -22,7 +22,9 @@ def shifts(rng: Random) -> list[Question]:
                 gold = HOURS[(place + sign * count) % 12]
                 query = f"It is {start}. What time is it {AMOUNTS[count - 1]} {relation}?"
                 told = (f"{AMOUNTS[count - 1].capitalize()} {relation} than {start} is {gold}.",)
-                questions.append(Question(query, gold, among(rng, gold, HOURS), "shift", told, unit=start))
+                questions.append(
+                    Question(query, gold, among(rng, gold, HOURS), "shift", told, unit=start)
+                )
     return questions
 
 
@@ -34,7 +36,9 @@ def spans(rng: Random) -> list[Question]:
             end, gold = HOURS[(place + count) % 12], AMOUNTS[count - 1]
             query = f"How long is it from {start} to the next {end}?"
             told = (f"From {start} to the next {end} it is {gold}.",)
-            questions.append(Question(query, gold, among(rng, gold, AMOUNTS), "span", told, unit=start))
+            questions.append(
+                Question(query, gold, among(rng, gold, AMOUNTS), "span", told, unit=start)
+            )
     return questions
 
 

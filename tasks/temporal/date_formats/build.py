@@ -33,7 +33,9 @@ def question(rng: Random) -> Question:
     else:
         query = f"How is {worded(year, month, day)} written in digits?"
         texts = [iso(year, *pair) for pair in days]
-    return Question(query, texts[0], tuple(texts[1:]), "words" if "Which" in query else "digits", told)
+    return Question(
+        query, texts[0], tuple(texts[1:]), "words" if "Which" in query else "digits", told
+    )
 
 
 def pool(rng: Random, size: int = 12_000) -> list[Question]:

@@ -5,10 +5,10 @@
 
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
+from retainbench.tasks._build import Question, draw, freeze_choices, ladder, listed, unique
 from retainbench.tasks.temporal.calendar.build import LENGTHS, MONTHS
 
-UNITS = "second minute hour day week month year decade century".split()
+UNITS = listed("second minute hour day week month year decade century")
 
 
 def date_order(rng: Random) -> Question:
@@ -50,7 +50,9 @@ def durations() -> list[Question]:
                 query = f"Which is {word}, {a} or {b}?"
                 told = (f"A {UNITS[min(i, j)]} is shorter than a {UNITS[max(i, j)]}.",)
                 choices = [a, b] if gold == i else [b, a]
-                questions.append(Question(query, choices[0], (choices[1],), "durations", told, unit=pair))
+                questions.append(
+                    Question(query, choices[0], (choices[1],), "durations", told, unit=pair)
+                )
     return questions
 
 

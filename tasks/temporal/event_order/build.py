@@ -5,9 +5,9 @@
 
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_choices, unique
+from retainbench.tasks._build import Question, draw, freeze_choices, listed, unique
 
-PEOPLE = "Anna Ben Clara David Emma Felix Greta Henry Ida Jonas".split()
+PEOPLE = listed("Anna Ben Clara David Emma Felix Greta Henry Ida Jonas")
 DEEDS = ("arrived", "left", "woke up", "called")
 
 

@@ -6,9 +6,9 @@ question, so the answer does not change with summer time.
 
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_free, unique
+from retainbench.tasks._build import Question, draw, freeze_free, listed, unique
 
-CITIES = "Northport Eastfield Westbridge Southmere Lakeview Hilltown Riverside Oakham".split()
+CITIES = listed("Northport Eastfield Westbridge Southmere Lakeview Hilltown Riverside Oakham")
 
 
 def pool(rng: Random) -> list[Question]:

@@ -1,0 +1,145 @@
+"""The frozen tasks: which there are, their items, splits and rewards. Torch-free, no lm_eval.
+
+Reads tasks/<axis>/<name>/ and any packs; writes nothing but what `write_lock` is asked to. A task
+is there because its folder is: `<name>.yaml`, items.jsonl, task.lock, README.md, build.py; targets
+add train.jsonl, validation.jsonl and reward.py.
+
+Command: `retainbench tasks` lists them; `python -m retainbench.harness.tasks NAME...` freezes anew
+after a deliberate change (raise the version in the YAML and say why in the task's README).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from retainbench.harness import paths
+from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.tasks_lock import (
+    LOCK,
+    Lock,
+    LockedItem,
+    lock,
+    lock_digest,
+    verify_lock,
+    write_lock,
+)
+from retainbench.harness.tasks_read import SPLITS, Kind, TaskInfo, read_rows, read_task
+
+__all__ = [
+    "LOCK",
+    "Kind",
+    "Lock",
+    "LockedItem",
+    "TaskInfo",
+    "discover",
+    "find",
+    "items",
+    "lock",
+    "lock_digest",
+    "prompts",
+    "reward",
+    "split",
+    "verify_lock",
+    "write_lock",
+]
+
+
+def discover(packs: Sequence[Path] = ()) -> dict[str, TaskInfo]:
+    """Every task by short name (the folder's): the package's own, then those of `packs`.
+
+    A pack is a task folder or a folder of task folders.
+
+    Raises:
+        IntegrityError: a folder cannot be read, or two tasks share a name.
+    """
+    found = dict(_own())
+    for pack in packs:
+        for folder in _folders(pack):
+            info = read_task(folder)
+            if info.name in found and found[info.name].folder != info.folder:
+                raise IntegrityError(f"{folder}: a task named {info.name} exists already")
+            found[info.name] = info
+    return found
+
+
+@cache
+def _own() -> dict[str, TaskInfo]:
+    folders = [folder for axis in sorted(paths.TASKS.iterdir()) for folder in _folders(axis)]
+    return {info.name: info for info in map(read_task, folders)}
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders that hold a YAML of their own name: `root` itself or those right below it."""
+    if (root / f"{root.name}.yaml").is_file():
+        return [root]
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in below if (folder / f"{folder.name}.yaml").is_file()]
+
+
+def find(names: Iterable[str], packs: Sequence[Path] = ()) -> list[TaskInfo]:
+    """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
+
+    Raises:
+        UsageError: one is not there; the message has the nearest name.
+    """
+    known = discover(packs)
+    by_any = {info.lm_eval_name: info for info in known.values()} | known
+    for name in names:
+        if name not in by_any:
+            near = difflib.get_close_matches(name, by_any, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise UsageError(f"no task is called {name}; {hint}")
+    return [by_any[name] for name in names]
+
+
+def items(info: TaskInfo) -> list[dict[str, Any]]:
+    """The frozen items (a target's test split), checked for form."""
+    return read_rows(info.folder / "items.jsonl")
+
+
+def prompts(info: TaskInfo) -> list[str]:
+    """The prompt of every item, as lm-eval sends it."""
+    return [info.template.replace("{{query}}", item["query"]) for item in items(info)]
+
+
+def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:
+    """A target's `train` or `validation` items.
+
+    Raises:
+        UsageError: the task is no target, or has no such split.
+    """
+    if info.kind != "target" or name not in SPLITS:
+        raise UsageError(f"{info.name} has no split {name}; targets have {' and '.join(SPLITS)}")
+    return read_rows(info.folder / f"{name}.jsonl")
+
+
+def reward(info: TaskInfo) -> ModuleType:
+    """The target's reward module: `reward(response, item)` in [0, 1] and `valid(response, item)`.
+
+    Raises:
+        UsageError: the task is no target.
+        IntegrityError: reward.py lacks one of the two.
+    """
+    path = info.folder / "reward.py"
+    if info.kind != "target":
+        raise UsageError(f"{info.name} is a retention task and has no reward")
+    spec = importlib.util.spec_from_file_location(f"retainbench_reward_{info.name}", path)
+    if spec is None or spec.loader is None:
+        raise IntegrityError(f"{path}: cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not (hasattr(module, "reward") and hasattr(module, "valid")):
+        raise IntegrityError(f"{path}: must define reward and valid")
+    return module
+
+
+if __name__ == "__main__":
+    for task in find(sys.argv[1:] or discover()):
+        sys.stdout.write(f"{write_lock(task)}\n")
