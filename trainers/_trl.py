@@ -1,7 +1,7 @@
 """TRL's trainers under the same rules as our own loops.
 
 TRL computes losses, gradients and optimizer steps. What makes arms comparable stays ours: the order
-of the data (`Stream`), the budget (tokens are counted in `training_step`, the learning rate follows
+of the data (`stream`), the budget (tokens are counted in `training_step`, the learning rate follows
 the share of the budget, training stops when it is spent), checkpoints and the step log (the
 `Trajectory`), and resume (weights, optimizer and generator states without pickle; TRL's own
 checkpoints are off). The global random generators are left as they were found.
@@ -15,7 +15,6 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,22 +51,29 @@ class GradientOptions(TrainerOptions):
     """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
 
 
-@dataclass
-class Stream:
-    """An endless, lazily computed dataset: row k of this stage is `row(k)`.
+def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int = 0) -> Any:
+    """An endless dataset whose k-th row is `row(start + k)`, computed when it is asked for.
 
-    Resuming at step s is starting at row s x rows_per_step, which needs no sampler state.
+    TRL takes `datasets.Dataset` alone, so this is one: empty, with the right columns, and with
+    length and access replaced. Resuming at step s is starting at row s x rows_per_step, which needs
+    no sampler state.
     """
+    from datasets import Dataset
 
-    row: Callable[[int], dict[str, Any]]
-    column_names: list[str]
-    start: int = 0
+    class Stream(Dataset):
+        def __len__(self) -> int:
+            return ENDLESS
 
-    def __len__(self) -> int:
-        return ENDLESS
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return row(start + index)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.row(self.start + index)
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            return (self[index] for index in range(ENDLESS))
+
+        def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+            return [self[index] for index in indices]
+
+    return Stream(Dataset.from_dict({name: [] for name in columns}).data)
 
 
 def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[str, Any]:
@@ -82,11 +88,12 @@ def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[st
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
         "max_steps": ENDLESS,
+        "train_sampling_strategy": "sequential",
         "seed": seed_for(job.seed, f"trl/{job.stage}") % 2**32,
         "bf16": on_gpu and job.dtype == "bfloat16",
         "fp16": False,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -109,7 +116,7 @@ def run(
     """Train with a TRL trainer until the stage's budget is spent.
 
     Args:
-        build: (first row, scratch folder) -> the TRL trainer over a `Stream` from that row.
+        build: (first row, scratch folder) -> the TRL trainer over a `stream` from that row.
         count: charges the meter for one call of `training_step`, given its inputs.
         rows_per_step: rows of the stream that one optimizer step uses.
     """
@@ -136,13 +143,13 @@ def _govern(
     state: dict[str, Any] | None,
 ) -> None:
     """Attach budget, schedule, checkpoints and resume to a TRL trainer."""
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     plain_step = trainer.training_step
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
         loss = plain_step(model, inputs, *rest)
-        count(trajectory, trainer.counted_inputs if hasattr(trainer, "counted_inputs") else inputs)
+        count(trajectory, inputs)
         return loss
 
     trainer.training_step = training_step
@@ -166,10 +173,12 @@ def _govern(
             if "train_runtime" in logs:  # the closing summary, not a step
                 return
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
-            metrics.pop("epoch", None)
+            for counted_elsewhere in ("epoch", "num_tokens"):
+                metrics.pop(counted_elsewhere, None)
             trajectory.after_step(metrics, lambda: snapshot(trainer.optimizer))
             control.should_training_stop = not trajectory.running
 
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Governor())
 
 

@@ -58,7 +58,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            train_dataset=_trl.Stream(row, ["input_ids", "labels"], first_row),
+            train_dataset=_trl.stream(row, ["input_ids", "labels"], first_row),
             processing_class=policy.tokenizer,
         )
 

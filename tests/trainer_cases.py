@@ -1,0 +1,71 @@
+"""Jobs on the tiny model, for the tests of all trainers; a plain module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness.records import Ledger
+from retainbench.harness.suite import Adaptation, Anchor, Budget, Stage
+from retainbench.trainers import _discovery
+from retainbench.trainers._contract import Item, Job, Target
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sft": {"learning_rate": 1e-3, "batch_size": 4},
+    "dft": {"learning_rate": 1e-3, "batch_size": 4},
+}
+"""Options under which each method takes a step in a fraction of a second."""
+
+
+def letters() -> Target:
+    """Answer with the letter that is asked for; random models hit it now and then."""
+
+    def reward(response: str, item: Item) -> float:
+        return float(str(item["answer"]) in response)
+
+    items = [
+        {"id": f"t{n}", "query": f"letter {c}", "answer": c} for n, c in enumerate("abcdefghijkl")
+    ]
+    return Target(
+        name="letters",
+        train=items[:8],
+        validation=items[8:],
+        reward=reward,
+        valid=lambda response, _item: bool(response.strip()),
+        max_new_tokens=8,
+    )
+
+
+def job(
+    base: Path,
+    out: Path,
+    method: str,
+    *,
+    steps: float = 4,
+    adaptation: str = "full",
+    anchor: Anchor | None = None,
+    target: Target | None = None,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> Job:
+    """A job of `steps` updates with checkpoints at 0, half and the end."""
+    stage = Stage(method=method, options=SMALL.get(method, {}) | (options or {}))
+    return Job(
+        base=base,
+        reference=base,
+        target=target or letters(),
+        adaptation=Adaptation(kind=adaptation, rank=2),
+        options=_discovery.options(stage),
+        anchor=anchor,
+        budget=Budget(unit="steps", amount=steps),
+        spent=Ledger(),
+        points=(("s0-0.0000", 0.0), ("s0-0.5000", 0.5), ("s0-1.0000", 1.0)),
+        seed=seed,
+        stage=0,
+        out=out,
+    )
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The bytes of all weight files of a checkpoint."""
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.safetensors"))}

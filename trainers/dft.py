@@ -1,0 +1,37 @@
+"""Dynamic fine-tuning: SFT whose token losses are scaled by the detached token probability.
+
+    L = -(1/M) sum_t m_t sg(p_t) log p_t,   p_t = p(y_t | y_<t, x),   sg = stop-gradient
+
+so the gradient at the logits is p_t times that of cross-entropy: confident tokens count, rare ones
+hardly do. Loss and gradient come out 10 to 20 times smaller than SFT's, hence a learning rate of its
+own. Computed by TRL's SFTTrainer (`loss_type="dft"`); everything else is `sft`, to the batch.
+
+Deviations from the paper's code:
+1. The normaliser is the number of trained tokens of the global batch, also under accumulation
+   (the authors' code normalises per rank and micro-batch).
+2. Those of `sft`.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from retainbench.trainers import sft
+from retainbench.trainers._contract import Job, Outcome
+from retainbench.trainers._trl import GradientOptions
+
+PAPER = "Wu et al. 2025, arXiv:2508.05629"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ()
+
+
+class Options(GradientOptions):
+    """Hyper-parameters of SFT with the paper's learning rate."""
+
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate; 5e-5 in the paper (2e-5 for 8B). Sweep it (suite key `sweep`)."""
+
+
+def train(job: Job) -> Outcome:
+    """Run DFT until the budget is spent."""
+    return sft.supervised(job, "dft")
