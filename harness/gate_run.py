@@ -1,0 +1,160 @@
+"""Stored results -> verdicts: gates every candidate of a run folder, or one pair of record files.
+
+Reads `plan.json`, the base's and the candidates' `records.jsonl`, and scorecards for what is beside
+scores; trains and scores nothing. Drops are computed again from the records, so that a scorecard
+which was edited, or made under another policy, decides nothing. A candidate that cannot be judged
+becomes ERROR and the others go on; what breaks them all raises.
+
+Command: `retainbench gate RUN` and `retainbench gate --base-records A --candidate-records B`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retainbench.harness import paths
+from retainbench.harness.compare import Excluded, compare, gain
+from retainbench.harness.compare_items import Columns, Records, columns
+from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate import NOT_MEASURED, Movement, gate
+from retainbench.harness.gate_result import FULL, GateResult, failed
+from retainbench.harness.gate_tiers import Tier, cut
+from retainbench.harness.plan import Cell, Plan, policy_of
+from retainbench.harness.records import (
+    Scorecard,
+    TaskChange,
+    digest,
+    read_json,
+    sha256_file,
+)
+
+if TYPE_CHECKING:
+    from retainbench.harness.suite import Policy
+
+
+def gate_run(
+    run: Path,
+    policy: Policy | None = None,
+    *,
+    cells: Sequence[str] = (),
+    tier: Tier = "full",
+    excluded: Excluded | None = None,
+) -> list[GateResult]:
+    """Gate the end point of every cell of a run folder, in the plan's order.
+
+    Args:
+        policy: instead of the suite's own.
+        cells: ids to gate; all when empty.
+
+    Raises:
+        UsageError: not a run folder, an unknown cell, or a policy that cannot be applied.
+        IntegrityError: the plan or the base's records are missing or broken.
+    """
+    folder = paths.RunFolder(run)
+    if not folder.plan.is_file():
+        raise UsageError(f"{run} is not a run folder: it has no plan.json")
+    plan = read_json(folder.plan, Plan)
+    chosen = _chosen(plan, cells)
+    base = columns(folder.base_point(plan.suite.base).records)
+    applied = policy or policy_of(plan.suite)
+    return [_gate_cell(folder, plan, cell, base, applied, tier, excluded) for cell in chosen]
+
+
+def gate_records(
+    base: Records,
+    candidate: Records,
+    policy: Policy,
+    *,
+    name: str = "candidate",
+    expected: Sequence[str] = (),
+    movement: Movement = NOT_MEASURED,
+    tier: Tier = "full",
+    excluded: Excluded | None = None,
+) -> GateResult:
+    """Gate one candidate from two files (or lists) of item records.
+
+    Args:
+        expected: retention tasks that must be there; the policy's mandatory ones always must.
+
+    Raises:
+        IntegrityError: the records do not pair, or nothing is gated.
+    """
+    sides = cut(columns(base), columns(candidate), tier)
+    found = compare(*sides, policy, excluded=excluded)
+    if movement.gain is None and len(found.targets) == 1:
+        movement = movement._replace(gain=gain(found.targets[0]))
+    return gate(
+        found.tasks,
+        found.axes,
+        policy,
+        candidate=name,
+        expected=expected,
+        movement=movement,
+        tier=_part(tier, found.tasks),
+        digests=_digests(base, candidate, policy),
+    )
+
+
+def _chosen(plan: Plan, cells: Sequence[str]) -> list[Cell]:
+    known = {cell.id: cell for cell in plan.cells}
+    for name in cells:
+        if name not in known:
+            raise UsageError(f"no cell {name!r} in this run; `retainbench plan` lists them")
+    return [known[name] for name in cells] if cells else plan.cells
+
+
+def _gate_cell(
+    folder: paths.RunFolder,
+    plan: Plan,
+    cell: Cell,
+    base: Columns,
+    policy: Policy,
+    tier: Tier,
+    excluded: Excluded | None,
+) -> GateResult:
+    where = folder.cell(cell.id)
+    try:
+        card = read_json(where.scorecard, Scorecard)
+        if card.status == "failed" or not card.points:
+            why = card.reason or "it has no scored point"
+            raise IntegrityError(f"the cell failed and cannot be judged: {why}")
+        end = card.points[-1]
+        records = where.point(paths.point_name(end.stage, end.fraction)).records
+        scored = {*plan.retention, cell.target}
+        result = gate_records(
+            {label: rows for label, rows in base.items() if label.split("/")[0] in scored},
+            records,
+            policy,
+            name=cell.id,
+            expected=plan.retention,
+            movement=Movement(drift=end.drift, divergence=end.divergence),
+            tier=tier,
+            excluded=excluded,
+        )
+    except IntegrityError as error:
+        return failed(cell.id, cell.label, str(error), policy.alpha)
+    return result.model_copy(update={"label": cell.label} | _limited(plan, result))
+
+
+def _limited(plan: Plan, result: GateResult) -> dict[str, object]:
+    """A run that scored only the first items of each task cannot pass either."""
+    most = plan.suite.items_per_task
+    if most is None or result.verdict != "PASS":
+        return {}
+    part = f"first {most} items of each task"
+    why = f"{part}: no regression was shown, but only all items can pass"
+    return {"verdict": "INCONCLUSIVE", "reasons": [why], "tier": part}
+
+
+def _part(tier: Tier, tasks: Sequence[TaskChange]) -> str:
+    if tier == "full":
+        return FULL
+    return f"tier {tier}, {max((change.n for change in tasks), default=0)} items of each task"
+
+
+def _digests(base: Records, candidate: Records, policy: Policy) -> Mapping[str, str]:
+    files = {"base_records": base, "candidate_records": candidate}
+    found = {name: sha256_file(path) for name, path in files.items() if isinstance(path, Path)}
+    return found | {"policy": digest(policy.model_dump(mode="json"))}
