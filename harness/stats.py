@@ -173,7 +173,7 @@ def newcombe_interval(counts: PairedCounts, confidence: float) -> Bounds:
     return Bounds(float(low), float(high))
 
 
-def _tango_variance(n10: Floats, n01: Floats, n: Floats, drop: Floats) -> Floats:
+def tango_variance(n10: Floats, n01: Floats, n: Floats, drop: Floats) -> Floats:
     """n (2 w + d (1 - d)): variance of n10 - n01 when the true drop is d, w = MLE of p01."""
     a = 2 * n
     b = -n10 - n01 + (2 * n - n10 + n01) * drop
@@ -191,7 +191,7 @@ def _tango_upper(n10: Floats, n01: Floats, n: Floats, z: float) -> Floats:
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         deviation = n10 - n01 - n * middle
-        inside = deviation + z * np.sqrt(_tango_variance(n10, n01, n, middle)) > 0
+        inside = deviation + z * np.sqrt(tango_variance(n10, n01, n, middle)) > 0
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return high
 
@@ -233,7 +233,7 @@ def tango_statistic(counts: PairedCounts, drop: float) -> float:
     deviation = float(n10 - n01 - n * d)
     if deviation == 0:
         return 0.0
-    variance = float(_tango_variance(n10, n01, n, d))
+    variance = float(tango_variance(n10, n01, n, d))
     return deviation / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, deviation)
 
 

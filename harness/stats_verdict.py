@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from retainbench.harness.stats import (
     Bounds,
     Floats,
@@ -126,7 +127,8 @@ def judge(
     difference (discordance for 0/1 items) known before the run, from a pilot or an A/A run; without
     it, twice the base's own variance, which is that of two independent runs of the base and in
     practice too large. `seed` drives the bootstrap of graded scores and belongs in the lock.
-    Raises ValueError for a margin outside (0, 1), unequal lengths or non-finite scores.
+    Raises ValueError for a margin outside (0, 1), unequal lengths, scores that are not finite or
+    outside [0, 1].
 
     >>> base, tuned = [1] * 900 + [0] * 100, [1] * 880 + [0] * 100 + [1] * 20
     >>> j = judge(base, tuned, margin=0.03, min_items=100)
@@ -140,6 +142,8 @@ def judge(
     b, t = checked_scores(base), checked_scores(tuned)
     if b.shape != t.shape:
         raise ValueError(f"pairs need equal lengths, got {len(b)} and {len(t)}")
+    if len(b) and not (min(b.min(), t.min()) >= 0 and max(b.max(), t.max()) <= 1):
+        raise ValueError("scores must lie in [0, 1]; rescale the metric before judging it")
     chances = np.broadcast_to(np.asarray(chance, np.float64), b.shape)
     codes = item_codes(clusters, len(b))
     found = (

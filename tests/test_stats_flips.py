@@ -1,0 +1,141 @@
+"""Flips, soft scores, validity and sequences against STATISTICS 8-9 and METHODS 16."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retainbench.harness.stats_continual import sequence_scores
+from retainbench.harness.stats_flips import (
+    chance_rescaled,
+    churn_above_floor,
+    expected_flips,
+    flips,
+    known_share,
+    soft_scores,
+    validity,
+)
+
+# STATISTICS 8: p_b, p_a, k, g -> raw n10/n, c, F unclipped, true.
+EXPECTED = {
+    (0.6, 0.6, 4, 0.0): (0.0750, 0.0300, 0.0450, 0.0),
+    (0.6, 0.6, 4, 0.8): (0.0150, 0.0300, -0.0150, 0.0),
+    (0.6, 0.55, 4, 0.0): (0.1125, 0.03375, 0.07875, 0.05),
+    (0.6, 0.55, 4, 0.8): (0.0525, 0.03375, 0.01875, 0.05),
+    (0.6, 0.5, 4, 0.0): (0.1500, 0.0375, 0.1125, 0.10),
+    (0.8, 0.8, 2, 0.0): (0.0500, 0.0100, 0.0400, 0.0),
+}
+SEQUENCE = [[0.8, 0.2, 0.1], [0.6, 0.9, 0.3], [0.5, 0.7, 0.95]]
+
+
+@pytest.mark.parametrize("model", EXPECTED)
+def test_expected_flips(model: tuple[float, float, int, float]) -> None:
+    found = expected_flips(*model)
+    shown = (found.lost, found.guess_allowance, found.adjusted_forgetting, found.true_forgetting)
+    assert shown == pytest.approx(EXPECTED[model], abs=1e-6)
+
+
+@given(st.floats(0, 1), st.integers(2, 8))
+def test_residual_of_the_adjustment_without_any_change(known: float, choices: int) -> None:
+    residual = known * (1 - known) * (choices - 1) / choices**2
+    found = expected_flips(known, known, choices, 0.0).adjusted_forgetting
+    assert found == pytest.approx(residual, abs=1e-12)
+
+
+def test_flips_reproduce_the_published_formula() -> None:
+    # Counts in the shares of the first row above: lost 75, gained 75, of 1,000 with 300 wrong.
+    base = np.repeat([1.0, 1, 0, 0], [625, 75, 75, 225])
+    tuned = np.repeat([1.0, 0, 1, 0], [625, 75, 75, 225])
+    found = flips(base, tuned, chance=0.25)
+    assert (found.lost, found.gained, found.net, found.churn) == (75, 75, 0.0, 0.15)
+    assert found.guess_allowance == pytest.approx(0.03)
+    assert found.adjusted_forgetting == pytest.approx(0.045)
+    free_form = flips(base, tuned, chance=0.0)
+    assert (free_form.guess_allowance, free_form.adjusted_forgetting) == (0.0, 0.075)
+
+
+def test_clipping_only_ever_raises() -> None:
+    base, tuned = np.repeat([1.0, 0], [10, 90]), np.repeat([1.0, 0], [10, 90])
+    found = flips(base, tuned, chance=0.25)
+    assert found.adjusted_forgetting < 0 == found.clipped_forgetting
+
+
+def test_churn_is_forgetting_only_above_the_floor() -> None:
+    quiet, noisy = np.repeat([1, 0], [3, 97]), np.repeat([1, 0], [30, 70])
+    assert churn_above_floor(noisy, quiet)
+    assert not churn_above_floor(quiet, quiet)
+    assert not churn_above_floor(quiet, noisy)
+
+
+def test_chance_rescaled_takes_chance_per_item() -> None:
+    found = chance_rescaled([1, 0, 1], [0.5, 0.5, 0.0])
+    assert found.tolist() == [1.0, -1.0, 1.0]
+    with pytest.raises(ValueError, match="chance 1"):
+        chance_rescaled([1], 1.0)
+
+
+def test_soft_score_example() -> None:
+    found = soft_scores([[-1, -2, -3]], [0])
+    assert found.probability[0] == pytest.approx(0.665241, abs=1e-6)
+    assert found.margin[0] == 1.0
+    assert found.length_normalised is None
+
+
+def test_soft_scores_of_ragged_items() -> None:
+    found = soft_scores([[-4, -2], [-1, -2, -3]], [0, 2], lengths=[[4, 1], [1, 2, 3]])
+    assert found.length_normalised is not None
+    assert found.length_normalised[0] == pytest.approx(math.exp(-1) / (math.exp(-1) + math.exp(-2)))
+    assert found.length_normalised[1] == pytest.approx(1 / 3)
+    assert found.margin.tolist() == [-2.0, -2.0]
+    far = soft_scores([[-2000.0, -1000.0]], [0])
+    assert far.probability.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "gold"), [([[-1, float("nan")]], [0]), ([[-1, -2]], [2]), ([[-1]], [0]), ([], [])]
+)
+def test_broken_choices_are_refused(rows: list[list[float]], gold: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"NaN|gold|two choices"):
+        soft_scores(rows, gold)
+
+
+def test_validity_splits_the_score() -> None:
+    found = validity([1, 0, 1, 0], [1, 0, 1, 1])
+    assert found.score_given_valid is not None
+    assert found.score == pytest.approx(found.valid_rate * found.score_given_valid)
+    assert validity([0, 0], [0, 0]).score_given_valid is None
+    with pytest.raises(ValueError, match="invalid answer"):
+        validity([1, 1], [1, 0])
+
+
+def test_known_means_right_under_every_permutation() -> None:
+    rng = np.random.default_rng(0)
+    guesses = rng.random((200_000, 4)) < 0.25
+    # k^-k = .0039; 200,000 items leave a standard error of .00014.
+    assert known_share(guesses) == pytest.approx(4**-4, abs=5e-4)
+    constant_position = np.eye(4)[rng.integers(4, size=100)]
+    assert known_share(constant_position) == 0.0
+
+
+def test_sequence_example() -> None:
+    found = sequence_scores(SEQUENCE, before=[0.1] * 3, oracle=[0.85, 0.92, 0.97])
+    assert found == pytest.approx((0.716667, -0.25, 0.15, 0.25, 0.03, -0.166667), abs=1e-6)
+
+
+def test_sequence_without_references_leaves_them_out() -> None:
+    found = sequence_scores(SEQUENCE)
+    assert (found.forward_transfer, found.intransigence) == (None, None)
+    alone = sequence_scores([[0.7]], before=[0.1])
+    assert (alone.accuracy, alone.backward_transfer, alone.forgetting) == (0.7, None, None)
+
+
+def test_sequence_needs_its_cells() -> None:
+    future_unknown = [[0.8, 0.2, math.nan], *SEQUENCE[1:]]
+    assert sequence_scores(future_unknown, before=[0.1] * 3).accuracy == pytest.approx(
+        0.716667, abs=1e-6
+    )
+    broken = [SEQUENCE[0], [math.nan, 0.9, 0.3], SEQUENCE[2]]
+    with pytest.raises(ValueError, match="missing"):
+        sequence_scores(broken)
