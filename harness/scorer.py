@@ -1,0 +1,207 @@
+"""lm-eval model `retainbench`: the numbers of lm-eval's `hf`, each shared token computed once.
+
+All requests of a call form one token trie (scorer_trie.py) that runs packed (scorer_attention.py,
+scorer_forward.py). Loading, tokenisation, truncation and chat templates are lm-eval's own HFLM, of
+which this is a subclass; scoring and generation are ours. Models that cannot be packed are scored
+request by request: logged once, and recorded in `TrieLM.work.obstacle`.
+
+Command: `python -m retainbench.harness.scorer --model retainbench --model_args
+pretrained=DIR,dtype=float32 --tasks ...` is the `lm_eval` command line with this model registered
+(lm-eval discovers no third-party models by itself).
+
+Deviations from HFLM: softmax in fp32 whatever the dtype; weights from safetensors only; sampled
+generation draws from its own generator; only greedy and temperature sampling are offered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from retainbench.harness.scorer_forward import score_packed
+from retainbench.harness.scorer_plain import Request, Scored, Work, frozen, score_singly
+from retainbench.harness.scorer_probe import configured_obstacle, probed_obstacle
+
+log = logging.getLogger(__name__)
+
+Tokens = list[int]
+
+
+@register_model("retainbench")
+class TrieLM(HFLM):
+    """Scores over the token trie of all requests of a call.
+
+    pretrained: a folder, a hub id or a loaded transformers model (then `tokenizer` is required).
+    tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
+    Everything else is HFLM's. A loaded model keeps its training flags.
+    """
+
+    work: Work | None
+    """Account of the last scoring call."""
+
+    def __init__(self, pretrained: Any, tokens_per_pass: int | None = None, **options: Any) -> None:
+        loaded = not isinstance(pretrained, str)
+        flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
+        if not loaded:
+            options.setdefault("use_safetensors", True)
+        with _quiet("lm_eval.models.huggingface", loaded):
+            super().__init__(pretrained, **options)
+        for module, training in flags:
+            module.training = training
+        self.tokens_per_pass = int(tokens_per_pass) if tokens_per_pass else None
+        self.work = None
+        self._probed: tuple[str | None] | None = None
+        self._told: set[str] = set()
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood (natural log) and greedy flag of each (context, continuation)."""
+        if not requests:
+            return []
+        pairs = [request.args for request in requests]
+        encoded = self._encode(pairs)
+        return self._loglikelihood_tokens(
+            [(pair, *tokens) for pair, tokens in zip(pairs, encoded, strict=True)]
+        )
+
+    def _encode(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Tokens, Tokens]]:
+        """Token pairs as lm-eval makes them, with each distinct text tokenised once."""
+        known = self._tokenise(
+            text
+            for context, continuation in pairs
+            if context
+            for text in (context.rstrip(), context + continuation)
+        )
+        for context, continuation in pairs:
+            if context:
+                # Spaces at the end of a context belong to the continuation.
+                head = known[context.rstrip()]
+                yield head, known[context + continuation][len(head) :]
+                continue
+            tokens = self.tok_encode(continuation, add_special_tokens=False)
+            prefix = self.prefix_token_id
+            yield ([prefix], tokens) if prefix != tokens[0] else (tokens[:1], tokens[1:])
+
+    def _tokenise(self, texts: Iterable[str]) -> dict[str, Tokens]:
+        """What `tok_encode` gives for each text, in two calls of the tokenizer."""
+        prefix = self.tokenizer.decode(self.prefix_token_id)
+        own = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        distinct = list(dict.fromkeys(texts))
+        started = [text for text in distinct if text.startswith(prefix)]
+        fresh = [text for text in distinct if not text.startswith(prefix)]
+        known: dict[str, Tokens] = {}
+        for group, special in ((started, {"add_special_tokens": False}), (fresh, own)):
+            if group:
+                encoded = self.tokenizer(group, return_attention_mask=False, **special)
+                known.update(zip(group, encoded["input_ids"], strict=True))
+        return known
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[Any, Tokens, Tokens]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Score token pairs; contexts that do not fit are cut from the left, as lm-eval does."""
+        wanted = [self._request(*request) for request in requests]
+        scored = self._score(wanted)
+        answers = [
+            (float(value), bool(best))
+            for value, best in zip(scored.loglikelihood, scored.greedy, strict=True)
+        ]
+        for (pair, _, _), answer in zip(requests, answers, strict=True):
+            if pair is not None:
+                self.cache_hook.add_partial("loglikelihood", pair, answer)
+        return answers
+
+    def _request(self, pair: Any, context: Tokens, continuation: Tokens) -> Request:
+        if not 0 < len(continuation) <= self.max_length or not context:
+            raise ValueError(
+                f"cannot score {len(continuation)} tokens after {len(context)} with a window of "
+                f"{self.max_length}: {pair!r}"
+            )
+        excess = len(context) + len(continuation) - self.max_length - 1
+        if excess > 0:
+            self._tell(f"contexts longer than {self.max_length} tokens are cut from the left")
+        return Request((context + continuation)[max(0, excess) : -1], continuation)
+
+    def _score(self, requests: list[Request]) -> Scored:
+        obstacle = self._obstacle(max(len(request.inputs) for request in requests))
+        with frozen(self.model):
+            if obstacle is not None:
+                self._tell(f"scoring request by request: {obstacle}")
+                scored = score_singly(self.model, requests, obstacle)
+            else:
+                scored = score_packed(self.model, requests, budget=self.tokens_per_pass)
+        self.work = scored.work
+        return scored
+
+    def _obstacle(self, longest: int) -> str | None:
+        configured = configured_obstacle(self.model, longest)
+        if configured is not None:
+            return configured
+        if self._probed is None:
+            self._probed = (probed_obstacle(self.model),)
+        return self._probed[0]
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            log.warning(message)
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-likelihood of whole texts, in windows of max_length with one token of context."""
+        texts = [request.args[0] for request in requests]
+        windows: list[tuple[None, Tokens, Tokens]] = []
+        counts: list[int] = []
+        for text in texts:
+            rolled = get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            before = len(windows)
+            windows.extend((None, *make_disjoint_window(window)) for window in rolled)
+            counts.append(len(windows) - before)
+        values = iter(self._loglikelihood_tokens(windows) if windows else [])
+        totals = [sum((next(values)[0] for _ in range(count)), 0.0) for count in counts]
+        for text, total in zip(texts, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
+        return totals
+
+
+@contextmanager
+def _quiet(name: str, wanted: bool) -> Iterator[None]:
+    """Hold back HFLM's two warnings that a loaded model was passed, which is meant here."""
+    logger = logging.getLogger(name)
+    before = logger.disabled
+    logger.disabled = before or wanted
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def main() -> None:
+    """The `lm_eval` command line with this model registered."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
+
+
+if __name__ == "__main__":
+    # As __main__ this file would register a second class under the same name; hand over instead.
+    from retainbench.harness.scorer import main as registered_main
+
+    registered_main()
