@@ -137,15 +137,11 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def freeze_choices(build_file: str, questions: Iterable[Question]) -> Path:
-    """Write items.jsonl of the multiple-choice task whose build.py is `build_file`."""
-    folder = Path(build_file).resolve().parent
+def freeze_choices(folder: Path, questions: Iterable[Question]) -> None:
+    """Write items.jsonl of the multiple-choice task in `folder`."""
     write_jsonl(folder / "items.jsonl", [choice_item(folder.name, q) for q in questions])
-    return folder / "items.jsonl"
 
 
-def freeze_free(build_file: str, questions: Iterable[Question]) -> Path:
-    """Write items.jsonl of the free-form task whose build.py is `build_file`."""
-    folder = Path(build_file).resolve().parent
+def freeze_free(folder: Path, questions: Iterable[Question]) -> None:
+    """Write items.jsonl of the free-form task in `folder`."""
     write_jsonl(folder / "items.jsonl", [free_item(folder.name, q) for q in questions])
-    return folder / "items.jsonl"

@@ -39,8 +39,7 @@ def rows(name: str, maker: Maker, split: str) -> list[dict[str, object]]:
     return made
 
 
-def write(build_file: str, maker: Maker) -> None:
-    """Write train.jsonl, validation.jsonl and items.jsonl beside `build_file`."""
-    folder = Path(build_file).resolve().parent
+def freeze_splits(folder: Path, maker: Maker) -> None:
+    """Write train.jsonl, validation.jsonl and items.jsonl of the target in `folder`."""
     for split, stem in (("train", "train"), ("validation", "validation"), ("test", "items")):
         write_jsonl(folder / f"{stem}.jsonl", rows(folder.name, maker, split))

@@ -5,6 +5,7 @@ distracting noun, determiner and noun, reflexive pronoun, verb form after an aux
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, freeze_choices, listed, unique
@@ -111,5 +112,10 @@ def frozen() -> list[Question]:
     return balanced(pool(Random("agreement"), 4_000), 60)
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -3,6 +3,7 @@
 `python tasks/general/capitals_free/build.py` writes items.jsonl from the pool of general/capitals.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_free
@@ -19,5 +20,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("capitals_free")), 300, Random("capitals_free:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_free(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_free(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -58,7 +58,12 @@ def frozen() -> list[Question]:
     return draw(pool(Random("elements")), 276, Random("elements:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
     if "--facts" in sys.argv:
         write_facts()
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

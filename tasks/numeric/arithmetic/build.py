@@ -4,6 +4,7 @@
 same five shots (SHOTS), which are never items. Distractors lie 1, 2 or 10 apart on a ladder.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
@@ -55,5 +56,10 @@ def frozen() -> list[Question]:
     return balanced(Random("arithmetic"), {"sum": 140, "difference": 120, "product": 40})
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

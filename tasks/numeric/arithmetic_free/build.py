@@ -3,6 +3,7 @@
 `python tasks/numeric/arithmetic_free/build.py` writes items.jsonl.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, freeze_free
@@ -23,5 +24,10 @@ def frozen() -> list[Question]:
     return [q for q in drawn if q.query not in taken]
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_free(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_free(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -3,6 +3,7 @@
 `python tasks/numeric/counting/build.py` writes items.jsonl.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_free, listed, unique
@@ -31,5 +32,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("counting"), 2_000), 250, Random("counting:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_free(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_free(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

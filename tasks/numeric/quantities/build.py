@@ -3,6 +3,7 @@
 `python tasks/numeric/quantities/build.py` writes items.jsonl from the tables below.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import (
@@ -134,5 +135,10 @@ def frozen() -> list[Question]:
     ]
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -4,6 +4,7 @@
 geometric, two alternating steps, growing steps.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
@@ -54,5 +55,10 @@ def frozen() -> list[Question]:
     ]
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

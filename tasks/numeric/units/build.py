@@ -3,6 +3,7 @@
 `python tasks/numeric/units/build.py` writes items.jsonl.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
@@ -48,5 +49,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("units")), 300, Random("units:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -5,7 +5,6 @@ test split). A problem is the set of its numbers and its target; splits share no
 """
 
 import itertools
-import json
 from pathlib import Path
 from random import Random
 
@@ -62,14 +61,11 @@ def rows(split: str) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
-    """Write the three splits."""
-    folder = Path(__file__).resolve().parent
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
     for split, name in (("train", "train"), ("validation", "validation"), ("test", "items")):
         write_jsonl(folder / f"{name}.jsonl", rows(split))
-        print(folder / f"{name}.jsonl")
 
 
 if __name__ == "__main__":
-    print(json.dumps({split: len(rows(split)) for split in ("test", "train", "primer")}))
-    main()
+    write_to(Path(__file__).resolve().parent)

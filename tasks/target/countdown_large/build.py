@@ -71,12 +71,11 @@ def item_id_of(query: str, gold: str) -> str:
     return item_id("countdown_large", Question(query, gold, (), "countdown"))
 
 
-def main() -> None:
-    """Write the three splits."""
-    folder = Path(__file__).resolve().parent
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
     for split, name in (("train", "train"), ("validation", "validation"), ("test", "items")):
         write_jsonl(folder / f"{name}.jsonl", rows(split))
 
 
 if __name__ == "__main__":
-    main()
+    write_to(Path(__file__).resolve().parent)

@@ -138,13 +138,11 @@ def reading(rng: Random, people: tuple[str, ...]) -> tuple[str, Question]:
     return told, Question(phrasing.format(x=name), value, (), relation.name)
 
 
-def main() -> None:
-    """Write the three splits."""
-    folder = Path(__file__).resolve().parent
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
     for split, name in (("train", "train"), ("validation", "validation"), ("test", "items")):
         write_jsonl(folder / f"{name}.jsonl", rows(split))
-        print(folder / f"{name}.jsonl")
 
 
 if __name__ == "__main__":
-    main()
+    write_to(Path(__file__).resolve().parent)

@@ -4,10 +4,11 @@
 step later plus a constant; in the third case both are independent.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question
-from retainbench.tasks._splits import write
+from retainbench.tasks._splits import freeze_splits
 
 LENGTH = 7
 
@@ -42,5 +43,10 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     return Question(query, answer, (), answer), {}
 
 
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
+    freeze_splits(folder, problem)
+
+
 if __name__ == "__main__":
-    write(__file__, problem)
+    write_to(Path(__file__).resolve().parent)

@@ -4,10 +4,11 @@
 last step repeats, and the action that keeps the next value inside the band is right.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question
-from retainbench.tasks._splits import write
+from retainbench.tasks._splits import freeze_splits
 
 STORIES = (
     ("A tank stood at", "drain", "fill", "rest"),
@@ -34,5 +35,10 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     return Question(query, action, (), action), {}
 
 
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
+    freeze_splits(folder, problem)
+
+
 if __name__ == "__main__":
-    write(__file__, problem)
+    write_to(Path(__file__).resolve().parent)

@@ -4,10 +4,11 @@
 period 2 or 3. Events: none, a lasting change of level, or a change for the next value alone.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question
-from retainbench.tasks._splits import write
+from retainbench.tasks._splits import freeze_splits
 
 EVENTS = (
     "Nothing else happens.",
@@ -40,5 +41,10 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     return Question(query, answer, (), f"event {kind}"), {"scale": max(scale, 1)}
 
 
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
+    freeze_splits(folder, problem)
+
+
 if __name__ == "__main__":
-    write(__file__, problem)
+    write_to(Path(__file__).resolve().parent)

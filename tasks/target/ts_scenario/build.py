@@ -4,10 +4,11 @@
 level shift, a single spike; each with a small bounded noise.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question
-from retainbench.tasks._splits import write
+from retainbench.tasks._splits import freeze_splits
 
 NAMES = ("rise", "fall", "cycle", "shift", "spike")
 LENGTH = 9
@@ -39,5 +40,10 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     return Question(query, name, (), name), {}
 
 
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
+    freeze_splits(folder, problem)
+
+
 if __name__ == "__main__":
-    write(__file__, problem)
+    write_to(Path(__file__).resolve().parent)

@@ -4,10 +4,11 @@
 queue, a thermostat, a traffic light. The answer lists every state variable.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question
-from retainbench.tasks._splits import write
+from retainbench.tasks._splits import freeze_splits
 
 
 def tanks(rng: Random) -> tuple[str, list[str]]:
@@ -83,5 +84,10 @@ def problem(rng: Random) -> tuple[Question, dict[str, object]]:
     return Question(query, ", ".join(state), (), name), {}
 
 
+def write_to(folder: Path) -> None:
+    """Write the three splits into `folder`."""
+    freeze_splits(folder, problem)
+
+
 if __name__ == "__main__":
-    write(__file__, problem)
+    write_to(Path(__file__).resolve().parent)

@@ -4,6 +4,7 @@
 base knows it by heart or not at all.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, among, draw, freeze_choices, listed, unique
@@ -120,5 +121,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("calendar")), 300, Random("calendar:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

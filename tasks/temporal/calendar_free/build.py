@@ -3,6 +3,7 @@
 `python tasks/temporal/calendar_free/build.py` writes items.jsonl from the calendar pool.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_free
@@ -21,5 +22,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("calendar_free")), 200, Random("calendar_free:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_free(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_free(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -4,6 +4,7 @@
 tables that a small base can hold.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, among, cycle, draw, freeze_choices, unique
@@ -83,5 +84,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("clock")), 300, Random("clock:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -4,6 +4,7 @@
 are used, which have one reading; distractors swap the parts or miss by one.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, unique
@@ -48,5 +49,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("date_formats"), 2_000), 300, Random("date_formats:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

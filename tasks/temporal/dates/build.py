@@ -3,6 +3,7 @@
 `python tasks/temporal/dates/build.py` writes items.jsonl.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, ladder, listed, unique
@@ -102,5 +103,10 @@ def frozen() -> list[Question]:
     ]
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -3,6 +3,7 @@
 `python tasks/temporal/event_order/build.py` writes items.jsonl.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_choices, listed, unique
@@ -33,5 +34,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("event_order"), 2_000), 300, Random("event_order:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_choices(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_choices(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)

@@ -4,6 +4,7 @@
 question, so the answer does not change with summer time.
 """
 
+from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_free, listed, unique
@@ -32,5 +33,10 @@ def frozen() -> list[Question]:
     return draw(pool(Random("time_zones")), 250, Random("time_zones:draw"))
 
 
+def write_to(folder: Path) -> None:
+    """Write items.jsonl into `folder`."""
+    freeze_free(folder, frozen())
+
+
 if __name__ == "__main__":
-    print(freeze_free(__file__, frozen()))
+    write_to(Path(__file__).resolve().parent)
