@@ -1,9 +1,9 @@
 """Rollouts: what the policy writes for some items, and the target's reward for it.
 
-One path for all methods that sample (ES, RFT, PPO), so that prompts, stopping, rewards and costs
-are the same. A completion ends at the first newline or end-of-text token, or at the target's
-longest answer; one that was cut off has reward 0, because rewarding it would teach the policy not
-to stop (arXiv:2510.18874 zeroes it too).
+One path for all our methods that sample (ES, RFT, PPO; EGGROLL shares `score` and `charge`), so
+that prompts, stopping, rewards and costs are the same, and the same as in the evaluation. A
+completion ends at the first newline or end-of-text token, or is cut off at the target's longest
+answer; RFT and PPO must not reinforce one that was cut off (arXiv:2510.18874), so it is marked.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from retainbench.trainers._budget import Meter
 from retainbench.trainers._contract import Item, Job, Target
 from retainbench.trainers._data import encode
 
 if TYPE_CHECKING:
     import torch
+
+    from retainbench.harness.generation import Stops
+    from retainbench.trainers._model import Policy
 
 Vector = NDArray[np.float64]
 
@@ -30,76 +34,95 @@ class Sample(NamedTuple):
     item: Item
     prompt: list[int]
     tokens: list[int]
-    """Sampled ids, the one that ended it included."""
+    """Generated ids, the one that ended it included."""
     text: str
     """What the tokens say, without what ended them."""
     finished: bool
     """Whether it ended by itself."""
     reward: float
-    """In [0, 1]; 0 where it did not end by itself."""
+    """Of the text, in [0, 1], whether finished or not: what the evaluation would give."""
 
 
-class Sampling(NamedTuple):
-    """How to draw completions."""
+class Sampler(NamedTuple):
+    """A policy that answers a target's items; made once per stage by `sampler`."""
 
-    temperature: float
-    """0 is greedy decoding."""
-    generator: torch.Generator | None
-    """On the model's device; unused by greedy decoding."""
+    policy: Policy
+    target: Target
+    stops: Stops
+    meter: Meter
     rows: int
     """Completions computed at once; changes memory and speed only."""
 
 
-def prompts(tokenizer: Any, target: Target, items: Sequence[Item]) -> list[list[int]]:
+def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
+    """Prepare rollouts; decodes every token of the vocabulary once to find those that end."""
+    from retainbench.harness.generation import stop_rule
+
+    ends = [policy.tokenizer.eos_token_id]
+    vocabulary = policy.model.config.get_text_config().vocab_size
+    stops = stop_rule(ends, vocabulary, ["\n"], policy.tokenizer)
+    return Sampler(policy, job.target, stops, meter, rows)
+
+
+def prompts(sampler: Sampler, items: Sequence[Item]) -> list[list[int]]:
     """Token ids of the items' prompts."""
+    tokenizer, target = sampler.policy.tokenizer, sampler.target
     return [encode(tokenizer, target.prompt(item)).prompt for item in items]
 
 
 def rollout(
-    model: Any,
-    tokenizer: Any,
-    target: Target,
+    sampler: Sampler,
     items: Sequence[Item],
-    sampling: Sampling,
-    meter: Meter,
+    *,
+    copies: int = 1,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> list[Sample]:
-    """Complete every item once, score the completions and charge the meter for all of it."""
+    """Answer every item `copies` times (adjacent in the result), score, and charge the meter.
+
+    Args:
+        temperature: 0 is greedy decoding.
+        generator: needed at temperatures above 0; its state determines the completions.
+    """
     from retainbench.harness.generation import generate
 
-    samples: list[Sample] = []
-    for start in range(0, len(items), sampling.rows):
-        part = items[start : start + sampling.rows]
-        ids = prompts(tokenizer, target, part)
-        generated = generate(
-            model,
-            tokenizer,
-            ids,
-            max_new_tokens=target.max_new_tokens,
-            temperature=sampling.temperature,
-            generator=sampling.generator,
-        )
-        samples += [
-            scored(tokenizer, target, item, prompt, tokens)
-            for item, prompt, tokens in zip(part, ids, generated, strict=True)
-        ]
-    charge(meter, samples)
+    ids = prompts(sampler, items)
+    made = generate(
+        sampler.policy.model,
+        ids,
+        max_new_tokens=sampler.target.max_new_tokens,
+        stops=sampler.stops,
+        samples=copies,
+        temperature=temperature,
+        generator=generator,
+        rows=sampler.rows,
+    )
+    repeated = [item for item in items for _ in range(copies)]
+    samples = score(sampler, repeated, [p for p in ids for _ in range(copies)], made.tokens)
+    charge(sampler.meter, sum(map(len, ids)), samples)
     return samples
 
 
-def scored(
-    tokenizer: Any, target: Target, item: Item, prompt: list[int], tokens: list[int]
-) -> Sample:
-    """A completion with its text and reward."""
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
-    finished = "\n" in text or bool(tokens and tokens[-1] == tokenizer.eos_token_id)
-    text = text.split("\n", 1)[0]
-    reward = float(target.reward(text, item)) if finished else 0.0
-    return Sample(item, prompt, tokens, text, finished, reward)
+def score(
+    sampler: Sampler,
+    items: Sequence[Item],
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+) -> list[Sample]:
+    """Completions with their texts and rewards."""
+    texts = sampler.policy.tokenizer.batch_decode(completions, skip_special_tokens=True)
+    samples = []
+    for item, prompt, tokens, decoded in zip(items, prompts, completions, texts, strict=True):
+        finished = bool(tokens) and bool(sampler.stops.ends_V[tokens[-1]])
+        text = decoded.split("\n", 1)[0]
+        reward = float(sampler.target.reward(text, item))
+        samples.append(Sample(item, prompt, tokens, text, finished, reward))
+    return samples
 
 
-def charge(meter: Meter, samples: Sequence[Sample]) -> None:
-    """Prompt tokens forwards, new tokens as generated, one sample per completion."""
-    meter.forward(sum(len(sample.prompt) for sample in samples))
+def charge(meter: Meter, prompt_tokens: int, samples: Sequence[Sample]) -> None:
+    """Prompt tokens as far as they were computed, new tokens, one sample per completion."""
+    meter.forward(prompt_tokens)
     meter.generated(sum(len(sample.tokens) for sample in samples))
     meter.samples(len(samples))
 
@@ -107,6 +130,11 @@ def charge(meter: Meter, samples: Sequence[Sample]) -> None:
 def rewards(samples: Sequence[Sample]) -> Vector:
     """Rewards as float64, in order."""
     return np.array([sample.reward for sample in samples])
+
+
+def cut_off(samples: Sequence[Sample]) -> float:
+    """Share of completions that did not end by themselves."""
+    return float(np.mean([not sample.finished for sample in samples]))
 
 
 def autocast(job: Job) -> AbstractContextManager[Any]:

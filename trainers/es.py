@@ -23,15 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, model_validator
+
 from retainbench.trainers import _noise
 from retainbench.trainers._contract import Job, Outcome, TrainerOptions
 from retainbench.trainers._noise import Noise, Vector
 
 if TYPE_CHECKING:
     import torch
+
     from retainbench.harness.suite import Anchor
-    from retainbench.trainers._model import Policy
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._rollout import Sampler
 
 PAPER = "Qiu et al. 2025, arXiv:2509.24372"
 ADAPTATIONS = ("full", "lora")
@@ -69,7 +70,7 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: no step gave two members different fitness.
     """
-    from retainbench.trainers import _anchor, _evolution, _model
+    from retainbench.trainers import _anchor, _evolution, _model, _rollout
     from retainbench.trainers._data import seed_for
     from retainbench.trainers._trajectory import Trajectory
 
@@ -79,11 +80,12 @@ def train(job: Job) -> Outcome:
     progress = _evolution.Progress(*(trajectory.resume() or ()))
     parameters = {n: p.data for n, p in _model.trainable_parameters(policy.model).items()}
     anchor = _model.reference_parameters(job, policy) if job.anchor else None
+    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     key = seed_for(job.seed, f"es/{job.stage}")
     while trajectory.running:
         step = trajectory.step
         noise = noise_of(options, key, step)
-        fitness = evaluate(parameters, noise, options, _fitness(job, policy, trajectory))
+        fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         null = _noise.null_squared_step(
@@ -98,21 +100,16 @@ def train(job: Job) -> Outcome:
     return _evolution.close(trajectory, job, progress)
 
 
-def _fitness(job: Job, policy: Policy, trajectory: Trajectory) -> Callable[[], float]:
+def _fitness(job: Job, sampler: Sampler, step: int) -> Callable[[], float]:
     """A function that gives the policy's mean reward on this step's prompts."""
     from retainbench.trainers import _rollout
     from retainbench.trainers._data import batch_at
 
-    options: Options = job.options
-    items = batch_at(job.target.train, job.seed, trajectory.step, options.prompts_per_step)
-    sampling = _rollout.Sampling(0.0, None, options.rollout_rows)
+    items = batch_at(job.target.train, job.seed, step, job.options.prompts_per_step)
 
     def fitness() -> float:
         with _rollout.autocast(job):
-            samples = _rollout.rollout(
-                policy.model, policy.tokenizer, job.target, items, sampling, trajectory.meter
-            )
-        return float(_rollout.rewards(samples).mean())
+            return float(_rollout.rewards(_rollout.rollout(sampler, items)).mean())
 
     return fitness
 

@@ -1,0 +1,214 @@
+"""EGGROLL: evolution strategies with low-rank noise, the whole population in one batch.
+
+    E_i = (1 / sqrt(r)) A_i B_i^T,       A_i [m x r], B_i [n x r] with entries N(0, 1)
+    M <- M + (alpha / N) sum_i f_i E_i   for every linear layer's matrix M [m x n]
+
+f_i is member i's mean reward over the step's prompts, centred and divided by one standard
+deviation over the population. All members answer the same prompts greedily, so centring each
+prompt's rewards over the population, as the paper does, is the same as centring their mean. Each
+entry of E has variance 1 at every rank: drift and its null are those of dense ES with equal alpha
+and N. Each line of the step log holds the noise key, the step and the fitness of every member, from
+which `replay` computes the weights.
+
+How the population is evaluated: `_population` and `_population_decode`.
+
+Deviations from the published code (ESHyperscale/HyperscaleES):
+1. The update is alpha / N times the sum; there it is multiplied by sqrt(N) before the optimizer,
+   so values of alpha do not carry over.
+2. Plain steps, no optimizer state.
+3. Every member answers all prompts of the step; there each (member, prompt) pair is one rollout.
+4. The output head and the embeddings are not perturbed; norms and biases are frozen, as there.
+5. Equal fitness of all members gives no update, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from retainbench.trainers import _noise
+from retainbench.trainers._contract import Job, Outcome, TrainerOptions
+from retainbench.trainers._noise import Noise, Vector
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.harness.suite import Anchor
+    from retainbench.trainers._population import Matrix
+    from retainbench.trainers._rollout import Sampler
+
+    Matrices = Mapping[str, Matrix]
+
+PAPER = "Sarkar et al. 2025, arXiv:2511.16652"
+ADAPTATIONS = ("full",)
+ANCHORS = ("weights",)
+DIRECTIONS_AT_ONCE = 64
+"""Directions whose factors are in memory during an update."""
+
+
+class Options(TrainerOptions):
+    """Hyper-parameters."""
+
+    population: int = Field(128, ge=2)
+    """Members N per step (AnqiQu/eggroll-vllm; the paper goes up to 1024 and far beyond)."""
+    rank: int = Field(1, ge=1)
+    """r of the noise (arXiv:2511.16652)."""
+    sigma: float = Field(1e-3, gt=0)
+    """Standard deviation of the perturbation (ESHyperscale/HyperscaleES, language models)."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """alpha; equal to sigma, as in AnqiQu/eggroll-vllm."""
+    prompts_per_step: int = Field(16, ge=1)
+    """Prompts that every member answers in a step; our choice."""
+    antithetic: bool = True
+    """Members in pairs of opposite sign, as published; the population must then be even."""
+    rollout_rows: int = Field(1024, ge=1)
+    """Completions computed at once; changes memory and speed only."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Options:
+        if self.antithetic and self.population % 2:
+            raise ValueError("an antithetic population must be even")
+        return self
+
+
+def train(job: Job) -> Outcome:
+    """Run EGGROLL until the budget is spent.
+
+    Raises:
+        TrainingError: no step gave two members different fitness.
+    """
+    from retainbench.trainers import _anchor, _evolution, _model, _population, _rollout
+    from retainbench.trainers._data import batch_at, seed_for
+    from retainbench.trainers._trajectory import Trajectory
+
+    options: Options = job.options
+    policy = _model.load(job)
+    found = _population.matrices(policy.model)
+    policy = policy._replace(trainable=_population.size(found))
+    trajectory = Trajectory(job, policy, gradient=False)
+    progress = _evolution.Progress(*(trajectory.resume() or ()))
+    parameters = {f"{name}.weight": matrix.module.weight.data for name, matrix in found.items()}
+    anchor = _model.reference_parameters(job, policy) if job.anchor else None
+    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    key = seed_for(job.seed, f"eggroll/{job.stage}")
+    while trajectory.running:
+        step = trajectory.step
+        noise = noise_of(options, key, step)
+        items = batch_at(job.target.train, job.seed, step, options.prompts_per_step)
+        with _rollout.autocast(job):
+            fitness = evaluate(found, noise, options, sampler, items)
+        weights = update(found, noise, options, fitness)
+        _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
+        null = _noise.null_squared_step(
+            policy.trainable, options.learning_rate, weights, options.population
+        )
+        progress = _evolution.advance(progress, job, options.learning_rate, null)
+        trajectory.after_step(
+            _evolution.measures(fitness, progress),
+            lambda done=progress: list(done),  # type: ignore[misc]
+            details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
+        )
+    return _evolution.close(trajectory, job, progress)
+
+
+def noise_of(options: Options, key: int, step: int) -> Noise:
+    """The noise of one step."""
+    directions = options.population // 2 if options.antithetic else options.population
+    return Noise(key, step, directions)
+
+
+def evaluate(
+    found: Matrices, noise: Noise, options: Options, sampler: Sampler, items: list[dict[str, Any]]
+) -> Vector:
+    """Mean reward of every member over the items; charges the sampler's meter."""
+    from retainbench.trainers import _population, _population_decode, _rollout
+
+    prompts = _rollout.prompts(sampler, items)
+    population = _noise.members(options.population, options.antithetic)
+    at_once = max(1, options.rollout_rows // len(prompts))
+    scores: list[float] = []
+    for start in range(0, options.population, at_once):
+        members = population[start : start + at_once]
+        directions = sorted({member.direction for member in members})
+        drawn = _population.draw(found, noise, options.rank, directions)
+        local = [m._replace(direction=directions.index(m.direction)) for m in members]
+        factors = _population.of_members(drawn, local, options.sigma)
+        with _population.perturbed(found) as active:
+            done = _population_decode.complete(
+                sampler.policy.model,
+                active,
+                factors,
+                prompts,
+                max_new_tokens=sampler.target.max_new_tokens,
+                stops=sampler.stops.ends_V,
+                pad=sampler.policy.tokenizer.eos_token_id,
+            )
+        scores += _mean_rewards(sampler, items, prompts, done.tokens, done.prompt_tokens)
+    return np.array(scores)
+
+
+def _mean_rewards(
+    sampler: Sampler,
+    items: list[dict[str, Any]],
+    prompts: list[list[int]],
+    tokens: list[list[list[int]]],
+    prompt_tokens: int,
+) -> list[float]:
+    """Each member's mean reward; charges the meter."""
+    from retainbench.trainers import _rollout
+
+    means, computed = [], prompt_tokens
+    for answers in tokens:
+        samples = _rollout.score(sampler, items, prompts, answers)
+        _rollout.charge(sampler.meter, computed, samples)
+        means.append(float(_rollout.rewards(samples).mean()))
+        computed = 0
+    return means
+
+
+def update(found: Matrices, noise: Noise, options: Options, fitness: Vector) -> Vector:
+    """Apply one update in place; returns the net weight of each distinct direction.
+
+    Factors are drawn again, `DIRECTIONS_AT_ONCE` at a time.
+    """
+    import torch
+
+    from retainbench.trainers import _population
+
+    population = _noise.members(options.population, options.antithetic)
+    weights = _noise.net_weights(_noise.z_scores(fitness), population)
+    scale = options.learning_rate / options.population
+    used = np.flatnonzero(weights).tolist()
+    device = next(iter(found.values())).module.weight.device
+    for start in range(0, len(used), DIRECTIONS_AT_ONCE):
+        part = used[start : start + DIRECTIONS_AT_ONCE]
+        drawn = _population.draw(found, noise, options.rank, part)
+        scaled = torch.tensor(scale * weights[part], dtype=torch.float32, device=device)
+        _population.add_to_weights(found, drawn, scaled)
+    return weights
+
+
+def replay(
+    model: Any,
+    steps: Iterable[Mapping[str, Any]],
+    options: Options,
+    anchor: Anchor | None = None,
+) -> None:
+    """Repeat a run from its step log, in place, without generating or scoring anything.
+
+    Args:
+        model: the stage's starting point; where there is an anchor, it must be the cell's base too.
+        steps: the stage's lines of `steps.jsonl`.
+    """
+    from retainbench.trainers import _anchor, _population
+
+    found = _population.matrices(model)
+    parameters: dict[str, torch.Tensor] = {n: m.module.weight.data for n, m in found.items()}
+    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
+    for line in steps:
+        noise = noise_of(options, line["noise_key"], line["noise_step"])
+        update(found, noise, options, np.array(line["fitness"]))
+        _anchor.after_step(anchor, parameters, origin, options.learning_rate)
