@@ -13,6 +13,8 @@ from retainbench.trainers._contract import Item, Job, Target
 SMALL: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "batch_size": 4},
     "dft": {"learning_rate": 1e-3, "batch_size": 4},
+    "es": {"population": 4, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
+    "eggroll": {"population": 8, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
 }
 """Options under which each method takes a step in a fraction of a second."""
 
