@@ -21,7 +21,7 @@ from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement, gate
 from retainbench.harness.gate_result import FULL, GateResult, failed
 from retainbench.harness.gate_tiers import Tier, cut
-from retainbench.harness.plan import Cell, Plan, policy_of
+from retainbench.harness.plan import Cell, Plan
 from retainbench.harness.records import (
     Scorecard,
     TaskChange,
@@ -58,7 +58,8 @@ def gate_run(
     plan = read_json(folder.plan, Plan)
     chosen = _chosen(plan, cells)
     base = columns(folder.base_point(plan.suite.base).records)
-    applied = policy or policy_of(plan.suite)
+    # Not `policy_of`: what was mandatory is what the run scored, not what is installed today.
+    applied = policy or plan.suite.policy
     return [_gate_cell(folder, plan, cell, base, applied, tier, excluded) for cell in chosen]
 
 
