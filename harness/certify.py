@@ -1,0 +1,300 @@
+"""Score a checkpoint that somebody trained anywhere, compare, decide, write a certificate.
+
+Reads base and candidate (full weights, merged, or a PEFT adapter) and a suite's retention tasks;
+writes the folder described in `certify_bundle.py`, whole or not at all. The base's records come
+from a cache that is keyed by everything that can change them; the candidate is always scored anew.
+A failure of integrity leaves no certificate behind.
+
+Command: `retainbench certify --base B --candidate C --suite S [--policy P] [--key K]`.
+Leaves out: training data of the candidate, which nobody here has seen, and with it contamination.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness import bases, dsse, paths, plan, statement, tasks
+from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, task_digests
+from retainbench.harness.certify_models import check_alike
+from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate import NOT_MEASURED, Movement
+from retainbench.harness.gate_result import GateResult
+from retainbench.harness.gate_run import gate_records
+from retainbench.harness.gate_tiers import Tier
+from retainbench.harness.records import (
+    SCHEMA_VERSION,
+    ItemRecord,
+    canonical,
+    digest,
+    read_jsonl,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
+from retainbench.harness.suite import Policy, Suite
+from retainbench.harness.tasks_lock import Lock
+
+Evaluate = Callable[[Path, Sequence[str]], list[ItemRecord]]
+"""Scores a model folder on tasks by short name."""
+
+Measure = Callable[[Path, Path], Movement]
+"""Drift and divergence of two model folders."""
+
+VERSIONS = (
+    "retainbench",
+    "torch",
+    "transformers",
+    "lm-eval",
+    "peft",
+    "tokenizers",
+    "numpy",
+    "scipy",
+)
+
+
+class Certified(NamedTuple):
+    """A finished certificate."""
+
+    bundle: Bundle
+    gate: GateResult
+    signed: bool
+
+
+class Order(NamedTuple):
+    """How to score and what to say about it."""
+
+    evaluate: Evaluate
+    settings: Mapping[str, str]
+    """Backend, dtype, device, batch: recorded, and part of the cache's key."""
+    command: Sequence[str]
+    measure: Measure | None = None
+    key: Path | None = None
+    """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
+    tier: Tier = "full"
+    repeat_base: bool = False
+    """Score the base twice, without the cache, and record the A/A floor."""
+
+
+def certify(
+    base: str,
+    candidate: str,
+    suite: Suite,
+    policy: Policy,
+    out: Path,
+    order: Order,
+    *,
+    overwrite: bool = False,
+) -> Certified:
+    """Certify one candidate against its base.
+
+    Args:
+        base: a named base, a folder or a hub id; so is `candidate`, which may be an adapter.
+        policy: what decides; usually `plan.policy_of(suite)`.
+        out: folder of the certificate.
+
+    Raises:
+        UsageError: `out` is taken, a model is not there, or the suite scores a part of the items.
+        IntegrityError: tokenizer or template changed, a task differs from its lock, or the answers
+            cannot be paired. No certificate is written then.
+    """
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists already: give another --out, or --overwrite")
+    if suite.items_per_task is not None:
+        raise UsageError(f"suite {suite.name} scores a part of the items and cannot certify")
+    key = dsse.private_key(order.key) if order.key else None
+    reference, released = bases.resolve(base), bases.resolve(candidate)
+    check_alike(reference.folder, released.folder)
+    names = scored_tasks(suite, policy)
+    locks = _locks(names)
+    base_records, churn = _score_base(reference, names, locks, order)
+    candidate_records = order.evaluate(released.folder, names)
+    for side, records in (("base", base_records), ("candidate", candidate_records)):
+        check_locked(records, locks, side)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-") as temporary:
+        bundle = Bundle(Path(temporary) / "certificate")
+        write_jsonl(bundle.base_records, base_records)
+        write_jsonl(bundle.candidate_records, candidate_records)
+        write_json(bundle.policy, policy)
+        for name in names:
+            write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
+        evidence = _evidence(bundle, reference, released, suite, policy, order, churn)
+        _write_statements(bundle, evidence, key)
+        if out.exists():
+            shutil.rmtree(out)
+        bundle.root.rename(out)
+    return Certified(Bundle(out), evidence.gate, key is not None)
+
+
+def _evidence(
+    bundle: Bundle,
+    base: bases.Base,
+    candidate: bases.Base,
+    suite: Suite,
+    policy: Policy,
+    order: Order,
+    churn: dict[str, float] | None,
+) -> Evidence:
+    movement = order.measure(base.folder, candidate.folder) if order.measure else NOT_MEASURED
+    expected = plan.retention_tasks(suite)
+    return Evidence(
+        suite=suite.name,
+        base=statement.identify(base.folder, base.name),
+        candidate=statement.identify(candidate.folder, candidate.name),
+        expected=expected,
+        tier=order.tier,
+        gate=judge(bundle, policy, candidate.name, expected, movement, order.tier),
+        drift=movement.drift,
+        divergence=movement.divergence,
+        repeat_churn=churn,
+        environment=environment(),
+        settings=dict(order.settings),
+        command=list(order.command),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def scored_tasks(suite: Suite, policy: Policy) -> list[str]:
+    """Retention tasks, and the suite's target if the policy asks for a gain."""
+    wanted = suite.targets if policy.minimum_gain is not None else []
+    return [*plan.retention_tasks(suite), *wanted]
+
+
+def judge(
+    bundle: Bundle,
+    policy: Policy,
+    name: str,
+    expected: Sequence[str],
+    movement: Movement,
+    tier: Tier,
+) -> GateResult:
+    """The verdict, from the records of the bundle alone; `verify` calls the same."""
+    return gate_records(
+        bundle.base_records,
+        bundle.candidate_records,
+        policy,
+        name=name,
+        expected=expected,
+        movement=movement,
+        tier=tier,
+    )
+
+
+def configuration(bundle: Bundle, evidence: Evidence) -> list[dict[str, Any]]:
+    """Digest of everything that the verdict rests on, for the statement."""
+    annotations: dict[str, dict[str, Any]] = {
+        bundle.base_records.name: {"tasks": task_digests(_records(bundle.base_records))},
+        bundle.candidate_records.name: {"tasks": task_digests(_records(bundle.candidate_records))},
+        bundle.scorecard.name: {"verdict": evidence.gate.verdict, "command": evidence.command},
+    }
+    files = [
+        statement.descriptor(name, sha256_file(path), **annotations.get(name, {}))
+        for name, path in bundle.relied_on().items()
+    ]
+    return [statement.descriptor("base", evidence.base.sha256, name=evidence.base.name), *files]
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, for the record."""
+    found = {name: version(name) for name in VERSIONS}
+    found |= {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+    }
+    torch = sys.modules.get("torch")  # asks only a torch that the scoring has loaded already
+    if torch is not None and torch.cuda.is_available():
+        found["accelerator"] = str(torch.cuda.get_device_name())
+    return found
+
+
+def _records(path: Path) -> list[ItemRecord]:
+    return read_jsonl(path, ItemRecord)
+
+
+def _lock_file(task: str) -> Path:
+    return tasks.find([task])[0].folder / tasks.LOCK
+
+
+def _locks(names: Sequence[str]) -> dict[str, Lock]:
+    """The tasks' locks, each checked against its files before anything is scored."""
+    found = tasks.find(names)
+    for info in found:
+        tasks.verify_lock(info)
+    return {info.name: tasks.lock(info) for info in found}
+
+
+def _score_base(
+    base: bases.Base, names: Sequence[str], locks: Mapping[str, Lock], order: Order
+) -> tuple[list[ItemRecord], dict[str, float] | None]:
+    """Records of the base, from the cache if they are there; and the A/A floor if asked for."""
+    if order.repeat_base:
+        first = order.evaluate(base.folder, names)
+        return first, _churn(first, order.evaluate(base.folder, names))
+    stored = {name: _cached(base, name, order.settings) for name in names}
+    missing = [name for name, path in stored.items() if not path.is_file()]
+    if missing:
+        fresh = order.evaluate(base.folder, missing)
+        check_locked(fresh, {name: locks[name] for name in missing}, "base")
+        for name in missing:
+            write_jsonl(stored[name], [record for record in fresh if record.task == name])
+    return [record for name in names for record in _records(stored[name])], None
+
+
+def _cached(base: bases.Base, task: str, settings: Mapping[str, str]) -> Path:
+    """Where a base's records on one task stand: keyed by all that can change them.
+
+    `base.digest` covers weights, config, tokenizer and chat template.
+    """
+    key = {
+        "schema": SCHEMA_VERSION,
+        "model": base.digest,
+        "task": tasks.lock_digest(tasks.find([task])[0]),
+        "settings": dict(settings),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+    return paths.cache() / "records" / f"{task}-{digest(key)[:32]}.jsonl"
+
+
+def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[str, float]:
+    """Share of items per task whose score differs between two runs of the same weights.
+
+    Raises:
+        IntegrityError: any does; scores that do not repeat cannot certify a difference.
+    """
+    again = {(r.task, r.item_id, r.filter, r.repeat): r.score for r in second}
+    churn: dict[str, list[bool]] = {}
+    for record in first:
+        key = (record.task, record.item_id, record.filter, record.repeat)
+        churn.setdefault(record.task, []).append(again.get(key) != record.score)
+    shares = {task: sum(changed) / len(changed) for task, changed in churn.items()}
+    for task, share in shares.items():
+        if share:
+            raise IntegrityError(
+                f"task {task}: {share:.1%} of the answers changed when the same base was scored "
+                "twice; use one backend, dtype and batch size that repeat exactly"
+            )
+    return shares
+
+
+def _write_statements(bundle: Bundle, evidence: Evidence, key: Any) -> None:
+    write_json(bundle.scorecard, evidence)
+    made = statement.test_result(evidence.candidate, evidence.gate, configuration(bundle, evidence))
+    _write_statement(bundle.certificate, made, key)
+    if evidence.gate.verdict == "PASS":
+        short = statement.summary(evidence.candidate, evidence.created, version("retainbench"))
+        _write_statement(bundle.summary, short, key)
+
+
+def _write_statement(path: Path, value: dict[str, Any], key: Any) -> None:
+    payload = canonical(value).encode()
+    write_bytes(path, dsse.seal(payload, key) if key else payload + b"\n")

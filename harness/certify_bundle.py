@@ -1,0 +1,129 @@
+"""The files of a certificate: names, and the record of what the verdict rests on.
+
+    OUT/certificate.json         the in-toto statement, or its signed DSSE envelope
+    OUT/summary.json             the short statement (SVR); on a PASS only
+    OUT/scorecard.json           `Evidence`: models, gate result, environment, command
+    OUT/base-records.jsonl       one record per item
+    OUT/candidate-records.jsonl
+    OUT/policy.json
+    OUT/locks/<task>.lock        what was asked, item by item
+    OUT/table.md                 for people; nothing rests on it
+
+Everything that the verdict rests on is named with its digest in the statement's configuration, so
+the folder can move to any place and still be verified.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from retainbench.harness.errors import IntegrityError
+from retainbench.harness.gate_result import GateResult
+from retainbench.harness.records import (
+    SCHEMA_VERSION,
+    DivergenceSummary,
+    DriftSummary,
+    ItemRecord,
+    Record,
+    digest,
+)
+from retainbench.harness.statement import ModelIdentity
+from retainbench.harness.tasks_lock import Lock
+
+
+class Evidence(Record):
+    """`scorecard.json` of a certificate."""
+
+    schema_version: int = SCHEMA_VERSION
+    suite: str
+    base: ModelIdentity
+    candidate: ModelIdentity
+    expected: list[str]
+    """Retention tasks that had to be compared."""
+    tier: Literal["smoke", "standard", "full"]
+    gate: GateResult
+    drift: DriftSummary | None
+    divergence: DivergenceSummary | None
+    repeat_churn: dict[str, float] | None
+    """A/A floor: share of items that changed when the base was scored twice; None: not measured."""
+    environment: dict[str, str]
+    settings: dict[str, str]
+    """How both were scored: backend, dtype, device, batch."""
+    command: list[str]
+    created: str
+    """UTC, ISO 8601."""
+    scope: str = "one checkpoint: items are the random sample, the training seed is fixed"
+
+
+class Bundle:
+    """Names inside one certificate's folder; creates nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.certificate = root / "certificate.json"
+        self.summary = root / "summary.json"
+        self.scorecard = root / "scorecard.json"
+        self.base_records = root / "base-records.jsonl"
+        self.candidate_records = root / "candidate-records.jsonl"
+        self.policy = root / "policy.json"
+        self.table = root / "table.md"
+        self.locks = root / "locks"
+
+    def lock(self, task: str) -> Path:
+        """What one task asked."""
+        return self.locks / f"{task}.lock"
+
+    def relied_on(self) -> dict[str, Path]:
+        """Every file that the verdict rests on, by its name in the statement."""
+        fixed = [self.base_records, self.candidate_records, self.policy, self.scorecard]
+        listed = [*fixed, *sorted(self.locks.glob("*.lock"))]
+        return {path.relative_to(self.root).as_posix(): path for path in listed}
+
+
+def task_digests(records: Sequence[ItemRecord]) -> dict[str, str]:
+    """SHA-256 of each task's records, independent of their order in the file."""
+    by_task: dict[str, list[str]] = {}
+    for record in records:
+        by_task.setdefault(record.task, []).append(digest(record.model_dump(mode="json")))
+    return {task: digest(sorted(rows)) for task, rows in sorted(by_task.items())}
+
+
+def check_locked(records: Sequence[ItemRecord], locks: Mapping[str, Lock], side: str) -> None:
+    """Raise `IntegrityError` unless the records answer exactly the items of the locks."""
+    asked = {
+        (name, item.id): (item.doc_hash, item.prompt_hash, item.target_hash)
+        for name, lock in locks.items()
+        for item in lock.items
+    }
+    counts = Counter((record.task, record.item_id) for record in records)
+    for key in counts.keys() ^ asked.keys():
+        what = "has no answer" if key in asked else "is not in the lock"
+        raise IntegrityError(f"{side}: task {key[0]}: item {key[1]} {what}")
+    for record in records:
+        hashes = (record.doc_hash, record.prompt_hash, record.target_hash)
+        if asked[record.task, record.item_id] != hashes or counts[record.task, record.item_id] > 1:
+            raise IntegrityError(
+                f"{side}: task {record.task}: item {record.item_id} is there twice or was asked "
+                "otherwise than its lock says"
+            )
+
+
+def differences(stored: Any, computed: Any, at: str = "") -> list[str]:
+    """Paths at which two JSON values differ; floats may differ in their last digits.
+
+    Another machine's libm may round otherwise; 1e-9 is far below anything that is reported.
+    """
+    if isinstance(stored, dict) and isinstance(computed, dict):
+        keys = sorted(stored.keys() | computed.keys())
+        parts = [differences(stored.get(k), computed.get(k), f"{at}.{k}") for k in keys]
+        return [path for part in parts for path in part]
+    if isinstance(stored, list) and isinstance(computed, list) and len(stored) == len(computed):
+        pairs = enumerate(zip(stored, computed, strict=True))
+        return [p for i, (one, two) in pairs for p in differences(one, two, f"{at}[{i}]")]
+    if isinstance(stored, float) and isinstance(computed, float):
+        close = abs(stored - computed) <= 1e-9 * max(1.0, abs(stored))
+        return [] if close else [at]
+    return [] if stored == computed and type(stored) is type(computed) else [at]
