@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from retainbench.harness.stats import (
     Bounds,
     Floats,
@@ -61,6 +62,20 @@ class Estimate(NamedTuple):
     primary: Method | None
     """None when the data cannot carry an interval (one cluster, one item)."""
     cross: Method | None
+
+    @property
+    def p_within(self) -> float:
+        """Largest p of "D <= margin" over the methods; 1 without an interval."""
+        return max((m.p_within for m in self._methods if m.p_within is not None), default=1.0)
+
+    @property
+    def p_beyond(self) -> float:
+        """Largest p of "D >= margin" over the methods; 1 without an interval."""
+        return max((m.p_beyond for m in self._methods if m.p_beyond is not None), default=1.0)
+
+    @property
+    def _methods(self) -> list[Method]:
+        return [m for m in (self.primary, self.cross) if m is not None]
 
 
 def _binary_estimate(counts: PairedCounts, confidence: float, margin: float) -> Estimate:

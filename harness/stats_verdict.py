@@ -137,29 +137,20 @@ def judge(
     >>> judge(base[-30:], tuned[-30:], margin=0.03, min_items=100).verdict
     'INCONCLUSIVE'
     """
-    if not 0 < margin < 1:
-        raise ValueError(f"a margin is in score points between 0 and 1, got {margin}")
-    b, t = checked_scores(base), checked_scores(tuned)
-    if b.shape != t.shape:
-        raise ValueError(f"pairs need equal lengths, got {len(b)} and {len(t)}")
-    if len(b) and not (min(b.min(), t.min()) >= 0 and max(b.max(), t.max()) <= 1):
-        raise ValueError("scores must lie in [0, 1]; rescale the metric before judging it")
-    chances = np.broadcast_to(np.asarray(chance, np.float64), b.shape)
-    codes = item_codes(clusters, len(b))
+    limits = _Limits(margin, alpha, min_items, min_clusters)
+    b, t, chances, codes = _checked(base, tuned, chance, clusters, margin)
     found = (
         estimate(b, t, confidence=1 - 2 * alpha, clusters=codes, margin=margin, seed=seed)
         if len(b)
         else None
     )
-    limits = _Limits(margin, alpha, min_items, min_clusters)
     groups = int(codes.max(initial=-1)) + 1
     lucky = len(b) > 0 and at_chance(b, chances, codes)
     verdict, reasons = _ruling(found, len(b), groups, lucky, limits)
-    independent = not is_clustered(codes)
     counts = paired_counts(b, t) if is_binary(b, t) and len(b) else None
+    signs = None if counts is None or is_clustered(codes) else mcnemar(counts.n10, counts.n01)
     rescaled = _rescaled(found, b - t, chances)
     needs = _needs(b, codes, found.drop if found else 0.0, limits, design_variance)
-    methods = [m for m in (found.primary, found.cross) if m] if found else []
     return Judgement(
         verdict=verdict,
         reasons=reasons,
@@ -175,15 +166,40 @@ def judge(
         drop=found.drop if found else None,
         primary=found.primary if found else None,
         cross=found.cross if found else None,
-        p_within=max((m.p_within for m in methods if m.p_within is not None), default=1.0),
-        p_beyond=max((m.p_beyond for m in methods if m.p_beyond is not None), default=1.0),
-        evidence_p=mcnemar(counts.n10, counts.n01).two_sided if counts and independent else None,
+        p_within=found.p_within if found else 1.0,
+        p_beyond=found.p_beyond if found else 1.0,
+        evidence_p=signs.two_sided if signs else None,
         rescaled_drop=rescaled.drop,
         rescaled_error=rescaled.error,
         mde=needs.mde,
         items_if_unchanged=needs.unchanged,
         items_if_as_observed=needs.as_observed,
     )
+
+
+class _Checked(NamedTuple):
+    base: Floats
+    tuned: Floats
+    chances: Floats
+    codes: NDArray[np.intp]
+
+
+def _checked(
+    base: ArrayLike,
+    tuned: ArrayLike,
+    chance: ArrayLike,
+    clusters: ArrayLike | None,
+    margin: float,
+) -> _Checked:
+    if not 0 < margin < 1:
+        raise ValueError(f"a margin is in score points between 0 and 1, got {margin}")
+    b, t = checked_scores(base), checked_scores(tuned)
+    if b.shape != t.shape:
+        raise ValueError(f"pairs need equal lengths, got {len(b)} and {len(t)}")
+    if len(b) and not (min(b.min(), t.min()) >= 0 and max(b.max(), t.max()) <= 1):
+        raise ValueError("scores must lie in [0, 1]; rescale the metric before judging it")
+    chances = np.broadcast_to(np.asarray(chance, np.float64), b.shape)
+    return _Checked(b, t, chances, item_codes(clusters, len(b)))
 
 
 class _Limits(NamedTuple):

@@ -1,5 +1,9 @@
 """Verdicts: the three-way rule, what bars a PASS, Holm, axes, the gate, and defects of peers."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -389,3 +393,29 @@ def test_defect_8_repeats_as_clusters_do_not_add_evidence() -> None:
 def test_defect_9_the_verdict_knows_the_number_of_items() -> None:
     assert judged((45, 3, 0, 2), 0.08).verdict == "INCONCLUSIVE"
     assert judged((4500, 300, 0, 200), 0.08).verdict == "PASS"
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+
+def test_a_hundred_tasks_of_ten_thousand_items_take_seconds() -> None:
+    rng = np.random.default_rng(7)
+    base = (rng.random(10_000) < 0.7).astype(float)
+    tuned = np.where(rng.random(10_000) < 0.04, 1 - base, base)
+    labels = [f"item-{i}" for i in range(10_000)]
+    start = time.process_time()
+    found = [
+        judge(base, tuned, margin=0.05, min_items=100, chance=0.25, clusters=labels)
+        for _ in range(100)
+    ]
+    decision = decide_gate([Member(str(i), j.verdict, j.p_within) for i, j in enumerate(found)])
+    assert decision.verdict == "PASS"
+    assert time.process_time() - start < 10  # 0.45 s alone on one core
+
+
+def test_verdicts_need_neither_torch_nor_scipy_stats() -> None:
+    code = (
+        "import sys, retainbench.harness.stats_gate as g; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'pydantic', 'scipy.stats')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
