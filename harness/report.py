@@ -1,36 +1,62 @@
 """Scorecards -> the standardized table in five formats, the figures and the HTML report.
 
-Reads RUN/scorecards.jsonl, and the item records for the flips explorer; writes RUN/table.{md,csv,
-json,tex,html}, RUN/report.html and RUN/figures/. Command: `retainbench report RUN`. Never imports
-torch, and imports figures and templates only when they are drawn. Leaves out: deciding (`gate.py`)
-and computing statistics (`compare.py`); rounding for display happens here and nowhere else.
+Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
+RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Command: `retainbench report
+RUN`. Never imports torch; figures and templates are imported when they are drawn. Leaves out:
+deciding (`gate.py`), statistics (`compare.py`). Numbers are rounded in `report_format.py` alone.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from retainbench.harness import report_rows, report_text
-from retainbench.harness.errors import UsageError
+from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.paths import RunFolder
 from retainbench.harness.records import Scorecard, read_jsonl, write_text
 from retainbench.harness.report_columns import Table, table
 
-FORMATS = ("md", "csv", "json", "tex")
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FORMATS = ("md", "csv", "json", "tex", "html")
 
 
-def report(run_folder: Path) -> Table:
-    """Write every table and the report of a finished run; returns the table for the terminal.
+def report(run_folder: Path, *, figures: bool = True) -> Table:
+    """Write every table, the figures and the HTML report of a run; returns the table.
+
+    Args:
+        figures: also write SVG, PNG and PDF files; the HTML report has its figures either way.
 
     Raises:
         UsageError: the folder has no scorecards.
         IntegrityError: a record is malformed.
     """
+    from retainbench.harness import report_figures, report_flips, report_html
+
     run = RunFolder(run_folder)
-    shown = load_table(run_folder)
+    cards = load_scorecards(run_folder)
+    shown = table(report_rows.rows(cards))
     for suffix in FORMATS:
         write_text(run.table(suffix), render(shown, suffix))
+    drawn = report_figures.figures(shown.rows, cards)
+    flips = report_flips.collect(run, cards)
+    write_text(run.report, report_html.page(shown, cards, drawn, flips, _suite(run)))
+    if figures:
+        targets = list(dict.fromkeys(row.target for row in shown.rows))
+        report_figures.write(drawn, targets, run_folder / "figures")
     return shown
+
+
+def terminal(run_folder: Path, width: int | None = None) -> RenderableType:
+    """The table of a run for a Rich console, fitted to `width` (default: this terminal's)."""
+    from retainbench.harness import report_terminal
+
+    columns = width or shutil.get_terminal_size((160, 24)).columns
+    return report_terminal.terminal(load_table(run_folder), columns)
 
 
 def load_table(run_folder: Path) -> Table:
@@ -51,8 +77,24 @@ def load_scorecards(run_folder: Path) -> list[Scorecard]:
 
 def render(shown: Table, suffix: str) -> str:
     """The table in one format of `FORMATS`."""
+    if suffix == "html":
+        from retainbench.harness import report_html
+
+        return report_html.table_page(shown)
     if suffix == "csv":
         return report_text.to_csv(shown.rows)
     if suffix == "json":
         return report_text.to_json(shown)
     return report_text.markdown(shown) if suffix == "md" else report_text.latex(shown)
+
+
+def _suite(run: RunFolder) -> dict[str, Any]:
+    """The suite in plan.json as plain data (its model would import the trainers), or {}."""
+    if not run.plan.is_file():
+        return {}
+    try:
+        suite = json.loads(run.plan.read_bytes())["suite"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{run.plan}: not a plan: {error}") from error
+    found: dict[str, Any] = suite
+    return found

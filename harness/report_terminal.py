@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retainbench.harness import report_escape as escaping
+from retainbench.harness import escaping
 from retainbench.harness.report_columns import Column, Table
 
 if TYPE_CHECKING:

@@ -10,23 +10,41 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, get_args
 
-from retainbench.harness import report_escape as escaping
+from retainbench.harness import escaping
 from retainbench.harness.records import SCHEMA_VERSION, Record
 from retainbench.harness.report_columns import Table
 from retainbench.harness.report_model import TableRow
 
+_MARKDOWN = re.compile(r"[\\`*<>#|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[(\[:])")
+
+
+def _markdown(text: str) -> str:
+    """Escape what GitHub would act on and nothing else, so that the source is readable too.
+
+    `escaping.markdown` escapes all punctuation; in a table of numbers that is every other sign.
+    """
+    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], escaping.one_line(text))
+    return escaped.replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
+
+
+def _latex(text: str) -> str:
+    """Escaped for pdflatex, which stops at characters that its fonts lack: those become `?`."""
+    escaped = escaping.latex(text).replace("−", "$-$")
+    return "".join(c if ord(c) < 0x250 or c in "—–…" else "?" for c in escaped)
+
 
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown; numbers right-aligned, footnotes as a list below."""
-    head = [escaping.markdown(column.header) for column in table.columns]
+    head = [_markdown(column.header) for column in table.columns]
     rule = [":--" if column.align == "left" else "--:" for column in table.columns]
-    body = [[escaping.markdown(text) for text in row] for row in table.cells]
+    body = [[_markdown(text) for text in row] for row in table.cells]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
-    notes = [f"- {escaping.markdown(note)}" for note in table.notes]
-    return "\n".join([f"**{escaping.markdown(table.caption)}**", "", *lines, "", *notes, ""])
+    notes = [f"- {_markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{_markdown(table.caption)}**", "", *lines, "", *notes, ""])
 
 
 def flat(row: TableRow) -> dict[str, str | int | float | None]:
@@ -93,22 +111,22 @@ def to_json(table: Table) -> str:
 def latex(table: Table) -> str:
     """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine."""
     align = "".join("l" if column.align == "left" else "r" for column in table.columns)
-    rows = [" & ".join(escaping.latex(text) for text in row) + r" \\" for row in table.cells]
+    rows = [" & ".join(_latex(text) for text in row) + r" \\" for row in table.cells]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
-            rf"\caption{{{escaping.latex(table.caption)}}}",
+            rf"\caption{{{_latex(table.caption)}}}",
             r"\resizebox{\textwidth}{!}{%",
             rf"\begin{{tabular}}{{{align}}}",
             r"\toprule",
-            " & ".join(escaping.latex(column.header) for column in table.columns) + r" \\",
+            " & ".join(_latex(column.header) for column in table.columns) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}}",
             r"\par\smallskip\footnotesize",
-            *(escaping.latex(note) + r"\par" for note in table.notes),
+            *(_latex(note) + r"\par" for note in table.notes),
             r"\end{table*}",
             "",
         ]

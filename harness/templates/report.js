@@ -1,0 +1,245 @@
+"use strict";
+// Sorting and filtering of the results, figures in the page's own colours, the flips explorer.
+// Everything from outside is written with textContent; nothing is parsed as HTML.
+
+const byId = (id) => document.getElementById(id);
+const parsed = (id) => JSON.parse(byId(id).textContent);
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// ---------------------------------------------------------------- results table
+
+function sortable(table) {
+  table.querySelectorAll("thead th").forEach((head, index) => {
+    const button = element("button", head.textContent);
+    button.type = "button";
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      table.querySelectorAll("thead th").forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      sortBy(table, index, down);
+    });
+  });
+}
+
+function sortBy(table, index, down) {
+  const body = table.tBodies[0];
+  const key = (row) => row.cells[index].dataset.sort;
+  const numeric = [...body.rows].every((row) => key(row) === "" || Number.isFinite(Number(key(row))));
+  const order = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b));
+  const rows = [...body.rows].sort((a, b) => {
+    const [x, y] = [key(a), key(b)];
+    if (x === "" || y === "") return (x === "") - (y === ""); // missing values last, either way
+    return down ? order(y, x) : order(x, y);
+  });
+  body.append(...rows);
+}
+
+function filterable(table) {
+  const selects = [...document.querySelectorAll("[data-filter]")];
+  const apply = () => {
+    const rows = [...table.tBodies[0].rows];
+    for (const row of rows) {
+      row.hidden = selects.some((s) => s.value && row.dataset[s.dataset.filter] !== s.value);
+    }
+    const left = rows.filter((row) => !row.hidden).length;
+    byId("shown").textContent = `${left} of ${rows.length} rows`;
+  };
+  selects.forEach((select) => select.addEventListener("change", apply));
+  apply();
+}
+
+// ---------------------------------------------------------------- figures
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function themed(spec) {
+  let text = JSON.stringify(spec)
+    .replaceAll('"#e7ebed"', JSON.stringify(colour("--grid")))
+    .replaceAll('"#6b757b"', JSON.stringify(colour("--zero")));
+  if (dark.matches) {
+    text = text
+      .replaceAll('"#f1efec"', JSON.stringify(colour("--middle")))
+      .replaceAll('"#eef2f4"', JSON.stringify(colour("--pale")))
+      .replaceAll('{"value":"#1d2529"}', '{"value":"#e6ebed"}')
+      .replaceAll('"value":"#1d2529"', '"value":"#e6ebed"');
+  }
+  const found = JSON.parse(text);
+  const [ink, muted, line] = [colour("--ink"), colour("--muted"), colour("--zero")];
+  const config = found.config;
+  config.background = "transparent";
+  config.font = getComputedStyle(document.body).fontFamily;
+  Object.assign(config.axis, {
+    labelColor: muted, titleColor: muted, domainColor: line, tickColor: line,
+  });
+  Object.assign(config.legend, { labelColor: ink, titleColor: muted });
+  config.header.labelColor = ink;
+  config.title.color = ink;
+  config.rect.stroke = colour("--page");
+  return found;
+}
+
+function fitted(spec, width) {
+  if (spec.facet) {
+    const panels = spec.columns;
+    spec.columns = Math.max(1, Math.min(panels, Math.floor((width - 60) / 230)));
+    const side = Math.floor((width - 70) / spec.columns) - 22;
+    spec.spec.width = Math.max(180, Math.min(340, side));
+    spec.spec.height = Math.min(260, spec.spec.width);
+  } else if (spec.hconcat && width < 640) {
+    spec.vconcat = spec.hconcat;
+    delete spec.hconcat;
+    for (const panel of spec.vconcat) {
+      for (const layer of panel.layer) layer.encoding.y.axis.labels = true;
+    }
+  }
+  spec.config.legend.columns = Math.max(2, Math.floor(width / 130));
+  return spec;
+}
+
+async function draw(specs, target) {
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const spec = (specs[place.dataset.figure] ?? {})[target];
+    if (!spec) {
+      place.replaceChildren(element("p", "No finished recipe has these measurements here.", "empty"));
+      continue;
+    }
+    const sized = fitted(themed(spec), place.clientWidth);
+    await vegaEmbed(place, sized, {
+      actions: false, ast: true, renderer: "svg", defaultStyle: false,
+      tooltip: { disableDefaultStyle: true },
+    });
+  }
+  document.documentElement.dataset.drawn = target;
+}
+
+function figures() {
+  const { specs } = parsed("data");
+  const select = byId("figure-target");
+  const first = Object.values(specs).flatMap(Object.keys)[0];
+  const again = () => draw(specs, select ? select.value : first);
+  if (select) select.addEventListener("change", again);
+  dark.addEventListener("change", again);
+  let width = innerWidth;
+  let waiting = 0;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(again, 200);
+  });
+  return again();
+}
+
+// ---------------------------------------------------------------- flips
+
+const PAGE = 20;
+
+function explorer() {
+  const data = parsed("flip-data");
+  const list = byId("flip-list");
+  if (!data.flips.length) {
+    list.append(element("p", "No item is here to show.", "empty"));
+    return;
+  }
+  byId("flip-controls").hidden = false;
+  const all = data.flips.map(([cell, item, lost, answer, soft]) => {
+    const [recipe, target, seed] = data.cells[cell];
+    const asked = data.items[item];
+    const text = [asked.prompt, asked.base, answer, asked.gold, ...asked.choices].join("\n");
+    return { recipe, target, seed, asked, lost, answer, soft, text: text.toLowerCase() };
+  });
+  fill("flip-recipe", all.map((flip) => flip.recipe));
+  fill("flip-target", all.map((flip) => flip.target));
+  fill("flip-task", all.map((flip) => flip.asked.task));
+  let page = 0;
+  const value = (id) => byId(id).value;
+  const chosen = () => {
+    const query = value("flip-search").trim().toLowerCase();
+    return all.filter((flip) =>
+      (!value("flip-kind") || String(flip.lost) === value("flip-kind")) &&
+      (!value("flip-recipe") || flip.recipe === value("flip-recipe")) &&
+      (!value("flip-target") || flip.target === value("flip-target")) &&
+      (!value("flip-task") || flip.asked.task === value("flip-task")) &&
+      (!query || flip.text.includes(query)));
+  };
+  const show = () => {
+    const found = chosen();
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    page = Math.min(page, pages - 1);
+    const part = found.slice(page * PAGE, (page + 1) * PAGE);
+    list.replaceChildren(...part.map(card));
+    if (!part.length) list.append(element("p", "No item matches.", "empty"));
+    byId("flip-count").textContent = `${found.length} of ${all.length} items`;
+    byId("flip-pager").hidden = pages < 2;
+    byId("flip-page").textContent = `page ${page + 1} of ${pages}`;
+    byId("flip-previous").disabled = page === 0;
+    byId("flip-next").disabled = page === pages - 1;
+  };
+  const turn = (step) => () => { page += step; show(); byId("flips").scrollIntoView(); };
+  byId("flip-previous").addEventListener("click", turn(-1));
+  byId("flip-next").addEventListener("click", turn(1));
+  byId("flip-controls").addEventListener("input", () => { page = 0; show(); });
+  show();
+}
+
+function fill(id, names) {
+  byId(id).append(...[...new Set(names)].map((name) => new Option(name, name)));
+}
+
+function card(flip) {
+  const made = element("article", undefined, flip.lost ? "flip lost" : "flip");
+  const head = element("header");
+  head.append(
+    element("b", flip.lost ? "lost" : "gained"),
+    element("span", `${flip.recipe} on ${flip.target}, seed ${flip.seed}`),
+    element("span", `${flip.asked.task} · ${flip.asked.id}`),
+  );
+  if (typeof flip.soft === "number" && typeof flip.asked.soft === "number") {
+    const change = `P(gold) ${flip.asked.soft.toFixed(2)} → ${flip.soft.toFixed(2)}`;
+    head.append(element("span", change));
+  }
+  const prompt = element("p", flip.asked.prompt, "prompt");
+  prompt.dir = "auto";
+  made.append(head, prompt, flip.asked.choices.length ? choices(flip) : answers(flip));
+  return made;
+}
+
+function choices(flip) {
+  const list = element("ul");
+  for (const choice of flip.asked.choices) {
+    const marks = [];
+    if (choice === flip.asked.gold) marks.push("gold");
+    if (choice === flip.asked.base) marks.push("base");
+    if (choice === flip.answer) marks.push("candidate");
+    const entry = element("li", choice, marks.includes("gold") ? "gold" : "");
+    entry.dir = "auto";
+    if (marks.length) entry.append(element("small", marks.join(", ")));
+    list.append(entry);
+  }
+  return list;
+}
+
+function answers(flip) {
+  const list = element("dl");
+  const pairs = [["gold", flip.asked.gold], ["base", flip.asked.base], ["candidate", flip.answer]];
+  for (const [name, text] of pairs) {
+    const answer = element("dd", text === "" ? "(empty)" : text);
+    answer.dir = "auto";
+    list.append(element("dt", name), answer);
+  }
+  return list;
+}
+
+const results = document.querySelector("table.results");
+sortable(results);
+filterable(results);
+explorer();
+figures();
