@@ -220,9 +220,9 @@ def test_a_response_of_a_megabyte_is_read(tmp_path: Path) -> None:
 def test_repeats_are_averaged_inside_the_item() -> None:
     """Pooled as items, three repeats of the same flips would look like three times the evidence."""
     once = sides("t", 100, lost=8)
-    thrice = [
-        [one.model_copy(update={"repeat": r}) for one in side for r in range(3)] for side in once
-    ]
+    thrice = Sides(
+        *[[one.model_copy(update={"repeat": r}) for one in side for r in range(3)] for side in once]
+    )
     single = compare(*once, POLICY).tasks[0]
     repeated = compare(*thrice, POLICY).tasks[0]
     assert (repeated.n, repeated.repeats) == (100, 3)
@@ -231,10 +231,16 @@ def test_repeats_are_averaged_inside_the_item() -> None:
 
 def test_two_filters_of_one_task_are_two_rows() -> None:
     both = sides("gsm8k", 60, lost=2)
-    twice = [
-        [one.model_copy(update={"filter": name}) for name in ("strict", "flexible") for one in side]
-        for side in both
-    ]
+    twice = Sides(
+        *[
+            [
+                one.model_copy(update={"filter": name})
+                for name in ("strict", "flexible")
+                for one in side
+            ]
+            for side in both
+        ]
+    )
     found = compare(*twice, POLICY)
     assert [(change.task, change.n) for change in found.tasks] == [
         ("gsm8k/strict", 60),
@@ -244,10 +250,12 @@ def test_two_filters_of_one_task_are_two_rows() -> None:
 
 def test_clustered_items_use_clusters_not_tango() -> None:
     both = sides("t", 120, lost=12)
-    grouped = [
-        [one.model_copy(update={"cluster": f"c{int(one.item_id[1:]) // 6}"}) for one in side]
-        for side in both
-    ]
+    grouped = Sides(
+        *[
+            [one.model_copy(update={"cluster": f"c{int(one.item_id[1:]) // 6}"}) for one in side]
+            for side in both
+        ]
+    )
     alone, together = (compare(*one, POLICY).tasks[0] for one in (both, grouped))
     assert (together.clusters, together.drop.method) == (20, "cluster-t")
     # The twelve lost items are two whole clusters: far less evidence than twelve items.
