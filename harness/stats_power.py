@@ -4,17 +4,18 @@ Planning happens before a run: every function takes a design variance (from the 
 pilot), never the observed discordance of the run being judged. For binary items the variance of
 one paired difference is q - D^2, q = discordance, D = true drop; for graded items put the variance
 of d in place of q. Normal approximations, so below a few hundred items read them as orders of
-magnitude (2503.01747). Used by `stats_verdict.py` and `power.py`. Left out: sequential designs; n
-is fixed in the lock and growing it after a look is refused.
+magnitude (2503.01747). Left out: sequential designs; n is fixed in the lock and growing it
+after a look is refused.
 """
 
 from __future__ import annotations
 
 import math
 
+from scipy import special
+
 from retainbench.harness.stats import normal_quantile, zero_flip_items
 from retainbench.harness.stats_graded import t_quantile
-from scipy import special
 
 POWER = 0.8
 MOST_SEEDS = 10_000  # a search that has not ended there is answered with None
@@ -107,6 +108,17 @@ def growth_for_joint_power(joint: float, tasks: int, alpha: float = 0.05) -> flo
     [1.56, 2.11, 2.25]
     """
     return _effort(alpha, power_per_task(joint, tasks)) / _effort(alpha, joint)
+
+
+def items_needed_jointly(
+    tasks: int, margin: float, discordance: float, alpha: float = 0.05, joint: float = POWER
+) -> int | None:
+    """Items per task so that all K independent tasks pass together with this power, nothing lost.
+
+    >>> items_needed_jointly(1, 0.02, 0.10), items_needed_jointly(9, 0.02, 0.10)
+    (1546, 3265)
+    """
+    return items_needed(margin, discordance, 0.0, alpha, power_per_task(joint, tasks))
 
 
 def unpaired_items_needed(
