@@ -57,10 +57,15 @@ def gate_run(
         raise UsageError(f"{run} is not a run folder: it has no plan.json")
     plan = read_json(folder.plan, Plan)
     chosen = _chosen(plan, cells)
-    base = columns(folder.base_point(plan.suite.base).records)
+    base_records = folder.base_point(plan.suite.base).records
+    base, base_digest = columns(base_records), sha256_file(base_records)
     # Not `policy_of`: what was mandatory is what the run scored, not what is installed today.
     applied = policy or plan.suite.policy
-    return [_gate_cell(folder, plan, cell, base, applied, tier, excluded) for cell in chosen]
+    results = [_gate_cell(folder, plan, cell, base, applied, tier, excluded) for cell in chosen]
+    return [
+        result.model_copy(update={"digests": {**result.digests, "base_records": base_digest}})
+        for result in results
+    ]
 
 
 def gate_records(

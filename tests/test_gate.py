@@ -360,7 +360,7 @@ def test_a_run_folder_is_gated_cell_by_cell_from_its_records(tmp_path: Path) -> 
     assert results[1].label == "sft on countdown, seed 1"
     assert results[0].gain is not None
     assert [r.verdict for r in gate_run(root, cells=["cell2"])] == ["PASS"]
-    assert set(results[0].digests) == {"candidate_records", "policy"}
+    assert set(results[0].digests) == {"base_records", "candidate_records", "policy"}
     with pytest.raises(UsageError, match="no cell 'cell9'"):
         gate_run(root, cells=["cell9"])
     with pytest.raises(UsageError, match="not a run folder"):
