@@ -14,6 +14,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "batch_size": 4},
     "dft": {"learning_rate": 1e-3, "batch_size": 4},
     "es": {"population": 4, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
+    "ppo": {"batch_size": 128, "minibatches": 2, "learning_rate": 1e-3},
+    "rft": {
+        "sampling": "iterative",
+        "samples_per_prompt": 16,
+        "prompts_per_round": 8,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+    },
     "eggroll": {"population": 8, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
 }
 """Options under which each method takes a step in a fraction of a second."""

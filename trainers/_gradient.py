@@ -1,0 +1,145 @@
+"""Optimizer steps of our own gradient methods (RFT, PPO), under the same options as TRL's.
+
+AdamW with betas 0.9 and 0.999 and epsilon 1e-8 as in TRL; the learning rate follows the share of
+the budget that is spent; gradients are clipped by their global norm. Shape letters: B rows, T
+places that predict a token (one less than the row's tokens), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from retainbench.trainers import _model
+from retainbench.trainers._anchor import decay_towards, kl_per_token
+from retainbench.trainers._budget import Meter
+from retainbench.trainers._data import Batch, Example, collate
+from retainbench.trainers._schedule import factor
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.trainers._contract import Job
+    from retainbench.trainers._trl import GradientOptions
+
+
+class Stepper(NamedTuple):
+    """An optimizer with its options."""
+
+    optimizer: torch.optim.Optimizer
+    parameters: list[torch.nn.Parameter]
+    options: GradientOptions
+
+    def step(self, share: float) -> tuple[float, float]:
+        """Clip, update and clear the gradients; returns the gradient norm and the rate used."""
+        import torch
+
+        rate = self.options.learning_rate * factor(
+            self.options.schedule, self.options.warmup, share
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm), rate
+
+
+def stepper(policy: _model.Policy, options: GradientOptions) -> Stepper:
+    """AdamW over the parameters that the method may move."""
+    import torch
+
+    parameters = list(_model.trainable_parameters(policy.model).values())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    return Stepper(optimizer, parameters, options)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Put back `optimizer.state_dict()["state"]`."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class Places(NamedTuple):
+    """What a batch predicts at every place."""
+
+    targets_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    """1 where the predicted token belongs to the completion."""
+    tokens: int
+    """Tokens in the batch, prompts included, padding left out."""
+
+
+def batch_of(examples: Sequence[Example], pad: int, device: str) -> tuple[Batch, Places]:
+    """Collate on a device, with targets shifted to the places that predict them."""
+    batch = Batch(*(part.to(device) for part in collate(examples, pad)))
+    places = Places(
+        targets_BT=batch.input_ids_BT[:, 1:],
+        mask_BT=batch.completion_mask_BT[:, 1:].float(),
+        tokens=sum(len(e.prompt) + len(e.completion) for e in examples),
+    )
+    return batch, places
+
+
+def logits(model: Any, batch: Batch) -> torch.Tensor:
+    """Float32 logits at the places that predict a token, [B, T, V]."""
+    made: torch.Tensor = model(
+        input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
+    ).logits
+    return made[:, :-1].float()
+
+
+def token_logprobs(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each target, [B, T]."""
+    return logits_BTV.log_softmax(-1).gather(-1, targets_BT.unsqueeze(-1)).squeeze(-1)
+
+
+def reference_model(job: Job) -> Any:
+    """The cell's base, frozen: what KL penalties are measured from."""
+    from retainbench.harness import bases
+
+    return bases.load(job.reference, device=job.device).model.requires_grad_(False)
+
+
+def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter) -> torch.Tensor:
+    """The base's logits at the places of a batch, without gradient; charges the meter."""
+    import torch
+
+    with torch.no_grad():
+        made = logits(reference, batch)
+    meter.forward(places.tokens)
+    return made
+
+
+def anchored(job: Job, policy: _model.Policy) -> Callable[[float], None]:
+    """The job's `anchor: weights` as a function of the rate just used; idle without one."""
+    if job.anchor is None or job.anchor.kind != "weights":
+        return lambda _rate: None
+    anchor = job.anchor
+    parameters = _model.trainable_parameters(policy.model)
+    values = _model.reference_parameters(job, policy)
+    return lambda rate: decay_towards(parameters, values, anchor.norm, rate * anchor.strength)
+
+
+Penalty = Callable[
+    [Batch, "torch.Tensor", Places, int, Meter], tuple["torch.Tensor | float", dict[str, float]]
+]
+"""(batch, logits, places, tokens trained in the step, meter) -> (term of the loss, metrics)."""
+
+
+def penalty(job: Job) -> Penalty:
+    """The job's `anchor: kl` as a term of a token loss; 0 where there is no such anchor."""
+    if job.anchor is None or job.anchor.kind != "kl":
+        return lambda *_: (0.0, {})
+    reference, strength = reference_model(job), job.anchor.strength
+
+    def term(
+        batch: Batch, logits_BTV: torch.Tensor, places: Places, trained: int, meter: Meter
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        base_BTV = reference_logits(reference, batch, places, meter)
+        kl = (kl_per_token(logits_BTV, base_BTV) * places.mask_BT).sum() / trained
+        return strength * kl, {"kl": float(kl.detach())}
+
+    return term

@@ -1,0 +1,351 @@
+"""Proximal policy optimisation with a value head, for answers of a language model.
+
+    policy   -min(rho A, clip(rho, 1 - e, 1 + e) A),           rho = p(y_t) / p_old(y_t)
+    value    c_v / 2 max((V - R)^2, (V_old + clip(V - V_old, -e_v, e_v) - R)^2)
+    GAE      delta_t = r_t + g V_{t+1} - V_t,      A_t = delta_t + g l A_{t+1},     R_t = A_t + V_t
+    reward   r_t = -beta (log p_old(y_t) - log p_ref(y_t)), plus the task's on the last token
+
+One step of the budget is one rollout of `batch_size` answers and all its updates: `epochs` passes
+in `minibatches` parts. Losses are means over completion tokens, the end token included; there is
+no value after the last one. A is whitened over the completion tokens of the whole rollout.
+
+Deviations:
+1. The value head (hidden layer of the model's width, tanh) reads the policy's last hidden states
+   and sends no gradient back, so that the moved weights are moved by the policy's loss alone. It is
+   not saved with checkpoints and does not count in drift.
+2. A completion that was cut off has task reward 0 (arXiv:2510.18874).
+3. No entropy bonus, no adaptive beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from retainbench.trainers._contract import Job, Outcome, TrainingError
+from retainbench.trainers._trl import GradientOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.trainers._budget import Meter
+    from retainbench.trainers._data import Batch, Example
+    from retainbench.trainers._gradient import Penalty, Places, Stepper
+    from retainbench.trainers._model import Policy
+    from retainbench.trainers._rollout import Sample, Sampler
+
+PAPER = "Schulman et al. 2017, arXiv:1707.06347; KL in the reward: arXiv:1909.08593"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ("weights", "kl")
+
+
+class Options(GradientOptions):
+    """Hyper-parameters; those of GradientOptions and these."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate of the policy (arXiv:2508.05629)."""
+    value_learning_rate: float = Field(1e-3, gt=0)
+    """Constant learning rate of the value head; our choice for a head without the trunk."""
+    batch_size: int = Field(256, ge=2)
+    """Answers per rollout (arXiv:2508.05629)."""
+    minibatches: int = Field(4, ge=1)
+    """Parts of a rollout, each with an update of its own."""
+    epochs: int = Field(2, ge=1)
+    """Passes over a rollout; arXiv:1707.06347 makes 3 to 15 on other problems."""
+    samples_per_prompt: int = Field(1, ge=1)
+    """Answers to each prompt of a rollout."""
+    temperature: float = Field(1.0, gt=0)
+    """Of the sampling distribution, which is the one that is optimised."""
+    clip: float = Field(0.2, gt=0)
+    """e (arXiv:1707.06347)."""
+    value_clip: float = Field(0.2, gt=0)
+    """e_v, in units of reward."""
+    value_coefficient: float = Field(1.0, gt=0)
+    """c_v (arXiv:1707.06347)."""
+    discount: float = Field(1.0, ge=0, le=1)
+    """g; usual for language models."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """l (arXiv:1707.06347)."""
+    kl_coefficient: float = Field(0.05, ge=0)
+    """beta, of the KL to the cell's base in the reward; 0 leaves it out."""
+    rollout_rows: int = Field(512, ge=1)
+    """Completions computed at once; changes memory and speed only."""
+
+
+class Rollout(NamedTuple):
+    """What a rollout fixes before its updates; B answers, T places that predict a token."""
+
+    examples: list[Example]
+    logp_BT: torch.Tensor
+    values_BT: torch.Tensor
+    advantages_BT: torch.Tensor
+    """Whitened over the completion tokens of the rollout."""
+    returns_BT: torch.Tensor
+
+
+class Learner(NamedTuple):
+    """Everything that an update needs and changes."""
+
+    job: Job
+    policy: Policy
+    stepper: Stepper
+    head: torch.nn.Module
+    head_optimizer: torch.optim.Optimizer
+    meter: Meter
+
+
+def train(job: Job) -> Outcome:
+    """Run PPO until the budget is spent.
+
+    Raises:
+        TrainingError: all answers of the whole run had the same reward.
+    """
+    from retainbench.trainers import _gradient, _model, _rollout
+    from retainbench.trainers._trajectory import Trajectory
+
+    options: Options = job.options
+    policy = _model.load(job)
+    trajectory = Trajectory(job, policy)
+    state = trajectory.resume()
+    head, head_optimizer = value_head(job, policy)
+    stepper = _gradient.stepper(policy, options)
+    learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
+    lowest, highest = restore(learner, state) if state else (1.0, 0.0)
+    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    reference = _gradient.reference_model(job) if options.kl_coefficient else None
+    anchored = _gradient.anchored(job, policy)
+    penalty = _gradient.penalty(job)
+    while trajectory.running:
+        step = trajectory.step
+        samples = answers(job, sampler, step)
+        rollout, metrics = prepare(learner, samples, reference)
+        updates = [
+            update(learner, rollout, rows, penalty, anchored) for rows in minibatches(job, step)
+        ]
+        metrics |= {k: float(np.mean([u[k] for u in updates])) for k in updates[0]}
+        lowest, highest = spread(samples, lowest, highest)
+        trajectory.after_step(
+            metrics,
+            lambda low=lowest, high=highest: snapshot(learner, low, high),  # type: ignore[misc]
+        )
+    if job.budget.amount and lowest >= highest:
+        raise TrainingError(
+            f"every answer had the reward {highest:g}, so nothing was learnt: use a larger "
+            "batch_size, or a target that the base sometimes solves"
+        )
+    return trajectory.outcome({})
+
+
+def answers(job: Job, sampler: Sampler, step: int) -> list[Sample]:
+    """A rollout's answers with their task rewards."""
+    from retainbench.trainers import _rollout
+    from retainbench.trainers._data import batch_at, generator
+
+    options: Options = job.options
+    count = options.batch_size // options.samples_per_prompt
+    with _rollout.autocast(job):
+        samples = _rollout.rollout(
+            sampler,
+            batch_at(job.target.train, job.seed, step, count),
+            copies=options.samples_per_prompt,
+            temperature=options.temperature,
+            generator=generator(job.seed, f"ppo/{job.stage}/{step}"),
+        )
+    return [s if s.finished else s._replace(reward=0.0) for s in samples]
+
+
+def spread(samples: Sequence[Sample], lowest: float, highest: float) -> tuple[float, float]:
+    """Lowest and highest reward so far."""
+    rewards = [sample.reward for sample in samples]
+    return min(lowest, *rewards), max(highest, *rewards)
+
+
+def minibatches(job: Job, step: int) -> Iterator[list[int]]:
+    """Rows of every update of a rollout; each epoch is a new permutation."""
+    from retainbench.trainers._data import seed_for
+
+    options: Options = job.options
+    order = np.random.default_rng(seed_for(job.seed, f"ppo/{job.stage}/{step}/minibatches"))
+    rows = options.batch_size // options.samples_per_prompt * options.samples_per_prompt
+    for _ in range(options.epochs):
+        for part in np.array_split(order.permutation(rows), options.minibatches):
+            yield part.tolist()
+
+
+def prepare(
+    learner: Learner, samples: Sequence[Sample], reference: Any
+) -> tuple[Rollout, dict[str, float]]:
+    """Score a rollout with policy, value head and reference; compute its advantages."""
+    import torch
+
+    from retainbench.trainers import _advantage, _gradient, _rollout
+    from retainbench.trainers._data import Example
+
+    options: Options = learner.job.options
+    examples = [Example(sample.prompt, sample.tokens) for sample in samples]
+    pad, device = learner.policy.tokenizer.pad_token_id or 0, learner.job.device
+    batch, places = _gradient.batch_of(examples, pad, device)
+    with torch.no_grad(), _rollout.autocast(learner.job):
+        seen = look(learner, batch, places)
+    learner.meter.forward(places.tokens)
+    ratios_BT = torch.zeros_like(seen.logp_BT)
+    if reference is not None:
+        with _rollout.autocast(learner.job):
+            base_BTV = _gradient.reference_logits(reference, batch, places, learner.meter)
+        base_BT = _gradient.token_logprobs(base_BTV / options.temperature, places.targets_BT)
+        ratios_BT = (seen.logp_BT - base_BT) * places.mask_BT
+    rewards_B = torch.tensor([s.reward for s in samples], dtype=torch.float32, device=device)
+    rewards_BT = _advantage.token_rewards(
+        rewards_B, ratios_BT, places.mask_BT, options.kl_coefficient
+    )
+    made = _advantage.gae(
+        rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
+    )
+    advantages_BT = _advantage.whiten(made.advantages_BT, places.mask_BT)
+    rollout = Rollout(examples, seen.logp_BT, seen.values_BT, advantages_BT, made.returns_BT)
+    return rollout, {
+        "reward": float(rewards_B.mean()),
+        "reward_sd": float(rewards_B.std(correction=0)),
+        "cut_off": _rollout.cut_off(samples),
+        "kl_per_answer": float(ratios_BT.sum(1).mean()),
+        "explained_variance": _advantage.explained_variance(
+            seen.values_BT, made.returns_BT, places.mask_BT
+        ),
+    }
+
+
+class Look(NamedTuple):
+    """What policy and value head say of a batch."""
+
+    logits_BTV: torch.Tensor
+    logp_BT: torch.Tensor
+    """Log-probability of each token under the distribution that answers are sampled from."""
+    values_BT: torch.Tensor
+
+
+def look(learner: Learner, batch: Batch, places: Places) -> Look:
+    """One forward pass of policy and value head."""
+    from retainbench.trainers._gradient import token_logprobs
+
+    made = learner.policy.model(
+        input_ids=batch.input_ids_BT,
+        attention_mask=batch.attention_mask_BT,
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    logits_BTV = made.logits[:, :-1].float()
+    hidden_BTH = made.hidden_states[-1][:, :-1].detach().float()
+    scaled_BTV = logits_BTV / learner.job.options.temperature
+    return Look(
+        logits_BTV,
+        token_logprobs(scaled_BTV, places.targets_BT),
+        learner.head(hidden_BTH).squeeze(-1),
+    )
+
+
+def update(
+    learner: Learner,
+    rollout: Rollout,
+    rows: Sequence[int],
+    penalty: Penalty,
+    anchored: Callable[[float], None],
+) -> dict[str, float]:
+    """One optimizer step of policy and value head on some rows; charges the meter."""
+    from retainbench.trainers._gradient import batch_of
+
+    options: Options = learner.job.options
+    trained = sum(len(rollout.examples[row].completion) for row in rows)
+    size = -(-len(rows) // options.accumulation)
+    totals: dict[str, float] = {}
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        pad = learner.policy.tokenizer.pad_token_id or 0
+        batch, places = batch_of([rollout.examples[row] for row in part], pad, learner.job.device)
+        for name, value in backward(
+            learner, rollout, part, batch, places, penalty, trained
+        ).items():
+            totals[name] = totals.get(name, 0.0) + value
+    totals["gradient_norm"], rate = learner.stepper.step(learner.meter.share)
+    learner.head_optimizer.step()
+    learner.head_optimizer.zero_grad(set_to_none=True)
+    anchored(rate)
+    return totals
+
+
+def backward(
+    learner: Learner,
+    rollout: Rollout,
+    rows: Sequence[int],
+    batch: Batch,
+    places: Places,
+    penalty: Penalty,
+    trained: int,
+) -> dict[str, float]:
+    """Add the gradient of some rows to what is there; returns the metrics' parts."""
+    import torch
+
+    from retainbench.trainers import _advantage, _rollout
+
+    options: Options = learner.job.options
+    width = places.mask_BT.shape[1]
+    old_BT, values_BT, advantages_BT, returns_BT = (
+        part[list(rows), :width] for part in rollout[1:]
+    )
+    with _rollout.autocast(learner.job):
+        seen = look(learner, batch, places)
+    policy = _advantage.policy_loss(
+        seen.logp_BT, old_BT, advantages_BT, places.mask_BT, options.clip, trained
+    )
+    value = _advantage.value_loss(
+        seen.values_BT, values_BT, returns_BT, places.mask_BT, options.value_clip, trained
+    )
+    extra, kl = penalty(batch, seen.logits_BTV, places, trained, learner.meter)
+    torch.autograd.backward(policy.loss + options.value_coefficient * value + extra)
+    learner.meter.forward(places.tokens)
+    learner.meter.backward(places.tokens)
+    return {
+        "policy_loss": float(policy.loss.detach()),
+        "value_loss": float(value.detach()),
+        "clip_share": policy.clipped / trained,
+    } | kl
+
+
+def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """A small network on the last hidden states that starts at value 0, and its optimizer."""
+    import torch
+
+    from retainbench.trainers._data import seed_for
+
+    width = policy.model.config.get_text_config().hidden_size
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(job.seed, f"ppo/{job.stage}/value"))
+        hidden, out = torch.nn.Linear(width, width), torch.nn.Linear(width, 1)
+    torch.nn.init.zeros_(out.weight)
+    torch.nn.init.zeros_(out.bias)
+    head = torch.nn.Sequential(hidden, torch.nn.Tanh(), out).to(job.device)
+    rate = job.options.value_learning_rate
+    return head, torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.0)
+
+
+def snapshot(learner: Learner, lowest: float, highest: float) -> dict[str, Any]:
+    """What resume needs besides weights and ledger."""
+    return {
+        "optimizer": learner.stepper.optimizer.state_dict()["state"],
+        "head_optimizer": learner.head_optimizer.state_dict()["state"],
+        "head": dict(learner.head.state_dict()),
+        "rewards": [lowest, highest],
+    }
+
+
+def restore(learner: Learner, state: Any) -> tuple[float, float]:
+    """Put back what `snapshot` took; returns the lowest and highest reward so far."""
+    from retainbench.trainers import _gradient
+
+    _gradient.restore(learner.stepper.optimizer, state["optimizer"])
+    _gradient.restore(learner.head_optimizer, state["head_optimizer"])
+    learner.head.load_state_dict(state["head"])
+    lowest, highest = state["rewards"]
+    return lowest, highest

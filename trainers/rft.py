@@ -1,0 +1,295 @@
+"""Rejection-sampling fine-tuning: train on what the policy itself wrote and the reward accepts.
+
+    sample K completions per prompt from q, keep those with reward >= tau, then
+    L = -(1/M) sum_t log p(y_t | y_<t, x)              (nll), or
+    L = -(1/M) sum_t sg(p_t) log p_t                   (dft, arXiv:2508.05629)
+
+over the M completion tokens of the batch. `one_shot`: q is the stage's starting point, sampled
+once. `iterative`: q is the current policy, sampled anew for every round (arXiv:2510.18874), which
+with a 0/1 reward is REINFORCE on fresh samples.
+
+Each accepted prompt counts the same: duplicates are dropped, then it gives exactly
+`kept_per_prompt` completions (repeating some if it has fewer). Prompts with no accepted completion
+give nothing. The first log line of a round says how many of each prompt's samples were distinct
+and accepted, how sampling was done, and the digest of the weights that sampled.
+
+Deviations:
+1. A completion that was cut off is never accepted.
+2. The accepted text is encoded anew and ended by the end token, as reference answers are.
+3. One-shot sampling stops at `sampling_share` of the budget or after one pass over the training
+   items, whichever comes first; samples are charged to the budget like everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from retainbench.trainers._contract import Item, Job, Outcome
+from retainbench.trainers._trl import GradientOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.trainers._data import Example
+    from retainbench.trainers._gradient import Penalty, Places, Stepper
+    from retainbench.trainers._model import Policy
+    from retainbench.trainers._rollout import Sample, Sampler
+    from retainbench.trainers._trajectory import Trajectory
+
+PAPER = "Yuan et al. 2023, arXiv:2308.01825; iterative: arXiv:2510.18874"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ("weights", "kl")
+
+
+class Options(GradientOptions):
+    """Hyper-parameters; those of GradientOptions and these."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate (arXiv:2510.18874, models of 1B)."""
+    sampling: Literal["one_shot", "iterative"] = "one_shot"
+    """Sample once from the start, or in every round from the current policy."""
+    objective: Literal["nll", "dft"] = "nll"
+    """Loss on the accepted completions."""
+    samples_per_prompt: int = Field(4, ge=1)
+    """K (arXiv:2508.05629)."""
+    prompts_per_round: int = Field(64, ge=1)
+    """Prompts that are sampled at a time."""
+    temperature: float = Field(1.0, gt=0)
+    """Of the sampling distribution (arXiv:2508.05629)."""
+    threshold: float = Field(1.0, ge=0, le=1)
+    """tau: the least reward that is accepted; 1.0 accepts correct answers only."""
+    kept_per_prompt: int = Field(1, ge=1)
+    """Completions that each accepted prompt gives to a round."""
+    epochs: int = Field(1, ge=1)
+    """Passes over a round's completions before the next round (iterative)."""
+    sampling_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the budget that one-shot sampling may use."""
+    rollout_rows: int = Field(512, ge=1)
+    """Completions computed at once; changes memory and speed only."""
+
+
+class Round(NamedTuple):
+    """Accepted completions and how far training on them has come."""
+
+    sampled: int = 0
+    """Sets of prompts sampled so far, over all rounds."""
+    fruitless: int = 0
+    """Sets since the last one that gave an accepted completion."""
+    used: int = 0
+    """Rows trained on so far; may pass over `rows` several times."""
+    rows: tuple[tuple[str, str], ...] = ()
+    """(prompt, completion) texts."""
+
+
+def train(job: Job) -> Outcome:
+    """Run RFT until the budget is spent.
+
+    Raises:
+        TrainingError: nothing was accepted before the first update.
+    """
+    from retainbench.trainers import _gradient, _model, _rollout
+    from retainbench.trainers._trajectory import Trajectory
+
+    options: Options = job.options
+    policy = _model.load(job)
+    trajectory = Trajectory(job, policy)
+    stepper = _gradient.stepper(policy, options)
+    current = Round()
+    if state := trajectory.resume():
+        _gradient.restore(stepper.optimizer, state["optimizer"])
+        current = Round(*state["round"])
+    update = updater(job, policy, trajectory, stepper)
+    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    while trajectory.running:
+        account: dict[str, Any] = {}
+        while trajectory.running and spent(current, options):
+            current, account = sample(job, sampler, current)
+            if current.fruitless * options.prompts_per_round >= len(job.target.train):
+                return trajectory.outcome({}, _nothing(current, options))
+        if current.rows:
+            current = update(current, account)
+    return trajectory.outcome({}, None if current.rows else _nothing(current, options))
+
+
+def spent(current: Round, options: Options) -> bool:
+    """Whether new completions must be sampled."""
+    if options.sampling == "one_shot":
+        return not current.rows
+    return current.used >= options.epochs * len(current.rows)
+
+
+def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str, Any]]:
+    """Sample a round's completions; returns the new round and its account for the step log."""
+    from retainbench.trainers import _rollout
+    from retainbench.trainers._data import batch_at, generator
+
+    options: Options = job.options
+    rows: list[tuple[str, str]] = []
+    counts: list[int] = []
+    number, fruitless, samples = current.sampled, current.fruitless, 0
+    digest = weights_digest(sampler.policy)
+    while True:
+        items = batch_at(job.target.train, job.seed, number, options.prompts_per_round)
+        with _rollout.autocast(job):
+            made = _rollout.rollout(
+                sampler,
+                items,
+                copies=options.samples_per_prompt,
+                temperature=options.temperature,
+                generator=generator(job.seed, f"rft/{job.stage}/{number}"),
+            )
+        accepted, number, samples = accept(made, options), number + 1, samples + len(made)
+        counts += [len(distinct) for distinct in accepted]
+        rows += equalised(sampler, items, accepted, options.kept_per_prompt)
+        fruitless = 0 if any(accepted) else fruitless + 1
+        if enough(job, sampler, number):
+            break
+    account = {
+        "sampled_from": digest,
+        "temperature": options.temperature,
+        "samples": samples,
+        "accepted_per_prompt": counts,
+        "rejected": samples - sum(counts),
+    }
+    return Round(number, fruitless, 0, tuple(rows)), account
+
+
+def enough(job: Job, sampler: Sampler, sampled: int) -> bool:
+    """Whether a round has sampled enough sets of prompts."""
+    options: Options = job.options
+    if options.sampling == "iterative":
+        return True
+    one_pass = sampled * options.prompts_per_round >= len(job.target.train)
+    return one_pass or sampler.meter.share >= options.sampling_share
+
+
+def accept(samples: Sequence[Sample], options: Options) -> list[list[str]]:
+    """Distinct accepted texts of each prompt, in the order they were sampled.
+
+    Args:
+        samples: `samples_per_prompt` of each prompt, adjacent.
+    """
+    size = options.samples_per_prompt
+    groups = [samples[start : start + size] for start in range(0, len(samples), size)]
+    return [
+        list(dict.fromkeys(s.text for s in g if s.finished and s.reward >= options.threshold))
+        for g in groups
+    ]
+
+
+def equalised(
+    sampler: Sampler, items: Sequence[Item], accepted: Sequence[Sequence[str]], kept: int
+) -> list[tuple[str, str]]:
+    """Exactly `kept` (prompt, completion) rows of every prompt with an accepted text."""
+    return [
+        (sampler.target.prompt(item), texts[place % len(texts)])
+        for item, texts in zip(items, accepted, strict=True)
+        if texts
+        for place in range(kept)
+    ]
+
+
+def updater(
+    job: Job, policy: Policy, trajectory: Trajectory, stepper: Stepper
+) -> Callable[[Round, dict[str, Any]], Round]:
+    """A function that takes one optimizer step on a round's next rows and logs it."""
+    from retainbench.trainers import _gradient
+
+    anchored = _gradient.anchored(job, policy)
+    penalty = _gradient.penalty(job)
+
+    def update(current: Round, account: dict[str, Any]) -> Round:
+        examples = next_rows(job, policy.tokenizer, current)
+        metrics = backward(job, policy, trajectory, examples, penalty)
+        metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share)
+        anchored(rate)
+        done = current._replace(used=current.used + len(examples))
+        trajectory.meter.samples(len(examples))
+        trajectory.after_step(
+            metrics,
+            lambda: {"optimizer": stepper.optimizer.state_dict()["state"], "round": list(done)},
+            details=account,
+        )
+        return done
+
+    return update
+
+
+def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
+    """The next batch, encoded; at most one whole pass over the rows."""
+    from retainbench.trainers._data import encode, item_at, seed_for
+
+    rows = [{"prompt": prompt, "completion": text} for prompt, text in current.rows]
+    seed = seed_for(job.seed, f"rft/{job.stage}/order/{current.sampled}")
+    left = job.options.epochs * len(rows) - current.used
+    if job.options.sampling == "one_shot":
+        left = len(rows)
+    chosen = range(current.used, current.used + min(job.options.batch_size, left))
+    picked = [item_at(rows, seed, place) for place in chosen]
+    return [encode(tokenizer, row["prompt"], row["completion"]) for row in picked]
+
+
+def backward(
+    job: Job, policy: Policy, trajectory: Trajectory, examples: list[Example], penalty: Penalty
+) -> dict[str, float]:
+    """Accumulate the gradient of the batch's loss; charges the meter; returns the metrics."""
+    import torch
+
+    from retainbench.trainers import _gradient, _rollout
+
+    options: Options = job.options
+    trained = sum(len(example.completion) for example in examples)
+    size = -(-len(examples) // options.accumulation)
+    totals: dict[str, float] = {}
+    for start in range(0, len(examples), size):
+        part = examples[start : start + size]
+        batch, places = _gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
+        with _rollout.autocast(job):
+            logits_BTV = _gradient.logits(policy.model, batch)
+        loss, metrics = token_loss(logits_BTV, places, options.objective, trained)
+        extra, kl = penalty(batch, logits_BTV, places, trained, trajectory.meter)
+        torch.autograd.backward(loss + extra)
+        trajectory.meter.forward(places.tokens)
+        trajectory.meter.backward(places.tokens)
+        for name, value in (metrics | kl).items():
+            totals[name] = totals.get(name, 0.0) + value
+    return totals
+
+
+def token_loss(
+    logits_BTV: torch.Tensor, places: Places, objective: Literal["nll", "dft"], trained: int
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Sum of the completion tokens' losses over `trained`, the tokens of the whole batch."""
+    from retainbench.trainers._gradient import token_logprobs
+
+    logp_BT = token_logprobs(logits_BTV, places.targets_BT)
+    nll = -(logp_BT * places.mask_BT).sum() / trained
+    if objective == "nll":
+        return nll, {"loss": float(nll.detach()), "nll": float(nll.detach())}
+    loss = -(logp_BT.detach().exp() * logp_BT * places.mask_BT).sum() / trained
+    return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
+
+
+def weights_digest(policy: Policy) -> str:
+    """SHA-256 over the trainable parameters' names and bytes."""
+    from retainbench.trainers import _model
+
+    made = hashlib.sha256()
+    for name, value in _model.trainable_parameters(policy.model).items():
+        made.update(name.encode())
+        made.update(value.detach().cpu().numpy().tobytes())
+    return made.hexdigest()
+
+
+def _nothing(current: Round, options: Options) -> str:
+    prompts = current.sampled * options.prompts_per_round
+    return (
+        f"nothing accepted: of {prompts} prompts x {options.samples_per_prompt} samples, the last "
+        f"{current.fruitless * options.prompts_per_round} prompts gave no completion with a reward "
+        f"of at least {options.threshold:g}; lower the threshold, sample more per prompt, or start "
+        "from a base that sometimes solves the target"
+    )
