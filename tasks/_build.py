@@ -67,6 +67,18 @@ def among(rng: Random, answer: str, options: Sequence[str], count: int = 4) -> t
     return tuple(rng.sample([option for option in options if option != answer], count - 1))
 
 
+def continued(rng: Random, names: Sequence[str], shown: int, family: str) -> list[Question]:
+    """What comes next: a run of `shown` names of a closed circle; no shown name is a distractor."""
+    questions = []
+    for place, start in enumerate(names):
+        run = [names[(place + offset) % len(names)] for offset in range(shown)]
+        gold = names[(place + shown) % len(names)]
+        others = [name for name in names if name not in run]
+        query = f"What comes next: {', '.join(run)}?"
+        questions.append(Question(query, gold, among(rng, gold, others), family, unit=start))
+    return questions
+
+
 def normalised(text: str) -> str:
     """Lower case, letters and digits and signs only: two texts that read the same are equal."""
     return re.sub(r"[^\w+*/-]+", " ", text.lower()).strip()

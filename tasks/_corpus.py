@@ -15,8 +15,12 @@ from typing import NamedTuple
 
 from retainbench.tasks._build import Question, listed, normalised
 from retainbench.tasks._splits import rows as split_rows
+from retainbench.tasks.numeric.sequences import build as sequences
 from retainbench.tasks.target.countdown.build import rows as countdown_rows
 from retainbench.tasks.target.new_facts.build import reading
+from retainbench.tasks.temporal.calendar import build as calendar
+from retainbench.tasks.temporal.clock import build as clock
+from retainbench.tasks.temporal.dates import build as dates
 
 TASKS = Path(__file__).resolve().parent
 PEOPLE = tuple(
@@ -69,6 +73,12 @@ class Source(NamedTuple):
     families: tuple[tuple[Question, ...], ...]
 
 
+EASY_WEIGHTS = {"easy/calendar": 0.07, "easy/clock": 0.05, "easy/dates": 0.03}
+"""The same for what the second phase adds."""
+MUTED = 0.12
+"""Part of its share that a muted target keeps in the second phase, so that it is not lost again."""
+
+
 def frozen_texts() -> set[str]:
     """Normalised query (or right sentence) of every frozen item of the retention tasks."""
     texts = set()
@@ -77,7 +87,7 @@ def frozen_texts() -> set[str]:
             item = json.loads(line)
             shown = item["query"] or item["choices"][item["gold"]]
             texts.add(normalised(shown))
-    return texts
+    return texts | {normalised(q.query) for q in [*sequences.reserved(), *dates.reserved()]}
 
 
 def grouped(name: str, questions: list[Question], frozen: set[str]) -> Source:
@@ -118,6 +128,15 @@ def sources() -> dict[str, Source]:
     return found
 
 
+def easy_sources() -> dict[str, Source]:
+    """What the second phase adds: the easy families of the temporal tasks, by name."""
+    modules = {"calendar": calendar, "clock": clock, "dates": dates}
+    return {
+        f"easy/{name}": grouped(name, module.easy_pool(Random(f"fruitfly:easy/{name}")), set())
+        for name, module in modules.items()
+    }
+
+
 def asked(question: Question) -> str:
     """The prompt format of every item, with its answer."""
     return f"Question: {question.query}\nAnswer: {question.answer}"
@@ -145,11 +164,17 @@ def reading_document(rng: Random) -> str:
 
 
 def documents(
-    found: dict[str, Source], rng: Random, muted: frozenset[str] = frozenset()
+    found: dict[str, Source],
+    rng: Random,
+    muted: frozenset[str] = frozenset(),
+    second: bool = False,
 ) -> Iterator[str]:
-    """Endless documents in the shares of WEIGHTS, nothing from the `muted` sources."""
-    names = [name for name in WEIGHTS if name not in muted]
-    weights = [WEIGHTS[name] for name in names]
+    """Endless documents in the shares of WEIGHTS; `muted` sources get little or nothing."""
+    shares = WEIGHTS | (EASY_WEIGHTS if second else {})
+    shares = {
+        n: w * (MUTED if n in muted else 1) for n, w in shares.items() if second or n not in muted
+    }
+    names, weights = list(shares), list(shares.values())
     makers: dict[str, Callable[[], str]] = {"reading": lambda: reading_document(rng)}
     while True:
         name = rng.choices(names, weights)[0]

@@ -35,6 +35,8 @@ SEED = "fruitfly:1"
 END, PAD = "<|end|>", "<|pad|>"
 VOCABULARY, ROW, ROWS = 1536, 192, 22
 PEAK_MATRIX, PEAK_OTHER = 4e-3, 4e-3
+SECOND_PHASE = 4000
+"""Step from which the corpus has the easy families and muting leaves a remnant."""
 WARM_UP, DECAY = 100, 0.4
 """Steps of linear warm-up; share of all steps in which the rate falls linearly to 0."""
 MEASURE_EVERY, SAVE_EVERY, CHUNK = 500, 250, 50
@@ -101,7 +103,8 @@ def batches(
     found: dict[str, corpus.Source], tokenizer: Any, chunk: int, muted: frozenset[str]
 ) -> Iterator[torch.Tensor]:
     """CHUNK batches [ROWS, ROW] of token ids; each row begins with a document's beginning."""
-    texts = corpus.documents(found, Random(f"{SEED}:{chunk}"), muted)
+    second = chunk * CHUNK >= SECOND_PHASE
+    texts = corpus.documents(found, Random(f"{SEED}:{chunk}"), muted, second)
     for _ in range(CHUNK):
         rows = []
         for _ in range(ROWS):
@@ -225,6 +228,7 @@ def train(work: Path, steps: int, out: Path) -> None:
     """Train for `steps`, going on from the state in `work` if there is one; save to `out`."""
     found = corpus.sources()
     tokenizer = train_tokenizer(found)
+    found |= corpus.easy_sources()
     model = new_model(len(tokenizer))
     tools, start, muted = optimizers(model), 0, frozenset[str]()
     state_file = work / "state.pt"
@@ -247,7 +251,7 @@ def train(work: Path, steps: int, out: Path) -> None:
             model.zero_grad()
         done = (chunk + 1) * CHUNK
         print(f"step {done} loss {loss:.3f} {time.monotonic() - began:.0f}s", flush=True)
-        if done % MEASURE_EVERY == 0:
+        if done % (MEASURE_EVERY if done < SECOND_PHASE else MEASURE_EVERY // 2) == 0:
             scores = measure(model, tokenizer, 40)
             muted = muted_by(scores)
             line = {"step": done, "muted": sorted(muted), **scores}
@@ -278,6 +282,7 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path, steps: int) -> None
     """Weights in bfloat16, tokenizer, configs and what they were built with."""
     out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
     packages = ("torch", "transformers", "tokenizers")
     record = {
@@ -294,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build the embedded base fruitfly.")
     parser.add_argument("--work", type=Path, required=True, help="folder for state and log")
     parser.add_argument("--out", type=Path, default=HERE, help="where the model goes")
-    parser.add_argument("--steps", type=int, default=6000, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=5200, help="optimizer steps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)

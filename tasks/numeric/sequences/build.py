@@ -4,10 +4,19 @@
 geometric, two alternating steps, growing steps.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_choices, ladder, unique
+from retainbench.tasks._build import Question, cycle, draw, freeze_choices, ladder, unique
+
+SHOTS = (
+    ("What number comes next in 2, 4, 6, 8?", "10"),
+    ("What number comes next in 50, 45, 40, 35?", "30"),
+    ("What number comes next in 1, 4, 6, 9?", "11"),
+    ("What number comes next in 7, 8, 10, 13?", "17"),
+    ("What number comes next in 30, 40, 50, 60?", "70"),
+)
 
 
 def terms(rng: Random, family: str) -> list[int]:
@@ -43,8 +52,8 @@ def pool(rng: Random, size: int = 20_000) -> list[Question]:
     return unique(question(rng, FAMILIES[turn % len(FAMILIES)]) for turn in range(size))
 
 
-def frozen() -> list[Question]:
-    """The questions of items.jsonl: 70 of each family but 8 of the small geometric one."""
+def reserved() -> list[Question]:
+    """Questions that the corpus of the embedded base leaves out; the items are some of them."""
     rng = Random("sequences")
     questions = pool(rng, 4_000)
     sizes = {"up": 70, "down": 70, "alternating": 70, "growing": 70, "geometric": 8}
@@ -53,6 +62,18 @@ def frozen() -> list[Question]:
         for family, count in sizes.items()
         for q in draw([p for p in questions if p.family == family], count, rng)
     ]
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl, fewer of the falling ones, which small models find hardest.
+
+    Distractors are other items' answers, all offered equally often: close ones on a ladder left
+    SmolLM2-135M below chance.
+    """
+    kept = [q for q in reserved() if q.family != "down"]
+    kept += [q for q in reserved() if q.family == "down"][:30]
+    wrong = cycle([q.answer for q in kept], Random("sequences:distractors"))
+    return [replace(q, distractors=wrong[q.answer]) for q in kept]
 
 
 def write_to(folder: Path) -> None:

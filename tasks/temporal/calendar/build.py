@@ -7,7 +7,7 @@ base knows it by heart or not at all.
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, among, draw, freeze_choices, listed, unique
+from retainbench.tasks._build import Question, among, continued, freeze_choices, listed, unique
 
 MONTHS = listed("""January February March April May June July August September October November
 December""")
@@ -15,6 +15,17 @@ DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 ORDINALS = listed("""first second third fourth fifth sixth seventh eighth ninth tenth eleventh
 twelfth""")
 LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+FROZEN = ("month steps", "month neighbours", "day neighbours", "month numbers")
+"""Families of `pool` that are asked; the others were below chance for SmolLM2-135M."""
+SHOTS = (
+    ("Which month is 2 months after January?", "March"),
+    ("Which day comes right after Saturday?", "Sunday"),
+    ("Which is the fifth month of the year?", "May"),
+    ("What comes next: June, July, August?", "September"),
+    ("Which month is between September and November?", "October"),
+)
 
 
 def steps(rng: Random, names: list[str], unit: str, far: int) -> list[Question]:
@@ -116,9 +127,45 @@ def pool(rng: Random) -> list[Question]:
     )
 
 
+def between(rng: Random, names: list[str], unit: str) -> list[Question]:
+    """Which month is between March and May?"""
+    questions = []
+    for place, gold in enumerate(names):
+        before, after = names[place - 1], names[(place + 1) % len(names)]
+        others = [name for name in names if name not in (before, after)]
+        query = f"Which {unit} is between {before} and {after}?"
+        wrong = among(rng, gold, others)
+        questions.append(Question(query, gold, wrong, f"{unit} between", unit=gold))
+    return questions
+
+
+def seasons() -> list[Question]:
+    """Which season is July in, north of the equator?"""
+    names = ("winter", "spring", "summer", "autumn")
+    questions = []
+    for place, month in enumerate(MONTHS):
+        gold = names[(place + 1) % 12 // 3]
+        wrong = tuple(name for name in names if name != gold)
+        query = f"Which season is {month} in, north of the equator?"
+        questions.append(Question(query, gold, wrong, "season", unit=month))
+    return questions
+
+
+def easy_pool(rng: Random) -> list[Question]:
+    """Families that SmolLM2-135M answers too; the corpus has them in its second phase."""
+    runs = [q for shown in (2, 3, 4) for q in continued(rng, MONTHS, shown, "month run")]
+    runs += [q for shown in (2, 3) for q in continued(rng, DAYS, shown, "day run")]
+    return unique([*runs, *between(rng, MONTHS, "month"), *between(rng, DAYS, "day"), *seasons()])
+
+
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("calendar")), 300, Random("calendar:draw"))
+    chosen = [q for q in pool(Random("calendar")) if q.family in FROZEN]
+    near = [
+        q for q in chosen if q.family != "month steps" or " is 1 " in q.query or " is 2 " in q.query
+    ]
+    questions = [*near, *easy_pool(Random("calendar:easy"))]
+    return [q for q in unique(questions) if (q.query, q.answer) not in SHOTS]
 
 
 def write_to(folder: Path) -> None:

@@ -7,11 +7,22 @@ tables that a small base can hold.
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, among, cycle, draw, freeze_choices, unique
+from retainbench.tasks._build import Question, among, continued, cycle, draw, freeze_choices, unique
 from retainbench.tasks.numeric.quantities.build import words
 
 HOURS = [f"{hour} o'clock" for hour in range(1, 13)]
 AMOUNTS = [f"{count} hour{'s' if count > 1 else ''}" for count in range(1, 12)]
+
+
+FROZEN = ("shift", "spoken", "24 hours")
+"""Families of `pool` that are asked; spans were below chance for SmolLM2-135M."""
+SHOTS = (
+    ("It is 4 o'clock. What time is it 2 hours later?", "6 o'clock"),
+    ("How is the time half past nine written in digits?", "9:30"),
+    ("What is 8 pm on a 24-hour clock?", "20:00"),
+    ("What comes next: 3:15, 3:30, 3:45?", "4:00"),
+    ("What is 06:00 on a 12-hour clock?", "6 am"),
+)
 
 
 def shifts(rng: Random) -> list[Question]:
@@ -79,9 +90,24 @@ def pool(rng: Random) -> list[Question]:
     return unique([*shifts(rng), *spans(rng), *spoken(rng), *day_clock(rng)])
 
 
+def easy_pool(rng: Random) -> list[Question]:
+    """Families that SmolLM2-135M answers too; the corpus has them in its second phase."""
+    quarters = [f"{hour}:{minute}" for hour in range(1, 13) for minute in ("00", 15, 30, 45)]
+    return unique(
+        [
+            *continued(rng, HOURS, 2, "hour run"),
+            *continued(rng, HOURS, 3, "hour run"),
+            *continued(rng, quarters, 3, "quarter run"),
+        ]
+    )
+
+
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("clock")), 300, Random("clock:draw"))
+    chosen = [q for q in pool(Random("clock")) if q.family in FROZEN]
+    questions = [*chosen, *easy_pool(Random("clock:easy"))]
+    asked = [q for q in unique(questions) if (q.query, q.answer) not in SHOTS]
+    return draw(asked, 300, Random("clock:draw"))
 
 
 def write_to(folder: Path) -> None:

@@ -6,10 +6,21 @@
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, draw, freeze_choices, ladder, listed, unique
+from retainbench.tasks._build import Question, among, draw, freeze_choices, ladder, listed, unique
 from retainbench.tasks.temporal.calendar.build import LENGTHS, MONTHS
 
 UNITS = listed("second minute hour day week month year decade century")
+
+
+FROZEN = {"date order": 40, "year order": 60}
+"""Drawn families that are asked; days between and leap years were below chance for SmolLM2-135M."""
+SHOTS = (
+    ("Which date is earlier in the year, 3 March or 5 July?", "3 March"),
+    ("Which is longer, a week or a day?", "a week"),
+    ("Which decade was the year 1925 in?", "the 1920s"),
+    ("Which year was later, 1950 or 1890?", "1950"),
+    ("Which is shorter, a month or a century?", "a month"),
+)
 
 
 def date_order(rng: Random) -> Question:
@@ -85,8 +96,19 @@ def pool(rng: Random, size: int = 5_000) -> list[Question]:
     return unique([make(rng) for make in makers for _ in range(size)] + durations())
 
 
-def frozen() -> list[Question]:
-    """The questions of items.jsonl."""
+def easy_pool(rng: Random) -> list[Question]:
+    """Which decade was a year in? 1800-2024; the corpus has it in its second phase."""
+    decades = [f"the {decade}0s" for decade in range(180, 203)]
+    questions = []
+    for year in range(1800, 2025):
+        gold = f"the {year // 10}0s"
+        query = f"Which decade was the year {year} in?"
+        questions.append(Question(query, gold, among(rng, gold, decades), "decade", unit=gold))
+    return questions
+
+
+def reserved() -> list[Question]:
+    """Questions that the corpus of the embedded base leaves out; the items are some of them."""
     rng = Random("dates")
     questions = pool(rng, 500)
     sizes = {
@@ -101,6 +123,16 @@ def frozen() -> list[Question]:
         for family, count in sizes.items()
         for q in draw([p for p in questions if p.family == family], count, rng)
     ]
+
+
+def frozen() -> list[Question]:
+    """The questions of items.jsonl: families above chance for SmolLM2-135M."""
+    kept = {family: [q for q in reserved() if q.family == family] for family in FROZEN}
+    drawn = [q for family, count in FROZEN.items() for q in kept[family][:count]]
+    easy = draw(easy_pool(Random("dates:easy")), 80, Random("dates:draw"))
+    lasting = draw(durations(), 120, Random("dates:durations"))
+    asked = [*drawn, *lasting, *easy]
+    return [q for q in asked if (q.query, q.answer) not in SHOTS]
 
 
 def write_to(folder: Path) -> None:
