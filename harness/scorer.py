@@ -15,16 +15,22 @@ generation draws from its own generator; only greedy and temperature sampling ar
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from retainbench.harness.errors import UsageError
+from retainbench.harness.generation import Stops, generate, stop_rule
 from retainbench.harness.scorer_forward import score_packed
 from retainbench.harness.scorer_plain import Request, Scored, Work, frozen, score_singly
 from retainbench.harness.scorer_probe import configured_obstacle, probed_obstacle
@@ -40,13 +46,18 @@ class TrieLM(HFLM):
 
     pretrained: a folder, a hub id or a loaded transformers model (then `tokenizer` is required).
     tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
+    seed: of sampled responses; each call starts from it.
     Everything else is HFLM's. A loaded model keeps its training flags.
     """
 
     work: Work | None
     """Account of the last scoring call."""
+    stopped: list[bool]
+    """Of the last generation call: the response ended by itself, within its tokens."""
 
-    def __init__(self, pretrained: Any, tokens_per_pass: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, pretrained: Any, tokens_per_pass: int | None = None, seed: int = 0, **options: Any
+    ) -> None:
         loaded = not isinstance(pretrained, str)
         flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
         if not loaded:
@@ -56,9 +67,12 @@ class TrieLM(HFLM):
         for module, training in flags:
             module.training = training
         self.tokens_per_pass = int(tokens_per_pass) if tokens_per_pass else None
+        self.seed = int(seed)
         self.work = None
+        self.stopped = []
         self._probed: tuple[str | None] | None = None
         self._told: set[str] = set()
+        self._rules: dict[tuple[str, ...], Stops] = {}
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -179,6 +193,89 @@ class TrieLM(HFLM):
         for text, total in zip(texts, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
         return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Responses up to the first stop string; `stopped` says which of them ended by themselves.
+
+        Raises:
+            UsageError: a generation option that is neither greedy nor plain temperature sampling.
+        """
+        groups: dict[str, list[int]] = defaultdict(list)
+        for i, request in enumerate(requests):
+            groups[json.dumps(request.args[1], sort_keys=True)].append(i)
+        answers = [""] * len(requests)
+        self.stopped = [False] * len(requests)
+        for options, members in groups.items():
+            contexts = [requests[i].args[0] for i in members]
+            texts, stopped = self._generate(contexts, json.loads(options))
+            for i, text, ended in zip(members, texts, stopped, strict=True):
+                answers[i], self.stopped[i] = text, ended
+                self.cache_hook.add_partial("generate_until", requests[i].args, text)
+        return answers
+
+    def _generate(
+        self, contexts: list[str], options: dict[str, Any]
+    ) -> tuple[list[str], list[bool]]:
+        chosen = generation_options(options, self.max_gen_toks)
+        room = self.max_length - chosen.tokens
+        if room < 1:
+            raise UsageError(
+                f"max_gen_toks {chosen.tokens} leaves no room for a prompt in a window of "
+                f"{self.max_length} tokens: ask for fewer"
+            )
+        known = self._tokenise(contexts)
+        completions = generate(
+            self.model,
+            [known[text][-room:] or [self.prefix_token_id] for text in contexts],
+            max_new_tokens=chosen.tokens,
+            stops=self._stops(chosen.until),
+            temperature=chosen.temperature,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        texts = [
+            postprocess_generated_text(self.tok_decode(tokens), [*chosen.until, eos], None)
+            for tokens in completions.tokens
+        ]
+        return texts, completions.stopped
+
+    def _stops(self, until: tuple[str, ...]) -> Stops:
+        if until not in self._rules:
+            ends = self.model.generation_config.eos_token_id
+            ids = {self.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+            size = self.model.config.get_text_config().vocab_size
+            self._rules[until] = stop_rule(ids, size, until, self.tokenizer)
+        return self._rules[until]
+
+
+class GenerationOptions(NamedTuple):
+    """What a task's `generation_kwargs` ask for."""
+
+    until: tuple[str, ...]
+    tokens: int
+    temperature: float
+    """0 is greedy."""
+
+
+def generation_options(options: dict[str, Any], default_tokens: int) -> GenerationOptions:
+    """Read lm-eval generation options; filters of the distribution are moot when greedy.
+
+    Raises:
+        UsageError: an option this backend does not have.
+    """
+    rest = dict(normalize_gen_kwargs(options, default_tokens))
+    until, tokens = rest.pop("until"), rest.pop("max_gen_toks")
+    sampled, temperature = rest.pop("do_sample"), rest.pop("temperature", 1.0)
+    if not sampled:
+        rest = {key: value for key, value in rest.items() if key not in ("top_p", "top_k", "min_p")}
+    if rest.get("top_p") == 1:
+        del rest["top_p"]
+    if rest:
+        raise UsageError(
+            f"the retainbench model has no generation option {', '.join(sorted(rest))}: "
+            "leave it out, or use --model hf"
+        )
+    return GenerationOptions(tuple(until), tokens, float(temperature) if sampled else 0.0)
 
 
 @contextmanager

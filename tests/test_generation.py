@@ -1,0 +1,223 @@
+"""Decoding equals transformers' greedy decoding, stops where it should, and depends on its seed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+)
+
+from retainbench.harness.errors import UsageError
+from retainbench.harness.generation import Completions, generate, stop_rule
+from retainbench.harness.scorer import TrieLM
+
+VOCABULARY, END = 260, 256
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": END,
+    "eos_token_id": END,
+    "pad_token_id": END,
+}
+CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig(**SIZES),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_positions=128),
+    "sliding": MistralConfig(**SIZES, sliding_window=6),
+}
+NEVER = stop_rule((), VOCABULARY)
+
+
+@cache
+def model_of(family: str) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = CONFIGS[family]
+        config.bos_token_id = config.eos_token_id = END
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {c: i for i, c in enumerate(sorted(ByteLevel.alphabet()))} | {"<end>": END}
+    bpe = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    bpe.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    bpe.decoder = ByteLevelDecoder()
+    names = ("bos_token", "eos_token", "pad_token")
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **dict.fromkeys(names, "<end>"))
+
+
+def reference(family: str, prompt: list[int], steps: int) -> list[int]:
+    """transformers' own greedy continuation of one prompt, never stopping."""
+    out = model_of(family).generate(
+        input_ids=torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=steps,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=END,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+def sample(seed: int, rows: int | None = None, **changes: Any) -> Completions:
+    prompts = [[1, 2, 3], [4], [1, 2, 3], [5, 6, 7, 8, 9, 10]]
+    options: dict[str, Any] = {"samples": 3, "temperature": 1.0, "max_new_tokens": 8} | changes
+    return generate(
+        model_of("llama"),
+        prompts,
+        stops=stop_rule(range(0, 250, 9), VOCABULARY),
+        generator=torch.Generator().manual_seed(seed),
+        logprobs=True,
+        rows=rows,
+        **options,
+    )
+
+
+prompts_strategy = st.lists(
+    st.lists(st.integers(0, 255), min_size=1, max_size=9), min_size=1, max_size=6
+)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "sliding"])
+@given(
+    prompts=prompts_strategy, shared=st.sampled_from([0, 12]), rows=st.sampled_from([None, 1, 2])
+)
+@settings(max_examples=8, deadline=None)
+def test_greedy_equals_transformers(
+    family: str, prompts: list[list[int]], shared: int, rows: int | None
+) -> None:
+    prompts = [list(range(shared)) + prompt for prompt in prompts]
+    out = generate(model_of(family), prompts, max_new_tokens=6, stops=NEVER, rows=rows)
+    assert out.tokens == [reference(family, prompt, 6) for prompt in prompts]
+    assert out.stopped == [False] * len(prompts)
+
+
+def test_buffers_grow_past_their_first_room() -> None:
+    out = generate(model_of("llama"), [[1, 2], [3]], max_new_tokens=80, stops=NEVER)
+    assert out.tokens == [reference("llama", [1, 2], 80), reference("llama", [3], 80)]
+
+
+def test_rows_stop_at_a_stop_id_and_leave_the_others_alone() -> None:
+    prompts = [[i, i + 1] for i in range(12)]
+    free = [reference("llama", prompt, 12) for prompt in prompts]
+    ends = {tokens[i % 4] for i, tokens in enumerate(free)}
+    out = generate(model_of("llama"), prompts, max_new_tokens=12, stops=stop_rule(ends, VOCABULARY))
+    for tokens, stopped, whole in zip(out.tokens, out.stopped, free, strict=True):
+        end = next((i + 1 for i, token in enumerate(whole) if token in ends), 12)
+        assert tokens == whole[:end]
+        assert stopped == (whole[end - 1] in ends)
+
+
+def test_stop_strings_may_span_tokens() -> None:
+    decode = tokenizer().decode
+    text = decode(reference("llama", [7, 8], 80))
+    # Tokens are single bytes here, so two printable characters are two tokens.
+    stop = next(text[i : i + 2] for i in range(1, 79) if text[i : i + 2].isascii())
+    rule = stop_rule((), VOCABULARY, [stop], tokenizer())
+    out = generate(model_of("llama"), [[7, 8]], max_new_tokens=80, stops=rule)
+    assert out.stopped == [True]
+    assert stop in decode(out.tokens[0])
+    assert stop not in decode(out.tokens[0][:-1])
+
+
+def test_the_same_seed_gives_the_same_samples_however_batched() -> None:
+    first, again, narrow, other = sample(0), sample(0), sample(0, rows=2), sample(1)
+    assert first == again
+    assert first.tokens == narrow.tokens
+    assert first.tokens != other.tokens
+    assert len(first.tokens) == 12
+    assert first.tokens[:3] != first.tokens[6:9], "equal prompts draw different samples"
+
+
+def test_logprobs_are_those_of_the_tokens_drawn() -> None:
+    out = sample(0, temperature=0.7)
+    assert out.logprobs is not None
+    prompt, tokens = [4], out.tokens[3]
+    with torch.inference_mode():
+        logits = model_of("llama")(input_ids=torch.tensor([prompt + tokens])).logits[0] / 0.7
+    expected = torch.log_softmax(logits, -1)[torch.arange(len(tokens)), torch.tensor(tokens)]
+    np.testing.assert_allclose(out.logprobs[3], expected.numpy(), rtol=0, atol=1e-5)
+
+
+def test_samples_follow_the_distribution() -> None:
+    """Chi-square of 4,000 first tokens over the likeliest 10 and the rest; bound: p = 1e-6."""
+    with torch.inference_mode():
+        p = torch.softmax(model_of("llama")(input_ids=torch.tensor([[3]])).logits[0, -1], -1)
+    out = generate(
+        model_of("llama"),
+        [[3]],
+        samples=4000,
+        max_new_tokens=1,
+        stops=NEVER,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    drawn = np.bincount([tokens[0] for tokens in out.tokens], minlength=VOCABULARY)
+    top = p.argsort(descending=True)[:10].numpy()
+    expected = np.append(p.numpy()[top], 1 - p.numpy()[top].sum()) * 4000
+    observed = np.append(drawn[top], 4000 - drawn[top].sum())
+    assert ((observed - expected) ** 2 / expected).sum() < 47.8  # 10 degrees of freedom
+
+
+def test_wrong_calls_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs a token"):
+        generate(model_of("llama"), [[]], max_new_tokens=1, stops=NEVER)
+    with pytest.raises(ValueError, match="Generator"):
+        generate(model_of("llama"), [[1]], max_new_tokens=1, stops=NEVER, temperature=1.0)
+    assert generate(model_of("llama"), [], max_new_tokens=1, stops=NEVER).tokens == []
+
+
+@pytest.mark.parametrize("until", [["\n"], ["e", "\n\n"], []])
+def test_generate_until_equals_lm_eval(until: list[str]) -> None:
+    options = {"until": until, "max_gen_toks": 12, "do_sample": False, "temperature": 0.0}
+    contexts = ["Q: a\nA:", "Q: abc\nA:", "b", "Q: abc\nA:", "long " * 40]
+    requests = [Instance("generate_until", {}, (text, options), 0) for text in contexts]
+    ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=100)
+    peer = HFLM(model_of("llama"), tokenizer=tokenizer(), max_length=100)
+    texts = ours.generate_until(requests)
+    assert texts == peer.generate_until(requests, disable_tqdm=True)
+    assert len(ours.stopped) == len(contexts)
+
+
+def test_generation_options_nobody_implements_are_named() -> None:
+    ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=100)
+    sampled = {"do_sample": True, "temperature": 0.5, "top_k": 5, "max_gen_toks": 4}
+    with pytest.raises(UsageError, match="top_k"):
+        ours.generate_until([Instance("generate_until", {}, ("a", sampled), 0)])
+    with pytest.raises(UsageError, match="leaves no room"):
+        ours.generate_until([Instance("generate_until", {}, ("a", {"max_gen_toks": 100}), 0)])
+
+
+def test_sampled_responses_repeat_with_their_seed() -> None:
+    options = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8, "until": []}
+    requests = [Instance("generate_until", {}, ("abc", options), i) for i in range(4)]
+    ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=100, seed=3)
+    first = ours.generate_until(requests)
+    assert first == ours.generate_until(requests)
+    assert len(set(first)) > 1
