@@ -108,6 +108,8 @@ def resolve(reference: str) -> Base:
 def preflight(folder: Path) -> None:
     """Refuse a model folder that could run code, hides pickles or lacks parts.
 
+    The packaged bases carry the script that built them; any other Python file is refused.
+
     Raises:
         IntegrityError: naming the offending file.
     """
@@ -119,7 +121,7 @@ def preflight(folder: Path) -> None:
             raise IntegrityError(
                 f"{file}: pickled weights are refused; convert them to safetensors"
             )
-        if file.suffix == ".py":
+        if file.suffix == ".py" and folder.parent != paths.BASES:
             raise IntegrityError(f"{file}: Python files in a model folder are refused")
         configures = file.name in ("config.json", "tokenizer_config.json")
         if configures and "auto_map" in json.loads(file.read_text(encoding="utf-8")):

@@ -10,8 +10,10 @@ fast.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +32,7 @@ app = typer.Typer(
 bases_app = typer.Typer(no_args_is_help=True, help="Base models that can be used by name.")
 app.add_typer(bases_app, name="bases")
 
-screen = Console(highlight=False)
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 errors = Console(stderr=True, highlight=False)
 
 SuiteArgument = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
@@ -53,7 +55,7 @@ def run(
     from retainbench.harness import run as runner
     from retainbench.harness import suite as suites
 
-    offline()
+    quieten()
     chosen = suites.load(suite)
     planned = plan.plan(chosen, plan.gather(chosen))
     root = out or Path("runs") / chosen.name
@@ -143,12 +145,22 @@ def fetch(name: str) -> None:
     screen.print(bases.fetch(name))
 
 
-def offline() -> None:
-    """Quieten the libraries below; our own progress is the one to watch."""
+def quieten() -> None:
+    """Silence the progress bars and notices of the libraries below; ours are the ones to watch.
+
+    Warnings of theirs are about their own next versions; errors still propagate.
+    """
+    for name in (
+        "TQDM_DISABLE",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS",
+        "HF_HUB_DISABLE_PROGRESS_BARS",
+    ):
+        os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("lm_eval", "datasets", "trl", "peft"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main() -> None:

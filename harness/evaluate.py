@@ -1,8 +1,9 @@
 """A checkpoint and tasks -> one record per item. The only file that imports lm_eval.
 
-Retention tasks and target tests are ordinary lm-eval tasks; they run through `simple_evaluate` on
-our scoring backend (`scorer.py`, the same numbers as lm-eval's own). Every answered item is checked
-against the task's lock: a missing, extra or changed prompt is an `IntegrityError`, never a score.
+Retention tasks and target tests are ordinary lm-eval tasks; lm-eval makes their prompts and metrics
+and our backend answers (`scorer.py`, the same numbers as lm-eval's own). Every answered item is
+checked against the task's lock: a missing, extra or changed prompt is an `IntegrityError`, never a
+score.
 
 Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype and task lock
 make the key. lm-eval's own response cache is not keyed by the model and is never used (OUTPUTS 8).
@@ -13,13 +14,15 @@ Command: `retainbench evaluate MODEL TASK...`
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness import paths, tasks
+from retainbench.harness import tasks
 from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
@@ -91,39 +94,85 @@ def evaluate(
         return []
     for info in infos:
         tasks.verify_lock(info)
-    samples = _simple_evaluate(loaded, infos, limit)
+    samples = _score(loaded, infos, limit)
     return [
         record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
     ]
 
 
-def _simple_evaluate(
+def _score(
     loaded: Loaded, infos: Sequence[tasks.TaskInfo], limit: int | None
 ) -> dict[str, list[dict[str, Any]]]:
-    from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
+    """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
 
+    lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
+    a task are built once per process: rendering them takes longer than scoring a small model.
+    """
     from retainbench.harness.scorer import TrieLM
     from retainbench.trainers._trl import isolated_generators
 
-    folders = {str(paths.TASKS), *(str(info.folder) for info in infos)}
-    manager = TaskManager(include_path=sorted(folders), include_defaults=False)
-    absent = [i.lm_eval_name for i in infos if i.lm_eval_name not in manager.all_tasks]
-    if absent:
-        raise IntegrityError(f"lm-eval cannot read the YAML of {', '.join(absent)}")
+    model = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
+    prepared = [_prepared(info.name, tasks.lock_digest(info), limit) for info in infos]
+    by_type: dict[str, list[Any]] = {}
+    for task in prepared:
+        for request in task.instances:
+            request.resps, request.filtered_resps = [], {}
+            by_type.setdefault(request.request_type, []).append(request)
     with isolated_generators():
-        results = simple_evaluate(
-            model=TrieLM(loaded.model, tokenizer=loaded.tokenizer),
-            tasks=[info.lm_eval_name for info in infos],
-            task_manager=manager,
-            limit=limit,
-            bootstrap_iters=0,
-            log_samples=True,
-            random_seed=None,
-            numpy_random_seed=None,
-            torch_random_seed=None,
-        )
-    return dict(results["samples"])
+        for kind, requests in by_type.items():
+            answers = getattr(model, kind)(requests, disable_tqdm=True)
+            for request, answer in zip(requests, answers, strict=True):
+                request.resps.append(answer)
+    return {info.lm_eval_name: _rows(task) for info, task in zip(infos, prepared, strict=True)}
+
+
+@cache
+def _prepared(name: str, _lock: str, limit: int | None) -> Any:
+    """The lm-eval task with its requests built; the lock's digest is part of the cache's key."""
+    info = tasks.find([name])[0]
+    task = _manager(info.folder.parents[1]).load([info.lm_eval_name])["tasks"][info.lm_eval_name]
+    task.build_all_requests(limit=limit)
+    return task
+
+
+@cache
+def _manager(root: Path) -> Any:
+    """lm-eval's index of the tasks below one folder, without its own (which takes 17 s)."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(root), include_defaults=False)
+
+
+def _rows(task: Any) -> list[dict[str, Any]]:
+    """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
+    task.apply_filters()
+    by_doc: dict[int, list[Any]] = {}
+    for request in sorted(task.instances, key=lambda r: r.idx):
+        by_doc.setdefault(request.doc_id, []).append(request)
+    return [
+        _row(task, requests, name)
+        for name in task.instances[0].filtered_resps
+        for requests in by_doc.values()
+    ]
+
+
+def _row(task: Any, requests: list[Any], name: str) -> dict[str, Any]:
+    doc = requests[0].doc
+    target = task.doc_to_target(doc)
+    text = json.dumps(doc, indent=2, default=str, ensure_ascii=False)
+    return {
+        "doc": doc,
+        "filter": name,
+        "resps": [request.resps for request in requests],
+        "doc_hash": _hash(text),
+        "prompt_hash": _hash(requests[0].arguments[0]),
+        "target_hash": _hash(str(target)),
+        **task.process_results(doc, [request.filtered_resps[name] for request in requests]),
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_records(

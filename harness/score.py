@@ -9,10 +9,12 @@ Command: `retainbench run` does this for all cells.
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from retainbench.harness import bases, compare, divergence, drift, evaluate, paths, tasks
+from retainbench.harness import bases, compare, drift, evaluate, paths, tasks
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
 from retainbench.harness.compare import PointInput
@@ -87,7 +89,8 @@ def measure(
         names = [*plan.retention, cell.target]
         write_jsonl(point.records, evaluate.evaluate_stored(model(), names, store))
     if not point.drift.exists():
-        write_json(point.drift, drift.summarise(base, candidate, trained.metrics))
+        reached = metrics_at(where, checkpoint.ledger.steps)
+        write_json(point.drift, drift.summarise(base, candidate, reached))
     if plan.suite.divergence_prompts and not point.divergence.exists():
         write_json(point.divergence, _diverge(plan, cell, folder, base, model(), device))
     return PointInput(
@@ -96,6 +99,15 @@ def measure(
         read_json(point.drift, DriftSummary),
         read_json(point.divergence, DivergenceSummary) if point.divergence.exists() else None,
     )
+
+
+def metrics_at(where: paths.CellFolder, steps: int) -> dict[str, float]:
+    """The numbers that the step log holds for the last update before a checkpoint."""
+    if not steps:
+        return {}
+    with where.steps.open(encoding="utf-8") as file:
+        line = json.loads(next(itertools.islice(file, steps - 1, None)))
+    return {name: value for name, value in line.items() if isinstance(value, (int, float))}
 
 
 def _diverge(
@@ -107,6 +119,8 @@ def _diverge(
     device: str,
 ) -> DivergenceSummary:
     """KL to the base on the target's prompts and on each retention axis' prompts."""
+    from retainbench.harness import divergence
+
     reference = bases.load(base, device=device)
     prompts = prompt_sets(plan, cell.target)
     return divergence.summarise(

@@ -7,6 +7,7 @@ checkpoint is the adapter alone; whoever scores it merges it into the stage's st
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,9 +63,15 @@ def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
     return get_peft_model(model, config)
 
 
-def save(policy: Policy, folder: Path) -> None:
-    """Write a checkpoint: the full model, or the adapter; atomic, readers see all or nothing."""
-    bases.save(bases.Loaded(policy.model, policy.tokenizer), folder)
+def save(policy: Policy, folder: Path, *, merged: bool = False) -> None:
+    """Write a checkpoint: the full model, or the adapter; atomic, readers see all or nothing.
+
+    Args:
+        merged: writes an adapter merged into its starting point. Later stages do, because their
+            starting point is not the cell's base.
+    """
+    model = copy.deepcopy(policy.model).merge_and_unload() if merged else policy.model
+    bases.save(bases.Loaded(model, policy.tokenizer), folder)
 
 
 def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:

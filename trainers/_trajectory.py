@@ -132,7 +132,8 @@ class Trajectory:
             record = self._folder.checkpoints / f"{name}.json"
             if record.exists() or (share > self.meter.share and not final):
                 continue
-            _model.save(self.policy, self._folder.checkpoint(name))
+            merged = self.job.adaptation.kind == "lora" and self.job.stage > 0
+            _model.save(self.policy, self._folder.checkpoint(name), merged=merged)
             write_json(record, self.meter.ledger())
             kept = True
         return kept
