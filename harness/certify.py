@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness import bases, dsse, paths, plan, statement, tasks
+from retainbench.harness import bases, ci, drift, dsse, paths, plan, statement, tasks
 from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, task_digests
 from retainbench.harness.certify_models import check_alike
 from retainbench.harness.errors import IntegrityError, UsageError
@@ -77,6 +77,7 @@ class Order(NamedTuple):
     """Backend, dtype, device, batch: recorded, and part of the cache's key."""
     command: Sequence[str]
     measure: Measure | None = None
+    """For example `drift_only`; None measures nothing."""
     key: Path | None = None
     """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
     tier: Tier = "full"
@@ -129,6 +130,7 @@ def certify(
             write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
         evidence = _evidence(bundle, reference, released, suite, policy, order, churn)
         _write_statements(bundle, evidence, key)
+        ci.write(bundle.ci, [evidence.gate], evidence.created)
         if out.exists():
             shutil.rmtree(out)
         bundle.root.rename(out)
@@ -161,6 +163,11 @@ def _evidence(
         command=list(order.command),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def drift_only(base: Path, candidate: Path) -> Movement:
+    """The cheap measurement: how far the weights moved, read once, without torch."""
+    return Movement(drift=drift.summarise(base, candidate, {}))
 
 
 def scored_tasks(suite: Suite, policy: Policy) -> list[str]:

@@ -1,13 +1,13 @@
 """The files of a certificate: names, and the record of what the verdict rests on.
 
     OUT/certificate.json         the in-toto statement, or its signed DSSE envelope
-    OUT/summary.json             the short statement (SVR); on a PASS only
+    OUT/svr.json                 the short statement (SVR); on a PASS only
     OUT/scorecard.json           `Evidence`: models, gate result, environment, command
     OUT/base-records.jsonl       one record per item
     OUT/candidate-records.jsonl
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
-    OUT/table.md                 for people; nothing rests on it
+    OUT/ci/                      gate.json, junit.xml, summary.md, comment.md; nothing rests on them
 
 Everything that the verdict rests on is named with its digest in the statement's configuration, so
 the folder can move to any place and still be verified.
@@ -64,12 +64,12 @@ class Bundle:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.certificate = root / "certificate.json"
-        self.summary = root / "summary.json"
+        self.summary = root / "svr.json"
         self.scorecard = root / "scorecard.json"
         self.base_records = root / "base-records.jsonl"
         self.candidate_records = root / "candidate-records.jsonl"
         self.policy = root / "policy.json"
-        self.table = root / "table.md"
+        self.ci = root / "ci"
         self.locks = root / "locks"
 
     def lock(self, task: str) -> Path:

@@ -1,0 +1,188 @@
+"""`certify` scores, compares and states; what cannot be compared leaves no certificate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import certify_fixtures as fixtures
+import pytest
+from certify_fixtures import DAMAGE, edit, make
+
+from retainbench.harness import statement
+from retainbench.harness.certify import certify
+from retainbench.harness.certify_verify import verify
+from retainbench.harness.errors import IntegrityError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_base_against_itself_passes_with_no_change(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    assert made.gate.verdict == "PASS"
+    assert {task.change.drop.value for task in made.gate.tasks} == {0.0}
+    stated = json.loads(made.bundle.certificate.read_text())
+    assert stated["_type"] == "https://in-toto.io/Statement/v1"
+    assert stated["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    assert stated["predicate"]["result"] == "PASSED"
+    assert stated["predicate"]["passedTests"] == sorted(
+        f"retention/{task}/acc" for task in fixtures.TASKS
+    )
+    assert stated["predicate"]["failedTests"] == []
+    candidate = statement.identify(tmp_path / "candidate")
+    assert stated["subject"] == [{"name": "candidate", "digest": {"sha256": candidate.sha256}}]
+    names = [entry["name"] for entry in stated["predicate"]["configuration"]]
+    assert names[:5] == [
+        "base", "base-records.jsonl", "candidate-records.jsonl", "policy.json", "scorecard.json",
+    ]  # fmt: skip
+    assert names[5:] == [f"locks/{task}.lock" for task in sorted(fixtures.TASKS)]
+    short = json.loads(made.bundle.summary.read_text())
+    assert short["predicate"]["properties"] == ["RETAINBENCH_RETENTION_PASS_v1"]
+
+
+def test_the_subject_digest_is_that_of_model_signing(tmp_path: Path) -> None:
+    """The value was printed by model-signing 1.1.1 (`model_signing.hashing.hash`) for this tree."""
+    tree = {
+        "config.json": "a",
+        "model.safetensors": "b",
+        "sub/x.txt": "c",
+        "sub-dir/y.txt": "d",
+        ".gitattributes": "e",
+        ".git/HEAD": "f",
+        "sub/.gitignore": "g",
+        "Z.txt": "h",
+    }
+    for name, content in tree.items():
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_text(content)
+    found = statement.identify(tmp_path / "m")
+    assert found.sha256 == "84f7cd2473ea872f9ed559fe218ce87e79e3187d34d51c3c5a64b83c85f0f2ce"
+    assert list(found.files)[-3:] == ["sub/.gitignore", "sub/x.txt", "sub-dir/y.txt"]
+    (tmp_path / "m" / "model.sig").write_text("signature")
+    assert statement.identify(tmp_path / "m").sha256 == found.sha256
+
+
+def test_the_base_is_scored_once_and_the_candidate_every_time(tmp_path: Path) -> None:
+    base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand", DAMAGE)
+    evaluate = fixtures.Answers()
+    order = fixtures.order(evaluate)
+    for name in ("a", "b"):
+        certify(
+            str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / name, order
+        )
+    assert [name for name, _ in evaluate.calls] == ["base", "cand", "cand"]
+    (base / "config.json").write_text('{"loses": {}, "changed": true}')
+    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", order)
+    order = fixtures.order(evaluate, settings={"dtype": "bfloat16"})
+    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "d", order)
+    assert [name for name, _ in evaluate.calls].count("base") == 3
+
+
+def test_an_altered_cache_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    cached = next((tmp_path / "cache" / "records").glob("date_formats-*.jsonl"))
+    cached.write_text("".join(cached.read_text().splitlines(keepends=True)[1:]))
+    shutil.rmtree(tmp_path / "cert")
+    for name in ("base", "candidate"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(IntegrityError, match=r"base: task date_formats: item .* has no answer"):
+        make(tmp_path)
+    assert not (tmp_path / "cert").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("tokenizer.json", '"a": 0', '"b": 0', "its tokenizer differs"),
+        ("tokenizer_config.json", "</s>", "<eos>", "its special tokens differs"),
+        ("tokenizer_config.json", "{", '{"chat_template": "{{x}}", ', "its chat template differs"),
+    ],
+)
+def test_a_changed_tokenizer_or_template_is_refused(
+    tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
+    edit(candidate / file, old, new)
+    order = fixtures.order(fixtures.Answers())
+    with pytest.raises(IntegrityError, match=message):
+        certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", order)
+    assert not (tmp_path / "c").exists()
+
+
+def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
+    base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
+    edit(candidate / "tokenizer.json", '[["a", "b"]]', '["a b"]')
+    edit(candidate / "tokenizer.json", '"padding": null', '"padding": {"length": 8}')
+    edit(candidate / "tokenizer_config.json", '"</s>"', '{"content": "</s>"}')
+    order = fixtures.order(fixtures.Answers())
+    out = tmp_path / "cert"
+    made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, order)
+    assert made.gate.verdict == "PASS"
+
+
+def test_an_adapter_must_be_of_this_base(tmp_path: Path) -> None:
+    base, stranger = (
+        fixtures.model(tmp_path / "base"),
+        fixtures.model(tmp_path / "stranger", DAMAGE),
+    )
+    adapter = fixtures.model(tmp_path / "adapter", DAMAGE)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (adapter / name).unlink()
+    order = fixtures.order(fixtures.Answers())
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    out = tmp_path / "cert"
+    made = certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, out, order)
+    assert made.gate.verdict == "REGRESSION"
+    config.write_text(json.dumps({"base_model_name_or_path": str(stranger)}))
+    with pytest.raises(IntegrityError, match="was trained on"):
+        certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, tmp_path / "x", order)
+
+
+def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
+    made = make(tmp_path, repeat_base=True)
+    evidence = json.loads(made.bundle.scorecard.read_text())
+    assert evidence["repeat_churn"] == dict.fromkeys(fixtures.TASKS, 0.0)
+    assert evidence["command"] == ["retainbench", "certify"]
+    assert evidence["environment"]["retainbench"]
+    assert all(task["change"]["minimum_detectable_effect"] for task in evidence["gate"]["tasks"])
+
+    class Drifting(fixtures.Answers):
+        def __call__(self, folder: Path, names: Any) -> Any:
+            answered = super().__call__(folder, names)
+            flipped = answered[0].model_copy(update={"score": float(len(self.calls) % 2)})
+            return [flipped, *answered[1:]]
+
+    order = fixtures.order(Drifting(), repeat_base=True)
+    paths = str(tmp_path / "base"), str(tmp_path / "candidate")
+    with pytest.raises(IntegrityError, match="changed when the same base was scored twice"):
+        certify(*paths, fixtures.suite(), fixtures.POLICY, tmp_path / "x", order)
+
+
+def test_no_certificate_without_all_items_or_over_another(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    order = fixtures.order(fixtures.Answers())
+    models = str(tmp_path / "base"), str(tmp_path / "candidate")
+    with pytest.raises(UsageError, match="exists already"):
+        certify(*models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order)
+    part = fixtures.suite(items_per_task=5)
+    with pytest.raises(UsageError, match="cannot certify"):
+        certify(*models, part, fixtures.POLICY, tmp_path / "x", order)
+    again = certify(
+        *models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order, overwrite=True
+    )
+    assert verify(again.bundle.root).gate.verdict == "PASS"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")) == []
+
+
+def test_a_smaller_tier_never_passes(tmp_path: Path) -> None:
+    made = make(tmp_path, tier="smoke")
+    assert made.gate.verdict == "INCONCLUSIVE"
+    stated = json.loads(made.bundle.certificate.read_text())
+    assert stated["predicate"]["result"] == "FAILED"
+    assert verify(made.bundle.root).gate.verdict == "INCONCLUSIVE"
