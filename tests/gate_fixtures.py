@@ -1,14 +1,30 @@
-"""Synthetic item records with a planted drop, for the tests of compare, gate and CI outputs."""
+"""Synthetic item records and run folders with a planted drop, for compare, gate and CI outputs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.records import Axis, ItemRecord
+from retainbench.harness.compare import PointInput, scorecard
+from retainbench.harness.paths import RunFolder, point_name
+from retainbench.harness.plan import Inputs, Plan
+from retainbench.harness.records import (
+    Axis,
+    CheckpointRecord,
+    DriftSummary,
+    ItemRecord,
+    Ledger,
+    TrainRecord,
+    write_json,
+    write_jsonl,
+)
+from retainbench.harness.suite import Policy, Suite
+
+POLICY = Policy(margin=0.05, minimum_items=50)
 
 AXES: tuple[Axis, ...] = ("general", "numeric", "temporal")
 
@@ -84,4 +100,106 @@ def target(items: int, base_right: int, candidate_right: int, name: str = "count
     return Sides(
         [record(name, i, score, **same) for i, score in enumerate(before)],
         [record(name, i, score, **same) for i, score in enumerate(after)],
+    )
+
+
+def drift(changed: int = 10, relative: float = 0.01) -> DriftSummary:
+    return DriftSummary(
+        frobenius=1.0,
+        relative=relative,
+        changed_parameters=changed,
+        parameters=100,
+        unchanged_exact=0.9,
+        unchanged_1e5=0.9,
+        unchanged_bf16=0.9,
+        cosine=1.0,
+        by_kind={},
+        by_layer={},
+        relative_by_kind={},
+        dtypes="float32",
+    )
+
+
+class Candidate(NamedTuple):
+    """One cell of a stored run: its records by share of the budget; none = the cell failed."""
+
+    recipe: str
+    seed: int
+    points: Mapping[float, Sequence[ItemRecord]]
+
+
+def run_folder(root: Path, candidates: Mapping[int, Sides], base: Sides) -> Path:
+    """A stored run of one recipe with one cell per seed, scored at the end only."""
+    goal = target(60, 10, 30)
+    cells = [
+        Candidate("sft", seed, {1.0: [*both.candidate, *goal.candidate]})
+        for seed, both in candidates.items()
+    ]
+    return stored_run(root, [*base.base, *goal.base], cells)
+
+
+def stored_run(
+    root: Path, base: Sequence[ItemRecord], candidates: Sequence[Candidate], goal: str = "countdown"
+) -> Path:
+    """A run folder with ids like `sft-0`, as `retainbench run` leaves it."""
+    plan = _plan(base, candidates, goal)
+    folder = RunFolder(root)
+    write_json(folder.plan, plan)
+    write_jsonl(folder.base_point("fruitfly").records, base)
+    for cell, candidate in zip(plan.cells, candidates, strict=True):
+        where = folder.cell(cell.id)
+        points = []
+        for fraction, records in candidate.points.items():
+            write_jsonl(where.point(point_name(0, fraction)).records, records)
+            points.append(PointInput(_checkpoint(fraction), records, drift()))
+        train = TrainRecord(
+            cell=cell.id,
+            status="done" if points else "failed",
+            reason=None if points else "the loss is NaN",
+            checkpoints=[point.checkpoint for point in points],
+            trainable_parameters=1,
+            total_parameters=1,
+            metrics={},
+            dtypes={},
+            environment={},
+        )
+        write_json(where.scorecard, scorecard(cell, train, base, points, POLICY, provenance={}))
+    return root
+
+
+def _checkpoint(fraction: float) -> CheckpointRecord:
+    return CheckpointRecord(
+        stage=0, fraction=fraction, folder="", weights_digest="w", ledger=Ledger()
+    )
+
+
+def _plan(base: Sequence[ItemRecord], candidates: Sequence[Candidate], goal: str) -> Plan:
+    budget = {"unit": "steps", "amount": 10}
+    shares = sorted({fraction for one in candidates for fraction in one.points})
+    same = {"base": "fruitfly", "target": goal, "recipe": {"method": "sft"}, "budget": budget}
+    cells = [
+        {"id": f"{one.recipe}-{one.seed}", "name": one.recipe, "seed": one.seed, **same}
+        | {"trajectory": shares, "dtype": "float32"}
+        for one in candidates
+    ]
+    whole = Suite.model_validate(
+        {
+            "name": "tiny",
+            "description": "",
+            "base": "fruitfly",
+            "targets": [goal],
+            "tasks": ["general"],
+            "recipes": {one.recipe: {"method": "sft"} for one in candidates},
+            "seeds": sorted({one.seed for one in candidates}),
+            "budget": budget,
+            "policy": POLICY.model_dump(),
+        }
+    )
+    return Plan.model_validate(
+        {
+            "suite": whole.model_dump(),
+            "inputs": Inputs(base="b", tasks={}, versions={}).model_dump(),
+            "retention": list(dict.fromkeys(one.task for one in base if one.axis != "target")),
+            "cells": cells,
+        }
     )

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gate_fixtures import Sides, sides, suite, target
+from gate_fixtures import POLICY, Sides, drift, run_folder, sides, suite, target
 
-from retainbench.harness.compare import PointInput, compare, scorecard
+from retainbench.harness.compare import compare
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import Movement, gate
 from retainbench.harness.gate_result import GateResult, exit_code, failed, overall
 from retainbench.harness.gate_run import gate_records, gate_run
 from retainbench.harness.gate_tiers import detectable_drop, n_items, promise
 from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.plan import Inputs, Plan
 from retainbench.harness.records import (
-    CheckpointRecord,
     DivergenceSummary,
-    DriftSummary,
-    Ledger,
-    TrainRecord,
-    write_json,
     write_jsonl,
 )
 from retainbench.harness.stats import (
@@ -33,30 +26,11 @@ from retainbench.harness.stats import (
     p_drop_within,
     tango_interval,
 )
-from retainbench.harness.suite import Policy, Suite
-
-POLICY = Policy(margin=0.05, minimum_items=50)
+from retainbench.harness.suite import Policy
 
 
 def judged(both: Sides, policy: Policy = POLICY, **options: Any) -> GateResult:
     return gate_records(both.base, both.candidate, policy, **options)
-
-
-def drift(changed: int = 10, relative: float = 0.01) -> DriftSummary:
-    return DriftSummary(
-        frobenius=1.0,
-        relative=relative,
-        changed_parameters=changed,
-        parameters=100,
-        unchanged_exact=0.9,
-        unchanged_1e5=0.9,
-        unchanged_bf16=0.9,
-        cosine=1.0,
-        by_kind={},
-        by_layer={},
-        relative_by_kind={},
-        dtypes="float32",
-    )
 
 
 def test_base_against_itself_passes_with_all_deltas_zero() -> None:
@@ -286,72 +260,6 @@ def test_what_a_tier_says_it_detects_it_detects() -> None:
     assert "23 points" in promise("smoke", tasks, margin, 0.05)
 
 
-def run_folder(root: Path, candidates: Mapping[int, Sides], base: Sides) -> Path:
-    """A stored run with one cell per seed, as `retainbench run` leaves it; None fails the cell."""
-    goal = target(60, 10, 30)
-    suite_ = Suite.model_validate(
-        {
-            "name": "tiny",
-            "description": "",
-            "base": "fruitfly",
-            "targets": ["countdown"],
-            "tasks": ["general"],
-            "recipes": {"sft": {"method": "sft"}},
-            "seeds": list(candidates),
-            "budget": {"unit": "steps", "amount": 10},
-            "policy": POLICY.model_dump(),
-        }
-    )
-    cells = [
-        {
-            "id": f"cell{seed}",
-            "base": "fruitfly",
-            "target": "countdown",
-            "name": "sft",
-            "recipe": {"method": "sft"},
-            "seed": seed,
-            "budget": {"unit": "steps", "amount": 10},
-            "trajectory": [1.0],
-            "dtype": "float32",
-        }
-        for seed in candidates
-    ]
-    plan = Plan.model_validate(
-        {
-            "suite": suite_.model_dump(),
-            "inputs": Inputs(base="b", tasks={}, versions={}).model_dump(),
-            "retention": list(dict.fromkeys(one.task for one in base.base)),
-            "cells": cells,
-        }
-    )
-    folder = RunFolder(root)
-    write_json(folder.plan, plan)
-    write_jsonl(folder.base_point("fruitfly").records, [*base.base, *goal.base])
-    for cell in plan.cells:
-        where = folder.cell(cell.id)
-        end = CheckpointRecord(
-            stage=0, fraction=1.0, folder="", weights_digest="w", ledger=Ledger()
-        )
-        records = [*candidates[cell.seed].candidate, *goal.candidate]
-        write_jsonl(where.point(point_name(0, 1.0)).records, records)
-        train = TrainRecord(
-            cell=cell.id,
-            status="done",
-            checkpoints=[end],
-            trainable_parameters=1,
-            total_parameters=1,
-            metrics={},
-            dtypes={},
-            environment={},
-        )
-        start = [*base.base, *goal.base]
-        card = scorecard(
-            cell, train, start, [PointInput(end, records, drift())], POLICY, provenance={}
-        )
-        write_json(where.scorecard, card)
-    return root
-
-
 def test_a_run_folder_is_gated_cell_by_cell_from_its_records(tmp_path: Path) -> None:
     good, bad = suite(200), suite(200, {"temporal1": 60})
     root = run_folder(tmp_path, {0: good, 1: bad, 2: good}, good)
@@ -359,7 +267,7 @@ def test_a_run_folder_is_gated_cell_by_cell_from_its_records(tmp_path: Path) -> 
     assert [r.verdict for r in results] == ["PASS", "REGRESSION", "PASS"]
     assert results[1].label == "sft on countdown, seed 1"
     assert results[0].gain is not None
-    assert [r.verdict for r in gate_run(root, cells=["cell2"])] == ["PASS"]
+    assert [r.verdict for r in gate_run(root, cells=["sft-2"])] == ["PASS"]
     assert set(results[0].digests) == {"base_records", "candidate_records", "policy"}
     with pytest.raises(UsageError, match="no cell 'cell9'"):
         gate_run(root, cells=["cell9"])
@@ -372,10 +280,10 @@ def test_a_run_folder_is_gated_cell_by_cell_from_its_records(tmp_path: Path) -> 
 def test_a_broken_cell_is_an_error_and_the_others_are_judged(tmp_path: Path) -> None:
     good = suite(200)
     root = run_folder(tmp_path, {0: good, 1: good, 2: good}, good)
-    records = RunFolder(root).cell("cell1").point(point_name(0, 1.0)).records
+    records = RunFolder(root).cell("sft-1").point(point_name(0, 1.0)).records
     lines = records.read_text().splitlines(keepends=True)
     records.write_text("".join(lines[1:]))
-    RunFolder(root).cell("cell2").point(point_name(0, 1.0)).records.unlink()
+    RunFolder(root).cell("sft-2").point(point_name(0, 1.0)).records.unlink()
     results = gate_run(root)
     assert [r.verdict for r in results] == ["PASS", "ERROR", "ERROR"]
     assert "1 missing from the candidate (first: 'i0')" in results[1].reasons[0]
@@ -389,8 +297,8 @@ def test_the_verdict_comes_from_records_not_from_the_scorecard(tmp_path: Path) -
     good, bad = suite(200), suite(200, {"temporal1": 60})
     root = run_folder(tmp_path, {0: bad}, good)
     spotless = run_folder(tmp_path / "other", {0: good}, good)
-    forged = RunFolder(spotless).cell("cell0").scorecard.read_bytes()
-    RunFolder(root).cell("cell0").scorecard.write_bytes(forged)
+    forged = RunFolder(spotless).cell("sft-0").scorecard.read_bytes()
+    RunFolder(root).cell("sft-0").scorecard.write_bytes(forged)
     assert [r.verdict for r in gate_run(root)] == ["REGRESSION"]
 
 
