@@ -234,6 +234,10 @@ class DivergenceSummary(Record):
     reverse: dict[str, float]
     tokens: dict[str, int]
     estimator: str
+    prompt_weighted: dict[str, float] = {}
+    """Forward KL, mean over prompts of the mean over tokens."""
+    sampled: dict[str, dict[str, float]] = {}
+    """Prompt set -> forward KL per token by the estimators k1, k2, k3 (METHODS 15)."""
 
 
 class PointScore(Record):
