@@ -19,9 +19,7 @@ from retainbench.trainers._contract import Job
 
 METHODS = _discovery.methods()
 CASES = [
-    (method, adaptation)
-    for method in METHODS
-    for adaptation in _discovery.load(method).ADAPTATIONS
+    (method, adaptation) for method in METHODS for adaptation in _discovery.load(method).ADAPTATIONS
 ]
 END = "checkpoints/s0-1.0000"
 
@@ -65,7 +63,7 @@ def test_training_moves_the_weights_and_stops_within_one_step(
 ) -> None:
     chosen = job(tiny_base, tmp_path, method, adaptation=adaptation)
     train(chosen, method)
-    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").open()]
+    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert weights(tmp_path / END) != weights(tmp_path / "checkpoints/s0-0.0000")
     ledger = json.loads((tmp_path / f"{END}.json").read_text())

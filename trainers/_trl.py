@@ -3,8 +3,9 @@
 TRL computes losses, gradients and optimizer steps. What makes arms comparable stays ours: the order
 of the data (`stream`), the budget (tokens are counted in `training_step`, the learning rate follows
 the share of the budget, training stops when it is spent), checkpoints and the step log (the
-`Trajectory`), and resume (weights, optimizer and generator states without pickle; TRL's own
-checkpoints are off). The global random generators are left as they were found.
+`Trajectory`), and resume (weights and optimizer without pickle; TRL's own checkpoints are off). The
+global random generators are seeded anew before each step, from (seed, step), and left as they were
+found.
 
 A trainer file maps its options to a TRL config and calls `run`.
 """
@@ -74,6 +75,13 @@ def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int 
             return [self[index] for index in indices]
 
     return Stream(Dataset.from_dict({name: [] for name in columns}).data)
+
+
+def in_order(dataset: Any) -> Any:
+    """A sampler that takes the rows of a stream one after another."""
+    from torch.utils.data import SequentialSampler
+
+    return SequentialSampler(dataset)
 
 
 def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[str, Any]:
@@ -162,6 +170,7 @@ def _govern(
                 restore(trainer.optimizer, state)
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+            seed_generators(seed_for(job.seed, f"step/{job.stage}/{trajectory.step}"))
             share = trajectory.meter.share
             rate = options.learning_rate * factor(options.schedule, options.warmup, share)
             for group in trainer.optimizer.param_groups:
@@ -173,43 +182,28 @@ def _govern(
             if "train_runtime" in logs:  # the closing summary, not a step
                 return
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
-            for counted_elsewhere in ("epoch", "num_tokens"):
+            for counted_elsewhere in ("epoch", "num_tokens", "step_time"):
                 metrics.pop(counted_elsewhere, None)
-            trajectory.after_step(metrics, lambda: snapshot(trainer.optimizer))
+            trajectory.after_step(metrics, lambda: trainer.optimizer.state_dict()["state"])
             control.should_training_stop = not trajectory.running
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Governor())
 
 
-def snapshot(optimizer: Any) -> dict[str, Any]:
-    """Optimizer and generator states, for `_state.save`."""
-    import torch
-
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "optimizer": optimizer.state_dict()["state"],
-        "python": [version, list(internal), gauss],
-        "numpy": [name, [int(k) for k in keys], int(position), int(has_gauss), float(cached)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-    }
-
-
-def restore(optimizer: Any, state: dict[str, Any]) -> None:
-    """Put back what `snapshot` took."""
-    import torch
-
+def restore(optimizer: Any, state: dict[int, Any]) -> None:
+    """Put back the moments of an optimizer's parameters."""
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def seed_generators(seed: int) -> None:
+    """Seed python's, numpy's and torch's global generators, which TRL draws from."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -1,0 +1,95 @@
+"""Loading bases: safe, or refused with the file's name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness import bases
+from retainbench.harness.errors import IntegrityError, UsageError
+
+
+@pytest.fixture
+def copy(tiny_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+
+
+def test_a_folder_loads_in_evaluation_mode(tiny_base: Path) -> None:
+    base = bases.resolve(str(tiny_base))
+    loaded = bases.load(base.folder)
+    assert not loaded.model.training
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("Answer: 42")) == "Answer: 42"
+
+
+def test_the_digest_is_of_contents(tiny_base: Path, copy: Path) -> None:
+    assert bases.folder_digest(copy) == bases.folder_digest(tiny_base)
+    (copy / "README.md").write_text("does not count")
+    assert bases.folder_digest(copy) == bases.folder_digest(tiny_base)
+    (copy / "generation_config.json").write_text('{"temperature": 2}')
+    assert bases.folder_digest(copy) != bases.folder_digest(tiny_base)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), "pytorch_model.bin"),
+        (lambda f: (f / "modeling.py").write_text(""), "modeling.py"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer is missing"),
+        (lambda f: (f / "model.safetensors").unlink(), "no .safetensors"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (
+            lambda f: (f / "config.json").write_text(
+                json.dumps(json.loads((f / "config.json").read_text()) | {"auto_map": {"A": "b.C"}})
+            ),
+            "auto_map",
+        ),
+    ],
+)
+def test_an_unsafe_or_incomplete_folder_is_refused(copy: Path, spoil: object, problem: str) -> None:
+    spoil(copy)  # type: ignore[operator]
+    with pytest.raises(IntegrityError, match=problem):
+        bases.resolve(str(copy))
+
+
+def test_weights_that_are_not_numbers_are_refused(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match="model.norm.weight"):
+        bases.load(copy)
+
+
+def test_missing_weights_are_refused(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match="missing keys"):
+        bases.load(copy)
+
+
+def test_names_are_suggested_and_fetching_is_explained() -> None:
+    with pytest.raises(UsageError, match="did you mean 'fruitfly'"):
+        bases.resolve("fruitfl")
+    with pytest.raises(UsageError, match="smollm2-135m"):
+        bases.fetch("gpt-5")
+
+
+def test_a_base_that_is_not_fetched_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match="retainbench bases fetch smollm2-135m"):
+        bases.resolve("smollm2-135m")
+
+
+def test_a_hub_id_without_network_is_one_line() -> None:
+    with pytest.raises(UsageError, match="Hugging Face hub") as caught:
+        bases.resolve("nobody/nothing-of-the-kind")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,34 @@
+"""REINFORCE with a leave-one-out baseline, through TRL's RLOOTrainer.
+
+    A_i = r_i - (sum_{j != i} r_j) / (K - 1)
+
+with a clipped sequence-level ratio. The penalty to the base sits in the reward (first-order log
+ratio summed over tokens, possibly negative), unlike GRPO's k3 in the loss: the two logged `kl` are
+not comparable.
+
+Deviations from TRL's defaults:
+1. Those of `grpo`.
+2. K = 8 completions per prompt instead of 2, the group size that `grpo` has.
+3. beta is 0 unless `anchor: kl` sets it (TRL: 0.05).
+"""
+
+from __future__ import annotations
+
+from retainbench.trainers._contract import Job, Outcome
+from retainbench.trainers._trl_online import OnlineOptions, run
+
+PAPER = "Ahmadian et al. 2024, arXiv:2402.14740"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ("kl",)
+
+
+class Options(OnlineOptions):
+    """Hyper-parameters of the online methods."""
+
+
+def train(job: Job) -> Outcome:
+    """Run RLOO until the budget is spent; `anchor: kl` sets beta."""
+    from trl import RLOOConfig, RLOOTrainer
+
+    beta = job.anchor.strength if job.anchor else 0.0
+    return run(job, RLOOTrainer, RLOOConfig, {"beta": beta})
