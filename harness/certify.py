@@ -112,7 +112,7 @@ def certify(
     if suite.items_per_task is not None:
         raise UsageError(f"suite {suite.name} scores a part of the items and cannot certify")
     key = dsse.private_key(order.key) if order.key else None
-    reference, released = bases.resolve(base), bases.resolve(candidate)
+    reference, released = _resolve(base), _resolve(candidate)
     check_alike(reference.folder, released.folder)
     names = scored_tasks(suite, policy)
     locks = _locks(names)
@@ -135,6 +135,13 @@ def certify(
             shutil.rmtree(out)
         bundle.root.rename(out)
     return Certified(Bundle(out), evidence.gate, key is not None)
+
+
+def _resolve(reference: str) -> bases.Base:
+    """The model under the name that the user gave, unless that is a path."""
+    found = bases.resolve(reference)
+    name = found.folder.resolve().name if Path(reference).is_dir() else reference
+    return found._replace(name=name)
 
 
 def _evidence(
