@@ -13,6 +13,7 @@ from retainbench.trainers._contract import Item, Job, Target
 SMALL: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "batch_size": 4},
     "dft": {"learning_rate": 1e-3, "batch_size": 4},
+    "dpo": {"learning_rate": 1e-3, "batch_size": 4},
     "grpo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
     "rloo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
     "es": {"population": 4, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},

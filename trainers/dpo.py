@@ -1,0 +1,191 @@
+"""Direct preference optimisation on pairs made from the target's reward, through TRL's DPOTrainer.
+
+    L = -log sigmoid(beta [(log p(y+) - log p_ref(y+)) - (log p(y-) - log p_ref(y-))])
+
+with sums over completion tokens and the stage's starting point as reference. Pairs are on-policy
+with respect to that starting point: it answers every prompt `samples_per_prompt` times; y- is the
+answer with the lowest reward, y+ the reference answer (`gold`) or the sample with the highest
+(`best`). Prompts without two different rewards give no pair.
+
+Deviations from TRL's defaults:
+1. Rows come in the order that all methods share, already encoded; nothing is truncated.
+2. The learning rate follows the share of the budget; sampling the pairs is charged to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from retainbench.trainers._contract import Item, Job, Outcome, TrainingError
+from retainbench.trainers._data import batch_at, encode_item, generator
+from retainbench.trainers._trl import GradientOptions
+
+if TYPE_CHECKING:
+    from retainbench.trainers._model import Policy
+    from retainbench.trainers._rollout import Sample
+    from retainbench.trainers._trajectory import Trajectory
+
+PAPER = "Rafailov et al. 2023, arXiv:2305.18290"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ()
+
+BLOCK = 32
+"""Prompts that are answered at once."""
+PATIENCE = 20
+"""Blocks in a row without a pair after which a run gives up."""
+
+
+class Options(GradientOptions):
+    """Hyper-parameters; TRL's defaults."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
+    beta: float = Field(0.1, gt=0)
+    """Strength of the pull to the reference; TRL's default."""
+    chosen: Literal["gold", "best"] = "gold"
+    """Where the preferred answer comes from."""
+    samples_per_prompt: int = Field(4, ge=1)
+    """Answers of the starting point per prompt (arXiv:2508.05629 draws 4)."""
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling."""
+
+
+class Pair(NamedTuple):
+    """A row of the training data, and what has been spent on sampling up to it."""
+
+    row: dict[str, list[int]]
+    prompt_tokens: int
+    new_tokens: int
+    samples: int
+
+
+def train(job: Job) -> Outcome:
+    """Run DPO until the budget is spent.
+
+    Raises:
+        TrainingError: the starting point's answers never differ in reward.
+    """
+    from trl import DPOConfig, DPOTrainer
+
+    from retainbench.harness import bases
+    from retainbench.trainers import _model, _trl
+    from retainbench.trainers._trajectory import Trajectory
+
+    policy = _model.load(job)
+    reference = bases.load(job.base, device=job.device).model.requires_grad_(False)
+    trajectory = Trajectory(job, policy)
+    pairs = Pairs(job, reference, policy)
+    options = job.options
+
+    class Prepared(DPOTrainer):
+        """Rows arrive encoded."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    def build(first_row: int, scratch: str) -> Any:
+        columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+        return Prepared(
+            model=policy.model,
+            ref_model=reference,
+            args=DPOConfig(
+                **_trl.config_arguments(job, options, scratch), beta=options.beta, max_length=None
+            ),
+            train_dataset=_trl.stream(lambda k: pairs.at(k).row, columns, first_row),
+            processing_class=policy.tokenizer,
+        )
+
+    def count(trajectory: Trajectory, inputs: dict[str, Any]) -> None:
+        tokens = int(inputs["attention_mask"].sum())
+        trajectory.meter.forward(2 * tokens)  # policy and reference
+        trajectory.meter.backward(tokens)
+        pairs.charge_for_step(trajectory)
+
+    return _trl.run(job, options, trajectory, build, count, rows_per_step=options.batch_size)
+
+
+class Pairs:
+    """The endless list of pairs, sampled block by block as far as it is asked for.
+
+    Pair k depends on (job, k) alone. What sampling cost is charged when the step that uses a pair
+    is taken, not when a prefetching loader asks for it, so a resumed run is charged the same.
+    """
+
+    def __init__(self, job: Job, reference: Any, policy: Policy) -> None:
+        from retainbench.harness.records import Ledger
+        from retainbench.trainers import _rollout
+        from retainbench.trainers._budget import Meter
+
+        self._job = job
+        self._known: list[Pair] = []
+        self._blocks = 0
+        self._barren = 0
+        unlimited = job.budget.model_copy(update={"amount": 1e30})
+        self._account = Meter(unlimited, policy.parameters, 0, Ledger(), Ledger())
+        frozen = policy._replace(model=reference)
+        self._sampler = _rollout.sampler(job, frozen, self._account, BLOCK * 8)
+
+    def at(self, position: int) -> Pair:
+        """The pair of one row."""
+        while len(self._known) <= position:
+            self._sample_block()
+        return self._known[position]
+
+    def charge_for_step(self, trajectory: Trajectory) -> None:
+        """Charge the sampling of the current step's rows, once per optimizer step."""
+        size = self._job.options.batch_size
+        first, last = trajectory.step * size, (trajectory.step + 1) * size - 1
+        before = self.at(first - 1) if first else Pair({}, 0, 0, 0)
+        after = self.at(last)
+        parts = self._job.options.accumulation
+        trajectory.meter.forward((after.prompt_tokens - before.prompt_tokens) // parts)
+        trajectory.meter.generated((after.new_tokens - before.new_tokens) // parts)
+        trajectory.meter.samples((after.samples - before.samples) // parts)
+
+    def _sample_block(self) -> None:
+        from retainbench.trainers import _rollout
+
+        options = self._job.options
+        items = batch_at(self._job.target.train, self._job.seed, self._blocks, BLOCK)
+        samples = _rollout.rollout(
+            self._sampler,
+            items,
+            copies=options.samples_per_prompt,
+            temperature=options.temperature,
+            generator=generator(self._job.seed, f"pairs/{self._job.stage}/{self._blocks}"),
+        )
+        self._blocks += 1
+        spent = self._account.ledger()
+        found = 0
+        for number, item in enumerate(items):
+            start = number * options.samples_per_prompt
+            row = self._row(item, samples[start : start + options.samples_per_prompt])
+            if row:
+                prompt_tokens = spent.forward_tokens - spent.generated_tokens
+                self._known.append(Pair(row, prompt_tokens, spent.generated_tokens, spent.samples))
+                found += 1
+        self._barren = 0 if found else self._barren + 1
+        if self._barren == PATIENCE:
+            raise TrainingError(
+                f"no pair of answers with different rewards in {PATIENCE * BLOCK} prompts"
+            )
+
+    def _row(self, item: Item, samples: list[Sample]) -> dict[str, list[int]] | None:
+        worst = min(samples, key=_reward)
+        best = max(samples, key=_reward)
+        example = encode_item(self._sampler.policy.tokenizer, self._job.target, item)
+        gold = self._job.options.chosen == "gold"
+        chosen = example.completion if gold else best.tokens
+        if worst.reward >= (1.0 if gold else best.reward):
+            return None
+        return {
+            "prompt_ids": example.prompt,
+            "chosen_ids": chosen,
+            "rejected_ids": worst.tokens,
+        }
+
+
+def _reward(sample: Sample) -> float:
+    return sample.reward
