@@ -14,21 +14,24 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from retainbench.harness import paths
+from retainbench.harness import tasks
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.records import Axis, ItemRecord
+from retainbench.harness.tasks import TaskInfo
 
 LARGEST_FILE = 4 * 2**30
 LARGEST_VALUE = 256 * 2**20
 """Bytes of one JSON document or line; real ones are below 10 MB."""
 LONGEST_RESPONSE = 10_000
 """Characters of model text that a record keeps."""
-PREFERRED_METRICS = ("acc", "exact_match")
+PREFERRED_METRICS = ("reward", "acc", "exact_match")
+"""`reward` is what the package's own targets report."""
 DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 """How lm-eval and lighteval end the names of files that one run wrote."""
 
@@ -80,11 +83,16 @@ def choose(mapping: Mapping[str, V], task: str) -> V | None:
 
 
 def axis_of(task: str, axes: Mapping[str, Axis]) -> Axis:
-    """Axis of a task: as the user says, as packaged (`rb_` names), else `general`."""
-    packaged: dict[str, Any] = {
-        f"rb_{folder.name}": folder.parent.name for folder in paths.TASKS.glob("*/*/")
-    }
-    return choose(axes, task) or packaged.get(task, "general")
+    """Axis of a task: as the user says, else as packaged (`rb_` names), else `general`."""
+    own = packaged(task)
+    return choose(axes, task) or (own.axis if own else "general")
+
+
+@cache
+def packaged(task: str) -> TaskInfo | None:
+    """The package's own task of that lm-eval name, if it is one."""
+    known = {info.lm_eval_name: info for info in tasks.discover().values()}
+    return known.get(task)
 
 
 def choose_metric(listed: list[str], task: str, choices: Choices, where: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retainbench.harness import tasks
 from retainbench.harness.adopt_items import (
     DATE,
     DEFAULT_CHOICES,
@@ -28,6 +29,7 @@ from retainbench.harness.adopt_items import (
     choose_metric,
     item_record,
     number_repeats,
+    packaged,
     read_lines,
     read_object,
     shorten,
@@ -40,7 +42,7 @@ Rows = Iterable[tuple[str, dict[str, Any]]]
 """Sample rows with where each one stands."""
 
 REQUIRED = (
-    "doc_id", "target", "arguments", "filtered_resps", "metrics",
+    "doc_id", "target", "arguments", "resps", "filtered_resps", "metrics",
     "doc_hash", "prompt_hash", "target_hash",
 )  # fmt: skip
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
@@ -214,7 +216,32 @@ def task_records(
         cluster=choose(choices.clusters, task),
     )
     ordered = sorted(by_filter[chosen], key=lambda pair: int(pair[1]["doc_id"]))
-    return number_repeats(_record(row, where, made) for where, row in ordered)
+    records = number_repeats(_record(row, where, made) for where, row in ordered)
+    counts = results["n-samples"][task]
+    return own_records(task, records, limited=counts["effective"] != counts["original"])
+
+
+def own_records(task: str, records: list[ItemRecord], *, limited: bool) -> list[ItemRecord]:
+    """Records of one of the package's own tasks under its short name, checked against its lock.
+
+    Raises:
+        IntegrityError: an item that is not in the lock, or was asked otherwise; or one is missing
+            though the run had no limit.
+    """
+    info = packaged(task)
+    if info is None:
+        return records
+    locked = {item.id: item for item in tasks.lock(info).items}
+    for record in records:
+        item = locked.get(record.item_id)
+        asked = (record.doc_hash, record.prompt_hash, record.target_hash)
+        if item is None or (item.doc_hash, item.prompt_hash, item.target_hash) != asked:
+            raise IntegrityError(
+                f"{task}: item {record.item_id} is not what the installed task's lock says"
+            )
+    if not limited and len(records) != len(locked):
+        raise IntegrityError(f"{task}: {len(records)} items, but its lock has {len(locked)}")
+    return [record.model_copy(update={"task": info.name}) for record in records]
 
 
 def _check_counts(task: str, by_filter: dict[str, Any], expected: int) -> None:
@@ -274,12 +301,19 @@ def _choice(row: dict[str, Any], metric: str, where: str) -> dict[str, Any]:
 
 
 def _free(row: dict[str, Any], metric: str, where: str) -> dict[str, Any]:
-    """Fields of a free-form item: what was written, and whether an answer was found in it."""
-    response = row["filtered_resps"][0] if row["filtered_resps"] else ""
-    if not isinstance(response, str):  # (log-likelihood, greedy) of a single continuation
+    """Fields of a free-form item: what was written, and whether an answer was found in it.
+
+    A task may report `valid` itself, as the package's targets do.
+    """
+    extracted = row["filtered_resps"][0] if row["filtered_resps"] else ""
+    if not isinstance(extracted, str):  # (log-likelihood, greedy) of a single continuation
         return {"chance": 0.0, "gold": str(row["target"])}
-    valid = response.strip() not in INVALID
-    return {"chance": 0.0, "response": response, "valid": valid, "gold": str(row["target"])}
+    return {
+        "chance": 0.0,
+        "response": str(row["resps"][0][0]),
+        "valid": bool(row["valid"]) if "valid" in row else extracted.strip() not in INVALID,
+        "gold": str(row["target"]),
+    }
 
 
 def continuations(arguments: Any) -> list[str]:
