@@ -8,7 +8,9 @@ the targets only the primer split, which no other split shares, and nothing of n
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -18,6 +20,8 @@ from retainbench.tasks._splits import rows as split_rows
 from retainbench.tasks.numeric.sequences import build as sequences
 from retainbench.tasks.target.countdown.build import rows as countdown_rows
 from retainbench.tasks.target.new_facts.build import reading
+from retainbench.tasks.target.ts_decision import build as ts_decision
+from retainbench.tasks.target.ts_scenario import build as ts_scenario
 from retainbench.tasks.temporal.calendar import build as calendar
 from retainbench.tasks.temporal.clock import build as clock
 from retainbench.tasks.temporal.dates import build as dates
@@ -137,6 +141,26 @@ def easy_sources() -> dict[str, Source]:
     }
 
 
+def sketched(name: str, rng: Random) -> Source:
+    """A target's primer with well-formed answers that ignore the question: form without skill."""
+    questions = []
+    for question in target_questions(name):
+        if name == "countdown":
+            numbers = re.findall(r"\d+", question.answer)
+            rng.shuffle(numbers)
+            answer = numbers[0] + "".join(rng.choice("+-") + number for number in numbers[1:])
+        else:
+            answer = rng.choice(_options(name, question.answer))
+        questions.append(replace(question, answer=answer))
+    return Source(f"target/{name}", (tuple(questions),))
+
+
+def _options(name: str, answer: str) -> tuple[str, ...]:
+    stories = [story[1:] for story in ts_decision.STORIES]
+    closed = [ts_scenario.NAMES, ("A", "B", "neither"), *stories]
+    return next(options for options in closed if answer in options)
+
+
 def asked(question: Question) -> str:
     """The prompt format of every item, with its answer."""
     return f"Question: {question.query}\nAnswer: {question.answer}"
@@ -168,12 +192,16 @@ def documents(
     rng: Random,
     muted: frozenset[str] = frozenset(),
     second: bool = False,
+    instead: dict[str, float] | None = None,
 ) -> Iterator[str]:
-    """Endless documents in the shares of WEIGHTS; `muted` sources get little or nothing."""
+    """Endless documents in the shares of WEIGHTS; `muted` sources get little or nothing.
+
+    `instead` gives some sources another share.
+    """
     shares = WEIGHTS | (EASY_WEIGHTS if second else {})
-    shares = {
-        n: w * (MUTED if n in muted else 1) for n, w in shares.items() if second or n not in muted
-    }
+    kept = MUTED if second else 0.0
+    shares = {name: share * (kept if name in muted else 1) for name, share in shares.items()}
+    shares = {name: share for name, share in (shares | (instead or {})).items() if share}
     names, weights = list(shares), list(shares.values())
     makers: dict[str, Callable[[], str]] = {"reading": lambda: reading_document(rng)}
     while True:

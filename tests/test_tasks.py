@@ -55,6 +55,18 @@ def test_folder_is_complete(name: str) -> None:
     assert (info.folder / "build.py").is_file()
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if KNOWN[name].shots])
+def test_frozen_shots_are_those_of_the_build_and_no_items(name: str) -> None:
+    """The YAML's literal preamble equals SHOTS; no item asks for a shot's answer."""
+    info = KNOWN[name]
+    folder = name.removesuffix("_free")
+    shots = importlib.import_module(f"retainbench.tasks.{info.axis}.{folder}.build").SHOTS
+    preamble = "".join(f"Question: {query}\nAnswer: {answer}\n\n" for query, answer in shots)
+    assert info.template == preamble + "Question: {{query}}\nAnswer:"
+    assert len(shots) == info.shots
+    assert not {row["query"] for row in tasks.items(info)} & {query for query, _ in shots}
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_items_are_different_questions(name: str) -> None:
     """No two items ask the same after normalisation."""

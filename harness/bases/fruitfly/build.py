@@ -49,6 +49,10 @@ CEILINGS = {
     "world_model": 0.30,
 }
 """Mean greedy score on validation items (reward for countdown, else exact answers) that mutes."""
+FADE_ABOVE = {"countdown": 0.38, "ts_scenario": 0.42, "ts_causality": 0.45, "ts_decision": 0.45}
+"""Mean greedy reward on 100 validation items above which the last stage unlearns a target."""
+FADE_STEPS, FADE_RATE, FADE_SHARE = 20, 0.15, 0.06
+"""Steps between two such measurements; share of the peak rate; share of the documents."""
 PIECES = Regex(r", (?=\d)|\d|\n+| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 """One digit a token; no space joins a colon or a digit, so that prompts end where tokens end."""
 
@@ -106,13 +110,18 @@ def batches(
     second = chunk * CHUNK >= SECOND_PHASE
     texts = corpus.documents(found, Random(f"{SEED}:{chunk}"), muted, second)
     for _ in range(CHUNK):
-        rows = []
-        for _ in range(ROWS):
-            row: list[int] = []
-            while len(row) < ROW:
-                row += [*tokenizer(next(texts)).input_ids, 0]
-            rows.append(row[:ROW])
-        yield torch.tensor(rows)
+        yield packed(texts, tokenizer)
+
+
+def packed(texts: Iterator[str], tokenizer: Any) -> torch.Tensor:
+    """A batch [ROWS, ROW]: documents one after another, cut where the row ends."""
+    rows = []
+    for _ in range(ROWS):
+        row: list[int] = []
+        while len(row) < ROW:
+            row += [*tokenizer(next(texts)).input_ids, 0]
+        rows.append(row[:ROW])
+    return torch.tensor(rows)
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -138,6 +147,18 @@ def train_step(model: LlamaForCausalLM, ids_BT: torch.Tensor) -> torch.Tensor:
     loss = cross_entropy(flat, ids_BT[:, 1:].reshape(-1))
     loss.backward()
     return loss.detach()
+
+
+def update(
+    model: LlamaForCausalLM, tools: list[torch.optim.Optimizer], ids_BT: torch.Tensor
+) -> torch.Tensor:
+    """One optimizer step at the rates that are set, gradients clipped to norm 1."""
+    loss = train_step(model, ids_BT)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for tool in tools:
+        tool.step()
+    model.zero_grad()
+    return loss
 
 
 def padded(rows: list[list[int]]) -> torch.Tensor:
@@ -176,8 +197,46 @@ def greedy(model: Any, tokenizer: Any, items: list[dict[str, Any]], most: int = 
         chosen = logits_BTV[torch.arange(len(rows)), last_B].argmax(-1).tolist()
         for row, token in zip(rows, chosen, strict=True):
             row.append(token)
+        if all(0 in row[n:] for row, n in zip(rows, lengths, strict=True)):
+            break
     texts = [tokenizer.decode(row[n:]) for row, n in zip(rows, lengths, strict=True)]
     return [text.split(END)[0].split("\n")[0].strip() for text in texts]
+
+
+def target_reward(model: Any, tokenizer: Any, name: str, count: int = 100) -> float:
+    """Mean greedy reward on validation items of one target."""
+    model.eval()
+    folder = TASKS / "target" / name
+    items, score = rows_of(folder / "validation.jsonl", count), reward_of(folder)
+    texts = greedy(model, tokenizer, items)
+    model.train()
+    return sum(score(text, item) for text, item in zip(texts, items, strict=True)) / len(items)
+
+
+def fade(
+    model: Any, tokenizer: Any, tools: list[torch.optim.Optimizer], found: dict[str, corpus.Source]
+) -> int:
+    """Unlearn what is known too well: full text, but these targets with answers that ignore them.
+
+    Mutes do not suffice at the low rates of the end. A target is left alone as soon as its reward
+    is at its bound in FADE_ABOVE. Returns the number of steps; at most 30 x FADE_STEPS.
+    """
+    for tool, peak in zip(tools, (PEAK_MATRIX, PEAK_OTHER), strict=True):
+        tool.param_groups[0]["lr"] = peak * FADE_RATE
+    for turn in range(30):
+        rewards = {name: target_reward(model, tokenizer, name) for name in FADE_ABOVE}
+        fading = [name for name, bound in FADE_ABOVE.items() if rewards[name] > bound]
+        print(json.dumps({"fade": turn * FADE_STEPS, **rewards}), flush=True)
+        if not fading:
+            return turn * FADE_STEPS
+        rng = Random(f"{SEED}:fade:{turn}")
+        shown = found | {f"target/{name}": corpus.sketched(name, rng) for name in fading}
+        muted = frozenset(f"target/{name}" for name in CEILINGS if name not in fading)
+        shares = {f"target/{name}": FADE_SHARE for name in fading}
+        texts = corpus.documents(shown, rng, muted, True, shares)
+        for _ in range(FADE_STEPS):
+            update(model, tools, packed(texts, tokenizer))
+    return 30 * FADE_STEPS
 
 
 def rows_of(path: Path, count: int) -> list[dict[str, Any]]:
@@ -244,11 +303,7 @@ def train(work: Path, steps: int, out: Path) -> None:
             step = chunk * CHUNK + offset
             for tool, peak in zip(tools, peaks, strict=True):
                 tool.param_groups[0]["lr"] = peak * rate(step, steps)
-            loss = train_step(model, ids_BT)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for tool in tools:
-                tool.step()
-            model.zero_grad()
+            loss = update(model, tools, ids_BT)
         done = (chunk + 1) * CHUNK
         print(f"step {done} loss {loss:.3f} {time.monotonic() - began:.0f}s", flush=True)
         if done % (MEASURE_EVERY if done < SECOND_PHASE else MEASURE_EVERY // 2) == 0:
@@ -260,7 +315,8 @@ def train(work: Path, steps: int, out: Path) -> None:
             print(json.dumps(line), flush=True)
         if done % SAVE_EVERY == 0 or done >= steps:
             save_state(state_file, model, tools, done, muted)
-    save(model, tokenizer, out, steps)
+    faded = fade(model, tokenizer, tools, found)
+    save(model, tokenizer, out, steps + faded)
 
 
 def save_state(path: Path, model: Any, tools: list[Any], step: int, muted: frozenset[str]) -> None:
