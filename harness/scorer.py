@@ -62,7 +62,7 @@ class TrieLM(HFLM):
         flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
         if not loaded:
             options.setdefault("use_safetensors", True)
-        with _quiet("lm_eval.models.huggingface", loaded):
+        with hold_back("lm_eval.models.huggingface", loaded):
             super().__init__(pretrained, **options)
         for module, training in flags:
             module.training = training
@@ -279,7 +279,7 @@ def generation_options(options: dict[str, Any], default_tokens: int) -> Generati
 
 
 @contextmanager
-def _quiet(name: str, wanted: bool) -> Iterator[None]:
+def hold_back(name: str, wanted: bool = True) -> Iterator[None]:
     """Hold back HFLM's two warnings that a loaded model was passed, which is meant here."""
     logger = logging.getLogger(name)
     before = logger.disabled

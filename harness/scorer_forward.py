@@ -105,16 +105,22 @@ def score_packed(
 def prices(model: Any) -> Costs:
     """What the planner needs to know of this model and device."""
     config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    outside = {
-        id(e.weight)
-        for e in (model.get_input_embeddings(), model.get_output_embeddings())
-        if e is not None
-    }
-    linear = sum(p.numel() for p in model.parameters() if p.ndim >= 2 and id(p) not in outside)
-    pair = 2 * config.num_hidden_layers * heads * size / max(1, linear)
-    return Costs(ATTENTION_PRICE * pair, STEM_OVERHEAD[_kind(model)])
+    multiply_adds = 2 * config.num_hidden_layers * attention_width(config)
+    pair = ATTENTION_PRICE * multiply_adds / max(1, linear_parameters(model))
+    return Costs(pair, STEM_OVERHEAD[_kind(model)])
+
+
+def attention_width(config: Any) -> int:
+    """Query heads times their size: multiply-adds of a query with one key (or one value)."""
+    heads = int(config.num_attention_heads)
+    return heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+
+
+def linear_parameters(model: Any) -> int:
+    """Weights that every token is multiplied with: all matrices but the embedding and the head."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    outside = {id(layer.weight) for layer in ends if layer is not None}
+    return sum(p.numel() for p in model.parameters() if p.ndim >= 2 and id(p) not in outside)
 
 
 def tokens_per_pass(model: Any) -> int:
