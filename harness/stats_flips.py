@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
 from retainbench.harness.stats import (
     Floats,
     checked_scores,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
 from retainbench.harness.stats import Bounds, normal_quantile
 from retainbench.harness.stats_graded import t_tail
 from retainbench.harness.stats_verdict import Judgement, decide

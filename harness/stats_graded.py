@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from retainbench.harness.stats import Bounds, Floats, normal_quantile
 from scipy import special
+
+from retainbench.harness.stats import Bounds, Floats, normal_quantile
 
 RESAMPLES = 99_999  # 9,999 moves the limits of ten discrete values by .005 (STATISTICS 3)
 BATCH_CELLS = 2_000_000  # values held at once while resampling: 16 MB of float64

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
@@ -124,6 +124,7 @@ def test_exact_false_pass_rates(n: int, q: float, margin: float, wald: float, ta
     assert (rates["wald"], rates["tango"]) == pytest.approx((wald, tango), abs=5e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_equals_the_binomial_test(lost: int, gained: int) -> None:
     found = mcnemar(lost, gained)
@@ -142,6 +143,7 @@ def test_wilson_equals_scipy() -> None:
     assert ours.high == pytest.approx([t.high for t in theirs], abs=1e-12)
 
 
+@settings(deadline=None)
 @given(counts_with_items)
 def test_swapping_base_and_candidate_mirrors_the_intervals(
     cells: tuple[int, int, int, int],
@@ -154,6 +156,7 @@ def test_swapping_base_and_candidate_mirrors_the_intervals(
         assert method(back, 0.90) == pytest.approx((-high, -low), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(cells, cells, st.integers(0, 60), st.integers(1, 200), st.booleans())
 def test_concordant_items_never_widen_tango(
     lost: int, gained: int, right: int, more: int, added_right: bool
@@ -179,6 +182,7 @@ def test_concordant_items_can_widen_newcombe() -> None:
     assert any(width(k + 1) > width(k) for k in range(20))
 
 
+@settings(deadline=None)
 @given(counts_with_items, st.floats(0.001, 0.5))
 def test_tango_limits_and_p_values_agree(cells: tuple[int, int, int, int], margin: float) -> None:
     counts = PairedCounts(*cells)
@@ -190,6 +194,7 @@ def test_tango_limits_and_p_values_agree(cells: tuple[int, int, int, int], margi
         assert (low > margin) == (p_drop_within(counts, margin) < 0.05)
 
 
+@settings(deadline=None)
 @given(counts_with_items, st.floats(-0.9, 0.89), st.floats(0.001, 0.1))
 def test_tango_statistic_falls_with_the_drop(
     cells: tuple[int, int, int, int], drop: float, step: float
@@ -198,6 +203,7 @@ def test_tango_statistic_falls_with_the_drop(
     assert tango_statistic(counts, drop) >= tango_statistic(counts, drop + step) - 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30), st.randoms())
 def test_the_order_of_items_does_not_matter(pairs: list[tuple[bool, bool]], random: object) -> None:
     shuffled = list(pairs)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retainbench.harness.stats import PairedCounts, mcnemar, tango_interval
@@ -62,6 +62,7 @@ def test_a_drop_at_the_margin_is_never_decided() -> None:
     assert items_needed(0.02, 0.1, true_drop=0.05) == pytest.approx(670, abs=1)
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 0.2), st.floats(0.01, 0.5))
 def test_planned_items_reach_the_power(margin: float, q: float) -> None:
     needed = items_needed(margin, q)

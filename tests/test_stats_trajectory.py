@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retainbench.harness.stats_front import gain_per_cost, pareto_front
@@ -41,6 +41,7 @@ def test_trajectory_summary() -> None:
         trajectory([0, 1], [0, float("nan")])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=8))
 def test_worst_is_never_better_than_the_end(drops: list[float]) -> None:
     found = trajectory(np.arange(len(drops)), drops)

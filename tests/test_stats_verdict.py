@@ -222,6 +222,7 @@ def test_every_input_gets_one_verdict_with_matching_p_values(
         assert found.p_within <= 0.05 + 1e-9
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.001, 0.5))
 def test_the_partition_of_intervals_is_total(low: float, width: float, margin: float) -> None:
     said = decide(Bounds(low, low + width), margin)
@@ -260,6 +261,7 @@ def test_holm_example() -> None:
         holm([0.1, float("nan")])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
     adjusted = holm(p_values)
