@@ -1,9 +1,11 @@
 """Scorecards -> the standardized table in five formats, the figures and the HTML report.
 
 Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
-RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Command: `retainbench report
-RUN`. Never imports torch; figures and templates are imported when they are drawn. Leaves out:
-deciding (`gate.py`), statistics (`compare.py`). Numbers are rounded in `report_format.py` alone.
+RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Has verdicts.json and
+methods.json made by the steps before (`report_evidence.py`) and computes no statistic of its own.
+Never imports torch; figures and templates are imported when they are drawn.
+
+Command: `retainbench report RUN`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retainbench.harness import report_rows, report_text
+from retainbench.harness import report_evidence, report_rows, report_text
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.paths import RunFolder
 from retainbench.harness.records import Scorecard, read_jsonl, write_text
@@ -33,18 +35,21 @@ def report(run_folder: Path, *, figures: bool = True) -> Table:
 
     Raises:
         UsageError: the folder has no scorecards.
-        IntegrityError: a record is malformed.
+        IntegrityError: a record is malformed or the verdicts cannot be computed.
     """
     from retainbench.harness import report_figures, report_flips, report_html
 
     run = RunFolder(run_folder)
     cards = load_scorecards(run_folder)
-    shown = table(report_rows.rows(cards))
+    evidence = report_evidence.current(run_folder)
+    shown = table(report_rows.rows(cards, evidence))
     for suffix in FORMATS:
         write_text(run.table(suffix), render(shown, suffix))
     drawn = report_figures.figures(shown.rows, cards)
     flips = report_flips.collect(run, cards)
-    write_text(run.report, report_html.page(shown, cards, drawn, flips, _suite(run)))
+    write_text(
+        run.report, report_html.page(shown, cards, drawn, flips, evidence.verdicts, suite(run))
+    )
     if figures:
         targets = list(dict.fromkeys(row.target for row in shown.rows))
         report_figures.write(drawn, targets, run_folder / "figures")
@@ -61,7 +66,8 @@ def terminal(run_folder: Path, width: int | None = None) -> RenderableType:
 
 def load_table(run_folder: Path) -> Table:
     """Rows and footnotes from a folder that holds scorecards.jsonl: a run, or a published one."""
-    return table(report_rows.rows(load_scorecards(run_folder)))
+    evidence = report_evidence.stored(run_folder)
+    return table(report_rows.rows(load_scorecards(run_folder), evidence))
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:
@@ -88,13 +94,12 @@ def render(shown: Table, suffix: str) -> str:
     return report_text.markdown(shown) if suffix == "md" else report_text.latex(shown)
 
 
-def _suite(run: RunFolder) -> dict[str, Any]:
+def suite(run: RunFolder) -> dict[str, Any]:
     """The suite in plan.json as plain data (its model would import the trainers), or {}."""
     if not run.plan.is_file():
         return {}
     try:
-        suite = json.loads(run.plan.read_bytes())["suite"]
+        found: dict[str, Any] = json.loads(run.plan.read_bytes())["suite"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{run.plan}: not a plan: {error}") from error
-    found: dict[str, Any] = suite
     return found

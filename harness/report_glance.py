@@ -69,9 +69,11 @@ def _of_target(target: str, rows: Sequence[TableRow]) -> Glance:
     if harmed:
         row, worst = max(harmed, key=lambda pair: pair[1].drop.value)
         facts.append(Fact("Forgot most", row.recipe, f"{points(worst.drop)} pp ({worst.axis})"))
-    frugal = [(row, row.gain_per_drift) for row, _ in gaining if row.gain_per_drift is not None]
+    frugal = [(row, row.gain_per_drift) for row, _ in gaining if row.gain_per_drift]
     if frugal:
-        row, ratio = max(frugal, key=lambda pair: pair[1])
-        # Gain in points over drift as a share equals percentage points over percent.
-        facts.append(Fact("Most gain per drift", row.recipe, f"{brief(ratio)} pp per % of drift"))
+        row, ratio = max(frugal, key=lambda pair: pair[1].value)
+        # Score points over drift as a share are the same number as percentage points over percent.
+        limits = f"[{brief(ratio.low)}, {brief(ratio.high)}]"
+        text = f"{brief(ratio.value)} {limits} pp per % of drift"
+        facts.append(Fact("Most gain per drift", row.recipe, text))
     return Glance(target, facts, remark)

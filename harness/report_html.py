@@ -21,6 +21,7 @@ from retainbench.harness import report_figures, report_flips, report_glance
 from retainbench.harness.paths import TEMPLATES
 from retainbench.harness.records import Scorecard
 from retainbench.harness.report_columns import Table
+from retainbench.harness.report_evidence import CellVerdict
 from retainbench.harness.report_figures import Figure
 from retainbench.harness.report_flips import Flips
 from retainbench.harness.report_format import (
@@ -32,7 +33,7 @@ from retainbench.harness.report_format import (
     listed,
     points,
 )
-from retainbench.harness.report_model import AXES, TableRow
+from retainbench.harness.report_model import AXES
 
 Suite = Mapping[str, Any]
 
@@ -47,7 +48,12 @@ class Fact(NamedTuple):
 
 
 def page(
-    table: Table, cards: Sequence[Scorecard], figures: Sequence[Figure], flips: Flips, suite: Suite
+    table: Table,
+    cards: Sequence[Scorecard],
+    figures: Sequence[Figure],
+    flips: Flips,
+    verdicts: Mapping[str, CellVerdict],
+    suite: Suite,
 ) -> str:
     """The report as one HTML document.
 
@@ -57,7 +63,7 @@ def page(
     scripts = [_bundle(), (TEMPLATES / "report.js").read_text(encoding="utf-8")]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     targets = list(dict.fromkeys(row.target for row in table.rows))
-    return (
+    rendered: str = (
         _environment()
         .get_template("report.html")
         .render(
@@ -68,24 +74,27 @@ def page(
             suite=suite,
             table=table,
             targets=targets,
-            facts=headline(table.rows, cards),
+            facts=headline(cards, verdicts),
             glances=report_glance.glance(table.rows),
             figures=figures,
             data=embedded({"specs": _specs(figures, targets)}),
             flips=embedded(report_flips.payload(flips, cards)),
             flip_note=flip_note(flips),
             cards=cards,
+            verdicts=verdicts,
             provenance=provenance(cards),
             suite_json=json.dumps(suite, ensure_ascii=False, indent=1),
         )
     )
+    return rendered
 
 
 def table_page(table: Table) -> str:
     """The table alone as a small HTML document without scripts."""
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     template = _environment().get_template("table.html")
-    return template.render(policy=policy([], style), style=style, table=table)
+    rendered: str = template.render(policy=policy([], style), style=style, table=table)
+    return rendered
 
 
 def policy(scripts: Sequence[str], style: str) -> str:
@@ -150,11 +159,10 @@ def _specs(figures: Sequence[Figure], targets: Sequence[str]) -> dict[str, dict[
     }
 
 
-def headline(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Fact]:
+def headline(cards: Sequence[Scorecard], verdicts: Mapping[str, CellVerdict]) -> list[Fact]:
     """The strip under the title: what was run, what failed, what the gate said."""
     done = sum(bool(card.points) for card in cards)
-    verdicts = sum((Counter(row.verdicts) for row in rows), Counter[str]())
-    said = ", ".join(f"{n} {name}" for name, n in sorted(verdicts.items()))
+    said = Counter(found.verdict for found in verdicts.values())
     failed = len(cards) - done
     return [
         Fact("Base", listed(card.base for card in cards)),
@@ -163,7 +171,9 @@ def headline(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Fact]
         Fact("Seeds", str(len({card.seed for card in cards}))),
         Fact("Budget per cell", listed(card.budget for card in cards)),
         Fact("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
-        Fact("Verdicts", said or "not gated"),
+        Fact(
+            "Verdicts", ", ".join(f"{n} {word}" for word, n in sorted(said.items())) or "not gated"
+        ),
     ]
 
 

@@ -29,6 +29,13 @@ class AxisColumns(Record):
     worst_drop: float | None = None
     """Largest drop along the trajectory of the seeds' mean; biased up by the choice."""
     worst_fraction: float | None = None
+    area: float | None = None
+    """Drop integrated over the share of the budget, score points."""
+    matched_drop: Interval | None = None
+    """Drop where the mean trajectory first reaches `gain_to_match`."""
+    matched_reason: str | None = None
+    at_chance: list[str] = Field(default_factory=list)
+    """Tasks at which the base only guesses: left out, because they cannot show forgetting."""
 
 
 class DriftColumns(Record):
@@ -80,18 +87,30 @@ class TableRow(Record):
     temporal: AxisColumns = AxisColumns()
     churn: float | None = None
     """Share of retention items whose answer changed between right and wrong, mean over tasks."""
+    noise_churn: float | None = None
+    """The same for base against base (A/A): the noise floor; None when no such run was made."""
     forgetting_chance_adjusted: float | None = None
     """Published companion (STATISTICS 8), mean over tasks, unclipped; never gated on."""
     backward_transfer_chance_adjusted: float | None = None
     minimum_detectable_effect: float | None = None
     """Largest over the retention tasks, in score points."""
+    excluded_items: int | None = None
+    """Retention items left out on both sides because they overlap the training data, most of all
+    seeds."""
     drift: DriftColumns | None = None
     kl_on: float | None = None
     """KL(base || candidate), nats per token, on the target's prompts."""
     kl_off: float | None = None
     """The same on retention prompts, mean over axes."""
-    gain_per_drift: float | None = None
-    gain_per_kl: float | None = None
+    gain_to_match: float | None = None
+    """Half of the largest mean gain on the target: where `matched_drop` is read."""
+    gain_per_drift: Interval | None = None
+    """Gain in score points over relative drift as a share."""
+    gain_per_kl: Interval | None = None
+    """Gain in score points over KL on retention prompts."""
+    on_front: bool | None = None
+    """Not dominated in gain and worst-axis drop by another recipe on the target."""
+    dominated_by: list[str] = Field(default_factory=list)
     cost: CostColumns | None = None
     trainable_parameters: int | None = None
     total_parameters: int | None = None

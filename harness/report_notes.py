@@ -18,6 +18,7 @@ def notes(rows: Sequence[TableRow]) -> list[str]:
     return [
         *_scope(rows, done),
         *_meaning(done),
+        *_doubts(done),
         *_limits(rows),
         *(
             f"Failed: {row.recipe} on {row.target}, seed {seed}: {clipped(why)}"
@@ -66,6 +67,32 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
         + ". Drift / null: over a random walk of the same length, evolution strategies only. "
         "KL(base || candidate) in nats per token on the target's prompts / on retention prompts.",
         *([f"Smallest drop that the weakest task can detect: {100 * mde:.1f} pp."] if mde else []),
+    ]
+
+
+def _doubts(done: Sequence[TableRow]) -> list[str]:
+    """Noise floor, tasks at chance, contaminated items."""
+    if not done:
+        return []
+    churn = max((row.churn or 0.0 for row in done), default=0.0)
+    floors = [row.noise_churn for row in done if row.noise_churn is not None]
+    floor = (
+        f"A/A noise floor (base against base): {100 * max(floors):.1f} % of items change sides; "
+        f"largest churn of a recipe: {100 * churn:.1f} %."
+        if floors
+        else "No A/A run: the noise floor of the flips is not known."
+    )
+    lucky = listed(
+        name.removeprefix("rb_")
+        for row in done
+        for axis in AXES
+        for name in row.axis(axis).at_chance
+    )
+    excluded = max(row.excluded_items or 0 for row in done)
+    return [
+        floor,
+        *([f"At chance for the base and left out of the axes: {lucky}."] if lucky else []),
+        *([f"{excluded} items overlap the training data and are left out."] if excluded else []),
     ]
 
 

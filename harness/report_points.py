@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from retainbench.harness.records import DriftSummary, Interval, PointScore, Scorecard
+from retainbench.harness.report_estimates import mean, off_target, pool, significant
 from retainbench.harness.report_model import AXES, TableRow
-from retainbench.harness.report_rows import mean, off_target, pool, significant
 
 Value = str | int | float | None
 Datum = dict[str, Value]

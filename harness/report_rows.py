@@ -3,34 +3,21 @@
 Pure: reads and writes no files. Every format of the table is rendered from these rows, so all show
 the same numbers. A row never averages over the seeds that happen to be there: if a seed of the grid
 failed or is absent, the row keeps its place, says which seed and why, and holds no estimate (the
-finished seeds stay in scorecards.jsonl). A missing number is None with a reason, never a sentinel.
+finished seeds stay in scorecards.jsonl).
 
-The seeds' intervals are pooled by `pool`; verdicts are the gate's and are passed in.
-Leaves out: formatting and rounding for people (`report_format.py`), the trajectories' figures.
+Leaves out: the estimates of a complete row (`report_estimates.py`), rounding for people
+(`report_format.py`).
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from retainbench.harness.records import (
-    AxisChange,
-    DivergenceSummary,
-    DriftSummary,
-    Interval,
-    PointScore,
-    Scorecard,
-)
-from retainbench.harness.report_model import AXES, AxisColumns, CostColumns, DriftColumns, TableRow
-from retainbench.harness.stats import normal_quantile
-from retainbench.harness.stats_graded import t_quantile
-
-DIGITS = 6  # significant digits kept in a row, so that every format starts from equal numbers
+from retainbench.harness.records import Scorecard
+from retainbench.harness.report_estimates import estimates
+from retainbench.harness.report_evidence import NOTHING, Evidence
+from retainbench.harness.report_model import TableRow
 
 
 class Arm(NamedTuple):
@@ -41,14 +28,13 @@ class Arm(NamedTuple):
     recipe: str
 
 
-def rows(
-    scorecards: Sequence[Scorecard], verdicts: Mapping[str, str] | None = None
-) -> list[TableRow]:
+def rows(scorecards: Sequence[Scorecard], evidence: Evidence = NOTHING) -> list[TableRow]:
     """Rows in the order of the scorecards: targets first, then recipes.
 
     Args:
         scorecards: one per cell; a grid of base x target x recipe x seed in which gaps are shown.
-        verdicts: cell id -> PASS, REGRESSION or INCONCLUSIVE at its end point.
+        evidence: verdicts, and estimates over seeds and items; without the latter the seeds'
+            own intervals are pooled.
     """
     grid: dict[Arm, dict[int, Scorecard]] = {}
     for card in scorecards:
@@ -57,37 +43,7 @@ def rows(
     bases, targets, recipes = (list(dict.fromkeys(column)) for column in zip(*grid, strict=True))
     arms = [Arm(b, t, r) for b in bases for t in targets for r in recipes]
     by_recipe = {card.recipe: card for card in reversed(scorecards)}
-    return [_row(arm, grid.get(arm, {}), seeds, by_recipe, verdicts or {}) for arm in arms]
-
-
-def pool(intervals: Sequence[Interval]) -> Interval:
-    """One interval for the mean over training seeds from each seed's interval over items.
-
-    Estimator: mean of the seeds' estimates. SE^2 = s^2 / S (s: sd between seeds) + the mean squared
-    item SE, read off the intervals' widths. The seeds answer the same items, so item error does not
-    shrink with S; the residual part that would is kept too, so the interval is conservative.
-    Quantile: Student t with Welch-Satterthwaite degrees. One seed: its own interval, unchanged.
-
-    >>> one = Interval(value=0.1, low=0.05, high=0.15, level=0.95, n=100, method="newcombe")
-    >>> pool([one]) == one
-    True
-    >>> two = pool([one, one])
-    >>> (two.value, two.n, two.low < 0.051)
-    (0.1, 100, True)
-    """
-    if len(intervals) == 1:
-        return intervals[0]
-    level, n = intervals[0].level, min(interval.n for interval in intervals)
-    values = np.array([interval.value for interval in intervals])
-    halves = np.array([(interval.high - interval.low) / 2 for interval in intervals])
-    items = float(np.mean((halves / normal_quantile((1 + level) / 2)) ** 2))
-    seeds = float(values.var(ddof=1)) / len(values)
-    weight = seeds**2 / (len(values) - 1) + items**2 / max(n - 1, 1)
-    degrees = (seeds + items) ** 2 / weight if weight > 0 else math.inf
-    half = t_quantile((1 + level) / 2, degrees) * math.sqrt(seeds + items)
-    mean = float(values.mean())
-    label = f"t over {len(values)} seeds and items ({intervals[0].method})"
-    return Interval(value=mean, low=mean - half, high=mean + half, level=level, n=n, method=label)
+    return [_row(arm, grid.get(arm, {}), seeds, by_recipe, evidence) for arm in arms]
 
 
 def _row(
@@ -95,7 +51,7 @@ def _row(
     cards: Mapping[int, Scorecard],
     seeds: Sequence[int],
     by_recipe: Mapping[str, Scorecard],
-    verdicts: Mapping[str, str],
+    evidence: Evidence,
 ) -> TableRow:
     like = by_recipe[arm.recipe]
     absent = {str(seed): why for seed in seeds if (why := _absence(cards.get(seed)))}
@@ -112,7 +68,7 @@ def _row(
     if absent:
         why = f"{len(absent)} of {len(seeds)} seeds have no result"
         return TableRow(**head, missing={"*": why})
-    return TableRow(**head, **_estimates(found, verdicts))
+    return TableRow(**head, **estimates(found, evidence.verdicts, evidence.methods.get(arm)))
 
 
 def _absence(card: Scorecard | None) -> str:
@@ -121,166 +77,3 @@ def _absence(card: Scorecard | None) -> str:
     if card.status == "failed":
         return card.reason or "failed without a reason"
     return "" if card.points else "no point was scored"
-
-
-def _estimates(cards: Sequence[Scorecard], verdicts: Mapping[str, str]) -> dict[str, Any]:
-    ends = [card.points[-1] for card in cards]
-    gain = pool([end.gain for end in ends])
-    drift = _drift([end.drift for end in ends])
-    kl = _divergence([end.divergence for end in ends])
-    values: dict[str, Any] = {
-        "gain": _rounded(gain),
-        **{name: mean(getattr(end, name) for end in ends) for name in _REWARDS},
-        **{axis: _axis(axis, [card.points for card in cards]) for axis in AXES},
-        **_task_means(ends),
-        "drift": drift,
-        **kl,
-        "gain_per_drift": _ratio(gain.value, drift.relative if drift else None),
-        "gain_per_kl": _ratio(gain.value, kl["kl_on"]),
-        "cost": _cost(ends),
-        "trainable_parameters": cards[0].trainable_parameters,
-        "total_parameters": cards[0].total_parameters,
-        "verdicts": dict(Counter(verdicts[c.cell] for c in cards if c.cell in verdicts)),
-    }
-    return {**values, "missing": _missing(values)}
-
-
-_REWARDS = ("base_reward", "candidate_reward", "base_valid", "candidate_valid")
-
-_REASONS: Mapping[str, str] = {
-    "drift": "drift was not measured for every seed",
-    "kl_on": "KL was not measured on the target's prompts for every seed",
-    "kl_off": "KL was not measured on retention prompts for every seed",
-    "gain_per_drift": "drift is missing or zero",
-    "gain_per_kl": "KL is missing or zero",
-    "churn": "graded scores have no flips",
-}
-
-
-def _missing(values: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: why for name, why in _REASONS.items() if values[name] is None}
-    for axis in AXES:
-        if values[axis].drop is None:
-            found[axis] = f"no {axis} task was scored for every seed"
-    if values["drift"] and values["drift"].over_null is None:
-        found["drift.over_null"] = "the null exists for evolution strategies only"
-    if not values["verdicts"]:
-        found["verdicts"] = "not gated"
-    return found
-
-
-def _axis(axis: str, trajectories: Sequence[Sequence[PointScore]]) -> AxisColumns:
-    ends = [_change(points[-1], axis) for points in trajectories]
-    found = [change for change in ends if change]
-    if len(found) < len(ends):
-        return AxisColumns()
-    softs = [change.soft_drop for change in found if change.soft_drop]
-    worst = worst_point(trajectories, axis)
-    return AxisColumns(
-        drop=_rounded(pool([change.drop for change in found])),
-        soft_drop=_rounded(pool(softs)) if len(softs) == len(found) else None,
-        lost=mean(change.lost for change in found),
-        gained=mean(change.gained for change in found),
-        tasks=found[0].tasks,
-        items=found[0].n,
-        worst_drop=worst[1] if worst else None,
-        worst_fraction=worst[0] if worst else None,
-    )
-
-
-def worst_point(
-    trajectories: Sequence[Sequence[PointScore]], axis: str
-) -> tuple[float, float] | None:
-    """(fraction, drop) where the drop, averaged over seeds, is largest; None if a seed lacks it."""
-    drops: dict[tuple[int, float], list[float]] = {}
-    for points in trajectories:
-        for point in points:
-            if change := _change(point, axis):
-                drops.setdefault((point.stage, point.fraction), []).append(change.drop.value)
-    complete = {at: mean(found) for at, found in drops.items() if len(found) == len(trajectories)}
-    if not complete:
-        return None
-    at = max(complete, key=lambda key: complete[key] or 0.0)
-    return at[1], complete[at] or 0.0
-
-
-def _change(point: PointScore, axis: str) -> AxisChange | None:
-    return next((change for change in point.axes if change.axis == axis), None)
-
-
-def _task_means(ends: Sequence[PointScore]) -> dict[str, float | None]:
-    tasks = [task for end in ends for task in end.tasks if task.lost is not None]
-    every = [task for end in ends for task in end.tasks if task.axis != "target"]
-    limits = [t.minimum_detectable_effect for t in every if t.minimum_detectable_effect is not None]
-    return {
-        "churn": mean(task.churn for task in tasks),
-        "forgetting_chance_adjusted": mean(t.forgetting_chance_adjusted for t in tasks),
-        "backward_transfer_chance_adjusted": mean(
-            task.backward_transfer_chance_adjusted for task in tasks
-        ),
-        "minimum_detectable_effect": significant(max(limits)) if limits else None,
-    }
-
-
-def _drift(found: Sequence[DriftSummary | None]) -> DriftColumns | None:
-    drifts = [drift for drift in found if drift]
-    if len(drifts) < len(found):
-        return None
-
-    def over(pick: Callable[[DriftSummary], float]) -> float:
-        return significant(float(np.mean([pick(drift) for drift in drifts])))
-
-    return DriftColumns(
-        relative=over(lambda drift: drift.relative),
-        frobenius=over(lambda drift: drift.frobenius),
-        over_null=mean(drift.over_null for drift in drifts),
-        unchanged_exact=over(lambda drift: drift.unchanged_exact),
-        unchanged_1e5=over(lambda drift: drift.unchanged_1e5),
-        unchanged_bf16=over(lambda drift: drift.unchanged_bf16),
-        dtypes=drifts[0].dtypes,
-    )
-
-
-def _divergence(found: Sequence[DivergenceSummary | None]) -> dict[str, float | None]:
-    on = [kl.forward.get("target") if kl else None for kl in found]
-    off = [off_target(kl) if kl else None for kl in found]
-    return {"kl_on": mean(on), "kl_off": mean(off)}
-
-
-def off_target(kl: DivergenceSummary) -> float | None:
-    """Mean forward KL over the retention axes that have prompts, nats per token."""
-    return mean(value for name, value in kl.forward.items() if name != "target")
-
-
-def _cost(ends: Sequence[PointScore]) -> CostColumns:
-    ledgers = [end.ledger for end in ends]
-    names = [name for name in CostColumns.model_fields if name != "peak_memory_bytes"]
-    means = {name: mean(float(getattr(ledger, name)) for ledger in ledgers) for name in names}
-    peak = max(ledger.peak_memory_bytes for ledger in ledgers)
-    return CostColumns.model_validate({**means, "peak_memory_bytes": peak})
-
-
-def mean(values: Iterable[float | int | None]) -> float | None:
-    """Mean to six significant digits; None when there is nothing or any value is missing."""
-    found = list(values)
-    if not found or any(value is None for value in found):
-        return None
-    return significant(math.fsum(value for value in found if value is not None) / len(found))
-
-
-def significant(value: float) -> float:
-    """`value` to six significant digits.
-
-    >>> significant(0.123456789)
-    0.123457
-    """
-    return float(f"{value:.{DIGITS}g}")
-
-
-def _ratio(gain: float, movement: float | None) -> float | None:
-    return significant(gain / movement) if movement else None
-
-
-def _rounded(interval: Interval) -> Interval:
-    limits = {name: significant(getattr(interval, name)) for name in ("value", "low", "high")}
-    return interval.model_copy(update=limits)

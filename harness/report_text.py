@@ -22,13 +22,13 @@ from retainbench.harness.report_model import TableRow
 _MARKDOWN = re.compile(r"[\\`*<>#|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[(\[:])")
 
 
-def _markdown(text: str) -> str:
-    """Escape what GitHub would act on and nothing else, so that the source is readable too.
+def escaped(text: str) -> str:
+    """Markdown text: escapes what GitHub would act on and no more, so that the source reads well.
 
     `escaping.markdown` escapes all punctuation; in a table of numbers that is every other sign.
     """
-    escaped = _MARKDOWN.sub(lambda found: "\\" + found[0], escaping.one_line(text))
-    return escaped.replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
+    plain = _MARKDOWN.sub(lambda found: "\\" + found[0], escaping.one_line(text))
+    return plain.replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
 
 
 def _latex(text: str) -> str:
@@ -39,12 +39,17 @@ def _latex(text: str) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown; numbers right-aligned, footnotes as a list below."""
-    head = [_markdown(column.header) for column in table.columns]
-    rule = [":--" if column.align == "left" else "--:" for column in table.columns]
-    body = [[_markdown(text) for text in row] for row in table.cells]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
-    notes = [f"- {_markdown(note)}" for note in table.notes]
-    return "\n".join([f"**{_markdown(table.caption)}**", "", *lines, "", *notes, ""])
+    head = [column.header for column in table.columns]
+    lines = grid(head, table.cells, "".join(column.align[0] for column in table.columns))
+    notes = [f"- {escaped(note)}" for note in table.notes]
+    return "\n".join([f"**{escaped(table.caption)}**", "", *lines, "", *notes, ""])
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Lines of a Markdown table of plain texts; `align` has an `l` or `r` for each column."""
+    rule = [":--" if side == "l" else "--:" for side in align]
+    body = [[escaped(text) for text in row] for row in (head, *rows)]
+    return ["| " + " | ".join(row) + " |" for row in (body[0], rule, *body[1:])]
 
 
 def flat(row: TableRow) -> dict[str, str | int | float | None]:

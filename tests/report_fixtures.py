@@ -244,6 +244,13 @@ def _drift(arm: Arm, fraction: float, rng: np.random.Generator) -> DriftSummary:
     )
 
 
+def many_cells(cells: int, tasks: int) -> list[Scorecard]:
+    """Scorecards of a large suite: recipes x 2 targets x 2 seeds with many retention tasks."""
+    names = {axis: tuple(f"{axis}{n}" for n in range(tasks // 3)) for axis in TASKS}
+    arms = {f"sft-{n}": ARMS["sft"] for n in range(cells // 4)}
+    return scorecards(arms, seeds=(0, 1), tasks=names, failed=())
+
+
 def write_run(
     root: Path, cards: Sequence[Scorecard], items: int = 20, flip_share: float = 0.2
 ) -> RunFolder:

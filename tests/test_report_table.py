@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import report_fixtures as fixtures
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from retainbench.harness import report, report_rows, report_text
+from retainbench.harness import report, report_estimates, report_rows, report_text
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.records import Scorecard, write_jsonl
 from retainbench.harness.report_columns import Table, table
@@ -89,23 +89,23 @@ def test_one_seed_keeps_its_own_interval(cards: list[Scorecard]) -> None:
 
 def test_pooled_interval_covers_seed_spread_and_item_error() -> None:
     far = [fixtures.interval(v, 0.02) for v in (0.1, 0.2, 0.3)]
-    pooled = report_rows.pool(far)
+    pooled = report_estimates.pool(far)
     # s = .1, SE^2 = .01/3 + (.02/1.96)^2, df from Welch-Satterthwaite is close to 2.
     assert pooled.value == pytest.approx(0.2)
     assert pooled.high - pooled.value == pytest.approx(0.24, abs=0.02)
-    same = report_rows.pool([fixtures.interval(0.1, 0.02)] * 5)
+    same = report_estimates.pool([fixtures.interval(0.1, 0.02)] * 5)
     assert same.high - same.value == pytest.approx(0.02, rel=0.02)
 
 
 def test_worst_point_is_the_largest_drop_of_the_mean_trajectory(cards: list[Scorecard]) -> None:
     own = [c.points for c in cards if (c.recipe, c.target) == ("sft", "countdown")]
-    worst = report_rows.worst_point(own, "numeric")
+    worst = report_estimates.worst_point(own, "numeric")
     assert worst is not None
     assert worst[0] == 1.0
     recovered = [
         [*points[:-1], points[-1].model_copy(update={"axes": points[0].axes})] for points in own
     ]
-    again = report_rows.worst_point(recovered, "numeric")
+    again = report_estimates.worst_point(recovered, "numeric")
     assert again is not None
     assert again[0] == 0.75
 
@@ -155,6 +155,7 @@ def test_csv_has_no_sentinels_and_gives_a_reason_for_every_gap(shown: Table) -> 
         assert line["gain"] or line["missing"]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_table(text: str) -> None:
     card = fixtures.card("sft", fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
@@ -170,9 +171,11 @@ def test_no_text_breaks_a_table(text: str) -> None:
 
 @pytest.mark.parametrize("text", fixtures.HOSTILE)
 def test_markdown_neutralises(text: str) -> None:
-    from retainbench.harness import report_escape as escaping
-
-    found = escaping.markdown(text)
+    card = fixtures.card("sft", fixtures.ARMS["sft"], text, 0, fixtures.TASKS, False)
+    found = report_text.markdown(table(report_rows.rows([card]))).splitlines()[4]
+    assert found.startswith("| ")
+    assert found.endswith(" |")
+    found = found.split(" | sft | ")[0].removeprefix("| ")
     plain = re.sub(r"\\.", "", found)
     assert not re.search(r"[<>|`]|\]\(|\u202e", plain)
 
@@ -218,4 +221,4 @@ def test_importing_report_is_light() -> None:
 
 
 def test_rounding_is_the_same_from_any_format() -> None:
-    assert report_rows.significant(math.pi) == 3.14159
+    assert report_estimates.significant(math.pi) == 3.14159

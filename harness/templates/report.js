@@ -68,7 +68,8 @@ function themed(spec) {
     text = text
       .replaceAll('"#f1efec"', JSON.stringify(colour("--middle")))
       .replaceAll('"#eef2f4"', JSON.stringify(colour("--pale")))
-      .replaceAll('{"value":"#1d2529"}', '{"value":"#e6ebed"}')
+      .replaceAll('"#7fb0c4"', '"#2b5a73"')
+      .replaceAll('"#1f5673"', '"#3f8fb8"')
       .replaceAll('"value":"#1d2529"', '"value":"#e6ebed"');
   }
   const found = JSON.parse(text);
@@ -79,7 +80,7 @@ function themed(spec) {
   Object.assign(config.axis, {
     labelColor: muted, titleColor: muted, domainColor: line, tickColor: line,
   });
-  Object.assign(config.legend, { labelColor: ink, titleColor: muted });
+  Object.assign(config.legend, { labelColor: ink, titleColor: muted, symbolBaseFillColor: muted });
   config.header.labelColor = ink;
   config.title.color = ink;
   config.rect.stroke = colour("--page");
@@ -100,7 +101,7 @@ function fitted(spec, width) {
       for (const layer of panel.layer) layer.encoding.y.axis.labels = true;
     }
   }
-  spec.config.legend.columns = Math.max(2, Math.floor(width / 130));
+  spec.config.legend.columns = Math.max(3, Math.floor(width / 130));
   return spec;
 }
 
@@ -186,7 +187,9 @@ function explorer() {
   const turn = (step) => () => { page += step; show(); byId("flips").scrollIntoView(); };
   byId("flip-previous").addEventListener("click", turn(-1));
   byId("flip-next").addEventListener("click", turn(1));
-  byId("flip-controls").addEventListener("input", () => { page = 0; show(); });
+  for (const event of ["input", "change"]) {
+    byId("flip-controls").addEventListener(event, () => { page = 0; show(); });
+  }
   show();
 }
 

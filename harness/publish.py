@@ -1,0 +1,117 @@
+"""A run folder -> a folder under results/ that a stranger can read and check.
+
+Writes scorecards.jsonl, verdicts.json and methods.json (the rows), table.{md,csv,json,tex,html},
+figures/ and a README.md with the table, the command, the environment and the digests. Everything is
+generated: the same rows give the same bytes, and a test re-renders every published table.
+Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
+are large; the run folder keeps them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from retainbench.harness import report, report_evidence
+from retainbench.harness.errors import UsageError
+from retainbench.harness.paths import RunFolder
+from retainbench.harness.records import Scorecard, write_bytes, write_text
+from retainbench.harness.report_columns import Table
+from retainbench.harness.report_text import escaped, grid, markdown
+
+FIGURE = "pareto"  # the figure that the README shows
+
+
+def publish(run_folder: Path, results_folder: Path) -> None:
+    """Write (or refresh) a published folder from a run folder.
+
+    Raises:
+        UsageError: no scorecards, or the target folder holds something else.
+        IntegrityError: a record is malformed.
+    """
+    _require_ours(results_folder)
+    report.report(run_folder)
+    sources = (RunFolder(run_folder).scorecards, *report_evidence.files(run_folder))
+    goals = (RunFolder(results_folder).scorecards, *report_evidence.files(results_folder))
+    for source, goal in zip(sources, goals, strict=True):
+        goal.unlink(missing_ok=True)
+        if source.is_file():
+            write_bytes(goal, source.read_bytes())
+    _copy_figures(run_folder / "figures", results_folder / "figures")
+    suite = str(report.suite(RunFolder(run_folder)).get("name") or run_folder.name)
+    render(results_folder, suite)
+
+
+def render(folder: Path, suite: str) -> None:
+    """Write tables and README of a published folder from the rows that are in it."""
+    cards = report.load_scorecards(folder)
+    table = report.load_table(folder)
+    for suffix in report.FORMATS:
+        write_text(RunFolder(folder).table(suffix), report.render(table, suffix))
+    write_text(
+        folder / "README.md", readme(folder.name, suite, table, cards, _shown_figures(folder))
+    )
+
+
+def readme(
+    name: str, suite: str, table: Table, cards: Sequence[Scorecard], figures: Sequence[str]
+) -> str:
+    """The published folder's front page.
+
+    Args:
+        figures: paths of the figures to show, relative to the folder.
+    """
+    command = f"retainbench run {suite} --out runs/{suite}"
+    facts = provenance(cards)
+    return "\n".join(
+        [
+            f"# {escaped(name)}",
+            "",
+            "Generated; do not edit. Made and remade with",
+            "",
+            "```",
+            command,
+            f"retainbench publish runs/{suite} results/{name}",
+            "```",
+            "",
+            "`table.csv` and `table.json` hold every column, `scorecards.jsonl` every cell and "
+            "scored checkpoint.",
+            "",
+            markdown(table),
+            *(f"![{escaped(path)}]({path})" for path in figures),
+            "",
+            "## Environment and digests",
+            "",
+            *grid(["What", "Value"], [[key, value] for key, value in facts], "ll"),
+            "",
+        ]
+    )
+
+
+def provenance(cards: Sequence[Scorecard]) -> list[tuple[str, str]]:
+    """What the cells' provenance says, one line a name, distinct values in order."""
+    names = list(dict.fromkeys(name for card in cards for name in card.provenance))
+    return [
+        (name, "; ".join(dict.fromkeys(c.provenance[name] for c in cards if name in c.provenance)))
+        for name in names
+    ]
+
+
+def _require_ours(folder: Path) -> None:
+    """An existing folder is overwritten only if it was published before."""
+    if folder.exists() and any(folder.iterdir()) and not RunFolder(folder).scorecards.is_file():
+        raise UsageError(f"{folder} is not a published folder; choose another name under results/")
+
+
+def _copy_figures(source: Path, goal: Path) -> None:
+    """Replace the published figures, so that none of an earlier run stays behind."""
+    if goal.exists():
+        shutil.rmtree(goal)
+    for path in sorted(source.iterdir()) if source.is_dir() else []:
+        write_bytes(goal / path.name, path.read_bytes())
+
+
+def _shown_figures(folder: Path) -> list[str]:
+    found = sorted((folder / "figures").glob(f"{FIGURE}*.svg"))
+    return [path.relative_to(folder).as_posix() for path in found]

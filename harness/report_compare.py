@@ -1,0 +1,137 @@
+"""Two runs side by side: what the same recipe gained and lost in each, and the difference.
+
+Reads the scorecards of two run (or published) folders; returns lines for Markdown. Arms pair by
+target, recipe and adaptation; what only one run has is listed, never dropped in silence. The runs
+are treated as independent, although they often answer the same items: that makes the interval of
+the difference wider than it need be, never narrower. Command: `retainbench compare RUN_A RUN_B`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retainbench.harness import report, report_evidence
+from retainbench.harness.records import Interval, Scorecard
+from retainbench.harness.report_estimates import significant
+from retainbench.harness.report_format import NONE, listed, points
+from retainbench.harness.report_model import AXES, TableRow
+from retainbench.harness.report_rows import rows
+from retainbench.harness.report_text import escaped, grid
+
+Arm = tuple[str, str, str]
+"""Target, recipe and adaptation."""
+
+
+class Side(NamedTuple):
+    """One run of the comparison."""
+
+    name: str
+    cards: list[Scorecard]
+    rows: Mapping[Arm, TableRow]
+
+
+def compare_runs(run_a: Path, run_b: Path) -> str:
+    """Markdown: gain and drops of both runs and B minus A, per arm, with what differs between them.
+
+    Raises:
+        UsageError: a folder has no scorecards.
+        IntegrityError: a record is malformed.
+    """
+    a, b = _side("A", run_a), _side("B", run_b)
+    shared = [arm for arm in a.rows if arm in b.rows]
+    head = ["Target", "Recipe", "Adapt.", "Quantity, pp", "A", "B", "B − A"]
+    body = [line for arm in shared for line in _lines(arm, a.rows[arm], b.rows[arm])]
+    title = escaped(f"A: {_title(a)}; B: {_title(b)}")
+    notes = [f"- {escaped(note)}" for note in _notes(a, b, shared)]
+    return "\n".join([f"**{title}**", "", *grid(head, body, "llllrrr"), "", *notes, ""])
+
+
+def difference(a: Interval, b: Interval) -> Interval:
+    """b - a with an interval from the two intervals alone (MOVER: Zou and Donner 2008).
+
+    Assumes independent estimates and one confidence level.
+
+    >>> one = Interval(value=0.1, low=0.06, high=0.14, n=9, method="t")
+    >>> two = Interval(value=0.3, low=0.27, high=0.33, n=9, method="t")
+    >>> found = difference(one, two)
+    >>> (found.value, found.low, found.high)
+    (0.2, 0.15, 0.25)
+    """
+    if a.level != b.level:
+        raise ValueError(f"intervals at {a.level} and {b.level} cannot be subtracted")
+    value = b.value - a.value
+    below = math.hypot(b.value - b.low, a.high - a.value)
+    above = math.hypot(b.high - b.value, a.value - a.low)
+    return Interval(
+        value=significant(value),
+        low=significant(value - below),
+        high=significant(value + above),
+        level=a.level,
+        n=min(a.n, b.n),
+        method="MOVER, independent runs",
+    )
+
+
+def _side(name: str, folder: Path) -> Side:
+    cards = report.load_scorecards(folder)
+    found = rows(cards, report_evidence.stored(folder))
+    return Side(name, cards, {(row.target, row.recipe, row.adaptation): row for row in found})
+
+
+def _title(side: Side) -> str:
+    bases = listed(card.base for card in side.cards)
+    return f"{bases}, {listed(card.budget for card in side.cards)}"
+
+
+def _lines(arm: Arm, a: TableRow, b: TableRow) -> list[list[str]]:
+    pairs = {"gain": (a.gain, b.gain)} | {
+        f"{axis} drop": (a.axis(axis).drop, b.axis(axis).drop) for axis in AXES
+    }
+    return [
+        [*arm, name, points(one), points(two), _change(one, two)]
+        for name, (one, two) in pairs.items()
+        if one or two
+    ] or [[*arm, "gain", NONE, NONE, NONE]]
+
+
+def _change(a: Interval | None, b: Interval | None) -> str:
+    if a is None or b is None:
+        return NONE
+    return points(difference(a, b)) if a.level == b.level else f"{NONE} (levels differ)"
+
+
+def _notes(a: Side, b: Side, shared: Sequence[Arm]) -> list[str]:
+    notes = [
+        "Brackets: intervals as in the runs' own tables; of B − A by MOVER, the runs taken as "
+        "independent."
+    ]
+    for side, other in ((a, b), (b, a)):
+        alone = [" / ".join(arm) for arm in side.rows if arm not in other.rows]
+        if alone:
+            notes.append(f"Only in {side.name}: {', '.join(alone)}.")
+    for side in (a, b):
+        failed = [" / ".join(arm) for arm in shared if side.rows[arm].absent]
+        if failed:
+            notes.append(f"Without an estimate in {side.name} (failed seeds): {', '.join(failed)}.")
+    differing = _differences(a.cards, b.cards)
+    if differing:
+        notes.append(f"Not comparable without care, because these differ: {', '.join(differing)}.")
+    return notes
+
+
+def _differences(a: Sequence[Scorecard], b: Sequence[Scorecard]) -> list[str]:
+    """Names of what was not the same in both runs: base, budget, and digests of base and tasks."""
+
+    def values(cards: Sequence[Scorecard], name: str) -> set[str | None]:
+        return {card.provenance.get(name) for card in cards}
+
+    fixed = [
+        n for n in ("base", "budget") if {getattr(c, n) for c in a} != {getattr(c, n) for c in b}
+    ]
+    names = {name for card in [*a, *b] for name in card.provenance}
+    frozen = [name for name in sorted(names) if name == "base" or name.startswith("task ")]
+    digests = [f"digest of {n}" for n in frozen if values(a, n) != values(b, n)]
+    return [*fixed, *digests]
