@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from retainbench.harness import drift, drift_blocks, drift_files, drift_lora, drift_spectral
+from retainbench.harness import (
+    bench_drift,
+    drift,
+    drift_blocks,
+    drift_files,
+    drift_lora,
+    drift_spectral,
+)
 from retainbench.harness.drift_lora import LowRank
 from retainbench.harness.drift_names import kind_of, layer_of
 from retainbench.harness.drift_null import EsStep, anchored_es_null, es_null
@@ -589,3 +596,17 @@ def test_null_matches_a_random_walk() -> None:
         position += 0.01 / 30 * weights @ generator.standard_normal((30, 10_000))
         schedule.append(EsStep(0.01, 30, weights.tolist()))
     assert 0.97 < np.linalg.norm(position) / es_null(10_000, schedule) < 1.03
+
+
+def test_bench_writes_checkpoints_that_have_moved_and_measures_within_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_drift, "_shapes", lambda _: {"w": (300, 200), "v": (64, 2)})
+    rows = bench_drift.bench(tmp_path, gigabytes=0.001, dtypes=("BF16",), repeats=1)
+    assert [row.cache for row in rows] == ["cold", "warm"]
+    assert rows[0].largest_tensor == 300 * 200 * 2
+    assert 0 < rows[0].peak_bytes < rows[0].allowed_bytes
+    assert list(tmp_path.iterdir()) == []
+    bench_drift.write_pair(tmp_path / "a", tmp_path / "b", "BF16", 0)
+    moved_share = 1 - drift.measure(tmp_path / "a", tmp_path / "b").overall.unchanged.exact
+    assert moved_share > 0.5
