@@ -75,21 +75,24 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
 def read(
     logits_KV: torch.Tensor, row: torch.Tensor, token: torch.Tensor, chunk_bytes: int = 2**26
 ) -> Readings:
-    """Read log softmax of `token` [I] at predictions `row` [I]; the softmax is taken in fp32.
+    """Read log softmax of `token` [I] at predictions `row` [I], sorted; softmax taken in fp32.
 
-    The normaliser is computed over chunks of rows, so a second copy of the logits never exists.
+    Chunks of rows bound the copy that the softmax makes. It is torch's log_softmax on purpose: it
+    rounds worse than logsumexp (7e-5 against 2e-5 off fp64 on a request of ARC-easy, SmolLM2-135M
+    on CPU), but lm-eval's numbers, which these have to equal, carry the same error.
     """
     rows = max(1, chunk_bytes // (4 * logits_KV.shape[1]))
-    norms: list[torch.Tensor] = []
-    tops: list[torch.Tensor] = []
-    for part in torch.split(logits_KV, rows):
-        norms.append(torch.logsumexp(part.float(), dim=-1))
-        tops.append(part.argmax(dim=-1))
-    if not norms:
+    logprobs: list[torch.Tensor] = []
+    bests: list[torch.Tensor] = []
+    for first in range(0, len(logits_KV), rows):
+        part_KV = torch.log_softmax(logits_KV[first : first + rows].float(), dim=-1)
+        low, high = torch.searchsorted(row, torch.tensor([first, first + rows], device=row.device))
+        at, wanted = row[low:high] - first, token[low:high]
+        logprobs.append(part_KV[at, wanted])
+        bests.append(part_KV.argmax(dim=-1)[at] == wanted)
+    if not logprobs:
         return Readings(np.zeros(0), np.zeros(0, dtype=np.bool_))
-    logprob = logits_KV[row, token].float() - torch.cat(norms)[row]
-    best = torch.cat(tops)[row] == token
-    return Readings(logprob.double().cpu().numpy(), best.cpu().numpy())
+    return Readings(torch.cat(logprobs).double().cpu().numpy(), torch.cat(bests).cpu().numpy())
 
 
 def score_singly(model: Any, requests: Sequence[Request], obstacle: str) -> Scored:
