@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.trainers._contract import Item, Job, Outcome
+from retainbench.trainers._contract import Item, Job, Outcome, Target
 from retainbench.trainers._trl import GradientOptions
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str,
     rows: list[tuple[str, str]] = []
     counts: list[int] = []
     number, fruitless, samples = current.sampled, current.fruitless, 0
-    digest = weights_digest(sampler.policy)
+    digest = weights_digest(sampler.policy.model)
     while True:
         items = batch_at(job.target.train, job.seed, number, options.prompts_per_round)
         with _rollout.autocast(job):
@@ -144,7 +144,7 @@ def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str,
             )
         accepted, number, samples = accept(made, options), number + 1, samples + len(made)
         counts += [len(distinct) for distinct in accepted]
-        rows += equalised(sampler, items, accepted, options.kept_per_prompt)
+        rows += equalised(job.target, items, accepted, options.kept_per_prompt)
         fruitless = 0 if any(accepted) else fruitless + 1
         if enough(job, sampler, number):
             break
@@ -182,11 +182,11 @@ def accept(samples: Sequence[Sample], options: Options) -> list[list[str]]:
 
 
 def equalised(
-    sampler: Sampler, items: Sequence[Item], accepted: Sequence[Sequence[str]], kept: int
+    target: Target, items: Sequence[Item], accepted: Sequence[Sequence[str]], kept: int
 ) -> list[tuple[str, str]]:
     """Exactly `kept` (prompt, completion) rows of every prompt with an accepted text."""
     return [
-        (sampler.target.prompt(item), texts[place % len(texts)])
+        (target.prompt(item), texts[place % len(texts)])
         for item, texts in zip(items, accepted, strict=True)
         if texts
         for place in range(kept)
@@ -274,12 +274,12 @@ def token_loss(
     return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
 
 
-def weights_digest(policy: Policy) -> str:
+def weights_digest(model: Any) -> str:
     """SHA-256 over the trainable parameters' names and bytes."""
     from retainbench.trainers import _model
 
     made = hashlib.sha256()
-    for name, value in _model.trainable_parameters(policy.model).items():
+    for name, value in _model.trainable_parameters(model).items():
         made.update(name.encode())
         made.update(value.detach().cpu().numpy().tobytes())
     return made.hexdigest()

@@ -1,0 +1,174 @@
+"""Dense evolution strategies: formulas, noise, restore, replay, and the drift of pure noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainer_cases import job, letters
+
+from retainbench.harness import bases
+from retainbench.harness.suite import Anchor
+from retainbench.trainers import _anchor, _evolution, _model, _noise, es
+from retainbench.trainers._contract import TrainingError
+from retainbench.trainers._noise import Noise
+
+END = "checkpoints/s0-1.0000"
+
+
+def options_of(**values: Any) -> es.Options:
+    return es.Options(**values)
+
+
+def norm(parameters: dict[str, torch.Tensor]) -> float:
+    return float(sum(value.double().square().sum() for value in parameters.values()) ** 0.5)
+
+
+def log_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_fitness_is_scaled_by_the_population_sd() -> None:
+    scores = _noise.z_scores(np.array([1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_allclose(scores, [-1.341641, -0.447214, 0.447214, 1.341641], atol=1e-6)
+    assert np.square(scores).sum() == pytest.approx(4)
+
+
+def test_equal_fitness_gives_no_update() -> None:
+    options = options_of(population=4)
+    parameters = {"a": torch.randn(5, 3)}
+    before = parameters["a"].clone()
+    weights = es.update(parameters, es.noise_of(options, 1, 0), options, np.full(4, 0.1))
+    assert not weights.any()
+    assert torch.equal(parameters["a"], before)
+
+
+def test_update_is_the_sum_of_the_noise_that_members_had() -> None:
+    """Members show their noise as perturbed weights; float32 rounding sets the tolerance."""
+    options = options_of(population=6, sigma=0.5, learning_rate=0.3, antithetic=True)
+    noise = es.noise_of(options, 7, 2)
+    parameters = {"a": torch.zeros(11, 3), "b": torch.zeros(4)}
+    fitness = np.array([0.1, 0.4, 0.3, 0.2, 0.9, 0.0])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look() -> float:
+        seen.append({name: value / options.sigma for name, value in parameters.items()})
+        return float(fitness[len(seen) - 1])
+
+    np.testing.assert_array_equal(es.evaluate(parameters, noise, options, look), fitness)
+    assert torch.equal(seen[0]["a"], -seen[1]["a"])
+    es.update(parameters, noise, options, fitness)
+    z = _noise.z_scores(fitness)
+    for name, value in parameters.items():
+        wanted = sum(0.3 / 6 * float(z[i]) * seen[i][name] for i in range(6))
+        torch.testing.assert_close(value, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_members_leave_the_weights_as_they_were() -> None:
+    options = options_of(population=5, sigma=0.1)
+    parameters = {"a": torch.randn(100), "b": torch.randn(7, 7)}
+    before = {name: value.clone() for name, value in parameters.items()}
+    es.evaluate(parameters, es.noise_of(options, 3, 0), options, lambda: 0.0)
+    assert all(torch.equal(parameters[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(("kind", "correlated"), [("iid", False), ("shape_correlated", True)])
+def test_noise_of_two_tensors_of_one_shape(kind: _noise.Kind, correlated: bool) -> None:
+    """|corr| of independent noise has sd 1/sqrt(1e5) = 0.003, so 0.02 is 6 sd."""
+    first, second = torch.empty(100_000), torch.empty(100_000)
+    for place, out in enumerate((first, second)):
+        _noise.fill(out, Noise(5, 1, 4, kind), 2, place, 2)
+    correlation = float(torch.corrcoef(torch.stack([first, second]))[0, 1])
+    assert correlation == pytest.approx(1.0) if correlated else abs(correlation) < 0.02
+
+
+def test_no_two_draws_of_a_run_share_a_generator() -> None:
+    """CPU generators keep 32 bits of the seed; the published 30 x 500 x 434 draws fit."""
+    seeds = {_noise.seed(2**61 + 12345, counter) % 2**32 for counter in range(200_000)}
+    assert len(seeds) == 200_000
+
+
+def test_maximises_a_quadratic() -> None:
+    options = options_of(population=40, sigma=0.05, learning_rate=0.1)
+    wanted = torch.tensor([1.0, -2.0, 0.5])
+    parameters = {"x": torch.zeros(3)}
+    for step in range(150):
+        noise = es.noise_of(options, 11, step)
+        fitness = es.evaluate(
+            parameters,
+            noise,
+            options,
+            lambda: -float((parameters["x"] - wanted).square().sum()),
+        )
+        es.update(parameters, noise, options, fitness)
+    assert float((parameters["x"] - wanted).norm()) < 0.15
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize(
+    ("population", "steps"), [(n, t) for n in (8, 32) for t in (4, 16, 64)] + [(30, 100)]
+)
+def test_drift_of_pure_noise_is_the_null(population: int, steps: int, antithetic: bool) -> None:
+    """Given the weights, the drift's relative sd is 1/sqrt(2 d) = 0.7 %, so 3 % is 4 sd."""
+    options = options_of(population=population, learning_rate=5e-4, antithetic=antithetic)
+    parameters = {"a": torch.zeros(80, 100), "b": torch.zeros(2_000)}
+    rewards = np.random.default_rng(population * steps)
+    squared = 0.0
+    for step in range(steps):
+        noise = es.noise_of(options, 17, step)
+        weights = es.update(parameters, noise, options, rewards.random(population))
+        squared += _noise.null_squared_step(10_000, 5e-4, weights, population)
+    if not antithetic:
+        assert squared == pytest.approx(5e-4**2 * 10_000 * steps / population, rel=1e-6)
+    assert norm(parameters) / squared**0.5 == pytest.approx(1.0, abs=0.03)
+
+
+def test_null_follows_the_l2_anchor(tiny_base: Path, tmp_path: Path) -> None:
+    options = options_of(population=8, learning_rate=0.02)
+    chosen = job(tiny_base, tmp_path, "es", anchor=Anchor(kind="weights", strength=5.0))
+    parameters = {"a": torch.zeros(10_000)}
+    origin = {"a": torch.zeros(10_000)}
+    rewards, progress = np.random.default_rng(0), _evolution.Progress()
+    for step in range(30):
+        noise = es.noise_of(options, 1, step)
+        weights = es.update(parameters, noise, options, rewards.random(8))
+        _anchor.after_step(chosen.anchor, parameters, origin, options.learning_rate)
+        null = _noise.null_squared_step(10_000, options.learning_rate, weights, 8)
+        progress = _evolution.advance(progress, chosen, options.learning_rate, null)
+    assert norm(parameters) / progress.null_squared**0.5 == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("anchor", [None, Anchor(kind="weights", strength=2.0)])
+def test_step_log_replays_to_the_same_bytes(
+    tiny_base: Path, tmp_path: Path, anchor: Anchor | None
+) -> None:
+    chosen = job(tiny_base, tmp_path, "es", anchor=anchor)
+    outcome = es.train(chosen)
+    model = bases.load(tiny_base).model
+    parameters = {n: p.data for n, p in _model.trainable_parameters(model).items()}
+    es.replay(parameters, log_of(tmp_path), chosen.options, anchor)
+    saved = load_file(tmp_path / END / "model.safetensors")
+    assert all(torch.equal(value, saved[name]) for name, value in parameters.items())
+    assert outcome.metrics["es_null"] == log_of(tmp_path)[-1]["es_null"]
+
+
+def test_null_of_adapters_has_its_own_name(tiny_base: Path, tmp_path: Path) -> None:
+    outcome = es.train(job(tiny_base, tmp_path, "es", steps=1, adaptation="lora"))
+    assert set(outcome.metrics) == {"es_null_adapter"}
+
+
+def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
+    flat = dataclasses.replace(letters(), reward=lambda _response, _item: 0.1)
+    with pytest.raises(TrainingError, match="never differed"):
+        es.train(job(tiny_base, tmp_path, "es", steps=2, target=flat))
+
+
+def test_odd_antithetic_population_is_refused() -> None:
+    with pytest.raises(ValueError, match="even"):
+        options_of(population=5, antithetic=True)
