@@ -122,8 +122,9 @@ def read(jobs: Sequence[Job]) -> list[Totals]:
             job = jobs[piece.job]
             wide = any(stored.dtype == "F64" for stored in job.parts)
             dtype = np.float64 if wide else np.float32
-            space = spaces.setdefault(dtype.__name__, Workspace(dtype))
-            _add(totals[piece.job], job, piece, space)
+            if dtype.__name__ not in spaces:
+                spaces[dtype.__name__] = Workspace(dtype)
+            _add(totals[piece.job], job, piece, spaces[dtype.__name__])
     for job, own in zip(jobs, totals, strict=True):
         if job.change:
             own.square = drift_lora.square(job.change)
