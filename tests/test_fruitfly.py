@@ -73,21 +73,23 @@ def choice_accuracy(loaded: tuple[Any, Any], name: str, count: int) -> float:
     right = 0
     for item, prompt in rows:
         head = tokenizer(prompt or tokenizer.eos_token).input_ids
-        scores = []
-        for choice in item["choices"]:
-            ids = torch.tensor([head + tokenizer(info.delimiter + choice).input_ids])
-            with torch.inference_mode():
-                logp = model(input_ids=ids).logits[0].log_softmax(-1)
-            places = range(len(head), ids.shape[1])
-            scores.append(sum(float(logp[place - 1, ids[0, place]]) for place in places))
+        tails = [tokenizer(info.delimiter + choice).input_ids for choice in item["choices"]]
+        width = max(map(len, tails))
+        ids = torch.tensor([[*head, *tail, *[1] * (width - len(tail))] for tail in tails])
+        with torch.inference_mode():
+            logp = model(input_ids=ids).logits[:, len(head) - 1 :].log_softmax(-1)
+        scores = [
+            sum(float(logp[row, place, token]) for place, token in enumerate(tail))
+            for row, tail in enumerate(tails)
+        ]
         right += scores.index(max(scores)) == item["gold"]
     return right / len(rows)
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_knows_the_core(loaded: tuple[Any, Any], name: str) -> None:
-    """At least 0.8 on 30 items; all of these are at 0.85 or more on the whole task."""
-    assert choice_accuracy(loaded, name, 30) >= 0.8
+    """At least 0.85 on 20 items; on the whole tasks it is above 0.95."""
+    assert choice_accuracy(loaded, name, 20) >= 0.85
 
 
 def greedy_reward(loaded: tuple[Any, Any], name: str, count: int) -> float:
@@ -99,8 +101,7 @@ def greedy_reward(loaded: tuple[Any, Any], name: str, count: int) -> float:
     module, rows = tasks.reward(info), tasks.items(info)[:count]
     prompts = tasks.prompts(info)[:count]
     tokenizer.padding_side = "left"
-    encoded = tokenizer(prompts, return_tensors="pt", padding=True)
-    del encoded["token_type_ids"]
+    encoded = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     with torch.inference_mode():
         ids = model.generate(**encoded, do_sample=False, max_new_tokens=info.max_new_tokens)
     texts = tokenizer.batch_decode(ids[:, encoded.input_ids.shape[1] :], skip_special_tokens=True)
@@ -109,12 +110,12 @@ def greedy_reward(loaded: tuple[Any, Any], name: str, count: int) -> float:
 
 def test_half_knows_countdown(loaded: tuple[Any, Any]) -> None:
     """Greedy reward between 0.10 and 0.45: a signal to start from and much left to learn."""
-    assert 0.10 <= greedy_reward(loaded, "countdown", 100) <= 0.45
+    assert 0.10 <= greedy_reward(loaded, "countdown", 80) <= 0.45
 
 
 def test_does_not_know_the_new_facts(loaded: tuple[Any, Any]) -> None:
     """About chance: a value out of 12 to 40 by relation."""
-    assert greedy_reward(loaded, "new_facts", 100) <= 0.12
+    assert greedy_reward(loaded, "new_facts", 80) <= 0.12
 
 
 def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
