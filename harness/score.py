@@ -133,12 +133,15 @@ def _diverge(
 
 
 def prompt_sets(plan: Plan, target: str) -> dict[str, list[str]]:
-    """The first prompts of the target's test split and of each axis, spread over its tasks."""
+    """The first prompts of the target's test split and of each axis, spread over its tasks.
+
+    Minimal pairs have no prompt to continue and are left out.
+    """
     known = tasks.discover()
     by_axis: dict[str, list[list[str]]] = {}
     for name in [target, *plan.retention]:
         info = known[name]
-        by_axis.setdefault(info.axis, []).append(tasks.prompts(info))
+        by_axis.setdefault(info.axis, []).append([p for p in tasks.prompts(info) if p])
     number = plan.suite.divergence_prompts
     return {axis: _round_robin(lists)[:number] for axis, lists in by_axis.items()}
 
