@@ -1,0 +1,111 @@
+"""lm-eval's own run of our tasks, adopted, is the same comparison as our own evaluation.
+
+What its command does (the `hf` backend on a folder, the evaluation tracker, `--log_samples`) is
+done here in process, because the command also indexes lm-eval's 13,000 tasks.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retainbench.harness import adopt, bases, evaluate, paths, tasks
+from retainbench.harness.compare import compare
+from retainbench.harness.errors import IntegrityError
+from retainbench.harness.records import ItemRecord
+from retainbench.harness.suite import Policy
+
+NAMES = ["capitals", "arithmetic_free"]
+LIMIT = 20
+
+
+def run_lm_eval(model: Path, out: Path) -> None:
+    """One run of lm-eval on a model folder, with the files that its command writes."""
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
+
+    tracker = EvaluationTracker(output_path=str(out))
+    results: dict[str, Any] = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "dtype": "float32"},
+        tasks=[f"rb_{name}" for name in NAMES],
+        task_manager=TaskManager(include_path=str(paths.TASKS), include_defaults=False),
+        evaluation_tracker=tracker,
+        device="cpu",
+        batch_size=16,
+        limit=LIMIT,
+        log_samples=True,
+        bootstrap_iters=0,
+        random_seed=None,
+        numpy_random_seed=None,
+        torch_random_seed=None,
+    )
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task_name=task, samples=rows)
+
+
+def damaged(base: Path, folder: Path) -> Path:
+    """A copy with one layer's output scaled down."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.py"))
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(key for key in weights if key.endswith("down_proj.weight"))[-1]
+    weights[name] *= 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def without_floats(records: list[ItemRecord]) -> list[dict[str, Any]]:
+    """Records without log-likelihoods, which differ in the last digits between backends."""
+    return [r.model_dump(exclude={"choice_logprobs", "soft_score"}) for r in records]
+
+
+@pytest.mark.slow
+def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
+    base = bases.resolve("fruitfly").folder
+    models = {"base": base, "candidate": damaged(base, tmp_path / "damaged")}
+    infos = tasks.find(NAMES)
+    ours: dict[str, list[ItemRecord]] = {}
+    for side, folder in models.items():
+        run_lm_eval(folder, tmp_path / side)
+        ours[side] = evaluate.evaluate(bases.load(folder), infos, limit=LIMIT)
+    theirs = adopt.pair(tmp_path / "base", tmp_path / "candidate")
+    assert f"rb_capitals: the first {LIMIT} of {infos[0].n_items} items" in theirs.remarks
+    by_name = {r.task: r.axis for r in theirs.base.records}
+    assert by_name == {"capitals": "general", "arithmetic_free": "numeric"}
+    for side, adopted in (("base", theirs.base), ("candidate", theirs.candidate)):
+        mine = sorted(ours[side], key=lambda r: (r.task, r.item_id))
+        other = sorted(adopted.records, key=lambda r: (r.task, r.item_id))
+        assert without_floats(mine) == without_floats(other)
+        for one, two in zip(mine, other, strict=True):
+            # 1e-4 per log-likelihood is the tolerance between our backend and lm-eval's in fp32
+            assert one.choice_logprobs == pytest.approx(two.choice_logprobs, abs=1e-4)
+    policy = Policy()
+    found = compare(theirs.base.records, theirs.candidate.records, policy)
+    own = compare(ours["base"], ours["candidate"], policy)
+    for one, two in zip(
+        sorted(own.tasks, key=lambda t: t.task),
+        sorted(found.tasks, key=lambda t: t.task),
+        strict=True,
+    ):
+        assert one.model_dump(exclude={"soft_drop"}) == two.model_dump(exclude={"soft_drop"})
+    assert any(change.drop.value != 0 for change in found.tasks)
+
+
+def test_our_own_tasks_are_held_against_their_locks(tmp_path: Path) -> None:
+    from adopt_fixtures import lm_eval_row, lm_eval_run
+
+    rows = [lm_eval_row(number) for number in range(4)]
+    lm_eval_run(tmp_path, rows)
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text().replace('"tiny"', '"rb_capitals"'))
+        file.rename(file.with_name(file.name.replace("tiny", "rb_capitals")))
+    with pytest.raises(IntegrityError, match="is not what the installed task's lock says"):
+        adopt.read(tmp_path)
