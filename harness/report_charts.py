@@ -38,7 +38,10 @@ def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
             x=x, y=_y("retention_low:Q", "retention, pp"), y2="retention_high:Q"
         ),
         base.mark_point(filled=True, size=90, opacity=1).encode(
-            x=x, y=y, shape=_shapes(), tooltip=_tips("recipe", "adaptation", "gain", "retention")
+            x=x,
+            y=y,
+            shape=_shapes(),
+            tooltip=_tips("recipe", "adaptation", "gain", "retention", "front"),
         ),
     )
     return _panels(alt.layer(*layers), rows)
@@ -209,7 +212,7 @@ def _shapes() -> alt.Shape:
 def _tips(*fields: str) -> list[alt.Tooltip]:
     import altair as alt
 
-    text = ("recipe", "adaptation", "name", "task")
+    text = ("recipe", "adaptation", "name", "task", "front")
     return [
         alt.Tooltip(f"{name}:N") if name in text else alt.Tooltip(f"{name}:Q", format=".3~g")
         for name in fields

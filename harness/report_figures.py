@@ -68,9 +68,11 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Gain and retention",
             "Gain against retention",
             "Each mark is a recipe at the end of its budget; up and right is better, the dashed "
-            "line is a base that forgets nothing. Bars are intervals.",
+            "line is a base that forgets nothing. Bars are intervals. A recipe is on the front "
+            "unless another gains more without forgetting more, beyond what the intervals allow.",
             {**arm, "axis": "Axis", "gain": "Gain, pp", "gain_low": "low", "gain_high": "high"}
-            | interval,
+            | interval
+            | {"front": "On the front"},
             gain_and_retention(rows),
             pareto,
         ),

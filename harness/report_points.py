@@ -39,6 +39,7 @@ def gain_and_retention(rows: Sequence[TableRow]) -> list[Datum]:
             "recipe": row.recipe,
             "adaptation": row.adaptation,
             "axis": axis,
+            "front": "not compared" if row.on_front is None else "yes" if row.on_front else "no",
             **_percent("gain", row.gain),
             **_percent("retention", _mirrored(drop)),
         }

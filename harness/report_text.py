@@ -34,7 +34,9 @@ def escaped(text: str) -> str:
 def _latex(text: str) -> str:
     """Escaped for pdflatex, which stops at characters that its fonts lack: those become `?`."""
     escaped = escaping.latex(text).replace("−", "$-$")
-    return "".join(c if ord(c) < 0x250 or c in "—–…" else "?" for c in escaped)
+    shown = "".join(c if ord(c) < 0x250 or c in "—–…" else "?" for c in escaped)
+    # After a row's end LaTeX would take a bracket or a star for an argument of the line break.
+    return "{}" + shown if shown.startswith(("[", "*")) else shown
 
 
 def markdown(table: Table) -> str:

@@ -13,6 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from retainbench.harness.compare_methods import (
+    MatchedRow,
+    MethodRow,
+    Methods,
+    RatioRow,
+    TrajectoryRow,
+)
 from retainbench.harness.paths import RunFolder, point_name
 from retainbench.harness.records import (
     AxisChange,
@@ -25,8 +32,10 @@ from retainbench.harness.records import (
     PointScore,
     Scorecard,
     TaskChange,
+    write_json,
     write_jsonl,
 )
+from retainbench.harness.report_evidence import CellVerdict, Verdicts, files
 
 HOSTILE = (
     "<script>window.pwned=1</script>",
@@ -274,6 +283,49 @@ def write_run(
         point = run.cell(cell.cell).point(point_name(end.stage, end.fraction))
         write_jsonl(point.records, records)
     return run
+
+
+def write_evidence(root: Path, cards: Sequence[Scorecard]) -> None:
+    """Write verdicts.json and methods.json as the gate and the comparison would."""
+    said = ("PASS", "INCONCLUSIVE", "REGRESSION")
+    cells = {
+        card.cell: CellVerdict(verdict=said[n % 3], reasons=["numeric: above its margin"] * (n % 3))
+        for n, card in enumerate(cards)
+        if card.points
+    }
+    write_json(files(root).verdicts, Verdicts(cells=cells))
+    done = {card.recipe: card for card in cards if card.points}
+    arms = dict.fromkeys((card.base, card.target, card.recipe) for card in cards if card.points)
+    rows = [_method(*arm, done[arm[2]].points[-1]) for arm in arms]
+    write_json(files(root).methods, Methods(rows=rows, absent={}))
+
+
+def _method(base: str, target: str, recipe: str, end: PointScore) -> MethodRow:
+    path = TrajectoryRow(worst=0.09, worst_at=0.75, end=0.08, area=0.04, recovery=0.01)
+    slow = recipe == "grpo"
+    matched = MatchedRow(
+        gain=0.13,
+        drop=None if slow else 0.02,
+        low=None if slow else 0.01,
+        high=None if slow else 0.04,
+        reason="not reached" if slow else None,
+    )
+    ratio = RatioRow(value=37.5, low=30.0, high=44.0, reason=None)
+    return MethodRow(
+        base=base,
+        target=target,
+        recipe=recipe,
+        seeds=[0, 1, 2],
+        gain=end.gain,
+        drops={change.axis: change.drop for change in end.axes},
+        trajectories={change.axis: path for change in end.axes},
+        matched={change.axis: matched for change in end.axes},
+        gain_per_drift=ratio,
+        gain_per_kl=ratio,
+        on_front=not slow,
+        dominated_by=["sft-lora"] if slow else [],
+        tied_with=[],
+    )
 
 
 def _text(task: str, number: int) -> ItemText:

@@ -16,7 +16,6 @@ from retainbench.harness import (
     publish,
     report,
     report_compare,
-    report_evidence,
     report_figures,
     report_flips,
     report_html,
@@ -24,8 +23,7 @@ from retainbench.harness import (
 )
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.records import Scorecard, write_json, write_jsonl
-from retainbench.harness.report_evidence import CellVerdict, Verdicts
+from retainbench.harness.records import Scorecard, write_jsonl
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -39,8 +37,7 @@ def cards() -> list[Scorecard]:
 def run(tmp_path_factory: pytest.TempPathFactory, cards: list[Scorecard]) -> Path:
     root = tmp_path_factory.mktemp("run")
     fixtures.write_run(root, cards)
-    cells = {c.cell: CellVerdict(verdict="PASS", reasons=[]) for c in cards if c.points}
-    write_json(report_evidence.files(root).verdicts, Verdicts(cells=cells))
+    fixtures.write_evidence(root, cards)
     report.report(root, figures=False)
     return root
 
@@ -125,9 +122,24 @@ def test_every_figure_has_its_data_table_and_a_label(run: Path) -> None:
 
 def test_verdicts_and_failures_are_shown(run: Path) -> None:
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert "34 PASS" in html
+    assert "11 INCONCLUSIVE, 12 PASS, 11 REGRESSION" in html
+    assert "numeric: above its margin" in html
     assert "34 done, 2 failed" in html
     assert html.count(">failed (1 seed)<") == 2
+
+
+def test_comparison_over_seeds_reaches_the_table(run: Path) -> None:
+    row = report.load_table(run).rows[0]
+    assert row.gain_to_match == 0.13
+    assert row.numeric.matched_drop is not None
+    assert row.numeric.matched_drop.high == 0.04
+    assert row.gain_per_drift is not None
+    slow = next(row for row in report.load_table(run).rows if row.recipe == "grpo")
+    assert (slow.general.matched_drop, slow.general.matched_reason) == (None, "not reached")
+    assert (slow.on_front, slow.dominated_by) == (False, ["sft-lora"])
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "At the same gain" in html
+    assert "not reached" in html
 
 
 def test_flips_are_those_of_the_records(tmp_path: Path) -> None:

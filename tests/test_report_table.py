@@ -185,7 +185,12 @@ def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(shown: Table, tmp_path: Path) -> None:
+def test_latex_compiles(cards: list[Scorecard], tmp_path: Path) -> None:
+    names = (*fixtures.HOSTILE, "[1ex]", "*", "猫 \\")
+    hostile = [
+        card.model_copy(update={"target": names[n % len(names)]}) for n, card in enumerate(cards)
+    ]
+    shown = table(report_rows.rows(hostile))
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
     body = rf"{head}\begin{{document}}{report_text.latex(shown)}\end{{document}}"
     (tmp_path / "t.tex").write_text(body, encoding="utf-8")
