@@ -9,13 +9,14 @@ Command: `retainbench gate RUN [--policy FILE] [--tier smoke] [--out DIR] ...`
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness import ci, gate_policy
 from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.escaping import terminal
+from retainbench.harness.escaping import github_untrusted, terminal
 from retainbench.harness.gate_result import GateResult, TaskGate, exit_code, overall
 from retainbench.harness.gate_run import gate_records, gate_run
 from retainbench.harness.gate_tiers import Tier, promise
@@ -84,6 +85,15 @@ def command(
         lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict stands")
     lines.append(f"gate: {overall(results)} ({counted(len(results), 'candidate')}), exit {code}")
     return Finished(results, lines, ci.github(results, environment or {}), code)
+
+
+def printable(finished: Finished, environment: Mapping[str, str]) -> str:
+    """All lines for standard output; in a workflow's log none of ours can act as a command."""
+    text = "\n".join(finished.lines)
+    if environment.get("GITHUB_ACTIONS") != "true":
+        return text
+    quiet = github_untrusted(text, secrets.token_hex(16))
+    return "\n".join([quiet, *finished.workflow])
 
 
 def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateResult]:

@@ -1,0 +1,91 @@
+"""The verbs `retainbench gate` and `retainbench power`: names and paths in, lines and a code out.
+
+Thin: `gate_command.py` and `power.py` do the work and are imported when a verb runs, so that
+`--help` stays fast. `cli.py` registers both functions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.errors import UsageError
+
+Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
+Policy = Annotated[Path | None, typer.Option(help="YAML with margins; default: the run's own.")]
+Cells = Annotated[list[str] | None, typer.Option("--cell", help="Gate this cell only; repeat.")]
+Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
+Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
+Tier = Annotated[
+    Literal["smoke", "standard", "full"],
+    typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, summary.md.")]
+Allow = Annotated[
+    bool, typer.Option("--allow-inconclusive", help="Exit 0 instead of 3; verdicts stay.")
+]
+Pin = Annotated[str | None, typer.Option(help="SHA-256 that it must have, else exit 4.")]
+
+
+def gate(
+    run: Run = None,
+    policy: Policy = None,
+    cell: Cells = None,
+    base_records: Records = None,
+    candidate_records: Records = None,
+    base_results: Results = None,
+    candidate_results: Results = None,
+    tier: Tier = "full",
+    out: Out = None,
+    allow_inconclusive: Allow = False,
+    policy_sha256: Pin = None,
+    base_sha256: Pin = None,
+) -> None:
+    """Decide whether candidates kept what their base knew: PASS, REGRESSION or INCONCLUSIVE.
+
+    Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
+    """
+    from retainbench.harness import gate_command
+
+    sources = gate_command.Sources(
+        run=run,
+        cells=tuple(cell or ()),
+        base_records=base_records,
+        candidate_records=candidate_records,
+        base_results=base_results,
+        candidate_results=candidate_results,
+    )
+    pins = {"policy": policy_sha256, "base_records": base_sha256}
+    finished = gate_command.command(
+        sources,
+        policy=policy,
+        tier=tier,
+        out=out,
+        allow_inconclusive=allow_inconclusive,
+        pinned={name: value for name, value in pins.items() if value},
+        environment=os.environ,
+    )
+    typer.echo(gate_command.printable(finished, os.environ))
+    raise typer.Exit(finished.exit_code)
+
+
+def power(
+    run: Run = None,
+    policy: Policy = None,
+    base_records: Records = None,
+    pilot_records: Annotated[
+        list[Path] | None, typer.Option(help="Another scoring of the same items; repeat.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say how many items and seeds a policy's margins need, and what the present ones can show."""
+    from retainbench.harness import gate_policy, power_command
+
+    chosen = gate_policy.load(policy) if policy else None
+    if (run is None) == (base_records is None):
+        raise UsageError("name one thing: a run folder, or --base-records with --policy")
+    found = power_command.plan(run, base_records, pilot_records or [], chosen)
+    typer.echo(found.model_dump_json(indent=1) if json else power_command.table(found))
