@@ -76,7 +76,7 @@ def command(
     if out:
         ci.write(out, results)
     code = exit_code(results, allow_inconclusive)
-    lines = [line for result in results for line in _lines(result)]
+    lines = [line for result in results for line in verdict_lines(result)]
     if tier != "full":
         most = max((len(result.tasks) for result in results), default=0)
         margins = [task.change.margin or 0.0 for result in results for task in result.tasks]
@@ -135,7 +135,7 @@ def _check_pinned(results: Sequence[GateResult], pinned: Mapping[str, str]) -> N
                 raise IntegrityError(f"{name} has the digest {found}, pinned is {expected}")
 
 
-def _lines(result: GateResult) -> list[str]:
+def verdict_lines(result: GateResult) -> list[str]:
     """One candidate for the terminal: its verdict, then the tasks that are not PASS."""
     gain = f", gain {points(result.gain)} points" if result.gain else ""
     lines = [f"{result.verdict:12} {terminal(result.label)}{gain}"]

@@ -1,0 +1,99 @@
+"""The verbs around certificates: certify, verify, export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli_suite import Device, quieten
+from retainbench.harness.records import ItemRecord
+
+Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
+Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]
+
+
+def certify(
+    base: Model,
+    candidate: Model,
+    suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
+    out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
+    policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
+    tier: Annotated[
+        Literal["smoke", "standard", "full"],
+        typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
+    ] = "full",
+    repeat_base: Annotated[
+        bool, typer.Option("--repeat-base", help="Score the base twice: the A/A noise floor.")
+    ] = False,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
+
+    Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
+    """
+    from retainbench.harness import bases, evaluate, gate_command, gate_policy
+    from retainbench.harness import certify as certifying
+    from retainbench.harness import plan as planning
+    from retainbench.harness import suite as suites
+    from retainbench.harness import tasks as task_files
+    from retainbench.harness.gate_result import exit_code
+
+    quieten()
+    chosen = suites.load(suite)
+
+    def answers(folder: Path, names: Sequence[str]) -> list[ItemRecord]:
+        return evaluate.evaluate(bases.load(folder, device=device), task_files.find(names))
+
+    order = certifying.Order(
+        evaluate=answers,
+        settings={"backend": "retainbench", "dtype": "float32", "device": device},
+        command=["retainbench", *sys.argv[1:]],
+        measure=certifying.drift_only,
+        key=key,
+        tier=tier,
+        repeat_base=repeat_base,
+    )
+    rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)
+    made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
+    typer.echo("\n".join(gate_command.verdict_lines(made.gate)))
+    typer.echo(f"Certificate: {out.resolve()}")
+    raise typer.Exit(exit_code([made.gate]))
+
+
+def verify(
+    certificate: Certificate,
+    candidate: Annotated[Path | None, typer.Option(help="Model folder that was certified.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Model folder it was compared with.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM, public key that must have signed.")] = None,
+) -> None:
+    """Recompute a certificate's digests, statistics and verdict from its records.
+
+    Exit codes: 0 it holds, 2 usage, 4 anything differs.
+    """
+    from retainbench.harness import certify_verify
+
+    found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key)
+    typer.echo(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
+    for note in found.notes:
+        typer.echo(f"Note: {note}")
+
+
+def export(
+    certificate: Certificate,
+    format: Annotated[
+        str, typer.Option(help="cyclonedx, eval-results, every-eval-ever or model-index.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Write a certificate's scores in another format."""
+    from retainbench.harness import export as exporting
+
+    for file in exporting.export(certificate, format, out, overwrite=overwrite):
+        typer.echo(file)

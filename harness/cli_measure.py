@@ -1,0 +1,73 @@
+"""The verbs that measure one thing: evaluate, drift, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli_suite import Device, quieten
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A named base, a folder, an adapter or a hub id.")],
+    tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
+    out: Annotated[Path | None, typer.Option(help="Write per-item records to this JSONL.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Score a model on frozen tasks, item by item."""
+    from retainbench.harness import bases, records
+    from retainbench.harness import evaluate as evaluating
+    from retainbench.harness import tasks as task_files
+
+    quieten()
+    loaded = bases.load(bases.resolve(model).folder, device=device)
+    found = evaluating.evaluate(loaded, task_files.find(tasks), limit=limit)
+    if out:
+        records.write_jsonl(out, found)
+    for name in dict.fromkeys(record.task for record in found):
+        scores = [record.score for record in found if record.task == name]
+        typer.echo(f"{name:20} {sum(scores) / len(scores):.4f}  n {len(scores)}")
+
+
+def drift(
+    base: Annotated[Path, typer.Argument(help="Folder of the base.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder of a checkpoint or an adapter.")],
+    spectral: Annotated[
+        bool, typer.Option("--spectral", help="Spectral norms and ranks, too.")
+    ] = False,
+    subspace: Annotated[
+        bool, typer.Option("--subspace", help="Overlap with the base's principal subspaces.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the whole report to this JSON.")] = None,
+) -> None:
+    """Measure how far and where the weights of two checkpoints differ."""
+    from retainbench.harness import drift as measuring
+    from retainbench.harness import records
+
+    found = measuring.measure(base, candidate, spectral=spectral, subspace=subspace)
+    if out:
+        records.write_json(out, found)
+    whole = found.overall
+    typer.echo(
+        f"Frobenius {whole.frobenius:.6g}  relative {whole.relative:.4g}  "
+        f"largest {whole.max_abs:.3g}  unchanged {whole.unchanged.exact:.4f}"
+    )
+    for kind in found.kinds:
+        relative = "-" if kind.relative is None else f"{kind.relative:.4g}"
+        typer.echo(f"  {kind.group:8} relative {relative:10} share {kind.squared_share:.3f}")
+
+
+def bench(
+    what: Annotated[Literal["scoring", "eggroll", "drift"], typer.Argument()],
+    base: Annotated[str, typer.Option(help="Model for scoring and eggroll.")] = "fruitfly",
+    repeats: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Time us and the peers on this machine, alternating; prints medians and spread."""
+    from retainbench.harness import bench as benching
+
+    quieten()
+    for line in benching.lines(what, base=base, repeats=repeats):
+        typer.echo(line)

@@ -1,0 +1,121 @@
+"""The verbs that train, score and publish: run, plan, report, publish, compare."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from retainbench.harness.errors import RetainbenchError
+
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+
+SuiteName = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1, ...")]
+
+
+def run(
+    suite: SuiteName,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; default runs/<suite>.")
+    ] = None,
+    device: Device = "cpu",
+    workers: Annotated[int, typer.Option(min=1, help="Cells trained side by side.")] = 1,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat.")
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
+    ] = False,
+) -> None:
+    """Train and score every cell of a suite, resume what was interrupted, write the tables."""
+    from retainbench.harness import live, report
+    from retainbench.harness import plan as planning
+    from retainbench.harness import run as runner
+    from retainbench.harness import suite as suites
+
+    quieten()
+    chosen = suites.load(suite)
+    planned = planning.plan(chosen, planning.gather(chosen))
+    root = out or Path("runs") / chosen.name
+    with live.view(planned, quiet=quiet) as view:
+        cards = runner.run(
+            planned,
+            root,
+            device=device,
+            workers=workers,
+            watch=view.step,
+            finished=view.finished,
+            report_to=tuple(report_to or ()),
+        )
+    report.report(root)
+    screen.print(report.terminal(root))
+    broken = sum(card.status == "failed" for card in cards)
+    screen.print(f"{len(cards) - broken} cells done, {broken} failed.")
+    screen.print(f"Tables, report.html and all records: {root.resolve()}", soft_wrap=True)
+    if broken == len(cards):
+        raise RetainbenchError("no cell of the suite succeeded")
+
+
+def plan(suite: SuiteName) -> None:
+    """Show the cells that a suite would run, with their ids."""
+    from retainbench.harness import plan as planning
+    from retainbench.harness import suite as suites
+
+    chosen = suites.load(suite)
+    planned = planning.plan(chosen, planning.gather(chosen))
+    for cell in planned.cells:
+        screen.print(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
+    screen.print(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
+
+
+def report(run: RunFolder) -> None:
+    """Write tables, figures and the HTML report of a run from its stored scorecards."""
+    from retainbench.harness import report as reporting
+
+    reporting.report(run)
+    screen.print(reporting.terminal(run))
+
+
+def publish(
+    run: RunFolder, results: Annotated[Path, typer.Argument(help="Folder such as results/NAME.")]
+) -> None:
+    """Copy a run's rows and tables to a results folder that can be rebuilt and compared."""
+    from retainbench.harness import publish as publishing
+
+    publishing.publish(run, results)
+    screen.print(f"Published to {results.resolve()}", soft_wrap=True)
+
+
+def compare(
+    run_a: RunFolder, run_b: Annotated[Path, typer.Argument(help="Another run folder.")]
+) -> None:
+    """Set the rows of two runs side by side, with the difference of each."""
+    from retainbench.harness import report_compare
+
+    typer.echo(report_compare.compare_runs(run_a, run_b))
+
+
+def quieten() -> None:
+    """Silence the progress bars and notices of the libraries below; ours are the ones to watch.
+
+    Warnings of theirs are about their own next versions; errors still propagate.
+    """
+    for name in (
+        "TQDM_DISABLE",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS",
+        "HF_HUB_DISABLE_PROGRESS_BARS",
+    ):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("lm_eval", "datasets", "trl", "peft"):
+        logging.getLogger(name).setLevel(logging.ERROR)
