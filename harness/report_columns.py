@@ -7,15 +7,18 @@ percentage points, drift in percent of the base's norm, KL in nats per token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from retainbench.harness.records import Interval
-from retainbench.harness.report_format import NONE, brief, counted, duration, flops, points
+from retainbench.harness.report_format import NONE, brief, counted, flops, points
 from retainbench.harness.report_model import AXES, RetentionAxis, TableRow
 from retainbench.harness.report_notes import notes
 
 Sortable = str | float | None
+
+
+SEVERITY = ("ERROR", "REGRESSION", "INCONCLUSIVE", "PASS")
 
 
 class Column(NamedTuple):
@@ -143,12 +146,12 @@ def _kl() -> Column:
 
 def _cost() -> Column:
     def text(row: TableRow) -> str:
-        return f"{flops(row.cost.flops)}, {duration(row.cost.seconds)}" if row.cost else NONE
+        return flops(row.cost.flops) if row.cost else NONE
 
     def value(row: TableRow) -> float | None:
         return row.cost.flops if row.cost else None
 
-    return Column("cost", "Cost", "right", text, value, "Training FLOPs and seconds, mean per seed")
+    return Column("cost", "Cost", "right", text, value, "Training FLOPs, mean per seed")
 
 
 def _verdict() -> Column:
@@ -157,9 +160,18 @@ def _verdict() -> Column:
             return f"failed ({counted(len(row.absent), 'seed')})"
         if len(row.verdicts) == 1:
             return next(iter(row.verdicts))
-        return ", ".join(f"{name} {n}" for name, n in sorted(row.verdicts.items())) or NONE
+        return ", ".join(f"{n} {word}" for word, n in worst_first(row.verdicts)) or NONE
 
     return Column("verdict", "Verdict", "left", text, text, "The gate's verdict on retention")
+
+
+def worst_first(verdicts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Verdicts with their counts, the worst one first.
+
+    >>> worst_first({"PASS": 2, "REGRESSION": 1})
+    [('REGRESSION', 1), ('PASS', 2)]
+    """
+    return sorted(verdicts.items(), key=lambda pair: SEVERITY.index(pair[0]))
 
 
 def flips(row: TableRow, which: Literal["lost", "gained"]) -> float | None:

@@ -59,8 +59,10 @@ class CostColumns(Record):
     forward_tokens: float
     backward_tokens: float
     generated_tokens: float
-    seconds: float
-    peak_memory_bytes: int
+    seconds: float = Field(exclude=True)
+    """Wall time and memory differ between runs of one plan: the report shows them, tables do not,
+    so that an interrupted run ends in the same bytes as a whole one."""
+    peak_memory_bytes: int = Field(exclude=True)
 
 
 class TableRow(Record):

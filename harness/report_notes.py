@@ -29,9 +29,14 @@ def notes(rows: Sequence[TableRow]) -> list[str]:
 
 
 def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
-    seeds = listed(seed for row in done for seed in row.seeds)
     if not done:
         return [f"No recipe finished all of its seeds ({counted(len(rows), 'row')})."]
+    found = list(dict.fromkeys(seed for row in done for seed in row.seeds))
+    seeds = (
+        f"mean over seeds {listed(found)}"
+        if len(found) > 1
+        else f"seed {listed(found)} only, so intervals speak of these runs and not of the methods"
+    )
     first = done[0]
     tasks = "; ".join(
         f"{axis} {first.axis(axis).items} items in {counted(first.axis(axis).tasks or 0, 'task')}"
@@ -44,7 +49,7 @@ def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
     target = listed(row.gain.n for row in done if row.gain)
     return [
         f"Base {listed(row.base for row in rows)}; end of the budget of "
-        f"{listed(row.budget for row in rows)} per cell; mean over seeds {seeds}.",
+        f"{listed(row.budget for row in rows)} per cell; {seeds}.",
         f"n: {target} target items; {tasks}. Brackets: {levels} intervals ({methods}).",
     ]
 
@@ -97,11 +102,11 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
 
 
 def _limits(rows: Sequence[TableRow]) -> list[str]:
-    apart = ["seconds of different machines"]
+    apart: list[str] = []
     if len({row.target for row in rows}) > 1:
         apart.append("gains on different targets")
     if len({row.budget for row in rows}) > 1:
         apart.append("rows with different budgets")
     if len({row.base for row in rows}) > 1:
         apart.append("rows of different bases")
-    return [f"Not comparable: {', '.join(apart)}."]
+    return [f"Not comparable: {', '.join(apart)}."] if apart else []

@@ -63,6 +63,8 @@ def _paths(model: type[Record], above: tuple[str, ...] = ()) -> dict[str, tuple[
     """CSV column -> attribute path, in the order of the model's fields."""
     found: dict[str, tuple[str, ...]] = {}
     for name, field in model.model_fields.items():
+        if field.exclude:
+            continue
         inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_record(t)]
         if inner:
             found |= _paths(inner[0], (*above, name))
