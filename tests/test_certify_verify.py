@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,11 @@ def test_keys_of_other_kinds_are_usage_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         make(tmp_path, key=tmp_path / "none.pem")
     assert not (tmp_path / "cert").exists()
+
+
+def test_nothing_here_imports_torch() -> None:
+    code = (
+        "import sys; from retainbench.harness import adopt, certify, certify_verify, export; "
+        "sys.exit(bool({'torch', 'transformers', 'lm_eval', 'datasets', 'trl'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
