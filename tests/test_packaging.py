@@ -1,0 +1,75 @@
+"""What is installed is what is tracked, and what must be light is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness import paths
+
+ROOT = paths.PACKAGE
+TORCH_FREE = (
+    "adopt",
+    "certify_verify",
+    "cli",
+    "compare",
+    "gate",
+    "gate_command",
+    "plan",
+    "power",
+    "records",
+    "report",
+    "simulate",
+    "stats",
+    "suite",
+    "tasks",
+)
+BLOCK = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "transformers", "trl", "peft", "lm_eval", "datasets"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocker())
+import importlib
+importlib.import_module("retainbench.harness." + sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_the_light_modules_import_without_torch(module: str) -> None:
+    subprocess.run([sys.executable, "-c", BLOCK, module], check=True)
+
+
+def test_every_method_is_described_without_torch() -> None:
+    listing = BLOCK.replace(
+        '"retainbench.harness." + sys.argv[1]', '"retainbench.trainers._describe"'
+    )
+    listing += "\nimport retainbench.trainers._describe as d; d.markdown()"
+    subprocess.run([sys.executable, "-c", listing, "-"], check=True)
+
+
+def test_the_wheel_holds_exactly_the_tracked_files(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: there are no tracked files to compare with")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
+    copy = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
+    subprocess.run([*command, str(tmp_path), str(copy)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {
+            n.removeprefix("retainbench/") for n in archive.namelist() if "dist-info" not in n
+        }
+    listed = subprocess.run(
+        ["git", "-C", str(copy), "ls-files", "harness", "trainers", "tasks", "suites"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tracked = set(listed.stdout.split())
+    assert packed == tracked - {"trainers/README.md"}
