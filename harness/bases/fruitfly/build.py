@@ -145,7 +145,7 @@ def train_step(model: LlamaForCausalLM, ids_BT: torch.Tensor) -> torch.Tensor:
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
     flat = logits_BTV[:, :-1].reshape(-1, logits_BTV.shape[-1]).float()
     loss = cross_entropy(flat, ids_BT[:, 1:].reshape(-1))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
     return loss.detach()
 
 
@@ -210,7 +210,8 @@ def target_reward(model: Any, tokenizer: Any, name: str, count: int = 100) -> fl
     items, score = rows_of(folder / "validation.jsonl", count), reward_of(folder)
     texts = greedy(model, tokenizer, items)
     model.train()
-    return sum(score(text, item) for text, item in zip(texts, items, strict=True)) / len(items)
+    rewards = [float(score(text, item)) for text, item in zip(texts, items, strict=True)]
+    return sum(rewards) / len(rewards)
 
 
 def fade(

@@ -9,6 +9,15 @@ from random import Random
 from retainbench.tasks._build import Question, draw, freeze_free
 from retainbench.tasks.general.capitals.build import pool as capitals_pool
 
+SHOTS = (
+    ("What is the capital of France?", "Paris"),
+    ("What is the capital of Japan?", "Tokyo"),
+    ("What is the capital of Egypt?", "Cairo"),
+    ("What is the capital of Canada?", "Ottawa"),
+    ("What is the capital of Peru?", "Lima"),
+)
+"""Without examples SmolLM2-135M ends its answer before it begins."""
+
 
 def pool(rng: Random) -> list[Question]:
     """Every question of general/capitals that asks for the capital."""
@@ -17,7 +26,8 @@ def pool(rng: Random) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("capitals_free")), 300, Random("capitals_free:draw"))
+    questions = [q for q in pool(Random("capitals_free")) if (q.query, q.answer) not in SHOTS]
+    return draw(questions, 300, Random("capitals_free:draw"))
 
 
 def write_to(folder: Path) -> None:

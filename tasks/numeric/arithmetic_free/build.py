@@ -7,9 +7,12 @@ from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, freeze_free
+from retainbench.tasks.numeric.arithmetic.build import SHOTS as CHOICE_SHOTS
 from retainbench.tasks.numeric.arithmetic.build import balanced
 from retainbench.tasks.numeric.arithmetic.build import frozen as frozen_choices
 from retainbench.tasks.numeric.arithmetic.build import pool as arithmetic_pool
+
+SHOTS = CHOICE_SHOTS
 
 
 def pool(rng: Random) -> list[Question]:
