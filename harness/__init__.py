@@ -1,1 +1,1 @@
-"""The pipeline: suite -> plan -> train -> evaluate -> drift, divergence -> compare -> gate -> report."""
+"""suite -> plan -> train -> evaluate -> drift, divergence -> compare -> gate -> report."""

@@ -86,7 +86,8 @@ def test_invalid_yaml_is_one_line(tmp_path: Path) -> None:
 
 
 def inputs(**changes: Any) -> planning.Inputs:
-    digests = {"base": "b", "tasks": {"countdown": "t", "capitals": "c"}, "versions": {"torch": "2"}}
+    locks = {"countdown": "t", "capitals": "c"}
+    digests = {"base": "b", "tasks": locks, "versions": {"torch": "2"}}
     return planning.Inputs.model_validate(digests | changes)
 
 

@@ -24,7 +24,7 @@ CASES = [
 END = "checkpoints/s0-1.0000"
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for SIGKILL in the middle of a run."""
 
 
@@ -46,10 +46,10 @@ def test_interrupted_run_ends_in_the_same_bytes(
 
     def die(share: float, _metrics: dict[str, float]) -> None:
         if share >= 0.75:
-            raise Killed
+            raise KilledError
 
     cut = job(tiny_base, tmp_path / "cut", method, adaptation=adaptation)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(dataclasses.replace(cut, progress=die), method)
     assert not (cut.out / END).exists()
     train(cut, method)

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from retainbench.trainers._contract import Job, Outcome
 from retainbench.trainers._trl_online import OnlineOptions, run
 
