@@ -12,6 +12,23 @@ from retainbench.tasks._build import Question, draw, freeze_free, listed, unique
 CITIES = listed("Northport Eastfield Westbridge Southmere Lakeview Hilltown Riverside Oakham")
 
 
+SHOTS = (
+    (
+        "Lakeview is 2 hours ahead of Oakham. It is 10:00 in Oakham. What time is it in Lakeview?",
+        "12:00",
+    ),
+    (
+        "Oakham is 3 hours behind Eastfield. It is 08:00 in Eastfield. What time is it in Oakham?",
+        "05:00",
+    ),
+    (
+        "Hilltown is 4 hours ahead of Lakeview. It is 22:00 in Lakeview."
+        " What time is it in Hilltown?",
+        "02:00",
+    ),
+)
+
+
 def pool(rng: Random) -> list[Question]:
     """Every whole hour of the 24-hour clock, 1..6 hours ahead or behind, with random cities."""
     questions = []
@@ -30,7 +47,8 @@ def pool(rng: Random) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("time_zones")), 250, Random("time_zones:draw"))
+    questions = [q for q in pool(Random("time_zones")) if (q.query, q.answer) not in SHOTS]
+    return draw(questions, 250, Random("time_zones:draw"))
 
 
 def write_to(folder: Path) -> None:
