@@ -9,6 +9,7 @@ a crash is 4, because Python's own 1 would read as a regression.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import click
 import typer
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 bases_app = typer.Typer(no_args_is_help=True, help="Base models that can be used by name.")
 
-PANELS = {
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Publish": (
         cli_suite.run,
         cli_suite.plan,

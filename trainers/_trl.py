@@ -191,7 +191,7 @@ def _govern(
     trainer.add_callback(Governor())
 
 
-def restore(optimizer: Any, state: dict[int, Any]) -> None:
+def restore(optimizer: Any, state: dict[Any, Any]) -> None:
     """Put back the moments of an optimizer's parameters."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
