@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PALETTE = (
     "#3b6fb6", "#d1662b", "#2f8f6b", "#8b5fbf", "#b8902a", "#c2497a", "#4aa3b5", "#7a6a5d",
-    "#6b8e23", "#a34a3a",
+    "#7d9f2c", "#a34a3a", "#6d7fd1", "#e08a9b", "#4fbf95", "#9c8bb0", "#c9a86a", "#5f93a8",
 )  # fmt: skip
 PANEL = 230  # pixels of one panel's side
 
@@ -88,7 +88,8 @@ def kl_scatter(rows: Sequence[Datum]) -> alt.TopLevelMixin:
             tooltip=_tips("recipe", "seed", "budget", "kl", "drop"),
         )
     )
-    return _panels(alt.layer(marks), rows, "prompts", ("on the target's prompts",))
+    panels = _panels(alt.layer(marks), rows, "prompts", ("on the target's prompts",))
+    return panels.resolve_scale(x="independent")
 
 
 def drift_map(rows: Sequence[Datum]) -> alt.TopLevelMixin:

@@ -40,13 +40,14 @@ def signed(value: float, plus: bool = True) -> str:
 def brief(value: float | None, scale: float = 1, unit: str = "") -> str:
     """Two significant digits, or a dash for a missing value.
 
-    >>> brief(0.0321, 100, " %"), brief(0.000004), brief(152.0), brief(None)
-    ('3.2 %', '4e-06', '150', '—')
+    >>> brief(0.0321, 100, " %"), brief(0.000004), brief(152.0), brief(1.0), brief(None)
+    ('3.2 %', '4e-06', '150', '1.0', '—')
     """
     if value is None:
         return NONE
     scaled = float(f"{value * scale:.2g}")
-    text = f"{scaled:.0f}" if abs(scaled) >= 10 else f"{scaled:g}"
+    digits = 0 if abs(scaled) >= 10 else 1
+    text = f"{scaled:.{digits}f}" if abs(scaled) >= 1 or scaled == 0 else f"{scaled:g}"
     return text.replace("-", MINUS, 1) + unit if scaled < 0 else text + unit
 
 

@@ -69,6 +69,8 @@ def _of_target(target: str, rows: Sequence[TableRow]) -> Glance:
     if harmed:
         row, worst = max(harmed, key=lambda pair: pair[1].drop.value)
         facts.append(Fact("Forgot most", row.recipe, f"{points(worst.drop)} pp ({worst.axis})"))
+    elif gaining:
+        remark = f"No recipe has a drop whose interval excludes 0. {remark}".strip()
     frugal = [(row, row.gain_per_drift) for row, _ in gaining if row.gain_per_drift]
     if frugal:
         row, ratio = max(frugal, key=lambda pair: pair[1].value)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from retainbench.harness import report_figures, report_flips, report_glance
 from retainbench.harness.paths import TEMPLATES
 from retainbench.harness.records import Scorecard
-from retainbench.harness.report_columns import Table
+from retainbench.harness.report_columns import Table, worst_first
 from retainbench.harness.report_evidence import CellVerdict
 from retainbench.harness.report_figures import Figure
 from retainbench.harness.report_flips import Flips
@@ -146,7 +146,7 @@ def _environment() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"points": points, "brief": brief, "flops": flops, "time": duration}
-    environment.globals |= {"AXES": AXES, "NONE": NONE}
+    environment.globals |= {"AXES": AXES, "NONE": NONE, "worst_first": worst_first}
     return environment
 
 
@@ -171,9 +171,7 @@ def headline(cards: Sequence[Scorecard], verdicts: Mapping[str, CellVerdict]) ->
         Fact("Seeds", str(len({card.seed for card in cards}))),
         Fact("Budget per cell", listed(card.budget for card in cards)),
         Fact("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
-        Fact(
-            "Verdicts", ", ".join(f"{n} {word}" for word, n in sorted(said.items())) or "not gated"
-        ),
+        Fact("Verdicts", ", ".join(f"{n} {word}" for word, n in worst_first(said)) or "not gated"),
     ]
 
 

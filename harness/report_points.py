@@ -50,22 +50,29 @@ def gain_and_retention(rows: Sequence[TableRow]) -> list[Datum]:
 
 
 def trajectories(arms: Arms) -> list[Datum]:
-    """One row per arm, axis and scored point: means over seeds with the retention's interval."""
-    return [
-        {
-            "target": target,
-            "recipe": recipe,
-            "axis": axis,
-            "stage": points[0].stage,
-            "budget": significant(100 * points[0].fraction),
-            "gain": mean(100 * point.gain.value for point in points),
-            **_percent("retention", _mirrored(pool(drops))),
-        }
-        for (_, target, recipe), cards in arms.items()
-        for points in _aligned(cards)
-        for axis in AXES
-        if len(drops := [c.drop for p in points for c in p.axes if c.axis == axis]) == len(points)
-    ]
+    """One row per arm, axis and scored point: means over seeds with the retention's interval.
+
+    Every trajectory starts at the base: nothing spent, nothing gained, nothing lost.
+    """
+    found: list[Datum] = []
+    for (_, target, recipe), cards in arms.items():
+        series = [points for points in _aligned(cards) if points[0].fraction > 0]
+        for axis in dict.fromkeys(change.axis for change in cards[0].points[-1].axes):
+            head: Datum = {"target": target, "recipe": recipe, "axis": axis}
+            found.append({**head, "budget": 0.0, "gain": 0.0, "retention": 0.0})
+            for points in series:
+                drops = [change.drop for p in points for change in p.axes if change.axis == axis]
+                if len(drops) == len(points):
+                    values = _percent("retention", _mirrored(pool(drops)))
+                    found.append({**head, **_place_of(points), **values})
+    return found
+
+
+def _place_of(points: Sequence[PointScore]) -> Datum:
+    return {
+        "budget": significant(100 * points[0].fraction),
+        "gain": mean(100 * point.gain.value for point in points),
+    }
 
 
 def drift_places(arms: Arms) -> list[Datum]:
@@ -156,7 +163,7 @@ def _by_name(
     return {name: float(np.mean([table[name] for table in tables])) for name in names}
 
 
-KINDS = ("embedding", "q", "k", "v", "o", "gate", "up", "down", "norm", "head")
+KINDS = ("embed", "q", "k", "v", "o", "gate", "up", "down", "norm", "bias", "head")
 
 
 def _place(name: str) -> tuple[int, int, str]:

@@ -73,7 +73,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "temporal": ("calendar", "clock", "durations"),
 }
 FRACTIONS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
-KINDS = ("embedding", "q", "k", "v", "o", "gate", "up", "down", "norm")
+KINDS = ("embed", "q", "k", "v", "o", "gate", "up", "down", "norm")
 LAYERS = 4
 ITEMS = 200
 
@@ -243,7 +243,7 @@ def _drift(arm: Arm, fraction: float, rng: np.random.Generator) -> DriftSummary:
         unchanged_bf16=sparse + 0.2 if fraction else 1.0,
         cosine=1.0 - moved**2 / 2,
         by_kind=dict(zip(KINDS, share.tolist(), strict=True)),
-        by_layer=dict(zip([*map(str, range(LAYERS)), "none"], depth.tolist(), strict=True)),
+        by_layer=dict(zip([*map(str, range(LAYERS)), "outside"], depth.tolist(), strict=True)),
         relative_by_kind={
             kind: moved * float(rng.uniform(0.4, 1.8)) if fraction else 0.0 for kind in KINDS
         },
