@@ -1,0 +1,212 @@
+"""EGGROLL's population in one batch, beside plain inference and beside perturb-and-restore loops.
+
+Five ways to answer the same prompts greedily with the same number of new tokens, run in turn and
+repeated, so that a slow moment of the machine hits all:
+
+    population      every member has its own rank-r perturbation, all in one batch (ours)
+    plain           the same batch and the same decoding loop without perturbation
+    generate        the same batch through transformers' own `generate`, without perturbation
+    loop            member by member: add dense noise to the weights, `generate`, take it off again,
+                    as published ES code does
+    loop_ours       the same with our decoding loop
+
+Answers have a fixed length (nothing stops early), so that all ways compute the same tokens.
+
+Command: part of `retainbench bench eggroll`. Left out: the update, which is a few matrix products.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from retainbench.harness import bases, tasks
+
+WAYS = ("population", "plain", "generate", "loop", "loop_ours")
+SIGMA = 1e-3
+
+
+class Speed(NamedTuple):
+    """One way; seconds are medians over the repeats."""
+
+    way: str
+    seconds: float
+    fastest: float
+    slowest: float
+    tokens_per_second: float
+    """Prompt and new tokens of all members."""
+    over_plain: float
+    """Throughput as a share of `plain`'s, median over repeats; goal for population >= 0.9."""
+    over_loop: float
+    """Throughput in multiples of `loop`'s, median over repeats; goal for population >= 5."""
+
+
+class Work(NamedTuple):
+    """What every way does once."""
+
+    model: Any
+    prompts: list[list[int]]
+    population: int
+    rank: int
+    new_tokens: int
+
+
+def bench(
+    base: str = "fruitfly",
+    target: str = "countdown",
+    *,
+    population: int = 64,
+    prompts: int = 16,
+    rank: int = 1,
+    new_tokens: int = 12,
+    repeats: int = 3,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Speed]:
+    """Measure all ways.
+
+    Args:
+        clock: `time.process_time` counts this process alone, for a machine that others use too.
+    """
+    loaded = bases.load(bases.resolve(base).folder, device=device)
+    rows = tasks.prompts(tasks.discover()[target])[:prompts]
+    ids = [loaded.tokenizer.encode(row, add_special_tokens=False) for row in rows]
+    work = Work(loaded.model, ids, population, rank, new_tokens)
+    ways = {name: globals()[f"_{name}"] for name in WAYS}
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            start = clock()
+            way(work)
+            _wait(device)
+            if repeat:  # the first round warms up
+                taken[name].append(clock() - start)
+    return [_speed(name, taken, work) for name in WAYS]
+
+
+def _speed(name: str, taken: dict[str, list[float]], work: Work) -> Speed:
+    seconds = statistics.median(taken[name])
+    tokens = work.population * sum(len(prompt) + work.new_tokens for prompt in work.prompts)
+
+    def over(other: str) -> float:
+        return statistics.median(b / a for a, b in zip(taken[name], taken[other], strict=True))
+
+    return Speed(
+        name,
+        seconds,
+        min(taken[name]),
+        max(taken[name]),
+        tokens / seconds,
+        over("plain"),
+        over("loop"),
+    )
+
+
+def _wait(device: str) -> None:
+    import torch
+
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _population(work: Work) -> None:
+    from retainbench.trainers import _noise, _population
+
+    found = _population.matrices(work.model)
+    noise = _noise.Noise(0, 0, work.population)
+    drawn = _population.draw(found, noise, work.rank, range(work.population))
+    members = _noise.members(work.population, False)
+    factors = _population.of_members(drawn, members, SIGMA)
+    with _population.perturbed(found) as active:
+        _complete(work, active, factors)
+
+
+def _plain(work: Work) -> None:
+    import torch
+
+    from retainbench.trainers import _population
+
+    nothing = torch.zeros(work.population, 1, 1)
+    factors = {n: _population.Factors(nothing, nothing) for n in _population.matrices(work.model)}
+    _complete(work, _population.Active(), factors)
+
+
+def _complete(work: Work, active: Any, factors: Any) -> None:
+    import torch
+
+    from retainbench.trainers import _population_decode
+
+    vocabulary = work.model.config.get_text_config().vocab_size
+    _population_decode.complete(
+        work.model,
+        active,
+        factors,
+        work.prompts,
+        max_new_tokens=work.new_tokens,
+        stops=torch.zeros(vocabulary, dtype=torch.bool, device=work.model.device),
+        pad=0,
+    )
+
+
+def _generate(work: Work) -> None:
+    _transformers(work, copies=work.population)
+
+
+def _transformers(work: Work, copies: int = 1) -> None:
+    import torch
+
+    width = max(map(len, work.prompts))
+    rows = [[0] * (width - len(prompt)) + prompt for prompt in work.prompts] * copies
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in work.prompts] * copies
+    device = work.model.device
+    with torch.inference_mode():
+        work.model.generate(
+            input_ids=torch.tensor(rows, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            max_new_tokens=work.new_tokens,
+            min_new_tokens=work.new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+
+
+def _loop(work: Work) -> None:
+    _perturb_and_restore(work, lambda: _transformers(work))
+
+
+def _loop_ours(work: Work) -> None:
+    import torch
+
+    from retainbench.harness.generation import Stops, generate
+
+    vocabulary = work.model.config.get_text_config().vocab_size
+    stops = Stops(torch.zeros(vocabulary, dtype=torch.bool), None, (), None)
+    _perturb_and_restore(
+        work,
+        lambda: generate(work.model, work.prompts, max_new_tokens=work.new_tokens, stops=stops),
+    )
+
+
+def _perturb_and_restore(work: Work, answer: Callable[[], object]) -> None:
+    """Seeded noise on, answer, the same noise off; the weights are put back exactly at the end."""
+    import torch
+
+    kept = [value.detach().clone() for value in work.model.parameters()]
+    generator = torch.Generator(device=work.model.device)
+
+    def shift(member: int, scale: float) -> None:
+        generator.manual_seed(member)
+        with torch.no_grad():
+            for value in work.model.parameters():
+                noise = torch.empty_like(value).normal_(generator=generator)
+                value.add_(noise, alpha=scale)
+
+    for member in range(work.population):
+        shift(member, SIGMA)
+        answer()
+        shift(member, -SIGMA)
+    with torch.no_grad():
+        for value, old in zip(work.model.parameters(), kept, strict=True):
+            value.copy_(old)
