@@ -36,15 +36,16 @@ def run(
     ] = False,
 ) -> None:
     """Train and score every cell of a suite, resume what was interrupted, write the tables."""
-    from retainbench.harness import live, report
+    from retainbench.harness import live, report, sweep
     from retainbench.harness import plan as planning
     from retainbench.harness import run as runner
     from retainbench.harness import suite as suites
 
     quieten()
     chosen = suites.load(suite)
-    planned = planning.plan(chosen, planning.gather(chosen))
+    inputs = planning.gather(chosen)
     root = out or Path("runs") / chosen.name
+    planned = planning.plan(sweep.resolve(chosen, inputs, root, device), inputs)
     with live.view(planned, quiet=quiet) as view:
         cards = runner.run(
             planned,

@@ -80,7 +80,7 @@ def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
                 f"{root} belongs to another run of suite {before.suite.name!r} "
                 f"(different: {', '.join(changed)}); choose another folder with --out"
             )
-    elif root.exists() and any(root.iterdir()):
+    elif root.exists() and any(entry.name != "sweep" for entry in root.iterdir()):
         raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
     write_json(folder.plan, plan)
     return folder

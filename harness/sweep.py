@@ -1,0 +1,155 @@
+"""Choose one option per recipe on the validation split, before the cells that are reported.
+
+A suite's `sweep` multiplies an option (the learning rate) of every recipe by its factors, trains
+each variant with one seed, and keeps the value with the highest mean reward on the target's
+validation items; test and retention items are never looked at. Ties go to the smaller value. In a
+recipe of stages the option of every stage that has it is multiplied by the same factor.
+
+Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is read back. Called by
+`retainbench run`; a suite without `sweep` passes through unchanged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retainbench.harness import bases, paths
+from retainbench.harness import train as training
+from retainbench.harness.errors import UsageError
+from retainbench.harness.plan import Cell, Inputs, make_cell
+from retainbench.harness.records import Record, Share, read_json, write_json
+from retainbench.harness.suite import Budget, Recipe, Stage, Suite, Sweep
+from retainbench.trainers import _discovery as trainers
+from retainbench.trainers._contract import Target
+
+
+class Variant(Record):
+    """One value that was tried: the factor and what it earned."""
+
+    factor: float
+    reward: Share | None
+    """Mean reward on the validation items; None where training failed."""
+
+
+class Choice(Record):
+    """What was tried for one recipe on one target, and what was taken."""
+
+    recipe: str
+    target: str
+    factor: float
+    variants: list[Variant]
+
+
+class Choices(Record):
+    """`choices.json`."""
+
+    option: str
+    choices: list[Choice]
+
+
+def resolve(suite: Suite, inputs: Inputs, root: Path, device: str = "cpu") -> Suite:
+    """The suite with every recipe's option chosen; the suite itself where it has no sweep.
+
+    Raises:
+        UsageError: several targets, or a recipe whose every variant failed.
+    """
+    if suite.sweep is None:
+        return suite
+    if len(suite.targets) > 1:
+        raise UsageError(
+            f"suite {suite.name}: `sweep` chooses on one target's validation items; "
+            "write one suite per target"
+        )
+    folder = paths.RunFolder(root / "sweep")
+    found = [
+        _choose(suite, suite.sweep, inputs, name, recipe, folder, device)
+        for name, recipe in suite.recipes.items()
+    ]
+    write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
+    recipes = {
+        choice.recipe: scaled(suite.recipes[choice.recipe], suite.sweep.option, choice.factor)
+        for choice in found
+    }
+    return suite.model_copy(update={"recipes": recipes, "sweep": None})
+
+
+def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
+    """A recipe with one option multiplied, in every stage whose method has it."""
+    return Recipe(stages=[_scale(stage, option, factor) for stage in recipe.stages])
+
+
+def _scale(stage: Stage, option: str, factor: float) -> Stage:
+    complete = trainers.options(stage).model_dump(mode="json")
+    if option not in complete:
+        return stage
+    changed = stage.options | {option: complete[option] * factor}
+    return stage.model_copy(update={"options": changed})
+
+
+def _choose(
+    suite: Suite,
+    sweep: Sweep,
+    inputs: Inputs,
+    name: str,
+    recipe: Recipe,
+    folder: paths.RunFolder,
+    device: str,
+) -> Choice:
+    target = suite.targets[0]
+    amount = suite.budget.amount * sweep.budget_share
+    short = suite.model_copy(
+        update={"budget": Budget(unit=suite.budget.unit, amount=amount), "trajectory": [1.0]}
+    )
+    variants = []
+    for factor in sorted(sweep.factors):
+        variant = scaled(recipe, sweep.option, factor)
+        cell = make_cell(short, inputs, target, name, variant, sweep.seed)
+        variants.append(Variant(factor=factor, reward=_earned(cell, folder, device)))
+    scored = [v for v in variants if v.reward is not None]
+    if not scored:
+        raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
+    best = max(scored, key=lambda v: (v.reward or 0.0, -v.factor))
+    return Choice(recipe=name, target=target, factor=best.factor, variants=variants)
+
+
+class Earned(Record):
+    """`validation.json` of a variant."""
+
+    reward: Share | None
+
+
+def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> float | None:
+    """Train a variant and score its end on the validation items."""
+    where = folder.cell(cell.id)
+    known = where.root / "validation.json"
+    if not known.exists():
+        trained = training.train(cell, where, device=device)
+        reward = None
+        if trained.status == "done":
+            end = where.root / trained.checkpoints[-1].folder
+            reward = validation_reward(
+                bases.load(end, device=device), training.load_target(cell.target)
+            )
+        write_json(known, Earned(reward=reward))
+    return read_json(known, Earned).reward
+
+
+def validation_reward(loaded: bases.Loaded, target: Target) -> float:
+    """Mean reward of greedy answers to the target's validation items."""
+    from retainbench.harness.generation import generate, stop_rule
+    from retainbench.trainers._data import encode
+
+    tokenizer = loaded.tokenizer
+    vocabulary = loaded.model.config.get_text_config().vocab_size
+    made = generate(
+        loaded.model,
+        [encode(tokenizer, target.prompt(item)).prompt for item in target.validation],
+        max_new_tokens=target.max_new_tokens,
+        stops=stop_rule([tokenizer.eos_token_id], vocabulary, ["\n"], tokenizer),
+    )
+    texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
+    rewards = [
+        target.reward(text.split("\n", 1)[0], item)
+        for text, item in zip(texts, target.validation, strict=True)
+    ]
+    return sum(rewards) / len(rewards)

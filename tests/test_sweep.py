@@ -1,0 +1,56 @@
+"""The sweep chooses on validation items, reads finished variants back, and touches nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_run import SFT, suite
+
+from retainbench.harness import plan as planning
+from retainbench.harness import sweep
+from retainbench.harness.errors import UsageError
+from retainbench.harness.records import read_json
+from retainbench.harness.suite import Sweep
+
+
+def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(
+        tiny_base,
+        recipes={"sft": SFT, "staged": {"stages": [SFT, SFT]}},
+        budget={"unit": "steps", "amount": 3},
+        sweep=Sweep(factors=[1.0, 0.1]).model_dump(),
+    )
+    inputs = planning.gather(chosen)
+    resolved = sweep.resolve(chosen, inputs, tmp_path)
+    assert resolved.sweep is None
+    found = read_json(tmp_path / "sweep" / "choices.json", sweep.Choices)
+    for choice in found.choices:
+        assert [variant.factor for variant in choice.variants] == [0.1, 1.0]
+        best = max(v.reward for v in choice.variants if v.reward is not None)
+        taken = next(v for v in choice.variants if v.factor == choice.factor)
+        assert taken.reward == best
+        for stage in resolved.recipes[choice.recipe].stages:
+            assert stage.options["learning_rate"] == pytest.approx(1e-3 * choice.factor)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    assert sweep.resolve(chosen, inputs, tmp_path) == resolved
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_a_suite_without_sweep_passes_through(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(tiny_base)
+    assert sweep.resolve(chosen, planning.gather(chosen), tmp_path) is chosen
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_variants_lose_and_a_recipe_without_any_is_refused(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    hopeless = SFT | {"options": {"learning_rate": 1e30, "batch_size": 4}}
+    chosen = suite(
+        tiny_base,
+        recipes={"hopeless": hopeless},
+        sweep={"factors": [1.0, 2.0], "budget_share": 0.2},
+    )
+    with pytest.raises(UsageError, match="every variant"):
+        sweep.resolve(chosen, planning.gather(chosen), tmp_path)
