@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PALETTE = (
     "#3b6fb6", "#d1662b", "#2f8f6b", "#8b5fbf", "#b8902a", "#c2497a", "#4aa3b5", "#7a6a5d",
-    "#7d9f2c", "#a34a3a", "#6d7fd1", "#e08a9b", "#4fbf95", "#9c8bb0", "#c9a86a", "#5f93a8",
+    "#7d9f2c", "#a34a3a", "#e08a9b", "#6d7fd1", "#4fbf95", "#9c8bb0", "#c9a86a", "#5f93a8",
 )  # fmt: skip
 PANEL = 230  # pixels of one panel's side
 

@@ -101,7 +101,7 @@ function fitted(spec, width) {
       for (const layer of panel.layer) layer.encoding.y.axis.labels = true;
     }
   }
-  spec.config.legend.columns = Math.max(3, Math.floor(width / 130));
+  spec.config.legend.columns = Math.max(3, Math.floor(width / 110));
   return spec;
 }
 
