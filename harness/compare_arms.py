@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness import paths
+from retainbench.harness import plan as planning
 from retainbench.harness.compare_change import AXES
 from retainbench.harness.compare_items import Columns, columns
 from retainbench.harness.compare_pair import Floats, Pair, pair
@@ -86,7 +87,8 @@ def load(run: Path) -> dict[tuple[str, str], Arms]:
 def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Cell]) -> Arms:
     target = cells[0].target
     start = _only(base, {*plan.retention, target})
-    itself = pair(start, start)
+    outside = _excluded(plan, cells)
+    itself = pair(start, start, outside)
     kept: dict[str, list[str]] = {
         axis: names for axis in AXES if (names := _above_chance(itself, axis))
     }
@@ -100,9 +102,18 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         if broken := [card.reason for card in cards if card.status == "failed" or not card.points]:
             absent[name] = f"{len(broken)} of {len(seeds)} seeds have no result: {broken[0]}"
             continue
-        arms.append(_arm(folder, start, seeds, cards, kept))
+        arms.append(_arm(folder, start, seeds, cards, kept, outside))
     asked = _items(itself, [label for label, p in itself.items() if p.axis == "target"])
     return Arms(arms, absent, asked, {axis: _items(itself, names) for axis, names in kept.items()})
+
+
+def _excluded(plan: Plan, cells: Sequence[Cell]) -> dict[str, set[str]]:
+    """Contaminated items of any cell, so that all arms are compared on the same items."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        for task, ids in planning.excluded(plan, cell).items():
+            found.setdefault(task, set()).update(ids)
+    return found
 
 
 def _arm(
@@ -111,12 +122,13 @@ def _arm(
     cells: Sequence[Cell],
     cards: Sequence[Scorecard],
     kept: Mapping[str, Sequence[str]],
+    outside: Mapping[str, set[str]],
 ) -> Arm:
     budgets = [_budgets(card) for card in cards]
     if any(one != budgets[0] for one in budgets):
         raise IntegrityError(f"{cells[0].name}: seeds were scored at different shares: {budgets}")
     by_seed = [
-        [_tables(folder, base, cell, point, kept) for point in _points(card)]
+        [_tables(folder, base, cell, point, kept, outside) for point in _points(card)]
         for cell, card in zip(cells, cards, strict=True)
     ]
     return Arm(
@@ -156,10 +168,11 @@ def _tables(
     cell: Cell,
     point: PointScore,
     kept: Mapping[str, Sequence[str]],
+    outside: Mapping[str, set[str]],
 ) -> _Tables:
     name = paths.point_name(point.stage, point.fraction)
     candidate = columns(folder.cell(cell.id).point(name).records)
-    pairs = pair(base, _only(candidate, set(base)))
+    pairs = pair(base, _only(candidate, set(base)), outside)
     gains = [p.candidate - p.base for p in pairs.values() if p.axis == "target"]
     drops = {
         axis: np.concatenate([_rescaled(pairs[label]) for label in labels])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retainbench.harness import paths
+from retainbench.harness import plan as planning
 from retainbench.harness.compare import Excluded, compare, gain
 from retainbench.harness.compare_items import Columns, Records, columns
 from retainbench.harness.errors import IntegrityError, UsageError
@@ -137,7 +138,7 @@ def _gate_cell(
             expected=plan.retention,
             movement=Movement(drift=end.drift, divergence=end.divergence),
             tier=tier,
-            excluded=excluded,
+            excluded=excluded or planning.excluded(plan, cell),
         )
     except IntegrityError as error:
         return failed(cell.id, cell.label, str(error), policy.alpha)

@@ -57,7 +57,7 @@ def summary(card: Scorecard) -> str:
     if not card.points:
         return f"FAILED: {card.reason}"
     end = card.points[-1]
-    drops = ", ".join(f"{axis.axis} {-axis.drop.value:+.3f}" for axis in end.axes)
+    drops = ", ".join(f"{axis.axis} {0.0 - axis.drop.value:+.3f}" for axis in end.axes)
     drift = f", drift {end.drift.relative:.4f}" if end.drift else ""
     return f"reward {end.base_reward:.3f} -> {end.candidate_reward:.3f}, retention {drops}{drift}"
 

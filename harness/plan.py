@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 from importlib.metadata import version
 
-from retainbench.harness import bases, tasks
+from retainbench.harness import bases, contamination, tasks
+from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import Record, digest
 from retainbench.harness.suite import Budget, Policy, Recipe, Stage, Suite
 from retainbench.trainers import _discovery as trainers
@@ -27,6 +28,8 @@ class Inputs(Record):
     tasks: dict[str, str]
     """Lock digest by short name, of retention tasks and targets."""
     versions: dict[str, str]
+    overlap: dict[str, dict[str, list[str]]] = {}
+    """Target -> retention task -> items that its training data gives away."""
 
 
 class Cell(Record):
@@ -64,13 +67,18 @@ def gather(suite: Suite) -> Inputs:
 
     Raises:
         UsageError: the base is not there.
-        IntegrityError: the base cannot be loaded safely, or a task differs from its lock.
+        IntegrityError: the base cannot be loaded safely, a task differs from its lock, or the
+            policy refuses training data that overlap the retention tasks.
     """
     known = tasks.discover()
     needed = [*targets_of(suite), *retention_tasks(suite)]
     for name in needed:
         tasks.verify_lock(known[name])
+    overlap = {t: contamination.of_target(t, retention_tasks(suite)) for t in targets_of(suite)}
+    if suite.policy.contaminated == "refuse" and any(overlap.values()):
+        raise IntegrityError(f"training data overlap retention items: {overlap}")
     return Inputs(
+        overlap={target: found for target, found in overlap.items() if found},
         base=bases.resolve(suite.base).digest,
         tasks={name: tasks.lock_digest(known[name]) for name in needed},
         versions={name: version(name) for name in NUMERIC_PACKAGES},
@@ -113,6 +121,17 @@ def make_cell(
     }
     identity = digest([content, frozen])[:16]
     return Cell.model_validate(content | {"id": identity, "name": name})
+
+
+def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:
+    """Items of each retention task that a cell is not judged on: its training data hold them."""
+    if plan.suite.policy.contaminated != "exclude":
+        return {}
+    found: dict[str, set[str]] = {}
+    for target in {cell.target, *(s.target for s in cell.recipe.stages if s.target)}:
+        for task, ids in plan.inputs.overlap.get(target, {}).items():
+            found.setdefault(task, set()).update(ids)
+    return found
 
 
 def _complete(stage: Stage) -> Stage:

@@ -18,7 +18,7 @@ from retainbench.harness import bases, compare, drift, evaluate, paths, tasks
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
 from retainbench.harness.compare import PointInput
-from retainbench.harness.plan import Cell, Plan, policy_of
+from retainbench.harness.plan import Cell, Plan, excluded, policy_of
 from retainbench.harness.records import (
     CheckpointRecord,
     DivergenceSummary,
@@ -61,6 +61,7 @@ def train_and_score(
         points,
         policy_of(plan.suite),
         provenance=provenance(plan, trained.environment),
+        excluded=excluded(plan, cell),
     )
 
 
