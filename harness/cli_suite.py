@@ -14,7 +14,7 @@ from rich.console import Console
 
 from retainbench.harness.errors import RetainbenchError
 
-screen = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 SuiteName = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]

@@ -130,8 +130,12 @@ def _over_null() -> Column:
     def value(row: TableRow) -> float | None:
         return row.drift.over_null if row.drift else None
 
+    def text(row: TableRow) -> str:
+        ratio = value(row)
+        return NONE if ratio is None else f"{ratio:.2f}"  # 1.00 and 1.08 say different things
+
     hint = "Drift over what pure noise would give; evolution strategies only"
-    return Column("null", "Drift / null", "right", lambda row: brief(value(row)), value, hint)
+    return Column("null", "Drift / null", "right", text, value, hint)
 
 
 def _kl() -> Column:
