@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 Tokens = list[int]
 
 
-@register_model("retainbench")
 class TrieLM(HFLM):
     """Scores over the token trie of all requests of a call.
 
@@ -298,7 +297,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # As __main__ this file would register a second class under the same name; hand over instead.
-    from retainbench.harness.scorer import main as registered_main
+    # Run as a file, this is a second copy of the class; the importable one registers itself.
+    from retainbench.harness.scorer import main as importable_main
 
-    registered_main()
+    importable_main()
+else:
+    register_model("retainbench")(TrieLM)
