@@ -21,6 +21,7 @@ from retainbench.harness.report_columns import Table
 from retainbench.harness.report_text import escaped, grid, markdown
 
 FIGURE = "pareto"  # the figure that the README shows
+SUFFIXES = (".svg", ".pdf")  # PNG files are three quarters of all bytes; the run folder has them
 
 
 def publish(run_folder: Path, results_folder: Path) -> None:
@@ -79,7 +80,7 @@ def readme(
             "scored checkpoint.",
             "",
             markdown(table),
-            *(f"![{escaped(path)}]({path})" for path in figures),
+            *(f"![Gain against retention, {escaped(name)}]({path})" for path in figures),
             "",
             "## Environment and digests",
             "",
@@ -109,7 +110,8 @@ def _copy_figures(source: Path, goal: Path) -> None:
     if goal.exists():
         shutil.rmtree(goal)
     for path in sorted(source.iterdir()) if source.is_dir() else []:
-        write_bytes(goal / path.name, path.read_bytes())
+        if path.suffix in SUFFIXES:
+            write_bytes(goal / path.name, path.read_bytes())
 
 
 def _shown_figures(folder: Path) -> list[str]:
