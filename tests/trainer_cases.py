@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dpo": {"learning_rate": 1e-3, "batch_size": 4},
     "grpo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
     "rloo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
+    "sdft": {"learning_rate": 1e-3, "batch_size": 8, "num_generations": 4},
     "es": {"population": 4, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
     "ppo": {"batch_size": 128, "minibatches": 2, "learning_rate": 1e-3},
     "rft": {

@@ -1,4 +1,4 @@
-"""TRL's online methods (GRPO, RLOO) under the rules of `_trl`, with our own rollouts.
+"""TRL's online methods (GRPO, RLOO; SDFT in part) under the rules of `_trl`, with our own rollouts.
 
 TRL keeps advantages, losses and updates. Sampling is `_rollout`'s, so that prompts, stopping and
 rewards are those of the evaluation and of our other methods: completions end at the first newline,
@@ -8,7 +8,9 @@ exact. One optimizer step answers `batch_size / num_generations` prompts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -17,27 +19,97 @@ from retainbench.trainers._data import encode, generator, item_at
 from retainbench.trainers._trl import GradientOptions
 
 if TYPE_CHECKING:
+    from retainbench.trainers._model import Policy
     from retainbench.trainers._trajectory import Trajectory
 
 PATIENCE = 50
 """Steps without a single reward after which a run gives up."""
 
 
-class OnlineOptions(GradientOptions):
-    """What GRPO and RLOO share."""
+class GroupOptions(GradientOptions):
+    """What the methods that answer each prompt several times share."""
 
-    learning_rate: float = Field(1e-6, gt=0)
-    """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
     batch_size: int = Field(64, ge=2)
     """Completions per optimizer step."""
     num_generations: int = Field(8, ge=2)
     """Completions per prompt: the group."""
     temperature: float = Field(1.0, gt=0)
     """Of sampling."""
+
+
+class OnlineOptions(GroupOptions):
+    """What GRPO and RLOO share."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
     epsilon: float = Field(0.2, gt=0)
     """Clip of the probability ratio, 1 - epsilon to 1 + epsilon."""
     rollout: Literal["transformers", "vllm"] = "transformers"
     """Who samples: this process, or TRL's vLLM (needs a GPU and the `vllm` extra)."""
+
+
+class Rollouts(NamedTuple):
+    """Sampling for a TRL trainer; made by `rollouts`."""
+
+    generate: Callable[[list[list[int]]], list[list[int]]]
+    """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
+    ends: list[int]
+    """Tokens at which a completion ends."""
+
+
+def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
+    """One sampling per optimizer step from (seed, step), charged to the meter."""
+    from retainbench.harness.generation import generate as decode
+    from retainbench.trainers import _rollout
+
+    sampler = _rollout.sampler(job, policy, trajectory.meter, job.options.batch_size)
+    group = job.options.num_generations
+
+    def generate(prompt_ids: list[list[int]]) -> list[list[int]]:
+        made = decode(
+            policy.model,
+            prompt_ids[::group],
+            max_new_tokens=job.target.max_new_tokens,
+            stops=sampler.stops,
+            samples=group,
+            temperature=job.options.temperature,
+            generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
+        )
+        trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
+        trajectory.meter.generated(sum(map(len, made.tokens)))
+        trajectory.meter.samples(len(prompt_ids))
+        return made.tokens
+
+    return Rollouts(generate, sampler.stops.ends_V.nonzero()[:, 0].tolist())
+
+
+def check_groups(options: GroupOptions) -> None:
+    """Whole groups only.
+
+    Raises:
+        TrainingError: batch and group do not fit.
+    """
+    if options.batch_size % options.num_generations:
+        raise TrainingError(
+            f"batch_size {options.batch_size} is not a multiple of num_generations "
+            f"{options.num_generations}"
+        )
+
+
+def question_at(options: GroupOptions, row: int) -> int:
+    """Position in the shared order of the question that a row of TRL's stream asks.
+
+    A group's rows ask the same. TRL reads a whole batch for every accumulated part and samples for
+    the first of them alone, so a step asks for `rows_per_step` rows and the rest repeat the first.
+    """
+    step, within = divmod(row, rows_per_step(options))
+    first = step * options.batch_size
+    return (first + within % options.batch_size) // options.num_generations
+
+
+def rows_per_step(options: GroupOptions) -> int:
+    """Rows of the stream that TRL reads in one optimizer step."""
+    return options.batch_size * options.accumulation
 
 
 def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any]) -> Outcome:
@@ -47,23 +119,22 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         specific: the method's own arguments of `config_class`.
 
     Raises:
-        TrainingError: batch and group do not fit, or no completion earns a reward.
+        TrainingError: batch and group do not fit, no completion earns a reward, or no two
+            completions of a prompt ever differ in reward.
     """
     from retainbench.harness import bases
-    from retainbench.trainers import _model, _rollout, _trl
+    from retainbench.trainers import _model, _trl
     from retainbench.trainers._trajectory import Trajectory
 
     options = job.options
-    if options.batch_size % options.num_generations:
-        raise TrainingError(
-            f"batch_size {options.batch_size} is not a multiple of num_generations "
-            f"{options.num_generations}"
-        )
+    check_groups(options)
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
+    sampling = rollouts(job, policy, trajectory)
+    online_grpo = trainer_class.__name__ == "GRPOTrainer"
 
     def row(position: int) -> dict[str, Any]:
-        number = position // options.num_generations
+        number = question_at(options, position)
         item = item_at(job.target.train, job.seed, number)
         return {"prompt": job.target.prompt(item), "number": number}
 
@@ -96,7 +167,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
             processing_class=policy.tokenizer,
         )
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
-        if getattr(trainer, "ref_model", None) is not None:
+        if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
             reference = bases.load(job.reference, device=job.device).model
             trainer.ref_model = reference.requires_grad_(False)
         trainer._tokenize_prompts = lambda prompts: (
@@ -105,36 +176,36 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
             {},
         )
         if options.rollout == "transformers":
+            trainer.eos_token_ids = sampling.ends
             trainer._generate_single_turn = generate
         return trainer
 
-    sampler = _rollout.sampler(job, policy, trajectory.meter, options.batch_size)
-
     def generate(prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
-        from retainbench.harness.generation import generate as decode
-
-        group = options.num_generations
-        made = decode(
-            policy.model,
-            prompt_ids[::group],
-            max_new_tokens=job.target.max_new_tokens,
-            stops=sampler.stops,
-            samples=group,
-            temperature=options.temperature,
-            generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
-        )
-        new = sum(map(len, made.tokens))
-        prompts = sum(map(len, prompt_ids[::group]))
-        trajectory.meter.forward(prompts)
-        trajectory.meter.generated(new)
-        trajectory.meter.samples(len(prompt_ids))
-        spent_on_rollout[0] = sum(map(len, prompt_ids)) + new
-        return (made.tokens, None) if trainer_class.__name__ == "GRPOTrainer" else made.tokens
+        tokens = sampling.generate(prompt_ids)
+        spent_on_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
+        return (tokens, None) if online_grpo else tokens
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
         tokens = spent_on_rollout[0] // options.accumulation
         references = 1 if specific.get("beta") else 0
-        trajectory.meter.forward(tokens * (1 + references))
+        before = 0 if online_grpo else 1  # RLOO computes its samples' log-probabilities anew
+        trajectory.meter.forward(tokens * (1 + references + before))
         trajectory.meter.backward(tokens)
 
-    return _trl.run(job, options, trajectory, build, count, rows_per_step=options.batch_size)
+    rows = rows_per_step(options)
+    outcome = _trl.run(job, options, trajectory, build, count, rows_per_step=rows)
+    if trajectory.step and not any_signal(job):
+        raise TrainingError(
+            "no two completions of a prompt differed in reward, so no step had an advantage: "
+            "the base solves every training item, or none"
+        )
+    return outcome
+
+
+def any_signal(job: Job) -> bool:
+    """Whether a logged step of this stage had a group with different rewards."""
+    from retainbench.harness.paths import CellFolder
+
+    lines = CellFolder(job.out).steps.read_text(encoding="utf-8").splitlines()
+    mine = (json.loads(line) for line in lines[job.spent.steps :])
+    return any(line["frac_reward_zero_std"] < 1 for line in mine)

@@ -1,0 +1,171 @@
+"""Self-distillation fine-tuning: the model, shown the reference answer, teaches itself without it.
+
+    y ~ p(. | x),   teacher q_t = p_T(. | demonstration, x, y_<t),   student p_t = p(. | x, y_<t)
+    L = mean over completions of (1/|y|) sum_t D(p_t, q_t)
+    D = (1 - a) KL(p_t || m_t) + a KL(q_t || m_t),   m_t = (1 - a) p_t + a q_t
+
+so the data are the student's own samples, and the reference answer reaches it through the
+teacher's probabilities alone; a = 0 and a = 1 stand for KL(q_t || p_t) and KL(p_t || q_t). Loss and
+update are those of TRL's experimental SDFTTrainer; `topk_logits` compares the student's most
+probable tokens, renormalised. The demonstration is the item itself, answered, before the prompt:
+
+    Question: {query}        <- seen by the teacher alone
+    Answer: {answer}
+
+    Question: {query}        <- seen by both
+    Answer:
+
+Deviations from TRL's defaults:
+1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
+2. The demonstration stands before the prompt, in the form of the evaluation, because our bases are
+   not chat models; TRL appends it, and the paper words it as an instruction.
+3. The `base` teacher is the stage's starting point, loaded from its folder (for LoRA: the adapter
+   switched off), which makes resume exact.
+4. Rows come in the order that all methods share; the learning rate follows the budget; one update
+   per rollout, so no importance weights.
+
+Left out: the `ema` teacher, whose weights would have to be part of the state that is resumed from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from retainbench.trainers._contract import Item, Job, Outcome, Target
+from retainbench.trainers._data import encode, item_at
+from retainbench.trainers._trl_online import GroupOptions
+
+if TYPE_CHECKING:
+    from retainbench.trainers._trajectory import Trajectory
+
+PAPER = "Shenfeld et al. 2026, arXiv:2601.19897"
+ADAPTATIONS = ("full", "lora")
+ANCHORS = ()
+
+Demonstration = Callable[[Target, Item], str]
+"""What the teacher reads before the prompt."""
+
+
+class Options(GroupOptions):
+    """Hyper-parameters; TRL's defaults."""
+
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
+    teacher: Literal["base", "live"] = "base"
+    """Who is shown the demonstration: the stage's starting point, or the student as it is."""
+    distillation: Literal["topk_logits", "full_logits"] = "topk_logits"
+    """Tokens that are compared: the student's `topk` most probable ones, or the vocabulary."""
+    topk: int = Field(100, ge=1)
+    """Tokens that `topk_logits` compares; at most the vocabulary."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """a of the divergence: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
+
+
+def train(job: Job) -> Outcome:
+    """Run SDFT until the budget is spent."""
+    return distil(job, solved_item)
+
+
+def solved_item(target: Target, item: Item) -> str:
+    """The item with its reference answer, and an empty line."""
+    return f"{target.prompt(item)}{target.completion(item)}\n\n"
+
+
+def distil(job: Job, demonstration: Demonstration) -> Outcome:
+    """SDFT with any demonstration; an empty one makes teacher and student start out equal.
+
+    Raises:
+        TrainingError: batch and group do not fit.
+    """
+    from retainbench.trainers import _model, _trl, _trl_online
+    from retainbench.trainers._trajectory import Trajectory
+
+    options: Options = job.options
+    _trl_online.check_groups(options)
+    policy = _model.load(job)
+    trajectory = Trajectory(job, policy)
+    sampling = _trl_online.rollouts(job, policy, trajectory)
+    trainer_class, config_class = _trl_classes(job)
+    built: list[Any] = []
+
+    def row(position: int) -> dict[str, Any]:
+        number = _trl_online.question_at(options, position)
+        item = item_at(job.target.train, job.seed, number)
+        return {
+            "prompt": job.target.prompt(item),
+            "privileged_context": demonstration(job.target, item),
+        }
+
+    def build(first_row: int, scratch: str) -> Any:
+        trainer = trainer_class(
+            model=policy.model,
+            args=config_class(
+                **_trl.config_arguments(job, options, scratch),
+                num_generations=options.num_generations,
+                max_completion_length=job.target.max_new_tokens,
+                max_prompt_length=None,
+                temperature=options.temperature,
+                teacher_model_kind=options.teacher,
+                teacher_prompt_template="{privileged_context}{prompt}",
+                distillation_mode=options.distillation,
+                distillation_topk=min(options.topk, _vocabulary(policy.model)),
+                distillation_alpha=options.alpha,
+            ),
+            train_dataset=_trl.stream(row, ["prompt", "privileged_context"], first_row),
+            processing_class=policy.tokenizer,
+        )
+        trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
+        trainer._tokenize_prompts = lambda prompts: [
+            encode(policy.tokenizer, prompt).prompt for prompt in prompts
+        ]
+        trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
+        trainer.eos_token_ids = sampling.ends
+        built.append(trainer)
+        return trainer
+
+    def count(trajectory: Trajectory, _inputs: Any) -> None:
+        part = current_part(built[0])
+        student = int(part["prompt_mask"].sum() + part["completion_mask"].sum())
+        trajectory.meter.forward(student + int(part["teacher_attention_mask"].sum()))
+        trajectory.meter.backward(student)
+
+    rows = _trl_online.rows_per_step(options)
+    return _trl.run(job, options, trajectory, build, count, rows_per_step=rows)
+
+
+def current_part(trainer: Any) -> dict[str, Any]:
+    """The tensors of the part of a batch that TRL's trainer has just computed."""
+    part: dict[str, Any] = trainer._buffered_inputs[
+        (trainer._step - 1) % trainer.args.steps_per_generation
+    ]
+    return part
+
+
+def _trl_classes(job: Job) -> tuple[Any, Any]:
+    """TRL's trainer with our teacher, and its config; TRL warns of whatever is experimental."""
+    from trl.import_utils import TRLExperimentalWarning
+
+    from retainbench.harness import bases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TRLExperimentalWarning)
+        from trl.experimental.sdft import SDFTConfig, SDFTTrainer
+
+    class Distiller(SDFTTrainer):
+        """The student is its own teacher where it can be; else the starting point is loaded."""
+
+        def _setup_teacher_model(self) -> None:
+            self.teacher_model = self.model
+            if job.options.teacher == "base" and job.adaptation.kind == "full":
+                loaded = bases.load(job.base, device=job.device).model
+                self.teacher_model = loaded.requires_grad_(False)
+
+    return Distiller, SDFTConfig
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
