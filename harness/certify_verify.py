@@ -131,11 +131,9 @@ def _check_summary(bundle: Bundle, evidence: Evidence, key: Path | None) -> None
 def _check_model(folder: Path, known: statement.ModelIdentity) -> None:
     found = statement.identify(folder)
     if found.sha256 != known.sha256:
-        changed = sorted(
-            name
-            for name in found.files.keys() | known.files.keys()
-            if found.files.get(name) != known.files.get(name)
-        )
+        names = found.files.keys() | known.files.keys()
+        changed = [name for name in names if found.files.get(name) != known.files.get(name)]
+        changed.sort(key=lambda name: (not name.endswith(".safetensors"), name))
         raise IntegrityError(
             f"{folder}: is not {known.name} of the certificate; first difference: {changed[0]}"
         )

@@ -73,7 +73,10 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
     if outer.keys() != ENVELOPE_KEYS or outer["payloadType"] != PAYLOAD_TYPE:
         raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
     payload = _decode(outer["payload"], where)
-    signatures = [_decode(entry["sig"], where) for entry in outer["signatures"]]
+    try:
+        signatures = [_decode(entry["sig"], where) for entry in outer["signatures"]]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{where}: malformed signatures in the envelope") from error
     if key is None:
         return Opened(payload, signed=True, keyid=None)
     if not any(_valid(key, signature, payload) for signature in signatures):

@@ -212,8 +212,9 @@ def write_tasks(folder: Path) -> Path:
     folder.mkdir()
     (folder / "rows.py").write_text(
         "import datasets\n\n\ndef load(**_):\n"
-        "    rows = [{'id': f'i{n}', 'query': f'{n} plus {n}?', 'answer': str(2 * n), 'gold': n % 3,"
-        " 'choices': ['yes', str(2 * n), 'no'], 'cluster': f'g{n // 2}'} for n in range(5)]\n"
+        "    rows = [{'id': f'i{n}', 'query': f'{n} plus {n}?', 'answer': str(2 * n),"
+        " 'gold': n % 3, 'choices': ['yes', str(2 * n), 'no'],"
+        " 'cluster': f'g{n // 2}'} for n in range(5)]\n"
         "    return {'test': datasets.Dataset.from_list(rows)}\n"
     )
     shared = (

@@ -182,7 +182,7 @@ def test_every_change_is_refused(
 def test_other_models_are_refused(regression: Path, tmp_path: Path) -> None:
     cert = regression / "cert"
     other = fixtures.model(tmp_path / "other", {"date_formats": 0.3})
-    with pytest.raises(IntegrityError, match=r"is not candidate .* first difference: config.json"):
+    with pytest.raises(IntegrityError, match=r"is not candidate .* first difference: "):
         verify(cert, candidate=other)
     with pytest.raises(IntegrityError, match="is not base of the certificate"):
         verify(cert, base=other)
@@ -224,6 +224,8 @@ def test_dsse_encodes_as_its_protocol_says() -> None:
         {"payload": "not base64!"},
         {"extra": 1},
         {"signatures": [{"keyid": "", "sig": "%%%"}]},
+        {"signatures": None},
+        {"signatures": ["x"]},
     ],
 )
 def test_malformed_envelopes_are_refused(tmp_path: Path, damage: dict[str, Any]) -> None:
