@@ -1,0 +1,28 @@
+"""The front page says what is: its table is the published one, its commands exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.main import get_command
+
+from retainbench.harness import cli, headline, paths, suite
+
+README = (paths.PACKAGE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_headline_is_the_published_table() -> None:
+    assert headline.with_headline(README, paths.PACKAGE / "results" / "quick") == README
+
+
+@pytest.mark.parametrize("call", re.findall(r"^retainbench ([a-z]+)", README, re.MULTILINE))
+def test_commands_exist(call: str) -> None:
+    assert call in get_command(cli.app).commands  # type: ignore[attr-defined]
+
+
+def test_named_places_exist() -> None:
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (paths.PACKAGE / path).exists(), path
+    for name in re.findall(r"retainbench run ([a-z0-9-]+)", README):
+        assert name in suite.available()
