@@ -48,6 +48,7 @@ def gate_run(
     Args:
         policy: instead of the suite's own.
         cells: ids to gate; all when empty.
+        excluded: instead of the contaminated items that the plan excludes.
 
     Raises:
         UsageError: not a run folder, an unknown cell, or a policy that cannot be applied.

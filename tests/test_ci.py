@@ -329,7 +329,7 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
     """Run a documented script with `retainbench` on the path."""
     program = folder / "bin" / "retainbench"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!{sys.executable}\n{PROGRAM}")
+    program.write_text(f"#!{sys.executable}\nfrom retainbench.harness.cli import main\nmain()\n")
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
@@ -341,16 +341,6 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
         timeout=120,
         check=False,
     )
-
-
-PROGRAM = """
-from retainbench.harness import cli, cli_gate
-verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
-for verb in (cli_gate.gate, cli_gate.power):
-    if verb.__name__ not in verbs:
-        cli.app.command()(verb)
-cli.main()
-"""
 
 
 @pytest.fixture(scope="module")

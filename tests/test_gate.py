@@ -10,16 +10,15 @@ import pytest
 from gate_fixtures import POLICY, Sides, drift, run_folder, sides, suite, target
 
 from retainbench.harness.compare import compare
+from retainbench.harness.compare_arms import load
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import Movement, gate
 from retainbench.harness.gate_result import GateResult, exit_code, failed, overall
 from retainbench.harness.gate_run import gate_records, gate_run
 from retainbench.harness.gate_tiers import detectable_drop, n_items, promise
 from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.records import (
-    DivergenceSummary,
-    write_jsonl,
-)
+from retainbench.harness.plan import Plan
+from retainbench.harness.records import DivergenceSummary, read_json, write_json, write_jsonl
 from retainbench.harness.stats import (
     PairedCounts,
     newcombe_interval,
@@ -318,3 +317,21 @@ def test_files_and_lists_are_gated_alike(tmp_path: Path) -> None:
     found = gate_records(tmp_path / "a.jsonl", tmp_path / "b.jsonl", POLICY)
     assert set(found.digests) == {"base_records", "candidate_records", "policy"}
     assert found.model_copy(update={"digests": judged(both).digests}) == judged(both)
+
+
+def test_items_in_the_training_data_do_not_decide(tmp_path: Path) -> None:
+    """The candidate lost what it was trained on and nothing else: those items are left out."""
+    base = suite(200)
+    root = run_folder(tmp_path, {0: suite(200, {"general0": 40})}, base)
+    assert [r.verdict for r in gate_run(root)] == ["REGRESSION"]
+    path = RunFolder(root).plan
+    plan = read_json(path, Plan)
+    given_away = {"countdown": {"general0": [f"i{number}" for number in range(40)]}}
+    inputs = plan.inputs.model_copy(update={"overlap": given_away})
+    write_json(path, plan.model_copy(update={"inputs": inputs}))
+    (result,) = gate_run(root)
+    by_name = {task.change.task: task.change for task in result.tasks}
+    assert (by_name["general0"].n, by_name["general0"].excluded) == (160, 40)
+    assert result.verdict == "PASS"
+    (arms,) = load(root).values()
+    assert len(arms.kept["general"].tasks) == 360
