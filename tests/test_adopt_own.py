@@ -90,12 +90,12 @@ def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
     policy = Policy()
     found = compare(theirs.base.records, theirs.candidate.records, policy)
     own = compare(ours["base"], ours["candidate"], policy)
-    for one, two in zip(
-        sorted(own.tasks, key=lambda t: t.task),
-        sorted(found.tasks, key=lambda t: t.task),
-        strict=True,
-    ):
-        assert one.model_dump(exclude={"soft_drop"}) == two.model_dump(exclude={"soft_drop"})
+    here = sorted(own.tasks, key=lambda change: change.task)
+    there = sorted(found.tasks, key=lambda change: change.task)
+    for our_change, their_change in zip(here, there, strict=True):
+        # the soft drop rests on log-likelihoods, which differ in the last digits
+        hidden = {"soft_drop"}
+        assert our_change.model_dump(exclude=hidden) == their_change.model_dump(exclude=hidden)
     assert any(change.drop.value != 0 for change in found.tasks)
 
 
