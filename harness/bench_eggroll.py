@@ -10,7 +10,9 @@ repeated, so that a slow moment of the machine hits all:
                     as published ES code does
     loop_ours       the same with our decoding loop
 
-Answers have a fixed length (nothing stops early), so that all ways compute the same tokens.
+Answers have a fixed length (nothing stops early), so that all ways compute the same tokens. Times
+are wall seconds and CPU seconds of the process: on a machine shared with others only the second
+compares.
 
 Command: part of `retainbench bench eggroll`. Left out: the update, which is a few matrix products.
 """
@@ -29,18 +31,22 @@ SIGMA = 1e-3
 
 
 class Speed(NamedTuple):
-    """One way; seconds are medians over the repeats."""
+    """One way; medians over the repeats."""
 
     way: str
-    seconds: float
-    fastest: float
-    slowest: float
-    tokens_per_second: float
+    wall_s: float
+    wall_spread_s: float
+    """Largest minus smallest."""
+    cpu_s: float
+    cpu_spread_s: float
+    tokens_per_cpu_s: float
     """Prompt and new tokens of all members."""
-    over_plain: float
-    """Throughput as a share of `plain`'s, median over repeats; goal for population >= 0.9."""
-    over_loop: float
-    """Throughput in multiples of `loop`'s, median over repeats; goal for population >= 5."""
+    cpu_over_plain: float
+    """Throughput as a share of `plain`'s; goal for population >= 0.9."""
+    cpu_over_loop: float
+    """Throughput in multiples of `loop`'s."""
+    wall_over_plain: float
+    wall_over_loop: float
 
 
 class Work(NamedTuple):
@@ -63,44 +69,41 @@ def bench(
     new_tokens: int = 12,
     repeats: int = 3,
     device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Speed]:
-    """Measure all ways.
-
-    Args:
-        clock: `time.process_time` counts this process alone, for a machine that others use too.
-    """
+    """Measure all ways."""
     loaded = bases.load(bases.resolve(base).folder, device=device)
     rows = tasks.prompts(tasks.discover()[target])[:prompts]
     ids = [loaded.tokenizer.encode(row, add_special_tokens=False) for row in rows]
     work = Work(loaded.model, ids, population, rank, new_tokens)
     ways = {name: globals()[f"_{name}"] for name in WAYS}
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for repeat in range(repeats + 1):
         for name, way in ways.items():
-            start = clock()
+            wall, cpu = time.perf_counter(), time.process_time()
             way(work)
             _wait(device)
             if repeat:  # the first round warms up
-                taken[name].append(clock() - start)
+                taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return [_speed(name, taken, work) for name in WAYS]
 
 
-def _speed(name: str, taken: dict[str, list[float]], work: Work) -> Speed:
-    seconds = statistics.median(taken[name])
+def _speed(name: str, taken: dict[str, list[tuple[float, float]]], work: Work) -> Speed:
     tokens = work.population * sum(len(prompt) + work.new_tokens for prompt in work.prompts)
-
-    def over(other: str) -> float:
-        return statistics.median(b / a for a, b in zip(taken[name], taken[other], strict=True))
-
+    (walls, cpus), medians = zip(*taken[name], strict=True), {}
+    for way, times in taken.items():
+        medians[way] = [statistics.median(kind) for kind in zip(*times, strict=True)]
+    wall, cpu = medians[name]
     return Speed(
-        name,
-        seconds,
-        min(taken[name]),
-        max(taken[name]),
-        tokens / seconds,
-        over("plain"),
-        over("loop"),
+        way=name,
+        wall_s=wall,
+        wall_spread_s=max(walls) - min(walls),
+        cpu_s=cpu,
+        cpu_spread_s=max(cpus) - min(cpus),
+        tokens_per_cpu_s=tokens / cpu,
+        cpu_over_plain=medians["plain"][1] / cpu,
+        cpu_over_loop=medians["loop"][1] / cpu,
+        wall_over_plain=medians["plain"][0] / wall,
+        wall_over_loop=medians["loop"][0] / wall,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import job
 
-from retainbench.harness import bases
+from retainbench.harness import bases, bench_eggroll
 from retainbench.harness.generation import generate, stop_rule
 from retainbench.harness.suite import Anchor
 from retainbench.trainers import _noise, _population, _population_decode, eggroll, es
@@ -185,6 +185,8 @@ def test_only_linear_layers_move(tiny_base: Path, tmp_path: Path) -> None:
     after = load_file(tmp_path / END / "model.safetensors")
     moving = {name for name in before if not torch.equal(before[name], after[name])}
     assert moving == {name for name in before if "_proj" in name}
+    first = json.loads((tmp_path / "steps.jsonl").read_text().splitlines()[0])
+    assert {f"{name}.weight" for name in first["perturbed"]} == moving
     assert outcome.trainable == sum(before[name].numel() for name in moving)
 
 
@@ -195,3 +197,10 @@ def test_rows_at_once_do_not_change_the_fitness(tiny_base: Path, tmp_path: Path)
     logs = [(tmp_path / str(rows) / "steps.jsonl").read_text() for rows in (16, 1024)]
     fitness = [[json.loads(line)["fitness"] for line in log.splitlines()] for log in logs]
     assert fitness[0] == fitness[1]
+
+
+def test_bench_measures_every_way_and_leaves_no_trace(tiny_base: Path) -> None:
+    rows = bench_eggroll.bench(str(tiny_base), population=4, prompts=3, new_tokens=3, repeats=1)
+    assert [row.way for row in rows] == list(bench_eggroll.WAYS)
+    assert all(row.tokens_per_cpu_s > 0 for row in rows)
+    assert rows[1].cpu_over_plain == rows[3].cpu_over_loop == 1.0

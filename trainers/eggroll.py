@@ -8,7 +8,7 @@ deviation over the population. All members answer the same prompts greedily, so 
 prompt's rewards over the population, as the paper does, is the same as centring their mean. Each
 entry of E has variance 1 at every rank: drift and its null are those of dense ES with equal alpha
 and N. Each line of the step log holds the noise key, the step and the fitness of every member, from
-which `replay` computes the weights.
+which `replay` computes the weights; the first one names the perturbed layers.
 
 How the population is evaluated: `_population` and `_population_decode`.
 
@@ -109,7 +109,8 @@ def train(job: Job) -> Outcome:
         trajectory.after_step(
             _evolution.measures(fitness, progress),
             lambda done=progress: list(done),  # type: ignore[misc]
-            details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
+            details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()}
+            | ({} if step else {"perturbed": list(found)}),
         )
     return _evolution.close(trajectory, job, progress)
 
@@ -143,7 +144,7 @@ def evaluate(
                 factors,
                 prompts,
                 max_new_tokens=sampler.target.max_new_tokens,
-                stops=sampler.stops.ends_V,
+                stops=sampler.stops.ends_V.to(sampler.policy.model.device),
                 pad=sampler.policy.tokenizer.eos_token_id,
             )
         scores += _mean_rewards(sampler, items, prompts, done.tokens, done.prompt_tokens)
