@@ -122,6 +122,8 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         TrainingError: batch and group do not fit, no completion earns a reward, or no two
             completions of a prompt ever differ in reward.
     """
+    from trl.trainer.utils import add_fused_lm_head
+
     from retainbench.harness import bases
     from retainbench.trainers import _model, _trl
     from retainbench.trainers._trajectory import Trajectory
@@ -169,6 +171,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
             reference = bases.load(job.reference, device=job.device).model
+            add_fused_lm_head(reference, temperature=options.temperature)
             trainer.ref_model = reference.requires_grad_(False)
         trainer._tokenize_prompts = lambda prompts: (
             [encode(policy.tokenizer, prompt).prompt for prompt in prompts],
