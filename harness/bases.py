@@ -121,7 +121,7 @@ def preflight(folder: Path) -> None:
             raise IntegrityError(
                 f"{file}: pickled weights are refused; convert them to safetensors"
             )
-        if file.suffix == ".py" and folder.parent != paths.BASES:
+        if file.suffix == ".py" and folder.resolve().parent != paths.BASES:
             raise IntegrityError(f"{file}: Python files in a model folder are refused")
         configures = file.name in ("config.json", "tokenizer_config.json")
         if configures and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
