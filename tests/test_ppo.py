@@ -142,3 +142,8 @@ def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path
     flat = dataclasses.replace(letters(), reward=lambda _response, _item: 0.0)
     with pytest.raises(TrainingError, match="every answer had the reward 0"):
         ppo.train(job(tiny_base, tmp_path, "ppo", steps=2, target=flat))
+
+
+def test_batch_that_cannot_be_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        ppo.Options(**{"batch_size": 10, "minibatches": 4})

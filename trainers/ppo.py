@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
 from retainbench.trainers._trl import GradientOptions
@@ -73,6 +73,12 @@ class Options(GradientOptions):
     """beta, of the KL to the cell's base in the reward; 0 leaves it out."""
     rollout_rows: int = Field(512, ge=1)
     """Completions computed at once; changes memory and speed only."""
+
+    @model_validator(mode="after")
+    def _parts(self) -> Options:
+        if self.batch_size % (self.samples_per_prompt * self.minibatches):
+            raise ValueError("batch_size must be a multiple of samples_per_prompt x minibatches")
+        return self
 
 
 class Rollout(NamedTuple):
@@ -169,9 +175,8 @@ def minibatches(job: Job, step: int) -> Iterator[list[int]]:
 
     options: Options = job.options
     order = np.random.default_rng(seed_for(job.seed, f"ppo/{job.stage}/{step}/minibatches"))
-    rows = options.batch_size // options.samples_per_prompt * options.samples_per_prompt
     for _ in range(options.epochs):
-        for part in np.array_split(order.permutation(rows), options.minibatches):
+        for part in np.array_split(order.permutation(options.batch_size), options.minibatches):
             yield part.tolist()
 
 
