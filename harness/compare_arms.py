@@ -18,13 +18,11 @@ import numpy as np
 
 from retainbench.harness import paths
 from retainbench.harness import plan as planning
-from retainbench.harness.compare import Excluded
 from retainbench.harness.compare_change import AXES
 from retainbench.harness.compare_items import Columns, columns
 from retainbench.harness.compare_pair import Floats, Pair, pair
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.plan import Cell, Plan
-from retainbench.harness.plan import excluded as planned_exclusions
 from retainbench.harness.records import PointScore, Scorecard, read_json
 from retainbench.harness.stats_verdict import at_chance
 
@@ -146,15 +144,6 @@ def _arm(
         },
         ends=[card.points[-1] for card in cards],
     )
-
-
-def _excluded(plan: Plan, cells: Sequence[Cell]) -> Excluded:
-    """Items that any arm was trained on are left out for all, so that all share their items."""
-    found: dict[str, set[str]] = {}
-    for cell in cells:
-        for task, items in planned_exclusions(plan, cell).items():
-            found.setdefault(task, set()).update(items)
-    return found
 
 
 def _stacked(values: Sequence[Sequence[Floats]]) -> Floats:

@@ -159,7 +159,7 @@ def read(folder: Path = RESULTS) -> list[Row]:
 
 def _row(line: Mapping[str, str]) -> Row:
     cell = Cell(int(line["items"]), float(line["churn"]), int(line["harmed"]), float(line["share"]))
-    counts = {verdict: int(line[verdict]) for verdict in VERDICTS}
+    counts: dict[str, int] = {verdict: int(line[verdict]) for verdict in VERDICTS}
     return Row(cell, int(line["seed"]), int(line["releases"]), counts, int(line["named"]))
 
 

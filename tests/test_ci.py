@@ -17,7 +17,7 @@ from gate_fixtures import POLICY, Sides, run_folder, sides, suite
 from retainbench.harness import ci, ci_markdown
 from retainbench.harness.ci_junit import junit
 from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.gate_command import Sources, command, printable
+from retainbench.harness.gate_command import Finished, Sources, command, printable, verdict_lines
 from retainbench.harness.gate_policy import load
 from retainbench.harness.gate_result import GateResult, failed
 from retainbench.harness.gate_run import gate_records
@@ -196,19 +196,14 @@ def test_hostile_lines_are_no_workflow_commands(hostile: GateResult) -> None:
         title = line.split("title=", 1)[1].split("::", 1)[0]
         assert "," not in title
         assert ":" not in title
-    log = printable(command_of(hostile), {"GITHUB_ACTIONS": "true"})
+    finished = Finished([hostile], verdict_lines(hostile), annotations, 1)
+    log = printable(finished, {"GITHUB_ACTIONS": "true"})
     opening, *body = log.splitlines()
     token = opening.removeprefix("::stop-commands::")
     assert len(token) == 32
     inside = body[: body.index(f"::{token}::")]
     assert not [line for line in inside if line.lstrip().startswith("::")]
     assert "\x1b" not in log
-
-
-def command_of(result: GateResult) -> object:
-    from retainbench.harness.gate_command import Finished, _lines
-
-    return Finished([result], _lines(result), ci.github_annotations([result]), 1)
 
 
 def test_github_files_are_appended_and_only_hold_words_of_ours(
