@@ -154,8 +154,9 @@ def verdict_lines(result: GateResult) -> list[str]:
 def _task_line(task: TaskGate) -> str:
     change = task.change
     needs = f"; {task.items_to_decide} items would decide" if task.items_to_decide else ""
+    alone = "; a regression on its own, not after Holm" if task.unadjusted else ""
     return (
         f"  {task.verdict:12} {terminal(change.task, 60)} ({change.axis}): drop "
         f"{points(change.drop)} points, margin {100 * (change.margin or 0):g}, "
-        f"{change.n} items{needs}"
+        f"{change.n} items{alone}{needs}"
     )
