@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from retainbench.harness.errors import RetainbenchError
+from retainbench.harness.errors import RetainbenchError, UsageError
 
 screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
@@ -96,12 +96,27 @@ def publish(
 
 
 def compare(
-    run_a: RunFolder, run_b: Annotated[Path, typer.Argument(help="Another run folder.")]
+    runs: Annotated[list[Path] | None, typer.Argument(help="Two run folders.")] = None,
+    base_results: Annotated[
+        Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect for the base.")
+    ] = None,
+    candidate_results: Annotated[
+        Path | None, typer.Option(help="The same for the candidate.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, ...")] = None,
 ) -> None:
-    """Set the rows of two runs side by side, with the difference of each."""
-    from retainbench.harness import report_compare
+    """Set two runs side by side, or pair and gate what other harnesses have already scored."""
+    from retainbench.harness import cli_gate, report_compare
 
-    typer.echo(report_compare.compare_runs(run_a, run_b))
+    if base_results and candidate_results and not runs:
+        cli_gate.gate(
+            base_results=base_results, candidate_results=candidate_results, policy=policy, out=out
+        )
+    elif runs and len(runs) == 2 and not (base_results or candidate_results):
+        typer.echo(report_compare.compare_runs(*runs))
+    else:
+        raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
 
 
 def quieten() -> None:
