@@ -50,10 +50,27 @@ class DriftSpeed(NamedTuple):
     drift_seconds: float
     share_of_read: float
     """Median over repeats of read seconds / drift seconds of the same repeat; goal >= 0.7."""
+    read_cpu_seconds: float
+    drift_cpu_seconds: float
+    """Processor time of all threads, which a busy machine does not inflate by much."""
     peak_bytes: int
     """Largest resident memory of the measuring process, interpreter and libraries included."""
     allowed_bytes: int
     """3 x the largest tensor + 400 MB."""
+
+
+class _Timed(NamedTuple):
+    wall: float
+    cpu: float
+
+
+def _now() -> _Timed:
+    return _Timed(time.perf_counter(), time.process_time())
+
+
+def _since(start: _Timed) -> _Timed:
+    now = _now()
+    return _Timed(now.wall - start.wall, now.cpu - start.cpu)
 
 
 def bench(
@@ -144,8 +161,8 @@ def _measure(
     base: Path, candidate: Path, dtype: str, cache: str, largest: int, repeats: int
 ) -> DriftSpeed:
     files = [folder / "model.safetensors" for folder in (base, candidate)]
-    reads: list[float] = []
-    drifts: list[float] = []
+    reads: list[_Timed] = []
+    drifts: list[_Timed] = []
     peaks: list[int] = []
     _read(files)
     for _ in range(repeats):
@@ -161,30 +178,34 @@ def _measure(
             text=True,
         )
         found = json.loads(done.stdout)
-        drifts.append(found["seconds"])
+        drifts.append(_Timed(found["seconds"], found["cpu_seconds"]))
         peaks.append(found["peak_bytes"])
     return DriftSpeed(
         dtype=dtype,
         cache=cache,
         bytes=sum(file.stat().st_size for file in files),
         largest_tensor=largest,
-        read_seconds=statistics.median(reads),
-        drift_seconds=statistics.median(drifts),
-        share_of_read=statistics.median(a / b for a, b in zip(reads, drifts, strict=True)),
+        read_seconds=statistics.median(one.wall for one in reads),
+        drift_seconds=statistics.median(one.wall for one in drifts),
+        share_of_read=statistics.median(
+            a.wall / b.wall for a, b in zip(reads, drifts, strict=True)
+        ),
+        read_cpu_seconds=statistics.median(one.cpu for one in reads),
+        drift_cpu_seconds=statistics.median(one.cpu for one in drifts),
         peak_bytes=max(peaks),
         allowed_bytes=3 * largest + 400_000_000,
     )
 
 
-def _read(files: list[Path]) -> float:
-    """Seconds to read all files once, in order."""
+def _read(files: list[Path]) -> _Timed:
+    """Read all files once, in order."""
     buffer = bytearray(BUFFER)
-    start = time.perf_counter()
+    start = _now()
     for file in files:
         with file.open("rb", buffering=0) as stream:
             while stream.readinto(buffer):
                 pass
-    return time.perf_counter() - start
+    return _since(start)
 
 
 def _forget(files: list[Path]) -> None:
@@ -196,13 +217,14 @@ def _forget(files: list[Path]) -> None:
 def main() -> None:
     """Measure the two folders on the command line once."""
     base, candidate = (Path(name) for name in sys.argv[1:3])
-    start = time.perf_counter()
+    start = _now()
     drift.measure(base, candidate)
-    seconds = time.perf_counter() - start
+    spent = _since(start)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     # Not getrusage: its maximum survives exec, so it would count the parent's memory.
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-    json.dump({"seconds": seconds, "peak_bytes": 1024 * int(peak)}, sys.stdout)
+    found = {"seconds": spent.wall, "cpu_seconds": spent.cpu, "peak_bytes": 1024 * int(peak)}
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Reads two model folders, or a model folder and a LoRA adapter folder; writes nothing (`table` and
 `summary` turn the report into what callers write). Every byte of both is read once and in order,
-with a few MiB resident. The levels `spectral` and `subspace` read the matrices again and cost
+with some 50 MiB resident. The levels `spectral` and `subspace` read the matrices again and cost
 minutes on large models, hence off by default; adapters get their spectrum for free.
 
 An adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to the

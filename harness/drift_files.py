@@ -2,7 +2,7 @@
 
 Reads safetensors only, sharded (`model.safetensors.index.json`) or not; writes nothing. The
 safetensors library validates each header; the bytes are then read with `preadv` into reused
-buffers rather than mapped, so that resident memory stays at a few MiB whatever the file size. One
+buffers rather than mapped, so that resident memory stays below 50 MiB whatever the file size. One
 thread reads ahead while the caller computes: several computing threads were slower than one (numpy
 calls of 2 us fight for the interpreter lock).
 """
@@ -27,8 +27,8 @@ Bytes = NDArray[np.uint8]
 
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 INTEGERS = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-PIECE = 1 << 19
-"""Elements per read; 2 MiB of float32."""
+PIECE = 1 << 21
+"""Elements per read; 8 MiB of float32. Pieces of a quarter took up to twice as long from disk."""
 SLOTS = 3
 """Pieces in memory: one computed on, one ready, one being read."""
 
