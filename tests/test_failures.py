@@ -1,0 +1,138 @@
+"""What cannot work must say so: no reward, equal rewards, nothing left to learn, NaN, no budget.
+
+Runs over discovery. A method either raises `TrainingError` with its reason, or trains in earnest; a
+run that ends well with the weights of its start is the silent success that none of them may have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainer_cases import job, letters
+
+from retainbench.harness import paths
+from retainbench.harness.plan import Cell
+from retainbench.harness.suite import Budget, Recipe, Stage
+from retainbench.harness.train import train as train_cell
+from retainbench.trainers import _discovery
+from retainbench.trainers._contract import Job, Target, TrainingError
+
+METHODS = _discovery.methods()
+END = "checkpoints/s0-1.0000"
+IMITATION = {"sft", "dft", "sdft"}
+"""Methods that follow the reference answers and never ask for a reward."""
+CONSTANT = {"all-zero": 0.0, "all-equal": 0.5, "gold-only": 1.0}
+"""Every answer's reward; `gold-only`: whatever the model writes is already right."""
+STILL_TEACHES = {
+    ("dpo", "all-zero"),
+    ("dpo", "all-equal"),
+    ("ppo", "all-equal"),
+    ("ppo", "gold-only"),
+    ("rft", "gold-only"),
+}
+"""DPO by default prefers the reference answer, which still beats every sample. PPO gives nothing
+for an answer that was cut off, so ending in time is learnt. RFT trains on every accepted sample."""
+EVOLUTION = {"es", "eggroll"}
+"""Methods without a loss or a gradient that could become NaN."""
+
+
+def constant(value: float) -> Target:
+    return dataclasses.replace(letters(), reward=lambda _response, _item: value)
+
+
+def end_of(chosen: Job, method: str) -> str | None:
+    """Why a run failed or ended early; None after one that spent its budget. Weights moved."""
+    try:
+        outcome = _discovery.load(method).train(chosen)
+    except TrainingError as error:
+        return str(error)
+    start = load_file(chosen.base / "model.safetensors")
+    final = load_file(chosen.out / END / "model.safetensors")
+    assert any(not torch.equal(final[name], start[name]) for name in start), "nothing moved"
+    assert all(torch.isfinite(value).all() for value in final.values())
+    reason: str | None = outcome.reason
+    return reason
+
+
+@pytest.mark.parametrize("case", CONSTANT)
+@pytest.mark.parametrize("method", METHODS)
+def test_rewards_that_teach_nothing(
+    tiny_base: Path, tmp_path: Path, method: str, case: str
+) -> None:
+    chosen = job(tiny_base, tmp_path, method, steps=2, target=constant(CONSTANT[case]))
+    reason = end_of(chosen, method)
+    if method in IMITATION or (method, case) in STILL_TEACHES:
+        assert reason is None
+    else:
+        assert reason is not None, "a reward without differences cannot have taught anything"
+        assert len(reason.split()) > 5
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - EVOLUTION))
+def test_diverging_run_is_not_a_success(tiny_base: Path, tmp_path: Path, method: str) -> None:
+    """A rate of 1e30 overflows float32 in the first forward pass after the first step.
+
+    Evolution strategies end with finite weights, whose scores then show what they are worth.
+    """
+    hot = job(tiny_base, tmp_path, method, steps=4, options={"learning_rate": 1e30})
+    reason = end_of(hot, method)
+    assert reason is not None
+    assert len(reason.split()) > 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_budget_below_one_step(tiny_base: Path, tmp_path: Path, method: str) -> None:
+    """One FLOP: a method ends within one step of it, or says that it had no budget for a step."""
+    small = dataclasses.replace(
+        job(tiny_base, tmp_path, method), budget=Budget(unit="flops", amount=1.0)
+    )
+    reason = end_of(small, method)
+    if reason is None:
+        assert len((tmp_path / "steps.jsonl").read_text().splitlines()) == 1
+    else:
+        assert len(reason.split()) > 5
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_group_that_does_not_fit_the_batch(tiny_base: Path, tmp_path: Path, method: str) -> None:
+    with pytest.raises(TrainingError, match="batch_size 12 is not a multiple of num_generations 8"):
+        _discovery.load(method).train(job(tiny_base, tmp_path, method, options={"batch_size": 12}))
+
+
+def test_dpo_on_the_best_needs_two_different_rewards(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = job(tiny_base, tmp_path, "dpo", target=constant(0.5), options={"chosen": "best"})
+    with pytest.raises(TrainingError, match="no pair of answers with different rewards"):
+        _discovery.load("dpo").train(chosen)
+
+
+def test_failed_cell_is_recorded_and_not_tried_again(tiny_base: Path, tmp_path: Path) -> None:
+    """A random model never solves countdown; the second call only reads the record."""
+    options = {"batch_size": 8, "num_generations": 4}
+    cell = Cell(
+        id="0" * 16,
+        base=str(tiny_base),
+        target="countdown",
+        name="hopeless",
+        recipe=Recipe(stages=[Stage(method="grpo", options=options)]),
+        seed=0,
+        budget=Budget(unit="steps", amount=1),
+        trajectory=[1.0],
+        dtype="float32",
+    )
+    folder = paths.CellFolder(tmp_path)
+    record = train_cell(cell, folder)
+    assert record.status == "failed"
+    assert record.reason is not None
+    assert "no two completions of a prompt differed in reward" in record.reason
+    assert record.checkpoints == []
+    written = folder.train.read_bytes()
+
+    def forbidden(_share: float, _metrics: dict[str, float]) -> None:
+        raise AssertionError("a failed cell was trained again")
+
+    assert train_cell(cell, folder, progress=forbidden) == record
+    assert folder.train.read_bytes() == written
