@@ -31,7 +31,7 @@ CONFIG = {"model_type": "llama", "tie_word_embeddings": False}
 
 
 def example(seed: int = 0, scale: float = 0.02, dtype: torch.dtype = torch.float32) -> Tensors:
-    """Tensors named like a two-layer Llama; the embedding spans several blocks and a tail."""
+    """Tensors named like a two-layer Llama; the embedding spans many rows of dot products and a tail."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {"model.embed_tokens.weight": (1501, 48), "model.norm.weight": (48,)}
     for layer in range(2):
@@ -234,7 +234,10 @@ def test_drift_is_symmetric(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 32767, 32768, 72047])
-def test_a_single_changed_entry_is_found(tmp_path: Path, position: int) -> None:
+def test_a_single_changed_entry_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    monkeypatch.setattr(drift_blocks, "BLOCK", 1 << 15)
     base = example()
     candidate = {name: value.clone() for name, value in base.items()}
     candidate["lm_head.weight"].view(-1)[position] += 0.5
