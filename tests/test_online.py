@@ -151,8 +151,9 @@ def test_accumulation_leaves_questions_gradient_and_resume_alone(
         )
         with gradients() as seen[parts]:
             train(chosen, method)
-    assert_same(seen[2][0], seen[1][0])
-    assert any(value.any() for value in seen[1][0].values())
+    # Until a group differs in reward, gradients are 0 and the weights are those of the start.
+    signal = next(n for n, step in enumerate(seen[1]) if any(v.any() for v in step.values()))
+    assert_same(seen[2][signal], seen[1][signal])
 
     def die(_share: float, _metrics: dict[str, float]) -> None:
         raise InterruptedError
