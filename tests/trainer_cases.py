@@ -46,7 +46,7 @@ def letters() -> Target:
         validation=items[8:],
         reward=reward,
         valid=lambda response, _item: bool(response.strip()),
-        max_new_tokens=8,
+        max_new_tokens=16,
     )
 
 
