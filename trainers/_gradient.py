@@ -2,7 +2,7 @@
 
 AdamW with betas 0.9 and 0.999 and epsilon 1e-8 as in TRL; the learning rate follows the share of
 the budget that is spent; gradients are clipped by their global norm. Shape letters: B rows, T
-places that predict a token (one less than the row's tokens), V vocabulary.
+places that predict a token (see `Places`), V vocabulary.
 """
 
 from __future__ import annotations
@@ -63,8 +63,14 @@ def restore(optimizer: torch.optim.Optimizer, state: Any) -> None:
 
 
 class Places(NamedTuple):
-    """What a batch predicts at every place."""
+    """What a batch predicts at every place from the shortest prompt's end on.
 
+    Earlier places predict prompt tokens only; leaving them out saves their logits, which cost more
+    than the rest of a small model.
+    """
+
+    first: int
+    """Column of the batch that predicts place 0."""
     targets_BT: torch.Tensor
     mask_BT: torch.Tensor
     """1 where the predicted token belongs to the completion."""
@@ -72,21 +78,37 @@ class Places(NamedTuple):
     """Tokens in the batch, prompts included, padding left out."""
 
 
-def batch_of(examples: Sequence[Example], pad: int, device: str) -> tuple[Batch, Places]:
-    """Collate on a device, with targets shifted to the places that predict them."""
+def first_place(examples: Sequence[Example]) -> int:
+    """The earliest column that predicts a completion token."""
+    return min(len(example.prompt) for example in examples) - 1
+
+
+def batch_of(
+    examples: Sequence[Example], pad: int, device: str, first: int | None = None
+) -> tuple[Batch, Places]:
+    """Collate on a device, with targets shifted to the places that predict them.
+
+    Args:
+        first: as in `Places`; None takes `first_place` of the examples.
+    """
     batch = Batch(*(part.to(device) for part in collate(examples, pad)))
+    first = first_place(examples) if first is None else first
     places = Places(
-        targets_BT=batch.input_ids_BT[:, 1:],
-        mask_BT=batch.completion_mask_BT[:, 1:].float(),
+        first=first,
+        targets_BT=batch.input_ids_BT[:, first + 1 :],
+        mask_BT=batch.completion_mask_BT[:, first + 1 :].float(),
         tokens=sum(len(e.prompt) + len(e.completion) for e in examples),
     )
     return batch, places
 
 
-def logits(model: Any, batch: Batch) -> torch.Tensor:
-    """Float32 logits at the places that predict a token, [B, T, V]."""
+def logits(model: Any, batch: Batch, places: Places) -> torch.Tensor:
+    """Float32 logits at the places, [B, T, V]."""
     made: torch.Tensor = model(
-        input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
+        input_ids=batch.input_ids_BT,
+        attention_mask=batch.attention_mask_BT,
+        use_cache=False,
+        logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
     ).logits
     return made[:, :-1].float()
 
@@ -108,7 +130,7 @@ def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter)
     import torch
 
     with torch.no_grad():
-        made = logits(reference, batch)
+        made = logits(reference, batch, places)
     meter.forward(places.tokens)
     return made
 

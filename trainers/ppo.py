@@ -85,6 +85,8 @@ class Rollout(NamedTuple):
     """What a rollout fixes before its updates; B answers, T places that predict a token."""
 
     examples: list[Example]
+    first: int
+    """Column of the padded rows that predicts place 0, for every part of the rollout alike."""
     logp_BT: torch.Tensor
     values_BT: torch.Tensor
     advantages_BT: torch.Tensor
@@ -210,7 +212,9 @@ def prepare(
         rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
     )
     advantages_BT = _advantage.whiten(made.advantages_BT, places.mask_BT)
-    rollout = Rollout(examples, seen.logp_BT, seen.values_BT, advantages_BT, made.returns_BT)
+    rollout = Rollout(
+        examples, places.first, seen.logp_BT, seen.values_BT, advantages_BT, made.returns_BT
+    )
     return rollout, {
         "reward": float(rewards_B.mean()),
         "reward_sd": float(rewards_B.std(correction=0)),
@@ -240,9 +244,10 @@ def look(learner: Learner, batch: Batch, places: Places) -> Look:
         attention_mask=batch.attention_mask_BT,
         use_cache=False,
         output_hidden_states=True,
+        logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
     )
     logits_BTV = made.logits[:, :-1].float()
-    hidden_BTH = made.hidden_states[-1][:, :-1].detach().float()
+    hidden_BTH = made.hidden_states[-1][:, places.first : -1].detach().float()
     scaled_BTV = logits_BTV / learner.job.options.temperature
     return Look(
         logits_BTV,
@@ -268,7 +273,8 @@ def update(
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         pad = learner.policy.tokenizer.pad_token_id or 0
-        batch, places = batch_of([rollout.examples[row] for row in part], pad, learner.job.device)
+        chosen = [rollout.examples[row] for row in part]
+        batch, places = batch_of(chosen, pad, learner.job.device, rollout.first)
         for name, value in backward(
             learner, rollout, part, batch, places, penalty, trained
         ).items():
@@ -297,7 +303,7 @@ def backward(
     options: Options = learner.job.options
     width = places.mask_BT.shape[1]
     old_BT, values_BT, advantages_BT, returns_BT = (
-        part[list(rows), :width] for part in rollout[1:]
+        part[list(rows), :width] for part in rollout[2:]
     )
     with _rollout.autocast(learner.job):
         seen = look(learner, batch, places)

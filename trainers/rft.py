@@ -249,7 +249,7 @@ def backward(
         part = examples[start : start + size]
         batch, places = _gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
         with _rollout.autocast(job):
-            logits_BTV = _gradient.logits(policy.model, batch)
+            logits_BTV = _gradient.logits(policy.model, batch, places)
         loss, metrics = token_loss(logits_BTV, places, options.objective, trained)
         extra, kl = penalty(batch, logits_BTV, places, trained, trajectory.meter)
         torch.autograd.backward(loss + extra)
