@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ppo": {"batch_size": 128, "minibatches": 2, "learning_rate": 1e-3},
     "rft": {
         "sampling": "iterative",
-        "samples_per_prompt": 16,
+        "samples_per_prompt": 64,
         "prompts_per_round": 8,
         "batch_size": 4,
         "learning_rate": 1e-3,
