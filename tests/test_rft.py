@@ -102,7 +102,8 @@ def test_rounds_are_sampled_from_the_weights_before_them(tiny_base: Path, tmp_pa
     for step, line in rounds:
         model = bases.load(tmp_path / "checkpoints" / f"s0-{step}").model
         assert line["sampled_from"] == rft.weights_digest(model)
-        assert line["rejected"] + sum(line["accepted_per_prompt"]) == line["samples"] == 128
+        assert line["rejected"] + sum(line["accepted_per_prompt"]) == line["samples"]
+        assert line["samples"] == 8 * chosen.options.samples_per_prompt
         assert line["temperature"] == 1.0
     assert len({line["sampled_from"] for _, line in rounds}) == len(rounds)
 
