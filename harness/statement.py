@@ -100,7 +100,7 @@ def test_names(result: GateResult) -> dict[str, list[str]]:
 
 def summary(subject: ModelIdentity, created: str, version: str) -> dict[str, Any]:
     """The short statement that policy engines read; made for a PASS only, since it has no "no"."""
-    verifier = {"id": f"https://pypi.org/project/retainbench/{version}/"}
+    verifier = {"id": f"pkg:pypi/retainbench@{version}"}
     predicate = {"verifier": verifier, "timeCreated": created, "properties": [PROPERTY]}
     return _statement(subject, SUMMARY, predicate)
 
