@@ -8,7 +8,6 @@ checkpoint is the adapter alone; whoever scores it merges it into the stage's st
 from __future__ import annotations
 
 import copy
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,9 +89,3 @@ def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
     reference = bases.load(job.reference, device=job.device).model
     values = dict(reference.named_parameters())
     return {n: values[n].detach().clone() for n in trainable_parameters(policy.model)}
-
-
-def temporary_folder(near: Path) -> tempfile.TemporaryDirectory[str]:
-    """A scratch folder on the same disk as `near`, removed on exit."""
-    near.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=near, prefix=".tmp-")
