@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from retainbench.harness.cli_suite import Device, quieten
-from retainbench.harness.records import ItemRecord
+
+if TYPE_CHECKING:
+    from retainbench.harness.records import ItemRecord
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retainbench.harness.compare_items import Records, columns
+from retainbench.harness.compare_items import Records, columns, floats
 from retainbench.harness.errors import IntegrityError
 
 Floats = NDArray[np.float64]
@@ -136,8 +136,7 @@ def _keys(rows: Any) -> list[tuple[Any, ...]]:
 
 
 def _equal(left: Any, right: Any) -> NDArray[np.bool_]:
-    flags: NDArray[np.bool_] = pc.equal(left, right).to_numpy()
-    return flags.astype(bool)
+    return floats(pc.equal(left, right)) == 1
 
 
 def _value(rows: Any, name: str, row: int) -> Any:
@@ -159,18 +158,18 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     counts = np.diff(starts, append=len(left))
 
     def mean(rows: Any, name: str) -> Floats:
-        values: Floats = rows[name].to_numpy().astype(np.float64)
+        values = floats(rows[name])
         return values if len(starts) == len(values) else np.add.reduceat(values, starts) / counts
 
     soft = not (left["soft_score"].null_count or right["soft_score"].null_count)
-    codes = left["cluster"].dictionary_encode().combine_chunks().indices.to_numpy()
+    codes = np.from_dlpack(left["cluster"].dictionary_encode().combine_chunks().indices)
     return Pair(
         label=label,
         task=task,
         axis=axis,
         metric=metric,
         repeats=int(counts.max()),
-        items=left["item_id"].take(pa.array(starts)),
+        items=_at(left["item_id"], starts),
         base=mean(left, "score"),
         candidate=mean(right, "score"),
         base_soft=mean(left, "soft_score") if soft else None,
@@ -181,6 +180,11 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         clusters=codes[starts].astype(np.intp),
         excluded=before - len(starts),
     )
+
+
+def _at(column: Any, rows: NDArray[np.intp]) -> Any:
+    """The rows of a column; all of them (no repeats, nothing excluded) are not copied."""
+    return column if len(rows) == len(column) else column.take(pa.array(rows))
 
 
 def _new_item(hashes: Any) -> NDArray[np.bool_]:

@@ -120,6 +120,14 @@ def drift(changed: int = 10, relative: float = 0.01) -> DriftSummary:
     )
 
 
+def stored_pair(folder: Path, both: Sides) -> Path:
+    """Both sides as record files in a folder, with a policy that has the margin of `POLICY`."""
+    write_jsonl(folder / "base.jsonl", both.base)
+    write_jsonl(folder / "candidate.jsonl", both.candidate)
+    (folder / "policy.yaml").write_text("margin: 0.05\nminimum_items: 50\n")
+    return folder
+
+
 class Candidate(NamedTuple):
     """One cell of a stored run: its records by share of the budget; none = the cell failed."""
 
