@@ -41,7 +41,12 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_gate.gate,
         cli_gate.power,
     ),
-    "Measure": (cli_measure.evaluate, cli_measure.drift, cli_measure.bench),
+    "Measure": (
+        cli_measure.evaluate,
+        cli_measure.drift,
+        cli_measure.sensitivity,
+        cli_measure.bench,
+    ),
     "What there is": (cli_lists.suites, cli_lists.methods, cli_lists.tasks),
 }
 for panel, verbs in PANELS.items():

@@ -1,4 +1,4 @@
-"""The verbs that measure one thing: evaluate, drift, bench."""
+"""The verbs that measure one thing: evaluate, drift, sensitivity, bench."""
 
 from __future__ import annotations
 
@@ -58,6 +58,23 @@ def drift(
     for kind in found.kinds:
         relative = "-" if kind.relative is None else f"{kind.relative:.4g}"
         typer.echo(f"  {kind.group:8} relative {relative:10} share {kind.squared_share:.3f}")
+
+
+def sensitivity(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; all are one body of evidence.")],
+    alpha: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="False alarms per checkpoint, any set.")
+    ] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="Folder for page, CSV and JSON.")] = None,
+) -> None:
+    """Rank retention tasks by how early and surely they notice forgetting; find the fewest."""
+    from retainbench.harness import sensitivity as finding
+    from retainbench.harness import sensitivity_report
+
+    found = finding.measure(runs, alpha)
+    if out:
+        sensitivity_report.write(found, out)
+    typer.echo(sensitivity_report.terminal(found))
 
 
 def bench(
