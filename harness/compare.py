@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.compare_change import axis_changes, judge_pair
 from retainbench.harness.compare_items import Records, columns
+from retainbench.harness.compare_noise import Repeats, noise_floor
 from retainbench.harness.compare_pair import pair
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import (
@@ -65,6 +66,7 @@ def compare(
     *,
     excluded: Excluded | None = None,
     design: Mapping[str, float] | None = None,
+    repeats: Repeats | None = None,
 ) -> Comparison:
     """Compare two checkpoints on everything that both were scored on.
 
@@ -72,13 +74,18 @@ def compare(
         excluded: contaminated items, left out on both sides.
         design: task -> variance of one paired difference known before the run (for 0/1 items the
             discordance of an A/A run or a pilot); sizes the minimum detectable effect.
+        repeats: the base scored in other ways, for the A/A noise floor beside the flips.
 
     Raises:
         IntegrityError: the two sides do not hold the same items (rules in `compare_pair.py`).
         UsageError: the policy holds a margin of 0.
     """
-    pairs = pair(base, candidate, excluded).values()
-    judged = [judge_pair(one, policy, (design or {}).get(one.task)) for one in pairs]
+    start = columns(base)
+    pairs = pair(start, candidate, excluded).values()
+    noise = noise_floor(start, repeats or {}, excluded)
+    judged = [
+        judge_pair(one, policy, (design or {}).get(one.task), noise.get(one.label)) for one in pairs
+    ]
     kept = [one for one in judged if one.pair.axis != "target"]
     return Comparison(
         tasks=[one.change for one in kept],
@@ -103,13 +110,14 @@ def point_score(
     target: str,
     policy: Policy,
     excluded: Excluded | None = None,
+    repeats: Repeats | None = None,
 ) -> PointScore:
     """One point of a trajectory against the base: gain on `target`, retention on all other tasks.
 
     Raises:
         IntegrityError: as `compare`, or the target was not scored.
     """
-    found = compare(base, point.records, policy, excluded=excluded)
+    found = compare(base, point.records, policy, excluded=excluded, repeats=repeats)
     on_target = [change for change in found.targets if change.task == target]
     if len(on_target) != 1:
         raise IntegrityError(f"{len(on_target)} scored tasks are the target {target!r}, not one")
@@ -148,17 +156,23 @@ def scorecard(
     *,
     provenance: Mapping[str, str],
     excluded: Excluded | None = None,
+    repeats: Repeats | None = None,
 ) -> Scorecard:
     """Assemble a cell's scorecard; a failed cell keeps its place, with its reason and no points.
 
     Args:
         base: records of the base on the same tasks and target.
         points: what was measured at each checkpoint, in any order.
+        repeats: the base scored in other ways (`compare_noise.stored`).
     """
     done = train.status == "done"
     known = columns(base) if done else {}
     ordered = sorted(points, key=lambda p: (p.checkpoint.stage, p.checkpoint.fraction))
-    scored = [point_score(known, p, cell.target, policy, excluded) for p in ordered if done]
+    scored = [
+        point_score(known, point, cell.target, policy, excluded, repeats)
+        for point in ordered
+        if done
+    ]
     if done and not scored:
         raise IntegrityError(f"cell {cell.id} is done but none of its checkpoints was scored")
     return Scorecard(

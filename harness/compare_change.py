@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from retainbench.harness.compare_noise import Noise, above_floor, lowered
 from retainbench.harness.compare_pair import Floats, Pair
 from retainbench.harness.errors import UsageError
 from retainbench.harness.records import AxisChange, Interval, TaskChange
@@ -38,8 +39,12 @@ class Judged(NamedTuple):
     change: TaskChange
 
 
-def judge_pair(one: Pair, policy: Policy, design: float | None = None) -> Judged:
+def judge_pair(
+    one: Pair, policy: Policy, design: float | None = None, noise: Noise | None = None
+) -> Judged:
     """Judge one task under the policy; `design` is its variance of a paired difference, if known.
+
+    With the A/A floor of the task, churn that the floor may explain is not called a regression.
 
     The bootstrap of graded scores is seeded by the task's label, so that it is the same on every
     machine and differs between tasks.
@@ -57,6 +62,9 @@ def judge_pair(one: Pair, policy: Policy, design: float | None = None) -> Judged
     )
     level = 1 - 2 * policy.alpha
     values = _estimates(one, found, level) | _flips(one, found) | _validity(one)
+    if noise is not None:
+        found = lowered(found, one, noise)
+        values |= _noise(one, noise)
     if one.axis != "target":
         values |= _ruling(found)
     return Judged(one, found, TaskChange.model_validate(values))
@@ -137,6 +145,15 @@ def _flips(one: Pair, found: Judgement) -> dict[str, Any]:
         "churn": changed.churn,
         "forgetting_chance_adjusted": changed.adjusted_forgetting,
         "backward_transfer_chance_adjusted": changed.adjusted_transfer,
+    }
+
+
+def _noise(one: Pair, noise: Noise) -> dict[str, Any]:
+    return {
+        "noise_churn": max(noise.churns.values(), default=None),
+        "noise_churns": noise.churns,
+        "noise_soft": noise.soft,
+        "above_noise": above_floor(one, noise),
     }
 
 

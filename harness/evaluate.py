@@ -5,8 +5,9 @@ and our backend answers (`scorer.py`, the same numbers as lm-eval's own). Every 
 checked against the task's lock: a missing, extra or changed prompt is an `IntegrityError`, never a
 score.
 
-Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype and task lock
-make the key. lm-eval's own response cache is not keyed by the model and is never used (OUTPUTS 8).
+Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype, task lock and
+variation make the key. lm-eval's own response cache is not keyed by the model and is never used
+(OUTPUTS 8). A `Variation` scores the same model in another way, for the noise floor.
 
 Command: `retainbench evaluate MODEL TASK...`
 """
@@ -20,15 +21,39 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from retainbench.harness import tasks
+from retainbench.harness import tasks, tasks_pack
 from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
 
 METRICS = ("reward", "acc", "exact_match")
 """What `score` is, in order of preference, among the metrics that a task reports."""
+
+
+class Variation(NamedTuple):
+    """A scoring of the same model that ought to give the same answers: what is done otherwise."""
+
+    again: int = 0
+    """Scored anew with nothing changed."""
+    batch: bool = False
+    """A third of the tokens per pass, and a hundred responses in flight."""
+    shift: int = 0
+    """Choices turned cyclically by so many places; tasks without choices are left out."""
+
+
+USUAL = Variation()
+VARIATIONS = {
+    "repeat": Variation(again=1),
+    "batch": Variation(batch=True),
+    "options": Variation(shift=1),
+}
+"""Of the A/A noise floor, by the names that a suite's `noise_floor` has.
+
+No prompt of these tasks shows its options, so every shift asks for the same log-likelihoods in
+another order and one shift is as good as all k.
+"""
 
 
 class Store:
@@ -38,14 +63,16 @@ class Store:
         self.folder = folder
         self.limit = limit
 
-    def path(self, model: str, info: tasks.TaskInfo) -> Path:
+    def path(self, model: str, info: tasks.TaskInfo, variation: Variation = USUAL) -> Path:
         """Where the records of a checkpoint (by `model_digest`) on a task stand."""
-        key = {
+        key: dict[str, Any] = {
             "model": model,
             "task": tasks.lock_digest(info),
             "limit": self.limit,
             "versions": {name: version(name) for name in ("lm-eval", "torch", "retainbench")},
         }
+        if variation != USUAL:
+            key["variation"] = variation._asdict()
         return self.folder / f"{info.name}-{digest(key)[:24]}.jsonl"
 
 
@@ -64,21 +91,32 @@ def model_digest(loaded: Loaded) -> str:
     return hashed.hexdigest()
 
 
-def evaluate_stored(loaded: Loaded, names: Sequence[str], store: Store) -> list[ItemRecord]:
+def evaluate_stored(
+    loaded: Loaded, names: Sequence[str], store: Store, variation: Variation = USUAL
+) -> list[ItemRecord]:
     """`evaluate`, taking from the store what is already there and adding what is new."""
     known = tasks.discover()
-    infos = [known[name] for name in names]
+    infos = [info for name in names if affects(variation, info := known[name])]
     model = model_digest(loaded)
-    missing = [info for info in infos if not store.path(model, info).exists()]
-    fresh = evaluate(loaded, missing, limit=store.limit)
+    stands = {info.name: store.path(model, info, variation) for info in infos}
+    missing = [info for info in infos if not stands[info.name].exists()]
+    fresh = evaluate(loaded, missing, limit=store.limit, variation=variation)
     for info in missing:
-        rows = [record for record in fresh if record.task == info.name]
-        write_jsonl(store.path(model, info), rows)
-    return [r for info in infos for r in read_jsonl(store.path(model, info), ItemRecord)]
+        write_jsonl(stands[info.name], [record for record in fresh if record.task == info.name])
+    return [record for path in stands.values() for record in read_jsonl(path, ItemRecord)]
+
+
+def affects(variation: Variation, info: tasks.TaskInfo) -> bool:
+    """Whether a task can be scored in this way: only choices can be turned."""
+    return not variation.shift or info.kind == "multiple_choice"
 
 
 def evaluate(
-    loaded: Loaded, infos: Sequence[tasks.TaskInfo], *, limit: int | None = None
+    loaded: Loaded,
+    infos: Sequence[tasks.TaskInfo],
+    *,
+    limit: int | None = None,
+    variation: Variation = USUAL,
 ) -> list[ItemRecord]:
     """Score a model on frozen tasks; records in order of task and item.
 
@@ -94,14 +132,14 @@ def evaluate(
         return []
     for info in infos:
         tasks.verify_lock(info)
-    samples = _score(loaded, infos, limit)
+    samples = _score(loaded, infos, limit, variation)
     return [
         record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
     ]
 
 
 def _score(
-    loaded: Loaded, infos: Sequence[tasks.TaskInfo], limit: int | None
+    loaded: Loaded, infos: Sequence[tasks.TaskInfo], limit: int | None, variation: Variation
 ) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
 
@@ -111,11 +149,11 @@ def _score(
     from retainbench.harness.scorer import TrieLM
     from retainbench.trainers._trl import isolated_generators
 
-    model = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
-    prepared = [_prepared(info.name, tasks.lock_digest(info), limit) for info in infos]
+    model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
+    prepared = [_prepared(info, tasks.lock_digest(info), limit) for info in infos]
     by_type: dict[str, list[Any]] = {}
     for task in prepared:
-        for request in task.instances:
+        for request in _turned(task.instances, variation.shift):
             request.resps, request.filtered_resps = [], {}
             by_type.setdefault(request.request_type, []).append(request)
     with isolated_generators():
@@ -123,14 +161,49 @@ def _score(
             answers = getattr(model, kind)(requests, disable_tqdm=True)
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
-    return {info.lm_eval_name: _rows(task) for info, task in zip(infos, prepared, strict=True)}
+    return {
+        info.lm_eval_name: _rows(task, variation.shift)
+        for info, task in zip(infos, prepared, strict=True)
+    }
+
+
+def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:
+    """Options of the scoring model that make it batch otherwise."""
+    from retainbench.harness.scorer_forward import tokens_per_pass
+
+    if not variation.batch:
+        return {}
+    return {"tokens_per_pass": max(1, tokens_per_pass(loaded.model) // 3), "rows": 100}
+
+
+def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
+    """Requests with those of each item turned cyclically; requests of an item are neighbours."""
+    if not shift:
+        return list(requests)
+    by_doc: dict[int, list[Any]] = {}
+    for request in requests:
+        by_doc.setdefault(request.doc_id, []).append(request)
+    return [r for group in by_doc.values() for r in turned(group, shift)]
+
+
+def turned(values: Sequence[Any], shift: int) -> list[Any]:
+    """A list turned cyclically.
+
+    >>> turned(["a", "b", "c"], 1)
+    ['b', 'c', 'a']
+    """
+    at = shift % len(values)
+    return [*values[at:], *values[:at]]
 
 
 @cache
-def _prepared(name: str, _lock: str, limit: int | None) -> Any:
+def _prepared(info: tasks.TaskInfo, _lock: str, limit: int | None) -> Any:
     """The lm-eval task with its requests built; the lock's digest is part of the cache's key."""
-    info = tasks.find([name])[0]
-    task = _manager(info.folder.parents[1]).load([info.lm_eval_name])["tasks"][info.lm_eval_name]
+    if tasks_pack.is_packed(info):
+        task = tasks_pack.lm_eval_task(info)
+    else:
+        found = _manager(info.folder.parents[1]).load([info.lm_eval_name])
+        task = found["tasks"][info.lm_eval_name]
     task.build_all_requests(limit=limit)
     return task
 
@@ -143,21 +216,28 @@ def _manager(root: Path) -> Any:
     return TaskManager(include_path=str(root), include_defaults=False)
 
 
-def _rows(task: Any) -> list[dict[str, Any]]:
+def _rows(task: Any, shift: int) -> list[dict[str, Any]]:
     """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
     task.apply_filters()
     by_doc: dict[int, list[Any]] = {}
     for request in sorted(task.instances, key=lambda r: r.idx):
         by_doc.setdefault(request.doc_id, []).append(request)
     return [
-        _row(task, requests, name)
+        _row(task, requests, name, shift)
         for name in task.instances[0].filtered_resps
         for requests in by_doc.values()
     ]
 
 
-def _row(task: Any, requests: list[Any], name: str) -> dict[str, Any]:
-    doc = requests[0].doc
+def _row(task: Any, requests: list[Any], name: str, shift: int) -> dict[str, Any]:
+    """One sample; with a shift lm-eval judges the item with its choices and answers turned."""
+    doc = asked = requests[0].doc
+    answers = [request.filtered_resps[name] for request in requests]
+    if shift:
+        choices = doc["choices"]
+        asked = {**doc, "choices": turned(choices, shift)}
+        asked["gold"] = (int(doc["gold"]) - shift) % len(choices)
+        answers = turned(answers, shift)
     target = task.doc_to_target(doc)
     text = json.dumps(doc, indent=2, default=str, ensure_ascii=False)
     return {
@@ -167,7 +247,7 @@ def _row(task: Any, requests: list[Any], name: str) -> dict[str, Any]:
         "doc_hash": _hash(text),
         "prompt_hash": _hash(requests[0].arguments[0]),
         "target_hash": _hash(str(target)),
-        **task.process_results(doc, [request.filtered_resps[name] for request in requests]),
+        **task.process_results(asked, answers),
     }
 
 

@@ -18,6 +18,7 @@ from retainbench.harness import paths
 from retainbench.harness import plan as planning
 from retainbench.harness.compare import Excluded, compare, gain
 from retainbench.harness.compare_items import Columns, Records, columns
+from retainbench.harness.compare_noise import Repeats, stored
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement, gate
 from retainbench.harness.gate_result import FULL, GateResult, failed
@@ -63,7 +64,10 @@ def gate_run(
     base, base_digest = columns(base_records), sha256_file(base_records)
     # Not `policy_of`: what was mandatory is what the run scored, not what is installed today.
     applied = policy or plan.suite.policy
-    results = [_gate_cell(folder, plan, cell, base, applied, tier, excluded) for cell in chosen]
+    repeats = stored(folder.base_point(plan.suite.base))
+    results = [
+        _gate_cell(folder, plan, cell, base, applied, tier, excluded, repeats) for cell in chosen
+    ]
     return [
         result.model_copy(update={"digests": {**result.digests, "base_records": base_digest}})
         for result in results
@@ -80,19 +84,25 @@ def gate_records(
     movement: Movement = NOT_MEASURED,
     tier: Tier = "full",
     excluded: Excluded | None = None,
+    repeats: Repeats | None = None,
+    target: str | None = None,
 ) -> GateResult:
     """Gate one candidate from two files (or lists) of item records.
 
     Args:
         expected: retention tasks that must be there; the policy's mandatory ones always must.
+        repeats: the base scored in other ways; churn that they explain is not a regression.
+        target: whose gain counts, if the records hold several targets.
 
     Raises:
         IntegrityError: the records do not pair, or nothing is gated.
     """
     sides = cut(columns(base), columns(candidate), tier)
-    found = compare(*sides, policy, excluded=excluded)
-    if movement.gain is None and len(found.targets) == 1:
-        movement = movement._replace(gain=gain(found.targets[0]))
+    again = {name: cut(*[columns(one)] * 2, tier)[0] for name, one in (repeats or {}).items()}
+    found = compare(*sides, policy, excluded=excluded, repeats=again)
+    gained = [one for one in found.targets if target in (None, one.task)]
+    if movement.gain is None and len(gained) == 1:
+        movement = movement._replace(gain=gain(gained[0]))
     return gate(
         found.tasks,
         found.axes,
@@ -121,6 +131,7 @@ def _gate_cell(
     policy: Policy,
     tier: Tier,
     excluded: Excluded | None,
+    repeats: Repeats,
 ) -> GateResult:
     where = folder.cell(cell.id)
     try:
@@ -130,7 +141,7 @@ def _gate_cell(
             raise IntegrityError(f"the cell failed and cannot be judged: {why}")
         end = card.points[-1]
         records = where.point(paths.point_name(end.stage, end.fraction)).records
-        scored = {*plan.retention, cell.target}
+        scored = {*plan.retention, *planning.scored_targets(cell)}
         result = gate_records(
             {label: rows for label, rows in base.items() if label.split("/")[0] in scored},
             records,
@@ -140,6 +151,8 @@ def _gate_cell(
             movement=Movement(drift=end.drift, divergence=end.divergence),
             tier=tier,
             excluded=excluded or planning.excluded(plan, cell),
+            repeats=repeats,
+            target=cell.target,
         )
     except IntegrityError as error:
         return failed(cell.id, cell.label, str(error), policy.alpha)

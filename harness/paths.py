@@ -4,7 +4,7 @@ No other module joins these names. A run folder is the unit that people copy, pu
 
     RUN/plan.json                        suite, digests and cells, by content-addressed id
     RUN/items/<task>.jsonl               prompts and choices, once per task
-    RUN/bases/<name>/                    records and continuations of the base, for all cells
+    RUN/bases/<name>/                    records, noise floor and continuations of the base
     RUN/evaluations/                     records by content: (checkpoint, task)
     RUN/cells/<id>/checkpoints/<point>/  weights; <point> is like `s0-0.5000`
     RUN/cells/<id>/steps.jsonl           one line per training step
@@ -90,6 +90,10 @@ class PointFolder:
         self.drift = root / "drift.json"
         self.divergence = root / "divergence.json"
         self.continuations = root / "continuations.jsonl"
+
+    def noise(self, variation: str) -> Path:
+        """Records of the base scored once more in another way: the A/A noise floor."""
+        return self.root / f"noise-{variation}.jsonl"
 
 
 def point_name(stage: int, fraction: float) -> str:

@@ -128,10 +128,15 @@ def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:
     if plan.suite.policy.contaminated != "exclude":
         return {}
     found: dict[str, set[str]] = {}
-    for target in {cell.target, *(s.target for s in cell.recipe.stages if s.target)}:
+    for target in scored_targets(cell):
         for task, ids in plan.inputs.overlap.get(target, {}).items():
             found.setdefault(task, set()).update(ids)
     return found
+
+
+def scored_targets(cell: Cell) -> list[str]:
+    """The cell's target and every target that its stages train on, each once."""
+    return list(dict.fromkeys([cell.target, *(s.target for s in cell.recipe.stages if s.target)]))
 
 
 def _complete(stage: Stage) -> Stage:

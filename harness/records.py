@@ -167,7 +167,14 @@ class TaskChange(Record):
     base_score_given_valid: float | None = None
     candidate_score_given_valid: float | None = None
     noise_churn: float | None = None
-    """Churn of the same task in an A/A run (base against base)."""
+    """Churn of the same task in the noisiest A/A run (base against base scored in another way)."""
+    noise_churns: dict[str, float] = {}
+    """Variation (repeat, batch, options) -> churn of the base against itself."""
+    noise_soft: float | None = None
+    """Root mean square change of an item's soft score in the noisiest A/A run."""
+    above_noise: bool | None = None
+    """More items changed sides than in the noisiest A/A run (one-sided sign test at alpha); if
+    False, the change must not be called forgetting. None without an A/A run."""
     rescaled_drop: float | None = None
     """Mean of (base - candidate) / (1 - chance) over items: what axes average."""
     rescaled_error: float | None = None

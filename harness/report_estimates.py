@@ -21,6 +21,7 @@ from retainbench.harness.records import (
     Interval,
     PointScore,
     Scorecard,
+    TaskChange,
 )
 from retainbench.harness.report_evidence import CellVerdict
 from retainbench.harness.report_model import AXES, AxisColumns, CostColumns, DriftColumns
@@ -179,12 +180,29 @@ def _task_means(ends: Sequence[PointScore]) -> dict[str, float | None]:
     return {
         "churn": mean(task.churn for task in binary),
         "noise_churn": mean(task.noise_churn for task in binary),
+        **_noise(ends, binary),
         "forgetting_chance_adjusted": mean(task.forgetting_chance_adjusted for task in binary),
         "backward_transfer_chance_adjusted": mean(
             task.backward_transfer_chance_adjusted for task in binary
         ),
         "minimum_detectable_effect": significant(max(limits)) if limits else None,
         "excluded_items": max(sum(task.excluded for task in end.tasks) for end in ends),
+    }
+
+
+def _noise(ends: Sequence[PointScore], binary: Sequence[TaskChange]) -> dict[str, Any]:
+    """The A/A floor by its ways of scoring again, and where flips rise above it."""
+    ways: dict[str, list[float]] = {}
+    for task in binary:
+        for name, churn in task.noise_churns.items():
+            ways.setdefault(name, []).append(churn)
+    soft = [task.noise_soft for end in ends for task in end.tasks if task.noise_soft is not None]
+    above = [task.above_noise for task in binary]
+    known = bool(above) and None not in above
+    return {
+        "noise_churns": {name: mean(churns) for name, churns in ways.items()},
+        "noise_soft": mean(soft),
+        "tasks_above_noise": sum(map(bool, above)) / len(ends) if known else None,
     }
 
 

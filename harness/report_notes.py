@@ -79,14 +79,6 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
     """Noise floor, tasks at chance, contaminated items."""
     if not done:
         return []
-    churn = max((row.churn or 0.0 for row in done), default=0.0)
-    floors = [row.noise_churn for row in done if row.noise_churn is not None]
-    floor = (
-        f"A/A noise floor (base against base): {100 * max(floors):.1f} % of items change sides; "
-        f"largest churn of a recipe: {100 * churn:.1f} %."
-        if floors
-        else "No A/A run: the noise floor of the flips is not known."
-    )
     lucky = listed(
         name.removeprefix("rb_")
         for row in done
@@ -95,10 +87,49 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
     )
     excluded = max(row.excluded_items or 0 for row in done)
     return [
-        floor,
+        *_noise(done),
         *([f"At chance for the base and left out of the axes: {lucky}."] if lucky else []),
         *([f"{excluded} items overlap the training data and are left out."] if excluded else []),
     ]
+
+
+WAYS = {
+    "repeat": "scored again",
+    "batch": "with another batch size",
+    "options": "with the options turned",
+}
+"""How the base was scored once more, by the names of a suite's `noise_floor`."""
+
+
+def _noise(done: Sequence[TableRow]) -> list[str]:
+    """The A/A floor, whether equal settings gave other answers, and whose flips it explains."""
+    floors = [row for row in done if row.noise_churn is not None]
+    if not floors:
+        return ["No A/A run: the noise floor of the flips is not known."]
+    churns = {
+        name: max(row.noise_churns[name] for row in floors if name in row.noise_churns)
+        for name in dict.fromkeys(name for row in floors for name in row.noise_churns)
+    }
+    ways = ", ".join(f"{_percent(churn)} {WAYS.get(name, name)}" for name, churn in churns.items())
+    soft = max((row.noise_soft or 0.0 for row in floors), default=0.0)
+    found = [
+        f"A/A noise floor, base against base, items that change sides, mean over tasks: {ways}; "
+        f"soft scores move by {soft:.2g}. Largest churn of a recipe: "
+        f"{_percent(max(row.churn or 0.0 for row in floors))}."
+    ]
+    if churns.get("repeat"):
+        found.append("Scored twice in one way, the base gave other answers: not deterministic.")
+    quiet = [f"{row.recipe} on {row.target}" for row in floors if row.tasks_above_noise == 0]
+    if quiet:
+        found.append(
+            "Flips not above the A/A floor on any task (sign test), so not to be called "
+            f"forgetting: {listed(quiet)}."
+        )
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _limits(rows: Sequence[TableRow]) -> list[str]:

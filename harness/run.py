@@ -98,6 +98,7 @@ def prepare(plan: Plan, folder: paths.RunFolder, device: str) -> None:
         base = bases.load(bases.resolve(plan.suite.base).folder, device=device)
         store = evaluate.Store(folder.evaluations, limit=plan.suite.items_per_task)
         write_jsonl(where.records, evaluate.evaluate_stored(base, names, store))
+    score.measure_noise(plan, folder, device)
 
 
 def execute(

@@ -14,11 +14,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from retainbench.harness import bases, compare, drift, evaluate, paths, tasks
+from retainbench.harness import bases, compare, compare_noise, drift, evaluate, paths, tasks
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
 from retainbench.harness.compare import PointInput
-from retainbench.harness.plan import Cell, Plan, excluded, policy_of
+from retainbench.harness.plan import Cell, Plan, excluded, policy_of, scored_targets
 from retainbench.harness.records import (
     CheckpointRecord,
     DivergenceSummary,
@@ -52,7 +52,7 @@ def train_and_score(
         for checkpoint in trained.checkpoints
         if trained.status == "done"
     ]
-    scored = {*plan.retention, cell.target}
+    scored = {*plan.retention, *scored_targets(cell)}
     base = read_jsonl(folder.base_point(cell.base).records, ItemRecord)
     return compare.scorecard(
         cell,
@@ -62,7 +62,25 @@ def train_and_score(
         policy_of(plan.suite),
         provenance=provenance(plan, trained.environment),
         excluded=excluded(plan, cell),
+        repeats=compare_noise.stored(folder.base_point(cell.base)),
     )
+
+
+def measure_noise(plan: Plan, folder: paths.RunFolder, device: str) -> None:
+    """Score the base on the retention tasks once more in each way that the suite asks for.
+
+    Ways that are there already are left; a way that no task can be scored in leaves no file.
+    """
+    where = folder.base_point(plan.suite.base)
+    missing = [name for name in plan.suite.noise_floor if not where.noise(name).exists()]
+    if not missing:
+        return
+    loaded = bases.load(bases.resolve(plan.suite.base).folder, device=device)
+    store = evaluate.Store(folder.evaluations, limit=plan.suite.items_per_task)
+    for name in missing:
+        again = evaluate.VARIATIONS[name]
+        if records := evaluate.evaluate_stored(loaded, plan.retention, store, again):
+            write_jsonl(where.noise(name), records)
 
 
 def measure(
@@ -87,7 +105,7 @@ def measure(
 
     if not point.records.exists():
         store = evaluate.Store(folder.evaluations, limit=plan.suite.items_per_task)
-        names = [*plan.retention, cell.target]
+        names = [*plan.retention, *scored_targets(cell)]
         write_jsonl(point.records, evaluate.evaluate_stored(model(), names, store))
     if not point.drift.exists():
         reached = metrics_at(where, checkpoint.ledger.steps)

@@ -45,6 +45,7 @@ class TrieLM(HFLM):
 
     pretrained: a folder, a hub id or a loaded transformers model (then `tokenizer` is required).
     tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
+    rows: responses in flight while generating; None likewise.
     seed: of sampled responses; each call starts from it.
     Everything else is HFLM's. A loaded model keeps its training flags.
     """
@@ -55,7 +56,12 @@ class TrieLM(HFLM):
     """Of the last generation call: the response ended by itself, within its tokens."""
 
     def __init__(
-        self, pretrained: Any, tokens_per_pass: int | None = None, seed: int = 0, **options: Any
+        self,
+        pretrained: Any,
+        tokens_per_pass: int | None = None,
+        seed: int = 0,
+        rows: int | None = None,
+        **options: Any,
     ) -> None:
         loaded = not isinstance(pretrained, str)
         flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
@@ -67,6 +73,7 @@ class TrieLM(HFLM):
             module.training = training
         self.tokens_per_pass = int(tokens_per_pass) if tokens_per_pass else None
         self.seed = int(seed)
+        self.rows = int(rows) if rows else None
         self.work = None
         self.stopped = []
         self._probed: tuple[str | None] | None = None
@@ -230,6 +237,7 @@ class TrieLM(HFLM):
             stops=self._stops(chosen.until),
             temperature=chosen.temperature,
             generator=torch.Generator().manual_seed(self.seed),
+            rows=self.rows,
         )
         eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         texts = [

@@ -159,6 +159,9 @@ class Suite(Record):
     """Prompts per set for the KL to the base; 0 leaves KL out."""
     divergence_tokens: Annotated[int, Field(ge=1)] = 32
     """Longest continuation sampled per prompt."""
+    noise_floor: list[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
+    """A/A scorings of the base: as it is, with another batch size, with the options turned by one
+    place. Each costs as much as scoring the base on the retention tasks once; [] = none."""
     items_per_task: Annotated[int, Field(ge=1)] | None = None
     """Scores the first n items of each task only; such a run can never certify."""
 
