@@ -4,10 +4,10 @@ Reads lm-eval (`samples_*.jsonl` + `results_*.json`), lighteval (details Parquet
 Inspect (`.eval`, `.json`) without running a model, and without torch. Two results are a pair only
 if they were made alike: the number of shots, chat template, tokenizer, task version and hash, limit
 and generation settings must be equal, else `IntegrityError`. What may differ (versions of
-libraries, dtype, batch size) is returned as remarks to print.
+libraries, dtype, batch size) is returned as remarks to print. Results of a limited run are marked
+as a part of the items, with which nothing passes.
 
-Axis of a task that is not ours: what the `axes` mapping says, else `general`.
-Command: `retainbench compare --base-results DIR --candidate-results DIR`.
+Command: `retainbench compare --base-results DIR --candidate-results DIR [--axis TASK=AXIS] ...`
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness import adopt_inspect, adopt_lighteval, adopt_lm_eval
-from retainbench.harness.adopt_items import DEFAULT_CHOICES, Adopted, Choices, shorten
+from retainbench.harness.adopt_items import DEFAULT_CHOICES, Adopted, Choices, applies
+from retainbench.harness.adopt_read import shorten
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate_result import FULL
 
 __all__ = ["Adopted", "Choices", "Pair", "pair", "read"]
 
@@ -29,6 +31,11 @@ class Pair(NamedTuple):
     candidate: Adopted
     remarks: list[str]
     """One line each: what was decided while reading, and what differs without being refused."""
+
+    @property
+    def part(self) -> str:
+        """Which items were scored: `full`, or what a limit left."""
+        return self.candidate.part if self.base.part == FULL else self.base.part
 
 
 def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
@@ -61,11 +68,21 @@ def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pai
     """Read both sides and refuse them unless they were made alike.
 
     Raises:
-        UsageError, IntegrityError: as `read`; and `IntegrityError` naming the setting that differs.
+        UsageError: as `read`, or a choice about a task that is not there.
+        IntegrityError: as `read`, or naming the setting that differs.
     """
     one, other = read(base, choices), read(candidate, choices)
+    _check_used(choices, one)
     check_alike(one, other)
     return Pair(one, other, remarks(one, other))
+
+
+def _check_used(choices: Choices, found: Adopted) -> None:
+    """Refuse a choice for a task that is not there: a mistyped name would decide something."""
+    present = sorted(found.settings.keys() - {"run"})
+    for name in (name for table in vars(choices).values() for name in table):
+        if not any(applies(name, task) for task in present):
+            raise UsageError(f"{found.path}: no task is called {name!r}; has {', '.join(present)}")
 
 
 def check_alike(base: Adopted, candidate: Adopted) -> None:

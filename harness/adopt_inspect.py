@@ -18,17 +18,15 @@ from retainbench.harness.adopt_items import (
     DEFAULT_CHOICES,
     Adopted,
     Choices,
-    axis_of,
-    checked_score,
-    choose,
-    choose_metric,
+    Reading,
     item_record,
     number_repeats,
-    parse,
-    read_object,
+    reading,
 )
+from retainbench.harness.adopt_read import parse, read_object, shorten
 from retainbench.harness.adopt_zip import members
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate_result import FULL
 from retainbench.harness.records import ItemRecord, digest, sha256_file
 
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -85,6 +83,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         remarks={"model_args": first.get("model_args"), "packages": first.get("packages")},
         notes=notes,
         files={file.name: sha256_file(file) for file in files},
+        part=next((limit for header in headers.values() if (limit := _limit(header))), FULL),
     )
 
 
@@ -147,42 +146,40 @@ def _task_records(
         raise IntegrityError(f"{file}: a sample is there twice")
     scored = [score["name"] for score in results.get("scores") or []]
     listed = list(dict.fromkeys([*scored, *(samples[0].get("scores") or {})]))
-    scorer = choose_metric(listed, task, choices, str(file))
-    if header["eval"].get("config", {}).get("limit") is not None:
-        notes.append(f"{task}: limited to {header['eval']['config']['limit']} samples")
+    made = reading(task, listed, {}, choices, str(file))
+    if limit := _limit(header):
+        notes.append(f"{task}: {limit}")
     ordered = sorted(samples, key=lambda sample: (str(sample["id"]), sample["epoch"]))
-    records = [_record(sample, file, task, scorer, choices) for sample in ordered]
-    return number_repeats(records)
+    return number_repeats(_record(sample, file, made) for sample in ordered)
 
 
-def _record(
-    sample: dict[str, Any], file: Path, task: str, scorer: str, choices: Choices
-) -> ItemRecord:
+def _limit(header: dict[str, Any]) -> str | None:
+    """Which samples the log is limited to, if it is."""
+    config = header["eval"].get("config") or {}
+    chosen = {key: config[key] for key in ("limit", "sample_id") if config.get(key) is not None}
+    listed = ", ".join(f"{key} {shorten(value)}" for key, value in chosen.items())
+    return f"limited to {listed}" if listed else None
+
+
+def _record(sample: dict[str, Any], file: Path, made: Reading) -> ItemRecord:
     where = f"{file}: sample {sample['id']} epoch {sample['epoch']}"
     if sample.get("error") or sample.get("invalidation"):
         raise IntegrityError(f"{where} ended with an error or was invalidated")
-    score = (sample.get("scores") or {}).get(scorer)
+    score = (sample.get("scores") or {}).get(made.metric)
     if score is None or score.get("reason") in INSTRUMENT:
-        raise IntegrityError(f"{where} was not scored by {scorer}")
+        raise IntegrityError(f"{where} was not scored by {made.metric}")
     options = sample.get("choices") or []
-    item_id = str(sample["id"])
-    field = choose(choices.clusters, task)
-    metadata = sample.get("metadata") or {}
-    if field and field not in metadata:
-        raise UsageError(f"{where}: the metadata has no field {field!r} to cluster by")
     target = sample["target"]
     return item_record(
+        made,
         where,
-        task=task,
-        axis=axis_of(task, choices.axes),
-        item_id=item_id,
+        item_id=str(sample["id"]),
+        value=_number(score.get("value")),
+        document=sample.get("metadata") or {},
         doc_hash=digest([_plain(sample["input"]), options, target]),
         prompt_hash=digest(list(_prompt(sample))),
         target_hash=digest(target),
-        metric=scorer,
-        cluster=str(metadata[field]) if field else item_id,
         chance=1 / len(options) if options else 0.0,
-        score=checked_score(_number(score.get("value")), scorer, where),
         valid=not (score.get("value") == "N" or score.get("reason") or sample.get("limit")),
         response=_response(sample),
         gold=target if isinstance(target, str) else " | ".join(target),

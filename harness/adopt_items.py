@@ -1,39 +1,33 @@
-"""What the readers of foreign results share: choices of the user, checked values, safe JSON.
+"""What the readers of foreign results share: choices of the user, and rows made into records.
 
-Reads JSON and JSON Lines under size caps (results are untrusted files) and turns single values
-into `ItemRecord`s. Leaves out any knowledge of a particular harness: see `adopt_lm_eval`,
-`adopt_lighteval` and `adopt_inspect`.
+Turns checked values into `ItemRecord`s; reads no files (`adopt_read.py`) and knows no particular
+harness: see `adopt_lm_eval.py`, `adopt_lighteval.py` and `adopt_inspect.py`.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 from pydantic import ValidationError
 
 from retainbench.harness import tasks
+from retainbench.harness.adopt_read import shorten
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate_result import FULL
 from retainbench.harness.records import Axis, ItemRecord
 from retainbench.harness.tasks import TaskInfo
 
-LARGEST_FILE = 4 * 2**30
-LARGEST_VALUE = 256 * 2**20
-"""Bytes of one JSON document or line; real ones are below 10 MB."""
 LONGEST_RESPONSE = 10_000
 """Characters of model text that a record keeps."""
 PREFERRED_METRICS = ("reward", "acc", "exact_match")
 """`reward` is what the package's own targets report."""
-DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
-"""How lm-eval and lighteval end the names of files that one run wrote."""
 
 V = TypeVar("V")
 
@@ -55,6 +49,44 @@ class Choices:
 DEFAULT_CHOICES = Choices()
 
 
+def choices(
+    axis: Sequence[str] = (),
+    metric: Sequence[str] = (),
+    filter: Sequence[str] = (),
+    cluster: Sequence[str] = (),
+) -> Choices:
+    """A user's choices from texts like `mmlu_*=general`.
+
+    Raises:
+        UsageError: not of that form, one task twice, or an axis that does not exist.
+
+    >>> choices(axis=["gsm8k=numeric"]).axes
+    {'gsm8k': 'numeric'}
+    """
+    axes = _values("--axis", "AXIS", axis)
+    for task, name in axes.items():
+        if name not in get_args(Axis):
+            raise UsageError(f"--axis {task}={name}: choose one of {', '.join(get_args(Axis))}")
+    return Choices(
+        axes=cast("dict[str, Axis]", axes),
+        metrics=_values("--metric", "NAME", metric),
+        filters=_values("--filter", "NAME", filter),
+        clusters=_values("--cluster", "FIELD", cluster),
+    )
+
+
+def _values(option: str, what: str, texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        task, _, value = text.partition("=")
+        if not (task and value) or task in found:
+            raise UsageError(
+                f"{option} {text}: write TASK={what}, once per task (or pattern like mmlu*)"
+            )
+        found[task] = value
+    return found
+
+
 @dataclass(frozen=True)
 class Adopted:
     """The results of one model, read from another harness."""
@@ -72,14 +104,20 @@ class Adopted:
     """What was decided while reading: filters left out, limits."""
     files: dict[str, str]
     """SHA-256 of every file that was read, by name."""
+    part: str = FULL
+    """Which items were scored, if a limit left some out; nothing passes then."""
 
 
 def choose(mapping: Mapping[str, V], task: str) -> V | None:
     """The user's value for a task: its exact name, else the first pattern that matches."""
     if task in mapping:
         return mapping[task]
-    matching = (value for key, value in mapping.items() if fnmatch.fnmatchcase(task, key))
-    return next(matching, None)
+    return next((value for name, value in mapping.items() if applies(name, task)), None)
+
+
+def applies(name: str, task: str) -> bool:
+    """Whether a choice for `name` (a task or a shell pattern) is about a task."""
+    return name == task or fnmatch.fnmatchcase(task, name)
 
 
 def axis_of(task: str, axes: Mapping[str, Axis]) -> Axis:
@@ -95,7 +133,7 @@ def packaged(task: str) -> TaskInfo | None:
     return known.get(task)
 
 
-def choose_metric(listed: list[str], task: str, choices: Choices, where: str) -> str:
+def _metric(listed: list[str], task: str, choices: Choices, where: str) -> str:
     """The metric that `score` will be; see `Choices.metrics`."""
     wanted = choose(choices.metrics, task)
     if wanted is not None:
@@ -144,13 +182,69 @@ def soft_score(logprobs: list[float], gold: list[int]) -> float | None:
     return min(1.0, sum(weights[index] for index in gold) / sum(weights))
 
 
-def item_record(where: str, **fields: Any) -> ItemRecord:
-    """An `ItemRecord`, with cleaned model text; a value that does not fit names file and item."""
-    response = fields.get("response")
-    if isinstance(response, str):
-        fields["response"] = clean(response)
+class Reading(NamedTuple):
+    """How the rows of one task become records: what the user chose, else the defaults."""
+
+    task: str
+    axis: Axis
+    metric: str
+    higher: bool
+    """Whether a higher value is better."""
+    cluster: str | None
+    """Field that the user clusters by."""
+
+
+def reading(
+    task: str,
+    listed: list[str],
+    higher_is_better: Mapping[str, Any],
+    choices: Choices,
+    where: str,
+) -> Reading:
+    """Decide metric, axis and cluster of a task.
+
+    Args:
+        listed: metrics that its rows hold.
+        higher_is_better: by metric; what is not False there counts as true.
+    """
+    metric = _metric(listed, task, choices, where)
+    return Reading(
+        task=task,
+        axis=axis_of(task, choices.axes),
+        metric=metric,
+        higher=higher_is_better.get(metric) is not False,
+        cluster=choose(choices.clusters, task),
+    )
+
+
+def item_record(
+    made: Reading, where: str, *, item_id: str, value: Any, document: Mapping[str, Any], **rest: Any
+) -> ItemRecord:
+    """One row as an `ItemRecord`, with cleaned model text.
+
+    Args:
+        value: what the row holds for the metric.
+        document: fields that may name the item's cluster.
+
+    Raises:
+        UsageError: the score is not on the scale from 0 to 1, or the cluster's field is missing.
+        IntegrityError: a value that does not fit; names file and item.
+    """
+    if made.cluster and made.cluster not in document:
+        raise UsageError(f"{where}: there is no field {made.cluster!r} to cluster by")
+    if isinstance(rest.get("response"), str):
+        rest["response"] = clean(rest["response"])
+    score = checked_score(value, made.metric, where, higher_is_better=made.higher)
     try:
-        return ItemRecord(**fields)
+        return ItemRecord(
+            task=made.task,
+            axis=made.axis,
+            item_id=item_id,
+            metric=made.metric if made.higher else f"1-{made.metric}",
+            cluster=str(document.get(made.cluster or "cluster", item_id)),
+            score=score,
+            **rest,
+        )
     except ValidationError as error:
         detail = error.errors()[0]
         key = ".".join(str(part) for part in detail["loc"])
@@ -174,49 +268,3 @@ def number_repeats(records: Iterable[ItemRecord]) -> list[ItemRecord]:
 def clean(text: str) -> str:
     """Model text that any file can hold: no lone surrogates, at most `LONGEST_RESPONSE` long."""
     return text[:LONGEST_RESPONSE].encode("utf-8", "replace").decode()
-
-
-def shorten(value: Any, limit: int = 60) -> str:
-    """A value for one line of an error message."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def parse(data: str | bytes, where: str) -> Any:
-    """JSON of bounded size and depth.
-
-    Raises:
-        IntegrityError: truncated, malformed, too large or too deep.
-    """
-    if len(data) > LARGEST_VALUE:
-        raise IntegrityError(f"{where}: larger than {LARGEST_VALUE >> 20} MiB")
-    try:
-        return json.loads(data)
-    except RecursionError as error:
-        raise IntegrityError(f"{where}: nested too deeply") from error
-    except ValueError as error:  # covers JSONDecodeError and UnicodeDecodeError
-        raise IntegrityError(f"{where}: not valid JSON: {error}") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object."""
-    if path.stat().st_size > LARGEST_VALUE:
-        raise IntegrityError(f"{path}: larger than {LARGEST_VALUE >> 20} MiB")
-    value = parse(path.read_bytes(), str(path))
-    if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: expected a JSON object")
-    return value
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a JSON Lines file, each with `file:line` for error messages."""
-    if path.stat().st_size > LARGEST_FILE:
-        raise IntegrityError(f"{path}: larger than {LARGEST_FILE >> 30} GiB")
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(LARGEST_VALUE + 1), b""), start=1):
-            where = f"{path}:{number}"
-            if line.strip():
-                row = parse(line, where)
-                if not isinstance(row, dict):
-                    raise IntegrityError(f"{where}: expected a JSON object")
-                yield where, row

@@ -17,21 +17,18 @@ from typing import Any
 import pyarrow.parquet as parquet
 
 from retainbench.harness.adopt_items import (
-    DATE,
     DEFAULT_CHOICES,
-    LARGEST_FILE,
     Adopted,
     Choices,
-    axis_of,
-    checked_score,
-    choose,
-    choose_metric,
+    Reading,
     item_record,
     number_repeats,
-    read_object,
+    reading,
     soft_score,
 )
+from retainbench.harness.adopt_read import DATE, LARGEST_FILE, read_object
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate_result import first_items
 from retainbench.harness.records import ItemRecord, digest, sha256_file
 
 TASK_SETTINGS = (
@@ -76,7 +73,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         shared[task] = {key: config.get(key) for key in TASK_SETTINGS} | dict(hashes)
         shared[task].pop("hash_cont_tokens", None)  # what the model wrote
     general = results.get("config_general") or {}
-    model = general.get("model_config") or {}
+    model, limit = general.get("model_config") or {}, general.get("max_samples")
     return Adopted(
         harness=f"lighteval {general.get('lighteval_sha', 'unknown')}",
         model=str(general.get("model_name", "unknown")),
@@ -84,8 +81,9 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         records=records,
         settings=shared,
         remarks={key: model.get(key) for key in ("dtype", "batch_size", "max_length", "tokenizer")},
-        notes=_notes(general),
+        notes=[] if limit is None else [first_items(limit)],
         files={file.name: sha256_file(file) for file in [results_file, *files]},
+        part=first_items(limit),
     )
 
 
@@ -122,11 +120,6 @@ def _run_settings(results: dict[str, Any]) -> dict[str, Any]:
     return shared | {key: general.get(key) for key in ("max_samples", "num_fewshot_seeds")}
 
 
-def _notes(general: dict[str, Any]) -> list[str]:
-    limit = general.get("max_samples")
-    return [] if limit is None else [f"the first {limit} items of each task"]
-
-
 def _task_records(
     file: Path, task: str, config: dict[str, Any], choices: Choices
 ) -> list[ItemRecord]:
@@ -135,12 +128,11 @@ def _task_records(
     if not rows or (expected != -1 and len(rows) != expected):
         raise IntegrityError(f"{file}: {len(rows)} rows, expected {expected}")
     listed = [name for name, value in rows[0]["metric"].items() if value is not None]
-    metric = choose_metric(listed, task, choices, str(file))
-    higher = _higher_is_better(config.get("metrics"), metric)
-    records = []
-    for number, row in enumerate(rows):
-        records.append(_record(row, f"{file}: row {number}", task, metric, higher, choices))
-    return number_repeats(records)
+    entries = [entry for entry in config.get("metrics") or [] if isinstance(entry, dict)]
+    higher = {entry.get("metric_name", ""): entry.get("higher_is_better") for entry in entries}
+    made = reading(task, listed, higher, choices, str(file))
+    named = ((row, f"{file}: row {number}") for number, row in enumerate(rows))
+    return number_repeats(_record(row, where, made) for row, where in named)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -160,37 +152,21 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     return short
 
 
-def _higher_is_better(metrics: Any, metric: str) -> bool:
-    for entry in metrics or []:
-        if isinstance(entry, dict) and entry.get("metric_name") == metric:
-            return entry.get("higher_is_better") is not False
-    return True
-
-
-def _record(
-    row: dict[str, Any], where: str, task: str, metric: str, higher: bool, choices: Choices
-) -> ItemRecord:
+def _record(row: dict[str, Any], where: str, made: Reading) -> ItemRecord:
     doc, answer = row["doc"], row["model_response"]
     gold = doc["gold_index"] if isinstance(doc["gold_index"], list) else [doc["gold_index"]]
     options = list(doc.get("choices") or [])
-    specific = doc.get("specific") or {}
-    item_id = str(doc.get("id") or where.rpartition(" ")[2])
-    field = choose(choices.clusters, task)
-    if field and field not in specific:
-        raise UsageError(f"{where}: `specific` has no field {field!r} to cluster by")
     content = {key: doc.get(key) for key in ("query", "choices", "gold_index", "instruction")}
     return item_record(
+        made,
         where,
-        task=task,
-        axis=axis_of(task, choices.axes),
-        item_id=item_id,
+        item_id=str(doc.get("id") or where.rpartition(" ")[2]),
+        value=row["metric"][made.metric],
+        document=doc.get("specific") or {},
         doc_hash=digest(content),
         prompt_hash=digest(answer.get("input") or content),
         target_hash=digest([options[index] if index < len(options) else index for index in gold]),
-        metric=metric if higher else f"1-{metric}",
-        cluster=str(specific[field]) if field else item_id,
-        score=checked_score(row["metric"][metric], metric, where, higher_is_better=higher),
-        **_answer(answer, options, gold, metric),
+        **_answer(answer, options, gold, made.metric),
     )
 
 

@@ -13,30 +13,27 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from retainbench.harness import tasks
 from retainbench.harness.adopt_items import (
-    DATE,
     DEFAULT_CHOICES,
     Adopted,
     Choices,
-    axis_of,
-    checked_score,
+    Reading,
     choose,
-    choose_metric,
     item_record,
     number_repeats,
     packaged,
-    read_lines,
-    read_object,
-    shorten,
+    reading,
     soft_score,
 )
+from retainbench.harness.adopt_read import DATE, read_lines, read_object, shorten
 from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.records import Axis, ItemRecord, sha256_file
+from retainbench.harness.gate_result import FULL
+from retainbench.harness.records import ItemRecord, sha256_file
 
 Rows = Iterable[tuple[str, dict[str, Any]]]
 """Sample rows with where each one stands."""
@@ -45,6 +42,7 @@ REQUIRED = (
     "doc_id", "target", "arguments", "resps", "filtered_resps", "metrics",
     "doc_hash", "prompt_hash", "target_hash",
 )  # fmt: skip
+LIMITED = "the items that --limit left"
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
 """Metrics of multiple choice for which a guesser scores 1/k."""
 INVALID = ("", "[invalid]")
@@ -72,18 +70,6 @@ REMARKS = (
     "tokenizer_pad_token",
 )
 """May differ and is then shown. Training often sets a pad token, and padding is masked."""
-
-
-class Task(NamedTuple):
-    """How the rows of one task become records."""
-
-    name: str
-    axis: Axis
-    metric: str
-    higher: bool
-    """Whether a higher value is better."""
-    output_type: str
-    cluster: str | None
 
 
 def results_files(path: Path) -> list[Path]:
@@ -146,7 +132,7 @@ def adopt(
     for task in sorted(results["n-samples"]):
         counts = results["n-samples"][task]
         records += task_records(task, rows[task], results, choices, notes)
-        if counts["effective"] != counts["original"]:
+        if is_limited(counts):
             notes.append(f"{task}: the first {counts['effective']} of {counts['original']} items")
     name = results.get("model_name") or config.get("model_args") or "unknown"
     remarks = {key: results.get(key) for key in REMARKS}
@@ -160,6 +146,7 @@ def adopt(
         remarks=remarks,
         notes=notes,
         files=files,
+        part=FULL if not any(map(is_limited, results["n-samples"].values())) else LIMITED,
     )
 
 
@@ -206,19 +193,18 @@ def task_records(
         left = ", ".join(name for name in by_filter if name != chosen)
         notes.append(f"{task}: filter {chosen}; not judged: {left}")
     where, first = by_filter[chosen][0]
-    metric = choose_metric(list(first.get("metrics") or []), task, choices, where)
-    made = Task(
-        name=task,
-        axis=axis_of(task, choices.axes),
-        metric=metric,
-        higher=(results.get("higher_is_better") or {}).get(task, {}).get(metric) is not False,
-        output_type=str((results.get("configs", {}).get(task) or {}).get("output_type")),
-        cluster=choose(choices.clusters, task),
-    )
+    higher = (results.get("higher_is_better") or {}).get(task) or {}
+    made = reading(task, list(first.get("metrics") or []), higher, choices, where)
+    kind = (results.get("configs", {}).get(task) or {}).get("output_type")
+    answer = _choice if kind == "multiple_choice" else _free
     ordered = sorted(by_filter[chosen], key=lambda pair: int(pair[1]["doc_id"]))
-    records = number_repeats(_record(row, where, made) for where, row in ordered)
-    counts = results["n-samples"][task]
-    return own_records(task, records, limited=counts["effective"] != counts["original"])
+    records = number_repeats(_record(row, where, made, answer) for where, row in ordered)
+    return own_records(task, records, limited=is_limited(results["n-samples"][task]))
+
+
+def is_limited(counts: dict[str, Any]) -> bool:
+    """Whether a task's entry of `n-samples` says that items were left out."""
+    return bool(counts["effective"] != counts["original"])
 
 
 def own_records(task: str, records: list[ItemRecord], *, limited: bool) -> list[ItemRecord]:
@@ -256,27 +242,23 @@ def _check_counts(task: str, by_filter: dict[str, Any], expected: int) -> None:
             raise IntegrityError(f"{task}: {len(rows)} rows for filter {name!r}, not {expected}")
 
 
-def _record(row: dict[str, Any], where: str, task: Task) -> ItemRecord:
-    if row.get(task.metric) is None:
-        raise IntegrityError(f"{where}: {task.metric} is missing")
+def _record(
+    row: dict[str, Any], where: str, made: Reading, answer: Callable[..., dict[str, Any]]
+) -> ItemRecord:
+    if row.get(made.metric) is None:
+        raise IntegrityError(f"{where}: {made.metric} is missing")
     doc = row["doc"] if isinstance(row.get("doc"), dict) else {}
-    item_id = str(doc.get("id", row["doc_id"]))
-    if task.cluster and task.cluster not in doc:
-        raise UsageError(f"{where}: the document has no field {task.cluster!r} to cluster by")
-    answer = _choice if task.output_type == "multiple_choice" else _free
     return item_record(
+        made,
         where,
-        task=task.name,
-        axis=task.axis,
-        item_id=item_id,
+        item_id=str(doc.get("id", row["doc_id"])),
+        value=row[made.metric],
+        document=doc,
         doc_hash=row["doc_hash"],
         prompt_hash=row["prompt_hash"],
         target_hash=row["target_hash"],
         filter=str(row.get("filter", "none")),
-        metric=task.metric if task.higher else f"1-{task.metric}",
-        cluster=str(doc.get(task.cluster or "cluster", item_id)),
-        score=checked_score(row[task.metric], task.metric, where, higher_is_better=task.higher),
-        **answer(row, task.metric, where),
+        **answer(row, made.metric, where),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from retainbench.harness.adopt_items import LARGEST_FILE, LARGEST_VALUE
+from retainbench.harness.adopt_read import LARGEST_FILE, LARGEST_VALUE
 from retainbench.harness.errors import IntegrityError
 
 MOST_MEMBERS = 500_000

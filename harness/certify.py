@@ -26,7 +26,7 @@ from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, t
 from retainbench.harness.certify_models import check_alike
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement
-from retainbench.harness.gate_result import GateResult
+from retainbench.harness.gate_result import GateResult, first_items
 from retainbench.harness.gate_run import gate_records
 from retainbench.harness.gate_tiers import Tier
 from retainbench.harness.records import (
@@ -43,8 +43,8 @@ from retainbench.harness.records import (
 from retainbench.harness.suite import Policy, Suite
 from retainbench.harness.tasks_lock import Lock
 
-Evaluate = Callable[[Path, Sequence[str]], list[ItemRecord]]
-"""Scores a model folder on tasks by short name."""
+Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
+"""Scores a model folder on tasks by short name; on the first items of each if there is a number."""
 
 Measure = Callable[[Path, Path], Movement]
 """Drift and divergence of two model folders."""
@@ -85,6 +85,13 @@ class Order(NamedTuple):
     """Score the base twice, without the cache, and record the A/A floor."""
 
 
+class Scope(NamedTuple):
+    """Which items are judged: those of the tier, out of those that the suite scores."""
+
+    tier: Tier
+    items_per_task: int | None
+
+
 def certify(
     base: str,
     candidate: str,
@@ -103,23 +110,22 @@ def certify(
         out: folder of the certificate.
 
     Raises:
-        UsageError: `out` is taken, a model is not there, or the suite scores a part of the items.
+        UsageError: `out` is taken, or a model is not there.
         IntegrityError: tokenizer or template changed, a task differs from its lock, or the answers
             cannot be paired. No certificate is written then.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already: give another --out, or --overwrite")
-    if suite.items_per_task is not None:
-        raise UsageError(f"suite {suite.name} scores a part of the items and cannot certify")
     key = dsse.private_key(order.key) if order.key else None
     reference, released = _resolve(base), _resolve(candidate)
     check_alike(reference.folder, released.folder)
     names = scored_tasks(suite, policy)
     locks = _locks(names)
-    base_records, churn = _score_base(reference, names, locks, order)
-    candidate_records = order.evaluate(released.folder, names)
+    most = suite.items_per_task
+    base_records, churn = _score_base(reference, names, locks, order, most)
+    candidate_records = order.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
-        check_locked(records, locks, side)
+        check_locked(records, locks, side, most)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-") as temporary:
         bundle = Bundle(Path(temporary) / "certificate")
@@ -155,13 +161,15 @@ def _evidence(
 ) -> Evidence:
     movement = order.measure(base.folder, candidate.folder) if order.measure else NOT_MEASURED
     expected = plan.retention_tasks(suite)
+    scope = Scope(order.tier, suite.items_per_task)
     return Evidence(
         suite=suite.name,
         base=statement.identify(base.folder, base.name),
         candidate=statement.identify(candidate.folder, candidate.name),
         expected=expected,
         tier=order.tier,
-        gate=judge(bundle, policy, candidate.name, expected, movement, order.tier),
+        items_per_task=suite.items_per_task,
+        gate=judge(bundle, policy, candidate.name, expected, movement, scope),
         drift=movement.drift,
         divergence=movement.divergence,
         repeat_churn=churn,
@@ -189,7 +197,7 @@ def judge(
     name: str,
     expected: Sequence[str],
     movement: Movement,
-    tier: Tier,
+    scope: Scope,
 ) -> GateResult:
     """The verdict, from the records of the bundle alone; `verify` calls the same."""
     return gate_records(
@@ -199,7 +207,8 @@ def judge(
         name=name,
         expected=expected,
         movement=movement,
-        tier=tier,
+        tier=scope.tier,
+        part=first_items(scope.items_per_task),
     )
 
 
@@ -215,6 +224,16 @@ def configuration(bundle: Bundle, evidence: Evidence) -> list[dict[str, Any]]:
         for name, path in bundle.relied_on().items()
     ]
     return [statement.descriptor("base", evidence.base.sha256, name=evidence.base.name), *files]
+
+
+def scoring_settings(device: str) -> dict[str, str]:
+    """How our backend scores on a device; a card counts by its name, as answers depend on it."""
+    found = {"backend": "retainbench", "dtype": "float32", "device": device}
+    if device.startswith("cuda"):
+        import torch
+
+        found["card"] = torch.cuda.get_device_name(device)
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -248,23 +267,27 @@ def _locks(names: Sequence[str]) -> dict[str, Lock]:
 
 
 def _score_base(
-    base: bases.Base, names: Sequence[str], locks: Mapping[str, Lock], order: Order
+    base: bases.Base,
+    names: Sequence[str],
+    locks: Mapping[str, Lock],
+    order: Order,
+    most: int | None,
 ) -> tuple[list[ItemRecord], dict[str, float] | None]:
     """Records of the base, from the cache if they are there; and the A/A floor if asked for."""
     if order.repeat_base:
-        first = order.evaluate(base.folder, names)
-        return first, _churn(first, order.evaluate(base.folder, names))
-    stored = {name: _cached(base, name, order.settings) for name in names}
+        first = order.evaluate(base.folder, names, most)
+        return first, _churn(first, order.evaluate(base.folder, names, most))
+    stored = {name: _cached(base, name, order.settings, most) for name in names}
     missing = [name for name, path in stored.items() if not path.is_file()]
     if missing:
-        fresh = order.evaluate(base.folder, missing)
-        check_locked(fresh, {name: locks[name] for name in missing}, "base")
+        fresh = order.evaluate(base.folder, missing, most)
+        check_locked(fresh, {name: locks[name] for name in missing}, "base", most)
         for name in missing:
             write_jsonl(stored[name], [record for record in fresh if record.task == name])
     return [record for name in names for record in _records(stored[name])], None
 
 
-def _cached(base: bases.Base, task: str, settings: Mapping[str, str]) -> Path:
+def _cached(base: bases.Base, task: str, settings: Mapping[str, str], most: int | None) -> Path:
     """Where a base's records on one task stand: keyed by all that can change them.
 
     `base.digest` covers weights, config, tokenizer and chat template.
@@ -273,6 +296,7 @@ def _cached(base: bases.Base, task: str, settings: Mapping[str, str]) -> Path:
         "schema": SCHEMA_VERSION,
         "model": base.digest,
         "task": tasks.lock_digest(tasks.find([task])[0]),
+        "items": most,
         "settings": dict(settings),
         "versions": {name: version(name) for name in VERSIONS},
     }

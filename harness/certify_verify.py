@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness import dsse, statement, tasks
-from retainbench.harness.certify import configuration, judge
+from retainbench.harness.certify import Scope, configuration, judge
 from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, differences
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import Movement
@@ -65,7 +65,7 @@ def verify(
     _check_files(bundle, listed)
     evidence = read_json(bundle.scorecard, Evidence)
     policy = read_json(bundle.policy, Policy)
-    _check_records(bundle)
+    _check_records(bundle, evidence.items_per_task)
     result = _recompute(bundle, evidence, policy)
     wanted = statement.test_result(evidence.candidate, result, configuration(bundle, evidence))
     _refuse(differences(made, wanted), f"{bundle.certificate}: does not follow from its records")
@@ -99,17 +99,18 @@ def _check_files(bundle: Bundle, listed: dict[str, str]) -> None:
             raise IntegrityError(f"{present[name]}: was changed after the certificate was made")
 
 
-def _check_records(bundle: Bundle) -> None:
+def _check_records(bundle: Bundle, most: int | None) -> None:
     locks = {path.stem: read_json(path, Lock) for path in sorted(bundle.locks.glob("*.lock"))}
     for side in (bundle.base_records, bundle.candidate_records):
-        check_locked(read_jsonl(side, ItemRecord), locks, str(side))
+        check_locked(read_jsonl(side, ItemRecord), locks, str(side), most)
 
 
 def _recompute(bundle: Bundle, evidence: Evidence, policy: Policy) -> GateResult:
     """The verdict from the records; must be what the scorecard says."""
     movement = Movement(drift=evidence.drift, divergence=evidence.divergence)
     name = evidence.gate.candidate
-    result = judge(bundle, policy, name, evidence.expected, movement, evidence.tier)
+    scope = Scope(evidence.tier, evidence.items_per_task)
+    result = judge(bundle, policy, name, evidence.expected, movement, scope)
     stored = evidence.gate.model_dump(mode="json")
     found = differences(stored, result.model_dump(mode="json"))
     _refuse(found, f"{bundle.scorecard}: does not follow from the records")

@@ -49,12 +49,13 @@ def certify(
     quieten()
     chosen = suites.load(suite)
 
-    def answers(folder: Path, names: Sequence[str]) -> list[ItemRecord]:
-        return evaluate.evaluate(bases.load(folder, device=device), task_files.find(names))
+    def answers(folder: Path, names: Sequence[str], most: int | None) -> list[ItemRecord]:
+        loaded = bases.load(folder, device=device)
+        return evaluate.evaluate(loaded, task_files.find(names), limit=most)
 
     order = certifying.Order(
         evaluate=answers,
-        settings={"backend": "retainbench", "dtype": "float32", "device": device},
+        settings=certifying.scoring_settings(device),
         command=["retainbench", *sys.argv[1:]],
         measure=certifying.drift_only,
         key=key,

@@ -19,6 +19,35 @@ Policy = Annotated[Path | None, typer.Option(help="YAML with margins; default: t
 Cells = Annotated[list[str] | None, typer.Option("--cell", help="Gate this cell only; repeat.")]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
 Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
+TASKS = "Tasks of other harnesses (TASK may be a pattern; repeat)"
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS,
+        metavar="TASK=AXIS",
+        help="general (default), numeric, temporal or target.",
+    ),
+]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS,
+        metavar="TASK=NAME",
+        help="Default: reward, acc, exact_match or the first.",
+    ),
+]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS, metavar="TASK=NAME", help="Of lm-eval; default: the first."
+    ),
+]
+Cluster = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS, metavar="TASK=FIELD", help="Field of an item that names its cluster."
+    ),
+]
 Tier = Annotated[
     Literal["smoke", "standard", "full"],
     typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
@@ -38,6 +67,10 @@ def gate(
     candidate_records: Records = None,
     base_results: Results = None,
     candidate_results: Results = None,
+    axis: Axis = None,
+    metric: Metric = None,
+    filter: Filter = None,
+    cluster: Cluster = None,
     tier: Tier = "full",
     out: Out = None,
     allow_inconclusive: Allow = False,
@@ -48,7 +81,7 @@ def gate(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
-    from retainbench.harness import gate_command
+    from retainbench.harness import adopt_items, gate_command
 
     sources = gate_command.Sources(
         run=run,
@@ -57,6 +90,7 @@ def gate(
         candidate_records=candidate_records,
         base_results=base_results,
         candidate_results=candidate_results,
+        choices=adopt_items.choices(axis or (), metric or (), filter or (), cluster or ()),
     )
     pins = {"policy": policy_sha256, "base_records": base_sha256}
     finished = gate_command.command(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness import ci, gate_policy
+from retainbench.harness.adopt_items import DEFAULT_CHOICES, Choices
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.escaping import github_untrusted, terminal
 from retainbench.harness.gate_result import GateResult, TaskGate, exit_code, overall
@@ -35,6 +36,8 @@ class Sources(NamedTuple):
     candidate_records: Path | None = None
     base_results: Path | None = None
     candidate_results: Path | None = None
+    choices: Choices = DEFAULT_CHOICES
+    """About tasks of the results: axis, metric, filter, cluster."""
 
 
 class Finished(NamedTuple):
@@ -105,6 +108,8 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
             "name one thing to gate: a run folder, or --base-records with --candidate-records, "
             "or --base-results with --candidate-results"
         )
+    if sources.choices != DEFAULT_CHOICES and others == (None, None):
+        raise UsageError("--axis, --metric, --filter and --cluster speak of --base-results")
     if sources.run is not None:
         return gate_run(sources.run, policy, cells=sources.cells, tier=tier)
     if policy is None:
@@ -115,15 +120,17 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
         return [gate_records(records[0], records[1], policy, name=str(records[1]), tier=tier)]
     if others[0] is None or others[1] is None:
         raise UsageError("--base-results and --candidate-results go together")
-    return [_adopted(others[0], others[1], policy, tier)]
+    return [_adopted(others[0], others[1], sources.choices, policy, tier)]
 
 
-def _adopted(base: Path, candidate: Path, policy: Policy, tier: Tier) -> GateResult:
+def _adopted(
+    base: Path, candidate: Path, choices: Choices, policy: Policy, tier: Tier
+) -> GateResult:
     from retainbench.harness import adopt  # its readers are needed here only
 
-    pair = adopt.pair(base, candidate)
+    pair = adopt.pair(base, candidate, choices)
     sides = (pair.base.records, pair.candidate.records)
-    result = gate_records(*sides, policy, name=str(candidate), tier=tier)
+    result = gate_records(*sides, policy, name=str(candidate), tier=tier, part=pair.part)
     return result.model_copy(update={"warnings": [*result.warnings, *pair.remarks]})
 
 

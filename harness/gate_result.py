@@ -75,6 +75,11 @@ class GateResult(Record):
     """Of what was judged: base records, candidate records, policy."""
 
 
+def first_items(most: int | None) -> str:
+    """How a result names that only the first items of each task were scored; None: all were."""
+    return FULL if most is None else f"first {most} items of each task"
+
+
 def failed(candidate: str, label: str, reason: str, alpha: float) -> GateResult:
     """The result for a candidate that could not be judged: ERROR, never PASS."""
     return GateResult(

@@ -21,7 +21,7 @@ from retainbench.harness.compare_items import Columns, Records, columns
 from retainbench.harness.compare_noise import Repeats, stored
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement, gate
-from retainbench.harness.gate_result import FULL, GateResult, failed
+from retainbench.harness.gate_result import FULL, GateResult, failed, first_items
 from retainbench.harness.gate_tiers import Tier, cut
 from retainbench.harness.plan import Cell, Plan
 from retainbench.harness.records import (
@@ -83,6 +83,7 @@ def gate_records(
     expected: Sequence[str] = (),
     movement: Movement = NOT_MEASURED,
     tier: Tier = "full",
+    part: str = FULL,
     excluded: Excluded | None = None,
     repeats: Repeats | None = None,
     target: str | None = None,
@@ -91,6 +92,7 @@ def gate_records(
 
     Args:
         expected: retention tasks that must be there; the policy's mandatory ones always must.
+        part: which items the records hold, unless all: with a part nothing can pass.
         repeats: the base scored in other ways; churn that they explain is not a regression.
         target: whose gain counts, if the records hold several targets.
 
@@ -110,7 +112,7 @@ def gate_records(
         candidate=name,
         expected=expected,
         movement=movement,
-        tier=_part(tier, found.tasks),
+        tier=part if tier == "full" else _of_tier(tier, found.tasks),
         digests=_digests(base, candidate, policy),
     )
 
@@ -150,28 +152,17 @@ def _gate_cell(
             expected=plan.retention,
             movement=Movement(drift=end.drift, divergence=end.divergence),
             tier=tier,
+            part=first_items(plan.suite.items_per_task),
             excluded=excluded or planning.excluded(plan, cell),
             repeats=repeats,
             target=cell.target,
         )
     except IntegrityError as error:
         return failed(cell.id, cell.label, str(error), policy.alpha)
-    return result.model_copy(update={"label": cell.label} | _limited(plan, result))
+    return result.model_copy(update={"label": cell.label})
 
 
-def _limited(plan: Plan, result: GateResult) -> dict[str, object]:
-    """A run that scored only the first items of each task cannot pass either."""
-    most = plan.suite.items_per_task
-    if most is None or result.verdict != "PASS":
-        return {}
-    part = f"first {most} items of each task"
-    why = f"{part}: no regression was shown, but only all items can pass"
-    return {"verdict": "INCONCLUSIVE", "reasons": [why], "tier": part}
-
-
-def _part(tier: Tier, tasks: Sequence[TaskChange]) -> str:
-    if tier == "full":
-        return FULL
+def _of_tier(tier: Tier, tasks: Sequence[TaskChange]) -> str:
     return f"tier {tier}, {max((change.n for change in tasks), default=0)} items of each task"
 
 

@@ -59,10 +59,12 @@ class Answers:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[str, ...]]] = []
 
-    def __call__(self, folder: Path, names: Sequence[str]) -> list[ItemRecord]:
+    def __call__(
+        self, folder: Path, names: Sequence[str], most: int | None = None
+    ) -> list[ItemRecord]:
         self.calls.append((folder.name, tuple(names)))
         loses = json.loads((folder / "config.json").read_text())["loses"]
-        return [r for name in names for r in answers(name, loses.get(name, 0.0))]
+        return [r for name in names for r in answers(name, loses.get(name, 0.0))[:most]]
 
 
 def answers(name: str, lost: float) -> list[ItemRecord]:

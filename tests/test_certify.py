@@ -15,6 +15,7 @@ from retainbench.harness import statement
 from retainbench.harness.certify import certify
 from retainbench.harness.certify_verify import verify
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.records import sha256_file
 
 
 @pytest.fixture(autouse=True)
@@ -153,8 +154,8 @@ def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
     assert all(task["change"]["minimum_detectable_effect"] for task in evidence["gate"]["tasks"])
 
     class Drifting(fixtures.Answers):
-        def __call__(self, folder: Path, names: Any) -> Any:
-            answered = super().__call__(folder, names)
+        def __call__(self, folder: Path, names: Any, most: int | None = None) -> Any:
+            answered = super().__call__(folder, names, most)
             flipped = answered[0].model_copy(update={"score": float(len(self.calls) % 2)})
             return [flipped, *answered[1:]]
 
@@ -164,15 +165,29 @@ def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
         certify(*paths, fixtures.suite(), fixtures.POLICY, tmp_path / "x", order)
 
 
-def test_no_certificate_without_all_items_or_over_another(tmp_path: Path) -> None:
+def test_a_suite_of_the_first_items_never_passes(tmp_path: Path) -> None:
+    make(tmp_path)
+    models = str(tmp_path / "base"), str(tmp_path / "candidate")
+    part, order = fixtures.suite(items_per_task=100), fixtures.order(fixtures.Answers())
+    made = certify(*models, part, fixtures.POLICY, tmp_path / "part", order)
+    assert {task.verdict for task in made.gate.tasks} == {"PASS"}
+    assert (made.gate.verdict, made.gate.tier) == ("INCONCLUSIVE", "first 100 items of each task")
+    assert verify(made.bundle.root).gate == made.gate
+    assert not made.bundle.summary.exists()
+    edit(made.bundle.scorecard, '"items_per_task": 100', '"items_per_task": null')
+    digest = json.loads(made.bundle.certificate.read_text())["predicate"]["configuration"]
+    old = next(e for e in digest if e["name"] == "scorecard.json")["digest"]["sha256"]
+    edit(made.bundle.certificate, old, sha256_file(made.bundle.scorecard))
+    with pytest.raises(IntegrityError, match="has no answer"):
+        verify(made.bundle.root)
+
+
+def test_a_certificate_is_not_overwritten_unasked(tmp_path: Path) -> None:
     made = make(tmp_path)
     order = fixtures.order(fixtures.Answers())
     models = str(tmp_path / "base"), str(tmp_path / "candidate")
     with pytest.raises(UsageError, match="exists already"):
         certify(*models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order)
-    part = fixtures.suite(items_per_task=5)
-    with pytest.raises(UsageError, match="cannot certify"):
-        certify(*models, part, fixtures.POLICY, tmp_path / "x", order)
     again = certify(
         *models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order, overwrite=True
     )
