@@ -2,8 +2,8 @@
 
 Reads a run's item records through `compare_arms.py`; per arm gives gain and drop per axis by the
 two-level bootstrap, the trajectory, the drop at a matched gain, gain per drift and per KL, and its
-place on the Pareto front of gain against the worst axis' drop; per sequence of targets the
-continual-learning metrics. Arms are resampled on the same items, so differences are paired.
+place on the Pareto front of gain against the worst axis' drop. Arms are resampled on the same
+items, so differences are paired. `compare_sequences.py` adds the recipes of several targets.
 
 The gain to match is half of the largest mean end gain on the target, a rule that never looks at
 drops. Leaves out: verdicts, which are about one checkpoint (`gate.py`), and rounding.
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness.compare_arms import Arm, Arms, Items, load
+from retainbench.harness.compare_sequences import SequenceRow, sequences
 from retainbench.harness.records import SCHEMA_VERSION, Interval, PointScore, Record
-from retainbench.harness.stats_continual import sequence_scores
 from retainbench.harness.stats_front import FrontPoint, Ratio, gain_per_cost, pareto_front
 from retainbench.harness.stats_seeds import ResampledMeans, resampled_means
 from retainbench.harness.stats_trajectory import (
@@ -96,17 +96,8 @@ class Methods(Record):
     rows: list[MethodRow]
     absent: dict[str, str]
     """`recipe on target` -> why it has no row."""
-
-
-class SequenceRow(Record):
-    """Continual-learning metrics of one sequence of targets (METHODS 16), in score points."""
-
-    targets: list[str]
-    accuracy: float
-    backward_transfer: float | None
-    forward_transfer: float | None
-    forgetting: float | None
-    intransigence: float | None
+    sequences: list[SequenceRow] = []
+    """Recipes that learn several targets in turn."""
 
 
 def methods(run: Path, matched_gain: float | None = None) -> Methods:
@@ -124,7 +115,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
         if arms.arms:
             rows += _rows(arms, matched_gain)
-    return Methods(rows=rows, absent=absent)
+    return Methods(rows=rows, absent=absent, sequences=sequences(run))
 
 
 def across_seeds(
@@ -133,35 +124,6 @@ def across_seeds(
     """Two-level bootstrap of several (S, I) tables over the same items: seeds, then clusters."""
     return resampled_means(
         tables, clusters=items.clusters, strata=items.tasks, resamples=RESAMPLES, seed=seed
-    )
-
-
-def sequence(
-    targets: Sequence[str],
-    rewards: Sequence[Mapping[str, float]],
-    before: Mapping[str, float] | None = None,
-    alone: Mapping[str, float] | None = None,
-) -> SequenceRow:
-    """Metrics of a cell that trained on several targets in turn.
-
-    Args:
-        targets: in the order of training.
-        rewards: mean reward on every target after each stage.
-        before: mean reward of the base.
-        alone: mean reward after training on that target only, for intransigence.
-    """
-    scores = sequence_scores(
-        [[row[name] for name in targets] for row in rewards],
-        None if before is None else [before[name] for name in targets],
-        None if alone is None else [alone[name] for name in targets],
-    )
-    return SequenceRow(
-        targets=list(targets),
-        accuracy=scores.accuracy,
-        backward_transfer=scores.backward_transfer,
-        forward_transfer=scores.forward_transfer,
-        forgetting=scores.forgetting,
-        intransigence=scores.intransigence,
     )
 
 

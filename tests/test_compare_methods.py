@@ -8,7 +8,7 @@ import pytest
 from gate_fixtures import Candidate, Sides, sides, stored_run, target
 
 from retainbench.harness.compare_arms import load
-from retainbench.harness.compare_methods import methods, sequence
+from retainbench.harness.compare_methods import methods
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.paths import RunFolder, point_name
 from retainbench.harness.records import ItemRecord
@@ -114,21 +114,6 @@ def test_a_point_that_lost_an_item_is_refused(tmp_path: Path) -> None:
     records.write_text("".join(records.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(IntegrityError, match="missing from the candidate"):
         methods(root)
-
-
-def test_a_sequence_of_targets_has_the_metrics_of_the_field() -> None:
-    """The worked example of METHODS 16."""
-    names = ["a", "b", "c"]
-    table = [[0.8, 0.2, 0.1], [0.6, 0.9, 0.3], [0.5, 0.7, 0.95]]
-    row = sequence(
-        names,
-        [dict(zip(names, line, strict=True)) for line in table],
-        dict.fromkeys(names, 0.1),
-        dict(zip(names, (0.85, 0.92, 0.97), strict=True)),
-    )
-    found = (row.accuracy, row.backward_transfer, row.forward_transfer, row.forgetting)
-    assert found == pytest.approx((0.716667, -0.25, 0.15, 0.25), abs=1e-6)
-    assert row.intransigence == pytest.approx(0.03)
 
 
 def test_repeated_methods_are_equal(run: Path) -> None:
