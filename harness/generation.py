@@ -2,8 +2,9 @@
 
 `generate` takes token ids and gives token ids. A prefix that all prompts share and each distinct
 prompt are encoded once, whatever the number of samples (generation_rows.py); rows that have stopped
-leave the batch. Stop strings are looked for in the tokens' own texts, and in the decoded response
-only after a token that could complete one.
+leave the batch. A batch that runs out of memory is done again in halves. Stop strings are looked
+for in the tokens' own texts, and in the decoded response only after a token that could complete
+one.
 
 A sampled token is the inverse of the cumulative distribution at a uniform number drawn beforehand
 for (completion, step). So a completion does not depend on how the work was batched (beyond the
@@ -18,12 +19,13 @@ Letters: N completions, B rows in flight, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from retainbench.harness.generation_rows import Prefilled, Rows, encode_prefix, prefill
-from retainbench.harness.scorer_plain import frozen
+from retainbench.harness.scorer_plain import frozen, ran_out_of_memory
 from retainbench.harness.scorer_probe import configured_obstacle
 
 SHARED = 8
@@ -58,6 +60,8 @@ class Completions(NamedTuple):
     logprobs: list[list[float]] | None
     """Natural log-probability of each token under the distribution it was drawn from (greedy: the
     model's own); None unless asked for."""
+    rows: int
+    """Most completions in flight at the end: fewer than at the start if memory ran out."""
 
 
 class _Run(NamedTuple):
@@ -121,6 +125,7 @@ def generate(
 
     Raises:
         ValueError: an empty prompt, no token to generate, or sampling without a generator.
+        MemoryError: a single completion does not fit.
     """
     if any(len(prompt) == 0 for prompt in prompts) or max_new_tokens < 1:
         raise ValueError("every prompt needs a token, and max_new_tokens must be at least 1")
@@ -142,15 +147,16 @@ def generate(
         torch.zeros(count, dtype=torch.bool, device=device),
         torch.zeros(count, max_new_tokens, device=device) if logprobs else None,
     )
-    if count:
-        with frozen(model):
-            _decode_all(model, prompts, samples, run, rows)
-    return _completions(run)
+    if not count:
+        return _completions(run, 0)
+    with frozen(model):
+        return _completions(run, _decode_all(model, prompts, samples, run, rows))
 
 
 def _decode_all(
     model: Any, prompts: Sequence[Sequence[int]], samples: int, run: _Run, rows: int | None
-) -> None:
+) -> int:
+    """Decode all completions; returns the most that were in flight at the end."""
     steps = run.tokens_NT.shape[1]
     longest = max(map(len, prompts)) + steps
     if configured_obstacle(model, longest) or not getattr(
@@ -158,21 +164,49 @@ def _decode_all(
     ):
         for i in range(len(run.tokens_NT)):
             _decode_uncached(model, prompts[i // samples], i, run)
-        return
+        return 1
     distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda p: (len(p), p))
     place = {prompt: i for i, prompt in enumerate(distinct)}
     waiting = sorted(range(len(run.tokens_NT)), key=lambda i: place[tuple(prompts[i // samples])])
     shared = _shared_length(distinct)
     prefix = encode_prefix(model, distinct[0][:shared])
-    rows = rows or _most_rows(model, longest)
+    rows = min(len(waiting), rows or _most_rows(model, longest))
     while waiting:
-        batch, waiting = waiting[:rows], waiting[rows:]
+        batch = waiting[:rows]
         # Neighbours in length, so little padding; several samples of a prompt share its encoding.
         prompt_of_row = [place[tuple(prompts[i // samples])] for i in batch]
         first = prompt_of_row[0]
-        filled = prefill(model, distinct[first : prompt_of_row[-1] + 1], prefix, shared)
+        needed = distinct[first : prompt_of_row[-1] + 1]
         chosen = torch.tensor(prompt_of_row, device=model.device) - first
-        _decode_batch(model, filled, chosen, torch.tensor(batch, device=model.device), run)
+        index_B = torch.tensor(batch, device=model.device)
+        if _fits(model, partial(prefill, model, needed, prefix, shared), chosen, index_B, run):
+            waiting = waiting[rows:]
+        elif rows == 1:
+            raise MemoryError(f"one completion of {longest} tokens does not fit in memory")
+        else:
+            rows = max(1, len(batch) // 2)
+    return rows
+
+
+def _fits(
+    model: Any,
+    fill: Callable[[], Prefilled],
+    prompt_of_row: torch.Tensor,
+    index_B: torch.Tensor,
+    run: _Run,
+) -> bool:
+    """Decode one batch; False, and its rows as they were, if memory ran out."""
+    try:
+        _decode_batch(model, fill(), prompt_of_row, index_B, run)
+        return True
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+    run.length_N[index_B] = run.tokens_NT.shape[1]
+    run.stopped_N[index_B] = False
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return False
 
 
 def _decode_batch(
@@ -265,10 +299,10 @@ def _most_rows(model: Any, length: int) -> int:
     return max(1, min(MOST_ROWS[kind], CACHE_BYTES[kind] // each))
 
 
-def _completions(run: _Run) -> Completions:
+def _completions(run: _Run, rows: int) -> Completions:
     lengths = run.length_N.tolist()
     tokens = [line[:n] for line, n in zip(run.tokens_NT.tolist(), lengths, strict=True)]
     logprobs = None
     if run.logprob_NT is not None:
         logprobs = [line[:n] for line, n in zip(run.logprob_NT.tolist(), lengths, strict=True)]
-    return Completions(tokens, run.stopped_N.tolist(), logprobs)
+    return Completions(tokens, run.stopped_N.tolist(), logprobs, rows)

@@ -20,7 +20,14 @@ import numpy.typing as npt
 import torch
 
 from retainbench.harness.scorer_attention import ATTENTION, Item, KeysValues, Pack, build_pack
-from retainbench.harness.scorer_plain import Readings, Request, Scored, Work, read
+from retainbench.harness.scorer_plain import (
+    Readings,
+    Request,
+    Scored,
+    Work,
+    ran_out_of_memory,
+    read,
+)
 from retainbench.harness.scorer_trie import Costs, IntArray, Row, Stem, Trie, build_trie, plan
 
 BoolArray = npt.NDArray[np.bool_]
@@ -247,12 +254,8 @@ def _forward(model: Any, trie: Trie, pack: Pack, reader: Reader, wanted: Wanted)
         row = torch.from_numpy(reader.row).to(device)
         return read(logits_KV, row, torch.from_numpy(wanted.token[reader.wanted]).to(device))
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not ran_out_of_memory(error):
             raise
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return None
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -72,6 +72,11 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory was too small, on any device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def read(
     logits_KV: torch.Tensor, row: torch.Tensor, token: torch.Tensor, chunk_bytes: int = 2**26
 ) -> Readings:

@@ -185,6 +185,40 @@ def test_samples_follow_the_distribution() -> None:
     assert ((observed - expected) ** 2 / expected).sum() < 47.8  # 10 degrees of freedom
 
 
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
+    """Ten rows of which four fit; memory runs out in the middle of a batch, too."""
+    model, calls = model_of("llama"), []
+
+    def refuse(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        calls.append(len(kwargs["input_ids"]))
+        if calls[-1] > 5 or len(calls) == 6:
+            raise torch.OutOfMemoryError("too many rows")
+
+    wanted = sample(0)
+    assert wanted.rows == 12
+    handle = model.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        found = sample(0)
+    finally:
+        handle.remove()
+    assert found.rows == 1
+    assert found._replace(rows=12, logprobs=None) == wanted._replace(logprobs=None)
+
+
+def test_a_completion_that_never_fits_is_an_error() -> None:
+    model = model_of("llama")
+
+    def refuse(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no memory at all")
+
+    handle = model.model.layers[1].register_forward_pre_hook(refuse)
+    try:
+        with pytest.raises(MemoryError, match="one completion of 9 tokens"):
+            generate(model, [[1] * 6], max_new_tokens=3, stops=NEVER)
+    finally:
+        handle.remove()
+
+
 def test_wrong_calls_are_refused() -> None:
     with pytest.raises(ValueError, match="needs a token"):
         generate(model_of("llama"), [[]], max_new_tokens=1, stops=NEVER)
