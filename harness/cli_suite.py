@@ -29,24 +29,25 @@ def run(
     device: Device = "cpu",
     workers: Annotated[int, typer.Option(min=1, help="Cells trained side by side.")] = 1,
     report_to: Annotated[
-        list[str] | None, typer.Option(help="trackio, tensorboard or wandb; repeat.")
+        list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
     ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,
 ) -> None:
     """Train and score every cell of a suite, resume what was interrupted, write the tables."""
-    from retainbench.harness import live, report, sweep
+    from retainbench.harness import live, paths, report, sweep
     from retainbench.harness import plan as planning
     from retainbench.harness import run as runner
     from retainbench.harness import suite as suites
 
     quieten()
+    live.check_trackers(report_to or ())
     chosen = suites.load(suite)
     inputs = planning.gather(chosen)
     root = out or Path("runs") / chosen.name
     planned = planning.plan(sweep.resolve(chosen, inputs, root, device), inputs)
-    with live.view(planned, quiet=quiet) as view:
+    with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
         cards = runner.run(
             planned,
             root,

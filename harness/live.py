@@ -1,55 +1,100 @@
 """What a person sees while a suite runs: a bar per running cell and a line per finished one.
 
-On a terminal the bar shows the share of the budget, the reward where the method has one, and the
-time left. Elsewhere (a log, CI) there are only the lines; with `--quiet` there is nothing. Reads
-and writes no files: the step log of each cell is its `steps.jsonl`.
+On a terminal the bar shows the share of the budget that is spent, the reward where the method has
+one, the time left, and the retention of the checkpoint that was scored last (0 is what the base
+knew, -2.0 is two points lost on the mean axis). Elsewhere (a log, CI) there are only the lines;
+with `--quiet` there is nothing. Beside it RUN/progress.jsonl gets a line for every scored
+checkpoint and every finished cell; the log of all training steps is each cell's `steps.jsonl`.
+
+`--report-to` also sends the step metrics to a tracker, through TRL: TensorBoard's files lie in each
+cell's folder, the others get the project `retainbench` and a run per cell and stage. Methods with a
+loop of their own (PPO, the evolution strategies) write only `steps.jsonl`.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from retainbench.harness.errors import UsageError
 from retainbench.harness.plan import Cell, Plan
-from retainbench.harness.records import Scorecard
+from retainbench.harness.records import Scorecard, canonical
 
 SHOWN = ("reward", "loss")
 """Metrics worth a place in the bar, in order of preference."""
+TRACKERS = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
+"""Where metrics can be sent, and the packages of which one must be there."""
 
 
 class View:
     """Receives progress from `run.run`."""
 
-    def __init__(self, plan: Plan, console: Console, bars: Progress | None) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, bars: Progress | None, log: Path | None = None
+    ) -> None:
         self._console = console
         self._bars = bars
+        self._log = log
         self._total = len(plan.cells)
         self._done = 0
         self._tasks: dict[str, TaskID] = {}
+        self._texts: dict[str, dict[str, str]] = {}
         self._started = time.monotonic()
 
     def step(self, cell: Cell, share: float, metrics: dict[str, float]) -> None:
-        """One training step of a cell."""
+        """One training step of a cell, or (with `retention`) one checkpoint that was scored."""
+        texts = self._texts.setdefault(cell.id, {})
+        kept = metrics.get("retention")
+        if kept is not None:
+            known = math.isfinite(kept)
+            shown = (
+                f"{round(100 * kept, 1) + 0.0:+.1f} pp at {share:.0%}"
+                if known
+                else "- (base at chance)"
+            )
+            texts["retention"] = f"retention {shown}"
+            self._write(cell, "scored", share=share, retention=kept if known else None)
+        for name in [name for name in SHOWN if name in metrics][:1]:
+            texts["step"] = f"{name} {metrics[name]:.3f}"
         if self._bars is None:
             return
         if cell.id not in self._tasks:
             self._tasks[cell.id] = self._bars.add_task(cell.label, total=1.0, shown="")
-        shown = next((f"{name} {metrics[name]:.3f}" for name in SHOWN if name in metrics), "")
-        self._bars.update(self._tasks[cell.id], completed=min(share, 1.0), shown=shown)
+        shown = "  ".join(texts[key] for key in ("step", "retention") if key in texts)
+        spent = {} if kept is not None else {"completed": min(share, 1.0)}
+        self._bars.update(self._tasks[cell.id], shown=shown, **spent)
 
     def finished(self, cell: Cell, card: Scorecard) -> None:
         """A cell is done, failed, or was done before."""
         self._done += 1
+        self._texts.pop(cell.id, None)
         if self._bars is not None and cell.id in self._tasks:
             self._bars.remove_task(self._tasks.pop(cell.id))
         elapsed = time.monotonic() - self._started
         line = f"[{self._done}/{self._total}] {elapsed:5.0f}s  {cell.label}: {summary(card)}"
         self._console.print(line, markup=False, soft_wrap=True)
+        self._write(cell, card.status, summary=summary(card))
+
+    def _write(self, cell: Cell, event: str, **values: float | str | None) -> None:
+        if self._log is None:
+            return
+        elapsed = round(time.monotonic() - self._started, 1)
+        line = {"cell": cell.id, "label": cell.label, "event": event, "seconds": elapsed} | values
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(canonical(line) + "\n")
 
 
 def summary(card: Scorecard) -> str:
@@ -62,18 +107,37 @@ def summary(card: Scorecard) -> str:
     return f"reward {end.base_reward:.3f} -> {end.candidate_reward:.3f}, retention {drops}{drift}"
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that is unknown or not installed, before anything is trained."""
+    for name in names:
+        if name not in TRACKERS:
+            raise UsageError(f"--report-to {name}: choose one of {', '.join(TRACKERS)}")
+        if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
+            raise UsageError(f"--report-to {name}: not installed; pip install {TRACKERS[name][0]}")
+
+
 @contextmanager
-def view(plan: Plan, *, quiet: bool) -> Iterator[View]:
-    """A view on standard error, live if that is a terminal."""
+def view(plan: Plan, *, quiet: bool, log: Path | None = None) -> Iterator[View]:
+    """A view on standard error, live if that is a terminal.
+
+    Args:
+        log: JSON Lines file to append to.
+    """
     console = Console(file=sys.stderr, highlight=False, quiet=quiet)
     if quiet or not console.is_terminal:
-        yield View(plan, console, None)
+        yield View(plan, console, None, log)
         return
-    columns = (
+    with bars(console) as shown:
+        yield View(plan, console, shown, log)
+
+
+def bars(console: Console) -> Progress:
+    """One line per running cell: its name, the budget spent, what is known so far, time left."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[shown]}"),
+        TextColumn("{task.percentage:>3.0f}% of the budget  {task.fields[shown]}"),
         TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield View(plan, console, bars)

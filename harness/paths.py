@@ -11,6 +11,7 @@ No other module joins these names. A run folder is the unit that people copy, pu
     RUN/cells/<id>/train.json, scorecard.json
     RUN/cells/<id>/points/<point>/       records.jsonl, drift.json, divergence.json
     RUN/scorecards.jsonl, table.*, report.html
+    RUN/progress.jsonl                   what the live view showed: checkpoints scored, cells done
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class RunFolder:
         self.plan = root / "plan.json"
         self.scorecards = root / "scorecards.jsonl"
         self.report = root / "report.html"
+        self.progress = root / "progress.jsonl"
         self.cells = root / "cells"
         self.evaluations = root / "evaluations"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from retainbench.harness import bases, compare, compare_noise, drift, evaluate, 
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
 from retainbench.harness.compare import PointInput
+from retainbench.harness.compare_items import columns
 from retainbench.harness.plan import Cell, Plan, excluded, policy_of, scored_targets
 from retainbench.harness.records import (
     CheckpointRecord,
@@ -47,11 +49,11 @@ def train_and_score(
     where = folder.cell(cell.id)
     told = (lambda share, metrics: watch(cell, share, metrics)) if watch else None
     trained = training.train(cell, where, device=device, progress=told, report_to=report_to)
-    points = [
-        measure(plan, cell, folder, trained, checkpoint, device)
-        for checkpoint in trained.checkpoints
-        if trained.status == "done"
-    ]
+    points: list[PointInput] = []
+    for checkpoint in trained.checkpoints if trained.status == "done" else ():
+        points.append(measure(plan, cell, folder, trained, checkpoint, device))
+        if told:
+            told(checkpoint.fraction, {"retention": retention(plan, cell, folder, points[-1])})
     scored = {*plan.retention, *scored_targets(cell)}
     base = read_jsonl(folder.base_point(cell.base).records, ItemRecord)
     return compare.scorecard(
@@ -64,6 +66,19 @@ def train_and_score(
         excluded=excluded(plan, cell),
         repeats=compare_noise.stored(folder.base_point(cell.base)),
     )
+
+
+def retention(plan: Plan, cell: Cell, folder: paths.RunFolder, point: PointInput) -> float:
+    """Mean over the axes of what a scored checkpoint kept: 0 is all, -0.1 is ten points lost.
+
+    For the live view; tables keep the axes apart. NaN where no task of the base is above chance.
+    """
+    base, candidate = (
+        {name: rows for name, rows in columns(records).items() if name in plan.retention}
+        for records in (folder.base_point(cell.base).records, point.records)
+    )
+    axes = compare.compare(base, candidate, policy_of(plan.suite)).axes
+    return -sum(axis.drop.value for axis in axes) / len(axes) if axes else math.nan
 
 
 def measure_noise(plan: Plan, folder: paths.RunFolder, device: str) -> None:

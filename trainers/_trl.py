@@ -106,6 +106,8 @@ def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[st
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "report_to": list(job.report_to) or "none",
+        "run_name": f"{job.out.name}-{job.stage}",
+        "project": "retainbench",
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
@@ -152,6 +154,7 @@ def _govern(
 ) -> None:
     """Attach budget, schedule, checkpoints and resume to a TRL trainer."""
     from transformers import PrinterCallback, TrainerCallback
+    from transformers.integrations import TensorBoardCallback
 
     plain_step = trainer.training_step
 
@@ -187,6 +190,10 @@ def _govern(
             trajectory.after_step(metrics, lambda: trainer.optimizer.state_dict()["state"])
             control.should_training_stop = not trajectory.running
 
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            # Its default lies in the scratch folder, which is gone after the run.
+            callback.logging_dir = str(job.out / "tensorboard")
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Governor())
 

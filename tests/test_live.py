@@ -1,0 +1,67 @@
+"""The live view: what the bar says, what progress.jsonl holds, which trackers are refused."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from test_run import SFT, plan_of, suite
+
+from retainbench.harness import live
+from retainbench.harness import run as runner
+from retainbench.harness.errors import UsageError
+from retainbench.harness.paths import RunFolder
+from retainbench.harness.records import Scorecard, read_jsonl
+
+
+def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> None:
+    plan = plan_of(suite(Path("fruitfly"), tasks=["capitals", "dates"], divergence_prompts=0))
+    folder = RunFolder(tmp_path / "run")
+    console = Console(file=io.StringIO(), force_terminal=True, width=160, highlight=False)
+    with live.bars(console) as bars:
+        view = live.View(plan, console, bars, folder.progress)
+        seen: list[str] = []
+
+        def watch(*told: object) -> None:
+            view.step(*told)  # type: ignore[arg-type]
+            seen.extend(str(task.fields["shown"]) for task in bars.tasks)
+
+        runner.run(plan, folder.root, watch=watch, finished=view.finished)
+    assert seen[0].startswith("loss ")
+    assert "retention" not in seen[0]
+    assert "retention" in seen[-1]
+    assert seen[-1].endswith("pp at 100%")
+    (card,) = read_jsonl(folder.scorecards, Scorecard)
+    events = [json.loads(line) for line in folder.progress.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["scored", "scored", "done"]
+    assert [event["share"] for event in events[:-1]] == [0.5, 1.0]
+    end = card.points[-1]
+    kept = -sum(axis.drop.value for axis in end.axes) / len(end.axes)
+    assert events[1]["retention"] == pytest.approx(kept)
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "of the budget" in output
+    assert "[1/1]" in output
+
+
+def test_an_unknown_or_missing_tracker_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="--report-to mlflow: choose one of tensorboard, trackio"):
+        live.check_trackers(["mlflow"])
+    monkeypatch.setitem(live.TRACKERS, "wandb", ("a_package_that_is_not_there",))
+    with pytest.raises(UsageError, match="not installed; pip install a_package"):
+        live.check_trackers(["wandb"])
+    live.check_trackers([])
+
+
+def test_metrics_reach_tensorboard_in_the_cells_folder(tiny_base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="pip install tensorboardX")
+    plan = plan_of(suite(tiny_base, recipes={"sft": SFT}, divergence_prompts=0))
+    (card,) = runner.run(plan, tmp_path / "run", report_to=("tensorboard",))
+    assert card.status == "done"
+    where = RunFolder(tmp_path / "run").cell(card.cell).root / "tensorboard"
+    (events,) = where.iterdir()
+    assert b"train/loss" in events.read_bytes()
