@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retainbench.harness import report_evidence, report_rows, report_text
+from retainbench.harness import report_evidence, report_rows, report_sequences, report_text
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.paths import RunFolder
 from retainbench.harness.records import Scorecard, read_jsonl, write_text
 from retainbench.harness.report_columns import Table, table
+from retainbench.harness.report_evidence import Evidence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +44,7 @@ def report(run_folder: Path, *, figures: bool = True) -> Table:
     run = RunFolder(run_folder)
     cards = load_scorecards(run_folder)
     evidence = report_evidence.current(run_folder)
-    shown = table(report_rows.rows(cards, evidence))
+    shown = _table(cards, evidence)
     for suffix in FORMATS:
         write_text(run.table(suffix), render(shown, suffix))
     drawn = report_figures.figures(shown.rows, cards)
@@ -67,7 +69,12 @@ def terminal(run_folder: Path, width: int | None = None) -> RenderableType:
 def load_table(run_folder: Path) -> Table:
     """Rows and footnotes from a folder that holds scorecards.jsonl: a run, or a published one."""
     evidence = report_evidence.stored(run_folder)
-    return table(report_rows.rows(load_scorecards(run_folder), evidence))
+    return _table(load_scorecards(run_folder), evidence)
+
+
+def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
+    found = table(report_rows.rows(cards, evidence))
+    return found._replace(further=report_sequences.grids(evidence.sequences))
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

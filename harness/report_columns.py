@@ -33,6 +33,17 @@ class Column(NamedTuple):
     """What the numbers are, for a tooltip and the HTML header."""
 
 
+class Grid(NamedTuple):
+    """A further small table, of unescaped texts, under the standardized one."""
+
+    caption: str
+    head: list[str]
+    align: str
+    """An `l` or `r` for each column."""
+    cells: list[list[str]]
+    notes: list[str]
+
+
 class Table(NamedTuple):
     """A table ready to render: unescaped texts."""
 
@@ -40,6 +51,7 @@ class Table(NamedTuple):
     columns: list[Column]
     rows: list[TableRow]
     notes: list[str]
+    further: tuple[Grid, ...] = ()
 
     @property
     def cells(self) -> list[list[str]]:

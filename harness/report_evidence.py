@@ -7,7 +7,7 @@ the two files. A folder with neither was not gated, and its rows say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,8 @@ from retainbench.harness.paths import RunFolder
 from retainbench.harness.records import SCHEMA_VERSION, Record, read_json, write_json
 
 if TYPE_CHECKING:
-    from retainbench.harness.compare_methods import MethodRow, Methods
+    from retainbench.harness.compare_methods import MethodRow
+    from retainbench.harness.compare_sequences import SequenceRow
 
 
 class CellVerdict(Record):
@@ -39,6 +40,8 @@ class Evidence(NamedTuple):
     """Cell id -> verdict."""
     methods: Mapping[tuple[str, str, str], MethodRow]
     """(base, target, recipe) -> estimates over seeds and items."""
+    sequences: Sequence[SequenceRow] = ()
+    """Recipes that learn several targets in turn."""
 
 
 NOTHING = Evidence({}, {})
@@ -80,11 +83,10 @@ def stored(folder: Path) -> Evidence:
     """What the two files say; nothing where there are none."""
     verdicts, methods = files(folder)
     cells = read_json(verdicts, Verdicts).cells if verdicts.is_file() else {}
-    return Evidence(cells, _by_arm(methods) if methods.is_file() else {})
-
-
-def _by_arm(path: Path) -> dict[tuple[str, str, str], MethodRow]:
+    if not methods.is_file():
+        return Evidence(cells, {})
     from retainbench.harness.compare_methods import Methods
 
-    found: Methods = read_json(path, Methods)
-    return {(row.base, row.target, row.recipe): row for row in found.rows}
+    found: Methods = read_json(methods, Methods)
+    by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
+    return Evidence(cells, by_arm, found.sequences)

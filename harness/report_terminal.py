@@ -42,7 +42,15 @@ def terminal(table: Table, width: int) -> RenderableType:
     if hidden:
         names = ", ".join(column.header for column in hidden)
         notes.append(f"Not shown on {width} characters: {names}; the files have all columns.")
-    return Group(shown, *(Text(escaping.terminal(note), style="dim") for note in notes))
+    below = [Text(escaping.terminal(note), style="dim") for note in notes]
+    for one in table.further:
+        more = RichTable(title=one.caption, box=box.SIMPLE_HEAD, title_justify="left")
+        for name, side in zip(one.head, one.align, strict=True):
+            more.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
+        for row in one.cells:
+            more.add_row(*(Text(escaping.terminal(text)) for text in row))
+        below += [more, *(Text(escaping.terminal(note), style="dim") for note in one.notes)]
+    return Group(shown, *below)
 
 
 def _widths(columns: list[Column], cells: list[list[str]]) -> dict[str, int]:

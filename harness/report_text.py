@@ -16,7 +16,7 @@ from typing import Any, TypeGuard, get_args
 
 from retainbench.harness import escaping
 from retainbench.harness.records import SCHEMA_VERSION, Record
-from retainbench.harness.report_columns import Table
+from retainbench.harness.report_columns import Grid, Table
 from retainbench.harness.report_model import TableRow
 
 _MARKDOWN = re.compile(r"[\\`*<>#|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[(\[:])")
@@ -43,8 +43,19 @@ def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown; numbers right-aligned, footnotes as a list below."""
     head = [column.header for column in table.columns]
     lines = grid(head, table.cells, "".join(column.align[0] for column in table.columns))
-    notes = [f"- {escaped(note)}" for note in table.notes]
-    return "\n".join([f"**{escaped(table.caption)}**", "", *lines, "", *notes, ""])
+    parts = [(table.caption, lines, table.notes)]
+    parts += [
+        (one.caption, grid(one.head, one.cells, one.align), one.notes) for one in table.further
+    ]
+    return "\n".join(
+        line
+        for caption, rows, notes in parts
+        for line in [f"**{escaped(caption)}**", "", *rows, "", *map(_bullet, notes), ""]
+    )
+
+
+def _bullet(note: str) -> str:
+    return f"- {escaped(note)}"
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:
@@ -106,7 +117,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 
 def to_json(table: Table) -> str:
     """Whole rows with caption, footnotes and the compact texts, as canonical indented JSON."""
-    value = {
+    value: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "caption": table.caption,
         "columns": [column.header for column in table.columns],
@@ -114,28 +125,36 @@ def to_json(table: Table) -> str:
         "shown": table.cells,
         "notes": table.notes,
     }
+    if table.further:
+        value["further"] = [one._asdict() for one in table.further]
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def latex(table: Table) -> str:
     """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine."""
-    align = "".join("l" if column.align == "left" else "r" for column in table.columns)
-    rows = [" & ".join(_latex(text) for text in row) + r" \\" for row in table.cells]
+    align = "".join(column.align[0] for column in table.columns)
+    head = [column.header for column in table.columns]
+    first = Grid(table.caption, head, align, table.cells, table.notes)
+    return "".join(map(_latex_table, [first, *table.further]))
+
+
+def _latex_table(one: Grid) -> str:
+    rows = [" & ".join(_latex(text) for text in row) + r" \\" for row in one.cells]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
-            rf"\caption{{{_latex(table.caption)}}}",
+            rf"\caption{{{_latex(one.caption)}}}",
             r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{{align}}}",
+            rf"\begin{{tabular}}{{{one.align}}}",
             r"\toprule",
-            " & ".join(_latex(column.header) for column in table.columns) + r" \\",
+            " & ".join(map(_latex, one.head)) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}}",
             r"\par\smallskip\footnotesize",
-            *(_latex(note) + r"\par" for note in table.notes),
+            *(_latex(note) + r"\par" for note in one.notes),
             r"\end{table*}",
             "",
         ]

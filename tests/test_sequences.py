@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gate_fixtures import POLICY, drift, record
+from rich.console import Console
 
+from retainbench.harness import report
 from retainbench.harness.compare import PointInput, scorecard
 from retainbench.harness.compare_methods import methods
 from retainbench.harness.compare_sequences import SequenceRow, phases, sequences
@@ -18,7 +21,9 @@ from retainbench.harness.plan import Cell, Inputs, Plan
 from retainbench.harness.records import (
     CheckpointRecord,
     ItemRecord,
+    ItemText,
     Ledger,
+    Scorecard,
     TrainRecord,
     write_json,
     write_jsonl,
@@ -41,6 +46,17 @@ def answers(scores: Mapping[str, float]) -> list[ItemRecord]:
             for i in range(ITEMS)
         ]
     return found
+
+
+def text_of(one: ItemRecord) -> ItemText:
+    return ItemText(
+        task=one.task,
+        item_id=one.item_id,
+        doc_hash=one.doc_hash,
+        prompt="?",
+        choices=None,
+        gold="!",
+    )
 
 
 def cell(name: str, targets: Sequence[str], seed: int = 0) -> Cell:
@@ -79,14 +95,17 @@ def store(root: Path, scored: Mapping[str, tuple[Cell, Sequence[Mapping[str, flo
     plan = {"suite": suite, "inputs": inputs, "retention": ["general0"], "cells": cells}
     write_json(folder.plan, Plan.model_validate(plan))
     write_jsonl(folder.base_point("fruitfly").records, base)
-    for one, rewards in scored.values():
-        _store_cell(folder, one, base, rewards)
+    for name in {one.task for one in base}:
+        rows = [one for one in base if one.task == name]
+        write_jsonl(folder.items(name), map(text_of, rows))
+    cards = [_store_cell(folder, one, base, rewards) for one, rewards in scored.values()]
+    write_jsonl(folder.scorecards, cards)
     return root
 
 
 def _store_cell(
     folder: RunFolder, one: Cell, base: list[ItemRecord], rewards: Sequence[Mapping[str, float]]
-) -> None:
+) -> Scorecard:
     points = []
     for stage, scores in enumerate(rewards):
         fraction, records = (stage + 1) / len(rewards), answers(scores)
@@ -111,6 +130,7 @@ def _store_cell(
     kept = [record for record in base if record.task in asked]
     card = scorecard(one, train, kept, points, POLICY, provenance={})
     write_json(folder.cell(one.id).scorecard, card)
+    return card
 
 
 def rows_of(*table: Sequence[float]) -> list[dict[str, float]]:
@@ -191,3 +211,25 @@ def test_a_failed_seed_leaves_no_row(tmp_path: Path) -> None:
     root = store(tmp_path, scored)
     assert sequences(root) == []
     assert list(methods(root).absent) == ["turns on a"]
+
+
+def test_every_format_has_the_second_table(run: Path) -> None:
+    report.report(run, figures=False)
+    folder = RunFolder(run)
+    texts = {suffix: folder.table(suffix).read_text() for suffix in ("md", "tex", "html", "json")}
+    texts["report"] = folder.report.read_text()
+    for name, text in texts.items():
+        assert "Targets learned in turn" in text, name
+        assert "80.0, 20.0, 10.0; 60.0, 90.0, 30.0; 50.0, 70.0, 95.0" in text, name
+        assert "25.0" in text, name
+    assert texts["tex"].count(r"\begin{tabular}") == 2
+    console = Console(width=200, file=StringIO())
+    console.print(report.terminal(run, 200))
+    assert "Targets learned in turn" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_run_of_single_targets_has_no_second_table(tmp_path: Path) -> None:
+    root = store(tmp_path, {"a": single("a")})
+    report.report(root, figures=False)
+    assert report.load_table(root).further == ()
+    assert "further" not in RunFolder(root).table("json").read_text()
