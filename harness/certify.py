@@ -19,21 +19,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from retainbench.harness import bases, ci, drift, dsse, paths, plan, statement, tasks
+from retainbench.harness import bases, ci, drift, dsse, plan, statement, tasks
+from retainbench.harness.certify_base import VERSIONS, score_base, score_repeats
 from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, task_digests
 from retainbench.harness.certify_models import check_alike
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.errors import UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement
 from retainbench.harness.gate_result import GateResult, first_items
 from retainbench.harness.gate_run import gate_records
 from retainbench.harness.gate_tiers import Tier
 from retainbench.harness.records import (
-    SCHEMA_VERSION,
     ItemRecord,
     canonical,
-    digest,
     read_jsonl,
     sha256_file,
     write_bytes,
@@ -48,17 +48,6 @@ Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
 
 Measure = Callable[[Path, Path], Movement]
 """Drift and divergence of two model folders."""
-
-VERSIONS = (
-    "retainbench",
-    "torch",
-    "transformers",
-    "lm-eval",
-    "peft",
-    "tokenizers",
-    "numpy",
-    "scipy",
-)
 
 
 class Certified(NamedTuple):
@@ -82,7 +71,9 @@ class Order(NamedTuple):
     """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
     tier: Tier = "full"
     repeat_base: bool = False
-    """Score the base twice, without the cache, and record the A/A floor."""
+    """Score the base twice, without the cache, and refuse answers that differ."""
+    repeats: Mapping[str, Evaluate] = MappingProxyType({})
+    """Ways of scoring the base again, by name (`evaluate.VARIATIONS`): the A/A noise floor."""
 
 
 class Scope(NamedTuple):
@@ -122,7 +113,8 @@ def certify(
     names = scored_tasks(suite, policy)
     locks = _locks(names)
     most = suite.items_per_task
-    base_records, churn = _score_base(reference, names, locks, order, most)
+    base_records, churn = score_base(reference, names, locks, order, most)
+    repeats = score_repeats(reference, plan.retention_tasks(suite), locks, order, most)
     candidate_records = order.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
@@ -131,6 +123,8 @@ def certify(
         bundle = Bundle(Path(temporary) / "certificate")
         write_jsonl(bundle.base_records, base_records)
         write_jsonl(bundle.candidate_records, candidate_records)
+        for way, records in repeats.items():
+            write_jsonl(bundle.noise(way), records)
         write_json(bundle.policy, policy)
         for name in names:
             write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
@@ -209,6 +203,7 @@ def judge(
         movement=movement,
         tier=scope.tier,
         part=first_items(scope.items_per_task),
+        repeats=bundle.noises(),
     )
 
 
@@ -264,64 +259,6 @@ def _locks(names: Sequence[str]) -> dict[str, Lock]:
     for info in found:
         tasks.verify_lock(info)
     return {info.name: tasks.lock(info) for info in found}
-
-
-def _score_base(
-    base: bases.Base,
-    names: Sequence[str],
-    locks: Mapping[str, Lock],
-    order: Order,
-    most: int | None,
-) -> tuple[list[ItemRecord], dict[str, float] | None]:
-    """Records of the base, from the cache if they are there; and the A/A floor if asked for."""
-    if order.repeat_base:
-        first = order.evaluate(base.folder, names, most)
-        return first, _churn(first, order.evaluate(base.folder, names, most))
-    stored = {name: _cached(base, name, order.settings, most) for name in names}
-    missing = [name for name, path in stored.items() if not path.is_file()]
-    if missing:
-        fresh = order.evaluate(base.folder, missing, most)
-        check_locked(fresh, {name: locks[name] for name in missing}, "base", most)
-        for name in missing:
-            write_jsonl(stored[name], [record for record in fresh if record.task == name])
-    return [record for name in names for record in _records(stored[name])], None
-
-
-def _cached(base: bases.Base, task: str, settings: Mapping[str, str], most: int | None) -> Path:
-    """Where a base's records on one task stand: keyed by all that can change them.
-
-    `base.digest` covers weights, config, tokenizer and chat template.
-    """
-    key = {
-        "schema": SCHEMA_VERSION,
-        "model": base.digest,
-        "task": tasks.lock_digest(tasks.find([task])[0]),
-        "items": most,
-        "settings": dict(settings),
-        "versions": {name: version(name) for name in VERSIONS},
-    }
-    return paths.cache() / "records" / f"{task}-{digest(key)[:32]}.jsonl"
-
-
-def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[str, float]:
-    """Share of items per task whose score differs between two runs of the same weights.
-
-    Raises:
-        IntegrityError: any does; scores that do not repeat cannot certify a difference.
-    """
-    again = {(r.task, r.item_id, r.filter, r.repeat): r.score for r in second}
-    churn: dict[str, list[bool]] = {}
-    for record in first:
-        key = (record.task, record.item_id, record.filter, record.repeat)
-        churn.setdefault(record.task, []).append(again.get(key) != record.score)
-    shares = {task: sum(changed) / len(changed) for task, changed in churn.items()}
-    for task, share in shares.items():
-        if share:
-            raise IntegrityError(
-                f"task {task}: {share:.1%} of the answers changed when the same base was scored "
-                "twice; use one backend, dtype and batch size that repeat exactly"
-            )
-    return shares
 
 
 def _write_statements(bundle: Bundle, evidence: Evidence, key: Any) -> None:

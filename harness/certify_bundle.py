@@ -5,6 +5,7 @@
     OUT/scorecard.json           `Evidence`: models, gate result, environment, command
     OUT/base-records.jsonl       one record per item
     OUT/candidate-records.jsonl
+    OUT/noise-<way>.jsonl        the base scored again in another way: the A/A noise floor
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
     OUT/ci/                      gate.json, junit.xml, summary.md, comment.md; nothing rests on them
@@ -50,7 +51,7 @@ class Evidence(Record):
     drift: DriftSummary | None
     divergence: DivergenceSummary | None
     repeat_churn: dict[str, float] | None
-    """A/A floor: share of items that changed when the base was scored twice; None: not measured."""
+    """Share of items that changed when the base was scored twice in one way; None: not done."""
     environment: dict[str, str]
     settings: dict[str, str]
     """How both were scored: backend, dtype, device, batch."""
@@ -78,10 +79,19 @@ class Bundle:
         """What one task asked."""
         return self.locks / f"{task}.lock"
 
+    def noise(self, way: str) -> Path:
+        """The base scored again in one way."""
+        return self.root / f"noise-{way}.jsonl"
+
+    def noises(self) -> dict[str, Path]:
+        """Those that are there, by way."""
+        found = sorted(self.root.glob("noise-*.jsonl"))
+        return {path.stem.removeprefix("noise-"): path for path in found}
+
     def relied_on(self) -> dict[str, Path]:
         """Every file that the verdict rests on, by its name in the statement."""
         fixed = [self.base_records, self.candidate_records, self.policy, self.scorecard]
-        listed = [*fixed, *sorted(self.locks.glob("*.lock"))]
+        listed = [*fixed, *self.noises().values(), *sorted(self.locks.glob("*.lock"))]
         return {path.relative_to(self.root).as_posix(): path for path in listed}
 
 

@@ -103,6 +103,11 @@ def _check_records(bundle: Bundle, most: int | None) -> None:
     locks = {path.stem: read_json(path, Lock) for path in sorted(bundle.locks.glob("*.lock"))}
     for side in (bundle.base_records, bundle.candidate_records):
         check_locked(read_jsonl(side, ItemRecord), locks, str(side), most)
+    for side in bundle.noises().values():
+        again = read_jsonl(side, ItemRecord)
+        answered = {record.task for record in again}
+        asked = {name: lock for name, lock in locks.items() if name in answered}
+        check_locked(again, asked, str(side), most)
 
 
 def _recompute(bundle: Bundle, evidence: Evidence, policy: Policy) -> GateResult:

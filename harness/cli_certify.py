@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,12 +31,14 @@ def certify(
         typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
     ] = "full",
     repeat_base: Annotated[
-        bool, typer.Option("--repeat-base", help="Score the base twice: the A/A noise floor.")
+        bool, typer.Option("--repeat-base", help="Score the base twice; refuse other answers.")
     ] = False,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
+
+    The base is also scored in the ways of the suite's noise_floor, except for the smoke tier.
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
@@ -49,10 +52,17 @@ def certify(
     quieten()
     chosen = suites.load(suite)
 
-    def answers(folder: Path, names: Sequence[str], most: int | None) -> list[ItemRecord]:
+    def answers(
+        folder: Path,
+        names: Sequence[str],
+        most: int | None,
+        variation: evaluate.Variation = evaluate.USUAL,
+    ) -> list[ItemRecord]:
+        infos = [info for info in task_files.find(names) if evaluate.affects(variation, info)]
         loaded = bases.load(folder, device=device)
-        return evaluate.evaluate(loaded, task_files.find(names), limit=most)
+        return evaluate.evaluate(loaded, infos, limit=most, variation=variation)
 
+    again = () if tier == "smoke" else chosen.noise_floor
     order = certifying.Order(
         evaluate=answers,
         settings=certifying.scoring_settings(device),
@@ -61,6 +71,7 @@ def certify(
         key=key,
         tier=tier,
         repeat_base=repeat_base,
+        repeats={way: partial(answers, variation=evaluate.VARIATIONS[way]) for way in again},
     )
     rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)
     made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)

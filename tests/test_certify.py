@@ -201,3 +201,23 @@ def test_a_smaller_tier_never_passes(tmp_path: Path) -> None:
     stated = json.loads(made.bundle.certificate.read_text())
     assert stated["predicate"]["result"] == "FAILED"
     assert verify(made.bundle.root).gate.verdict == "INCONCLUSIVE"
+
+
+def test_the_floor_is_part_of_the_evidence(tmp_path: Path) -> None:
+    """Scored once per base and way, named in the statement, and recomputed by `verify`."""
+    quiet = fixtures.Answers()
+    made = make(tmp_path, repeats={"batch": quiet})
+    assert {task.change.noise_churn for task in made.gate.tasks} == {0.0}
+    assert verify(made.bundle.root).gate == made.gate
+    make(tmp_path / "again", repeats={"batch": quiet})
+    assert len(quiet.calls) == 1
+    path = made.bundle.noise("batch")
+    path.write_text(path.read_text().replace('"score": 1.0', '"score": 0.0', 1))
+    with pytest.raises(IntegrityError, match="changed after the certificate"):
+        verify(made.bundle.root)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        verify(made.bundle.root)
+    short = {"options": lambda *asked: fixtures.Answers()(*asked)[:-1]}
+    with pytest.raises(IntegrityError, match="base, options: task date_formats"):
+        make(tmp_path / "part", repeats=short)
