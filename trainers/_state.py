@@ -11,9 +11,12 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.records import canonical
+
+if TYPE_CHECKING:
+    import torch
 
 STATE = "state"
 Tree = Any
@@ -21,25 +24,10 @@ Tree = Any
 
 def save(folder: Path, tree: Tree) -> None:
     """Write a state to `folder`, replacing an older one atomically."""
-    import torch
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
-
-    def strip(value: Tree, path: str) -> Tree:
-        if isinstance(value, torch.Tensor):
-            tensors[path] = value.detach().to("cpu").contiguous().clone()
-            return {"__tensor__": path}
-        if isinstance(value, dict):
-            return [
-                "dict",
-                [[k, strip(v, f"{path}/{number}")] for number, (k, v) in enumerate(value.items())],
-            ]
-        if isinstance(value, (list, tuple)):
-            return ["list", [strip(v, f"{path}/{number}") for number, v in enumerate(value)]]
-        return {"__value__": value}
-
-    skeleton = strip(tree, STATE)
+    skeleton = _strip(tree, STATE, tensors)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as temporary:
         part = Path(temporary) / STATE
@@ -64,13 +52,33 @@ def load(folder: Path) -> Tree | None:
         return None
     tensors = load_file(folder / "state.safetensors")
     skeleton = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return _fill(skeleton, tensors)
 
-    def fill(node: Any) -> Tree:
-        if isinstance(node, dict):
-            return tensors[node["__tensor__"]] if "__tensor__" in node else node["__value__"]
-        kind, children = node
-        if kind == "list":
-            return [fill(child) for child in children]
-        return {key: fill(child) for key, child in children}
 
-    return fill(skeleton)
+def _strip(value: Tree, path: str, tensors: dict[str, torch.Tensor]) -> Tree:
+    """The tree without its tensors, which go to `tensors` under their path.
+
+    A function of its own, not a closure: a closure that calls itself is a reference cycle and would
+    keep every saved copy alive until the garbage collector happens to run.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().to("cpu").contiguous()
+        return {"__tensor__": path}
+    if isinstance(value, dict):
+        children = enumerate(value.items())
+        return ["dict", [[k, _strip(v, f"{path}/{n}", tensors)] for n, (k, v) in children]]
+    if isinstance(value, (list, tuple)):
+        return ["list", [_strip(v, f"{path}/{n}", tensors) for n, v in enumerate(value)]]
+    return {"__value__": value}
+
+
+def _fill(node: Any, tensors: dict[str, torch.Tensor]) -> Tree:
+    """The tree with its tensors put back."""
+    if isinstance(node, dict):
+        return tensors[node["__tensor__"]] if "__tensor__" in node else node["__value__"]
+    kind, children = node
+    if kind == "list":
+        return [_fill(child, tensors) for child in children]
+    return {key: _fill(child, tensors) for key, child in children}
