@@ -1,8 +1,8 @@
 """The frozen tasks: which there are, their items, splits and rewards. Torch-free, no lm_eval.
 
-Reads tasks/<axis>/<name>/ and any packs; writes nothing but what `write_lock` is asked to. A task
-is there because its folder is: `<name>.yaml`, items.jsonl, task.lock, README.md, build.py; targets
-add train.jsonl, validation.jsonl and reward.py.
+Reads tasks/<axis>/<name>/ and the packs in use (`--pack`); writes nothing but what `write_lock` is
+asked to. A task is there because its folder is: `<name>.yaml`, items.jsonl, task.lock, README.md,
+build.py; targets add train.jsonl, validation.jsonl and reward.py.
 
 Command: `retainbench tasks` lists them; `python -m retainbench.harness.tasks NAME...` freezes anew
 after a deliberate change (raise the version in the YAML and say why in the task's README).
@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from retainbench.harness import paths
+from retainbench.harness import paths, tasks_pack
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.tasks_items import read_rows
 from retainbench.harness.tasks_lock import (
     LOCK,
     Lock,
@@ -30,7 +32,7 @@ from retainbench.harness.tasks_lock import (
     verify_lock,
     write_lock,
 )
-from retainbench.harness.tasks_read import SPLITS, Kind, TaskInfo, read_rows, read_task
+from retainbench.harness.tasks_read import SPLITS, Kind, TaskInfo, folders_of, prompt, read_task
 
 __all__ = [
     "LOCK",
@@ -43,53 +45,70 @@ __all__ = [
     "items",
     "lock",
     "lock_digest",
+    "own",
+    "packed",
     "prompts",
     "reward",
     "split",
+    "use_packs",
     "verify_lock",
     "write_lock",
 ]
 
 
-def discover(packs: Sequence[Path] = ()) -> dict[str, TaskInfo]:
-    """Every task by short name (the folder's): the package's own, then those of `packs`.
-
-    A pack is a task folder or a folder of task folders.
+def discover() -> dict[str, TaskInfo]:
+    """Every task by short name (the folder's): the package's own, then those of the packs in use.
 
     Raises:
         IntegrityError: a folder cannot be read, or two tasks share a name.
     """
-    found = dict(_own())
-    for pack in packs:
-        for folder in _folders(pack):
-            info = read_task(folder)
-            if info.name in found and found[info.name].folder != info.folder:
-                raise IntegrityError(f"{folder}: a task named {info.name} exists already")
-            found[info.name] = info
+    found = dict(own())
+    for info in packed().values():
+        if info.name in found:
+            raise IntegrityError(f"{info.folder}: a task named {info.name} exists already")
+        found[info.name] = info
     return found
 
 
 @cache
-def _own() -> dict[str, TaskInfo]:
-    folders = [folder for axis in sorted(paths.TASKS.iterdir()) for folder in _folders(axis)]
-    return {info.name: info for info in map(read_task, folders)}
+def own() -> Mapping[str, TaskInfo]:
+    """The package's own tasks by short name."""
+    folders = [folder for axis in sorted(paths.TASKS.iterdir()) for folder in folders_of(axis)]
+    return MappingProxyType({info.name: info for info in map(read_task, folders)})
 
 
-def _folders(root: Path) -> list[Path]:
-    """Folders that hold a YAML of their own name: `root` itself or those right below it."""
-    if (root / f"{root.name}.yaml").is_file():
-        return [root]
-    below = sorted(root.iterdir()) if root.is_dir() else []
-    return [folder for folder in below if (folder / f"{folder.name}.yaml").is_file()]
+def packed() -> dict[str, TaskInfo]:
+    """The tasks of the packs in use (`tasks_pack.in_use`) by short name, each safe to read."""
+    found: dict[str, TaskInfo] = {}
+    for info in (info for pack in tasks_pack.in_use() for info in tasks_pack.read(pack)):
+        if found.setdefault(info.name, info).folder != info.folder:
+            raise IntegrityError(f"{info.folder}: a task named {info.name} exists already")
+    return found
 
 
-def find(names: Iterable[str], packs: Sequence[Path] = ()) -> list[TaskInfo]:
+def use_packs(folders: Sequence[Path]) -> None:
+    """Add packs to the tasks of this process and of those that it starts, each lock verified.
+
+    Raises:
+        UsageError: a folder is not there or holds no task.
+        IntegrityError: one holds what a pack may not hold, or differs from its lock.
+    """
+    for folder in folders:
+        if os.pathsep in str(folder) or not folder.is_dir():
+            raise UsageError(f"--pack {folder}: is no folder; make one with `retainbench freeze`")
+    os.environ[tasks_pack.VARIABLE] = os.pathsep.join(str(folder.resolve()) for folder in folders)
+    for info in packed().values():
+        verify_lock(info)
+    discover()
+
+
+def find(names: Iterable[str]) -> list[TaskInfo]:
     """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
 
     Raises:
         UsageError: one is not there; the message has the nearest name.
     """
-    known = discover(packs)
+    known = discover()
     by_any = {info.lm_eval_name: info for info in known.values()} | known
     for name in names:
         if name not in by_any:
@@ -106,7 +125,7 @@ def items(info: TaskInfo) -> list[dict[str, Any]]:
 
 def prompts(info: TaskInfo) -> list[str]:
     """The prompt of every item, as lm-eval sends it."""
-    return [info.template.replace("{{query}}", item["query"]) for item in items(info)]
+    return [prompt(info, item) for item in items(info)]
 
 
 def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import Record, Share, read_json, write_json
-from retainbench.harness.tasks_read import SPLITS, TaskInfo, read_rows
+from retainbench.harness.tasks_items import read_rows
+from retainbench.harness.tasks_read import SPLITS, TaskInfo, prompt, target
 
 LOCK = "task.lock"
 
@@ -64,18 +65,24 @@ def locked_files(info: TaskInfo) -> dict[str, Path]:
 
 
 def locked_item(info: TaskInfo, row: dict[str, Any]) -> LockedItem:
-    """The hashes of one item, equal to lm-eval's."""
+    """The hashes of one item, equal to lm-eval's.
+
+    Raises:
+        IntegrityError: the item lacks what the task's kind asks for.
+    """
+    wanted = "choices" if info.kind == "multiple_choice" else "answer"
+    if wanted not in row or (info.contexts and not isinstance(row.get("continuation"), str)):
+        lacks = "continuation" if wanted in row else wanted
+        raise IntegrityError(f"{info.folder / 'items.jsonl'}: item {row['id']}: lacks {lacks}")
     chance = info.chance if info.chance is not None else 1 / len(row["choices"])
-    target = str(row["gold"]) if "choices" in row else row["answer"]
     document = json.dumps(row, indent=2, ensure_ascii=False)
-    prompt = info.template.replace("{{query}}", row["query"])
     return LockedItem(
         id=row["id"],
         cluster=row["cluster"],
         chance=chance,
         doc_hash=sha256(document.encode()),
-        prompt_hash=sha256(prompt.encode()),
-        target_hash=sha256(target.encode()),
+        prompt_hash=sha256(prompt(info, row).encode()),
+        target_hash=sha256(target(info, row).encode()),
     )
 
 

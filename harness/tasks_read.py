@@ -1,13 +1,12 @@
-"""One task folder as it lies on disk: what its YAML says and what its items are. Torch-free.
+"""One task folder as it lies on disk: what its YAML says. Torch-free.
 
-Reads `<name>.yaml` (with the bases it includes), items.jsonl and, for targets, train.jsonl and
-validation.jsonl; writes nothing. The prompt template may only hold `{{query}}`, so prompts are made
-here without Jinja. Leaves out scoring (evaluate.py) and freezing (tasks_lock.py).
+Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. The prompt
+template may only hold `{{query}}`, so prompts are made here without Jinja. Leaves out the items
+(tasks_items.py), locks (tasks_lock.py) and what a pack from elsewhere may hold (tasks_pack.py).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +15,11 @@ import yaml
 
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import Axis
+from retainbench.harness.tasks_items import lines
 
 Kind = Literal["multiple_choice", "free_form", "target"]
-LONGEST_LINE = 1_000_000
-"""Bytes of one line of a JSONL file; a longer one is refused before it is parsed."""
+LARGEST_YAML = 1_000_000
+"""Bytes."""
 PREFIX = "rb_"
 SPLITS = ("train", "validation")
 
@@ -47,6 +47,8 @@ class TaskInfo:
     """Expected score of a guesser; None = 1 / number of choices of the item."""
     config_files: tuple[Path, ...]
     """The YAML, the bases it includes and every Python file that they or `uses` name."""
+    contexts: bool = False
+    """The choices are whole prompts, each followed by the item's `continuation`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,6 +62,32 @@ def _function_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
 _Loader.add_constructor("!function", _function_text)
 
 
+def folders_of(root: Path) -> list[Path]:
+    """Folders that hold a YAML of their own name: `root` itself or those right below it."""
+    if (root / f"{root.name}.yaml").is_file():
+        return [root]
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in below if (folder / f"{folder.name}.yaml").is_file()]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file as plain values; a `!function` stays text.
+
+    Raises:
+        IntegrityError: it is missing, over LARGEST_YAML bytes, not YAML or no mapping.
+    """
+    try:
+        if path.stat().st_size > LARGEST_YAML:
+            raise IntegrityError(f"{path}: is over {LARGEST_YAML} bytes")
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise IntegrityError(f"{path}: cannot be read as YAML: {reason}") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: is no mapping")
+    return value
+
+
 def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
     """A task's YAML with its includes merged as lm-eval does, and the files it came from.
 
@@ -68,12 +96,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
     """
     merged: dict[str, Any] = {}
     files = [path]
-    try:
-        own = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise IntegrityError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(own, dict):
-        raise IntegrityError(f"{path}: is no mapping")
+    own = read_yaml(path)
     included = own.pop("include", [])
     for name in included if isinstance(included, list) else [included]:
         base = (path.parent / str(name)).resolve()
@@ -111,9 +134,8 @@ def read_task(folder: Path) -> TaskInfo:
     missing += [f"metadata.{key}" for key in ("version", "licence") if key not in metadata]
     if missing:
         raise IntegrityError(f"{path}: lacks {', '.join(missing)}")
-    template = str(config["doc_to_text"])
-    if "{{" in template.replace("{{query}}", "") or "{%" in template:
-        raise IntegrityError(f"{path}: doc_to_text may only use {{{{query}}}}")
+    contexts = config["doc_to_text"] == "gold"
+    template = _template(str(config["doc_to_text"]), path)
     axis = metadata.get("axis", folder.parent.name)
     if axis not in ("general", "numeric", "temporal", "target"):
         raise IntegrityError(f"{path}: axis {axis!r} is not general, numeric, temporal or target")
@@ -126,7 +148,7 @@ def read_task(folder: Path) -> TaskInfo:
         axis=axis,
         folder=folder,
         kind="target" if axis == "target" else kind,
-        n_items=_count_lines(folder / "items.jsonl"),
+        n_items=len(lines(folder / "items.jsonl")),
         version=str(metadata["version"]),
         licence=str(metadata["licence"]),
         template=template,
@@ -135,77 +157,26 @@ def read_task(folder: Path) -> TaskInfo:
         max_new_tokens=int(generation.get("max_gen_toks", 0)),
         chance=chance,
         config_files=tuple(dict.fromkeys(file.resolve() for file in files)),
+        contexts=contexts,
     )
 
 
-def _count_lines(path: Path) -> int:
-    if not path.is_file():
-        raise IntegrityError(f"{path}: is missing")
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
+def _template(text: str, path: Path) -> str:
+    """The prompt; a bare `query` is the field itself, which lm-eval takes without rendering it."""
+    if text in ("query", "gold"):
+        return "{{query}}"
+    if any(mark in text.replace("{{query}}", "") for mark in ("{{", "{%", "{#")):
+        raise IntegrityError(f"{path}: doc_to_text may only use {{{{query}}}}")
+    return text
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file of items, each checked.
-
-    Raises:
-        IntegrityError: names file, line and item: no UTF-8, no JSON object, a line that is too
-            long, a missing field, an id that is there twice, a gold index without its choice.
-    """
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise IntegrityError(f"{where}: is not UTF-8: {error.reason}") from error
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise IntegrityError(f"{where}: is not JSON: {error}") from error
-        _check_row(row, where)
-        if row["id"] in seen:
-            raise IntegrityError(f"{where}: item {row['id']} is there twice")
-        seen.add(row["id"])
-        rows.append(row)
-    if not rows:
-        raise IntegrityError(f"{path}: holds no items")
-    return rows
+def prompt(info: TaskInfo, row: dict[str, Any]) -> str:
+    """What lm-eval asks for an item; where the choices are contexts, the first of them."""
+    return row["choices"][0] if info.contexts else info.template.replace("{{query}}", row["query"])
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Lines of at most LONGEST_LINE bytes, read so that a longer one is never held in memory."""
-    lines: list[bytes] = []
-    if not path.is_file():
-        raise IntegrityError(f"{path}: is missing")
-    with path.open("rb") as stream:
-        while line := stream.readline(LONGEST_LINE + 1):
-            if len(line) > LONGEST_LINE:
-                raise IntegrityError(f"{path}:{len(lines) + 1}: a line over {LONGEST_LINE} bytes")
-            lines.append(line)
-    return lines
-
-
-def _check_row(row: Any, where: str) -> None:
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise IntegrityError(f"{where}: is no object with an id")
-    where = f"{where}: item {row['id']}"
-    if not isinstance(row.get("query"), str) or not isinstance(row.get("cluster"), str):
-        raise IntegrityError(f"{where}: query and cluster must be text")
-    if "choices" in row:
-        _check_choices(row, where)
-    elif not isinstance(row.get("answer"), str) or not _texts(row.get("aliases")):
-        raise IntegrityError(f"{where}: has neither choices nor an answer with aliases")
-
-
-def _check_choices(row: dict[str, Any], where: str) -> None:
-    choices, gold = row["choices"], row.get("gold")
-    if not _texts(choices) or len(choices) < 2 or not all(choices):
-        raise IntegrityError(f"{where}: choices must be two or more non-empty texts")
-    if len(set(choices)) < len(choices):
-        raise IntegrityError(f"{where}: a choice is there twice")
-    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise IntegrityError(f"{where}: gold {gold!r} points at none of {len(choices)} choices")
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+def target(info: TaskInfo, row: dict[str, Any]) -> str:
+    """What lm-eval logs as the target of an item."""
+    if info.contexts:
+        return str(row["continuation"])
+    return str(row["gold"]) if "choices" in row else str(row["answer"])
