@@ -18,6 +18,25 @@ screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 SuiteName = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+def _use_packs(folders: list[Path] | None) -> list[Path] | None:
+    """Make the tasks of the packs known, each verified, before the verb runs."""
+    if folders:
+        from retainbench.harness import tasks
+
+        tasks.use_packs(folders)
+    return folders
+
+
+Packs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pack",
+        callback=_use_packs,
+        help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1, ...")]
 
 
@@ -31,6 +50,7 @@ def run(
     report_to: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
     ] = None,
+    pack: Packs = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,
@@ -66,7 +86,7 @@ def run(
         raise RetainbenchError("no cell of the suite succeeded")
 
 
-def plan(suite: SuiteName) -> None:
+def plan(suite: SuiteName, pack: Packs = None) -> None:
     """Show the cells that a suite would run, with their ids."""
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
@@ -104,6 +124,7 @@ def compare(
     candidate_results: Annotated[
         Path | None, typer.Option(help="The same for the candidate.")
     ] = None,
+    pack: Packs = None,
     policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, ...")] = None,
 ) -> None:

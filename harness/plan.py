@@ -150,11 +150,10 @@ def targets_of(suite: Suite) -> list[str]:
 
 
 def retention_tasks(suite: Suite) -> list[str]:
-    """The suite's retention tasks with axis names resolved to all tasks of that axis."""
-    known = tasks.discover()
+    """The suite's retention tasks with axis names resolved to the package's tasks of that axis."""
     names: list[str] = []
     for entry in suite.tasks:
-        on_axis = [name for name, info in known.items() if info.axis == entry]
+        on_axis = [name for name, info in tasks.own().items() if info.axis == entry]
         names.extend(on_axis or [entry])
     return list(dict.fromkeys(names))
 

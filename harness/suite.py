@@ -172,7 +172,7 @@ def available() -> dict[str, Path]:
 
 
 def load(reference: str) -> Suite:
-    """Read a suite by name or by path and check every name in it.
+    """Read a suite by name or by path and check every name in it; add the tasks of packs in use.
 
     Raises:
         UsageError: naming the file, the key and what is allowed.
@@ -186,7 +186,8 @@ def load(reference: str) -> Suite:
         raise UsageError(f"{path}: a suite is a mapping of keys; see suites/quick.yaml")
     suite = parse(value, str(path))
     check(suite, str(path))
-    return suite
+    added = [name for name in tasks.packed() if name not in suite.tasks]
+    return suite.model_copy(update={"tasks": [*suite.tasks, *added]})
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:
