@@ -15,7 +15,7 @@ import click
 import typer
 from rich.console import Console
 
-from retainbench.harness import cli_certify, cli_gate, cli_lists, cli_measure, cli_suite
+from retainbench.harness import cli_certify, cli_gate, cli_lists, cli_measure, cli_suite, cli_tasks
 from retainbench.harness.errors import RetainbenchError
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_measure.sensitivity,
         cli_measure.bench,
     ),
-    "What there is": (cli_lists.suites, cli_lists.methods, cli_lists.tasks),
+    "What there is": (cli_tasks.tasks, cli_tasks.freeze, cli_lists.suites, cli_lists.methods),
 }
 for panel, verbs in PANELS.items():
     for verb in verbs:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, quieten
+from retainbench.harness.cli_suite import Device, Packs, quieten
 
 if TYPE_CHECKING:
     from retainbench.harness.records import ItemRecord
@@ -24,6 +24,7 @@ def certify(
     candidate: Model,
     suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
+    pack: Packs = None,
     policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
     tier: Annotated[
@@ -38,7 +39,8 @@ def certify(
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
 
-    The base is also scored in the ways of the suite's noise_floor, except for the smoke tier.
+    The base is also scored in the ways of the suite's noise_floor, except for the smoke tier. The
+    tasks of a --pack are added to the suite's and must pass as those do.
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
@@ -85,6 +87,7 @@ def verify(
     candidate: Annotated[Path | None, typer.Option(help="Model folder that was certified.")] = None,
     base: Annotated[Path | None, typer.Option(help="Model folder it was compared with.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM, public key that must have signed.")] = None,
+    pack: Packs = None,
 ) -> None:
     """Recompute a certificate's digests, statistics and verdict from its records.
 
@@ -104,6 +107,7 @@ def export(
         str, typer.Option(help="cyclonedx, eval-results, every-eval-ever or model-index.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    pack: Packs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Write a certificate's scores in another format."""

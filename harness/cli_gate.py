@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from retainbench.harness.cli_suite import Packs
 from retainbench.harness.errors import UsageError
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
@@ -71,6 +72,7 @@ def gate(
     metric: Metric = None,
     filter: Filter = None,
     cluster: Cluster = None,
+    pack: Packs = None,
     tier: Tier = "full",
     out: Out = None,
     allow_inconclusive: Allow = False,

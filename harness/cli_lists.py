@@ -1,4 +1,4 @@
-"""The verbs that list what there is: suites, methods, tasks, bases."""
+"""The verbs that list what there is: suites, methods, bases."""
 
 from __future__ import annotations
 
@@ -20,17 +20,6 @@ def methods() -> None:
     from retainbench.trainers import _describe
 
     screen.print(_describe.terminal())
-
-
-def tasks() -> None:
-    """List retention tasks and targets with axis, items, version and licence."""
-    from retainbench.harness import tasks as task_files
-
-    for info in task_files.discover().values():
-        typer.echo(
-            f"{info.axis:9} {info.name:20} {info.kind:16} {info.n_items:5} items  "
-            f"v{info.version}  {info.licence}"
-        )
 
 
 def list_bases() -> None:

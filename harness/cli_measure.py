@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, quieten
+from retainbench.harness.cli_suite import Device, Packs, quieten
 
 
 def evaluate(
@@ -15,6 +15,7 @@ def evaluate(
     tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
     out: Annotated[Path | None, typer.Option(help="Write per-item records to this JSONL.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
+    pack: Packs = None,
     device: Device = "cpu",
 ) -> None:
     """Score a model on frozen tasks, item by item."""

@@ -314,7 +314,15 @@ def _choice_fields(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _free_fields(row: dict[str, Any]) -> dict[str, Any]:
-    response = str(row["resps"][0][0])
+    answered = row["resps"][0][0]
+    if isinstance(answered, tuple):  # the answer's log-likelihood and whether it is the greedy one
+        likelihood = float(answered[0])
+        return {
+            "choice_logprobs": [likelihood],
+            "soft_score": math.exp(min(likelihood, 0.0)),
+            "gold": str(row["doc"]["answer"]),
+        }
+    response = str(answered)
     return {
         "response": response,
         "gold": str(row["doc"]["answer"]),

@@ -139,7 +139,7 @@ def read_task(folder: Path) -> TaskInfo:
     axis = metadata.get("axis", folder.parent.name)
     if axis not in ("general", "numeric", "temporal", "target"):
         raise IntegrityError(f"{path}: axis {axis!r} is not general, numeric, temporal or target")
-    kind: Kind = "free_form" if config["output_type"] == "generate_until" else "multiple_choice"
+    kind: Kind = "multiple_choice" if config["output_type"] == "multiple_choice" else "free_form"
     generation = config.get("generation_kwargs") or {}
     chance = metadata.get("chance", None if kind == "multiple_choice" else 0.0)
     return TaskInfo(
