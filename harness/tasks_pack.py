@@ -60,7 +60,8 @@ def _plain(text: str) -> str:
 
 def _prompt(text: str) -> str:
     rest = _plain(text).replace("{{query}}", "")
-    if text not in ("query", "gold") and (rest == text or "{{" in rest or "{%" in rest):
+    strange = rest == text or any(mark in rest for mark in ("{{", "{%", "{#"))
+    if text not in ("query", "gold") and strange:
         raise ValueError("write text around {{query}}; other templates are refused")
     return text
 
@@ -154,11 +155,12 @@ def read(pack: Path) -> list[TaskInfo]:
     folders = folders_of(root)
     if not folders:
         raise UsageError(f"{pack}: holds no task; a pack has folders NAME with NAME.yaml")
-    for place, _, files in os.walk(root):
-        outside = Path(place) not in folders
-        for name in files:
-            if outside and Path(name).suffix in CODE:
-                raise IntegrityError(f"{Path(place) / name}: belongs to no task of the pack")
+    for place, below, files in os.walk(root):
+        for path in (Path(place) / name for name in (*below, *files)):
+            if path.is_symlink():
+                raise IntegrityError(f"{path}: links are refused in a pack")
+            if path.suffix in CODE and path.parent not in folders and path.is_file():
+                raise IntegrityError(f"{path}: belongs to no task of the pack")
     for folder in folders:
         _check(folder)
     return [read_task(folder) for folder in folders]
@@ -167,8 +169,6 @@ def read(pack: Path) -> list[TaskInfo]:
 def _check(folder: Path) -> None:
     allowed = {*OWN_FILES, *SHIPPED, f"{folder.name}.yaml"}
     for path in sorted(folder.iterdir()):
-        if path.is_symlink():
-            raise IntegrityError(f"{path}: links are refused in a pack")
         if path.name == "__pycache__":
             raise IntegrityError(
                 f"{path}: compiled code is refused in a pack; delete it, and run lm_eval with "
