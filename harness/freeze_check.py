@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness import bases, evaluate, freeze, tasks
+from retainbench.harness.cli_suite import quieten
 from retainbench.harness.export_source import mean
 from retainbench.harness.records import write_text
 from retainbench.harness.report_text import grid
@@ -46,8 +47,8 @@ BENCHMARKS = (
     Benchmark("svamp_mc", "numeric", None),
     Benchmark("bbh_date_understanding", "temporal", None),
 )
-"""Expected: measured apart from this code on 60 to 100 items of the same files, without a chat
-template, by the highest summed log-likelihood. None: no such measurement is known."""
+"""Expected: an independent measurement on 60 to 100 items, without a chat template, by the highest
+summed log-likelihood. None: no such measurement is known."""
 MODEL = "smollm2-135m"
 """The base that the expected accuracies are of."""
 
@@ -116,7 +117,7 @@ def table(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def readme(rows: Sequence[Row], command: str, base: str) -> str:
+def readme(rows: Sequence[Row], command: str, base: str, digest: str) -> str:
     """The page beside the table."""
     head = ("task", "axis", "n", "accuracy", "standard error", "chance", "expected", "|z|")
     cells = [
@@ -138,6 +139,7 @@ def readme(rows: Sequence[Row], command: str, base: str) -> str:
     return PAGE.format(
         command=command,
         base=base,
+        digest=digest,
         table="\n".join(grid(head, cells, "llrrrrrr")),
         within=within,
         compared=len(compared),
@@ -159,11 +161,11 @@ file, which stand in the order of a hash. The items are not part of this reposit
 {table}
 
 - {within} of the {compared} tasks with an expected accuracy are within 3 standard errors of it.
-- Expected: measured apart from this code on 60 to 100 items of the same files. That has a standard
-  error of its own, about 0.05, which |z| leaves out.
+- Expected: an independent measurement on 60 to 100 items. That has a standard error of its own,
+  about 0.05, which |z| leaves out.
 - The standard error is over items and takes no account of clusters: with few items per paradigm
   (BLiMP) or passage (TRAM) it is close, with all items it is somewhat too small.
-- Versions: {versions}.
+- {base} has the digest `{digest}`; {versions}.
 """
 
 
@@ -175,12 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=None, help="first n items of each file")
     parser.add_argument("--out", type=Path, default=Path("results/packs"))
     options = parser.parse_args(arguments)
+    quieten()
     limit = f" --limit {options.limit}" if options.limit else ""
     with tempfile.TemporaryDirectory(prefix="retainbench-packs-") as packs:
         rows = measure(options.data, options.base, options.limit, Path(packs))
     command = f"python -m retainbench.harness.freeze_check DATA --base {options.base}{limit}"
     write_text(options.out / "table.csv", table(rows))
-    write_text(options.out / "README.md", readme(rows, command, options.base))
+    digest = bases.resolve(options.base).digest
+    write_text(options.out / "README.md", readme(rows, command, options.base, digest))
 
 
 if __name__ == "__main__":

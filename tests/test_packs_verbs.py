@@ -69,15 +69,15 @@ def tamper(pack: Path) -> Path:
 
 
 VERBS = {
-    "run": ["run", "SUITE", "--out", "OUT"],
-    "plan": ["plan", "SUITE"],
-    "certify": "certify --base BASE --candidate BASE --suite SUITE --out OUT".split(" "),
-    "evaluate": ["evaluate", "BASE", "sums"],
-    "gate": ["gate", "--base-results", "PACK", "--candidate-results", "PACK", "--policy", "SUITE"],
-    "compare": ["compare", "--base-results", "PACK", "--candidate-results", "PACK"],
-    "tasks": ["tasks"],
-    "verify": ["verify", "OUT"],
-    "export": ["export", "OUT", "--format", "cyclonedx", "--out", "OUT"],
+    "run": "run SUITE --out OUT",
+    "plan": "plan SUITE",
+    "certify": "certify --base BASE --candidate BASE --suite SUITE --out OUT",
+    "evaluate": "evaluate BASE sums",
+    "gate": "gate --base-results PACK --candidate-results PACK --policy SUITE",
+    "compare": "compare --base-results PACK --candidate-results PACK",
+    "tasks": "tasks",
+    "verify": "verify OUT",
+    "export": "export OUT --format cyclonedx --out OUT",
 }
 
 
@@ -94,7 +94,7 @@ def test_one_changed_byte_ends_every_verb_with_4(
     """One line on standard error that names the file; nothing was scored or written."""
     path = tamper(pack)
     names = {"SUITE": small, "OUT": tmp_path / "out", "BASE": tiny_base, "PACK": pack}
-    arguments = [names.get(word, word) for word in VERBS[verb]]
+    arguments = [names.get(word, word) for word in VERBS[verb].split()]
     assert call(monkeypatch, *arguments, "--pack", pack) == 4
     said = capsys.readouterr().err
     assert said == f"retainbench: {path}: differs from the lock of sums\n"
@@ -115,7 +115,7 @@ def test_scoring_verifies_packs_however_they_came_into_use(
     path = tamper(pack)
     monkeypatch.setenv(tasks_pack.VARIABLE, str(pack))
     names = {"SUITE": small, "OUT": tmp_path / "out", "BASE": tiny_base}
-    assert call(monkeypatch, *(names.get(word, word) for word in VERBS[verb])) == 4
+    assert call(monkeypatch, *(names.get(word, word) for word in VERBS[verb].split())) == 4
     assert str(path) in capsys.readouterr().err
 
 
