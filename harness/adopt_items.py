@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_args
 
@@ -126,9 +125,8 @@ def axis_of(task: str, axes: Mapping[str, Axis]) -> Axis:
     return choose(axes, task) or (own.axis if own else "general")
 
 
-@cache
 def packaged(task: str) -> TaskInfo | None:
-    """The package's own task of that lm-eval name, if it is one."""
+    """The task of that lm-eval name, if it is the package's own or in a pack in use."""
     known = {info.lm_eval_name: info for info in tasks.discover().values()}
     return known.get(task)
 

@@ -28,7 +28,7 @@ from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
 
-METRICS = ("reward", "acc", "exact_match")
+METRICS = ("reward", "acc", "exact_match", "acc_norm")
 """What `score` is, in order of preference, among the metrics that a task reports."""
 
 

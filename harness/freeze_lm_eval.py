@@ -24,6 +24,8 @@ from retainbench.harness.freeze import Frozen, LeftOut, Provenance
 from retainbench.harness.suite import RetentionAxis
 from retainbench.harness.tasks_pack import Filter, Metric
 
+METRICS = ("acc", "exact_match", "acc_norm")
+"""One of these must decide; the first that is there does."""
 SHOTS_SEED = 1234
 """lm-eval's default seed of the few-shot sampler."""
 MOST_TOKENS = 256
@@ -139,6 +141,7 @@ def _row(identity: str, task: Any, requests: list[Any], cluster: str | None) -> 
         target = task.doc_to_target(doc)
         if task.config.doc_to_choice is not None and isinstance(target, int):
             target = task.doc_to_choice(doc)[target]
+        target = _only(target)
         row |= {"answer": target if isinstance(target, list) else str(target), "aliases": []}
     if cluster is not None and cluster not in doc:
         raise UsageError(f"{identity}: no field {cluster!r}; choose one of {', '.join(doc)}")
@@ -154,9 +157,14 @@ def _choices(task: Any, doc: Any, requests: list[Any]) -> dict[str, Any]:
         contexts = [request.args[0] for request in asked]
         gold = task.doc_to_text(doc)
         return {"query": "", "choices": contexts, "gold": gold, "continuation": continuation}
-    gold = task.doc_to_target(doc)
+    gold = _only(task.doc_to_target(doc))
     gold = options.index(gold) if isinstance(gold, str) and gold in options else gold
     return {"choices": options, "gold": gold}
+
+
+def _only(value: Any) -> Any:
+    """What stands alone in a list; lm-eval takes lists of right answers."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _fault(row: dict[str, Any]) -> str | None:
@@ -210,9 +218,9 @@ def _metrics(name: str, task: Any) -> tuple[list[dict[str, Any]], list[str]]:
             unscored.append(f"metric {entry['metric']}")
             continue
         kept.append(metric.model_dump(mode="json", exclude_unset=True))
-    if not {"acc", "exact_match"} & {entry["metric"] for entry in kept}:
-        said = ", ".join(unscored)
-        raise UsageError(f"{name}: needs acc or exact_match as a mean over items; it has {said}")
+    if not set(METRICS) & {entry["metric"] for entry in kept}:
+        said = ", ".join(unscored) or "none of them"
+        raise UsageError(f"{name}: needs {', '.join(METRICS)} as a mean over items; it has {said}")
     return kept, unscored
 
 

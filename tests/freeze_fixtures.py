@@ -52,6 +52,8 @@ SHOTS = 'num_fewshot: 2\nfewshot_split: train\ndescription: "Sums.\\n\\n"\n'
 
 PLAIN = {
     "src_choice": HEAD + CHOICE,
+    "src_norm": HEAD + CHOICE.replace("metric: acc", "metric: acc_norm"),
+    "src_list": HEAD + CHOICE.replace("doc_to_target: a", 'doc_to_target: "[{{a}}]"'),
     "src_shots": HEAD + CHOICE + SHOTS,
     "src_contexts": HEAD + "output_type: multiple_choice\ndoc_to_text: a\ndoc_to_choice: c\n"
     'doc_to_target: q\ntarget_delimiter: " - "\n' + MEAN % "acc",
