@@ -1,13 +1,13 @@
 """Freeze packs of real benchmarks and score a real model on them, against what is known of it.
 
 Reads a folder of JSONL files (arc_easy, piqa, blimp, tram_frequency, ...: rows as `retainbench
-freeze --jsonl` takes them; they are not part of this package) and a base; writes README.md and
-table.csv, with scores only and never an item.
+freeze --jsonl` takes them; they are not part of this package) and a base; writes README.md,
+table.csv, run.json and, where an accuracy is off, categories.csv: scores only, never an item.
 
-Command: `python -m retainbench.harness.freeze_check DATA [--base smollm2-135m] [--limit 100]
-[--out results/packs]`. Each line is what these verbs print:
+Command: `python -m retainbench.harness.freeze_check DATA [--base smollm2-135m] [--out
+results/packs]`, some minutes. Each line is what these verbs print:
 `retainbench freeze --jsonl DATA/TASK.jsonl --name TASK --axis AXIS --out PACK`, then
-`retainbench evaluate BASE TASK --pack PACK --limit N`.
+`retainbench evaluate BASE TASK --pack PACK [--limit 100]`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from retainbench.harness import bases, evaluate, freeze, tasks
 from retainbench.harness.cli_suite import quieten
 from retainbench.harness.export_source import mean
-from retainbench.harness.records import write_text
+from retainbench.harness.records import ItemRecord, Record, read_json, write_json, write_text
 from retainbench.harness.report_text import grid
 from retainbench.harness.suite import RetentionAxis
+
+T = TypeVar("T", "Row", "Category")
 
 
 class Benchmark(NamedTuple):
@@ -51,140 +54,259 @@ BENCHMARKS = (
 summed log-likelihood. None: no such measurement is known."""
 MODEL = "smollm2-135m"
 """The base that the expected accuracies are of."""
+FIRST = 100
+"""Items of the comparison with what is expected: as many as that rests on at most."""
+COUNTS = ("n", "first")
+MEASURES = ("accuracy", "error", "chance", "expected", "z")
+FAR = 3.0
+"""Standard errors beyond which an accuracy is off."""
 
 
 class Row(NamedTuple):
-    """One line of the table."""
+    """One line of table.csv."""
 
     task: str
     axis: str
     prompt: str
+    items: str
+    """`first` 100, or `all`."""
     n: int
     accuracy: float
     error: float
     """Standard error over items."""
     chance: float
     expected: float | None
+    z: float | None
+    """Distance from the expected accuracy in standard errors, unsigned."""
     lock: str
     """Digest of the pack's lock: which items, asked how."""
 
-    @property
-    def z(self) -> float | None:
-        """Distance from the expected accuracy in standard errors, unsigned."""
-        return None if self.expected is None else abs(self.accuracy - self.expected) / self.error
+
+class Category(NamedTuple):
+    """One line of categories.csv: the items of a task by the label that their source gives."""
+
+    task: str
+    category: str
+    first: int
+    """Items among the first 100."""
+    n: int
+    accuracy: float
+    error: float
 
 
-def measure(data: Path, base: str, limit: int | None, packs: Path) -> list[Row]:
+class Run(Record):
+    """`run.json`: what answered."""
+
+    base: str
+    digest: str
+    versions: dict[str, str]
+
+
+class Measured(NamedTuple):
+    """The rows of both tables."""
+
+    rows: list[Row]
+    categories: list[Category]
+
+
+def measure(data: Path, base: str, packs: Path) -> Measured:
     """Freeze every benchmark to `packs` and score the base on it.
 
     Raises:
         UsageError: a file or the base is not there.
     """
     loaded = bases.load(bases.resolve(base).folder)
-    rows = []
+    found = Measured([], [])
     for benchmark in BENCHMARKS:
-        frozen = freeze.from_jsonl(
-            data / f"{benchmark.name}.jsonl",
-            benchmark.name,
-            benchmark.axis,
-            prompt=benchmark.prompt,
-        )
+        file = data / f"{benchmark.name}.jsonl"
+        frozen = freeze.from_jsonl(file, benchmark.name, benchmark.axis, prompt=benchmark.prompt)
         info = freeze.write(frozen, packs)
-        records = evaluate.evaluate(loaded, [info], limit=limit)
-        found = mean(records)
-        rows.append(
-            Row(
-                benchmark.name,
-                benchmark.axis,
-                info.template,
-                found.n,
-                found.value,
-                found.error,
-                sum(record.chance for record in records) / found.n,
-                benchmark.expected if base == MODEL else None,
-                tasks.lock_digest(info),
-            )
-        )
-    return rows
+        records = evaluate.evaluate(loaded, [info])
+        expected = benchmark.expected if base == MODEL else None
+        parts = {"first": records[:FIRST], "all": records}
+        made = [_row(info, name, part, expected) for name, part in parts.items()]
+        found.rows.extend(made)
+        if any(row.z is not None and row.z > FAR for row in made):
+            found.categories.extend(by_category(benchmark.name, records, file))
+    return found
 
 
-def table(rows: Sequence[Row]) -> str:
+def _row(
+    info: tasks.TaskInfo, items: str, records: list[ItemRecord], expected: float | None
+) -> Row:
+    score = mean(records)
+    return Row(
+        task=info.name,
+        axis=info.axis,
+        prompt=info.template,
+        items=items,
+        n=score.n,
+        accuracy=score.value,
+        error=score.error,
+        chance=sum(record.chance for record in records) / score.n,
+        expected=expected,
+        z=None if expected is None else abs(score.value - expected) / score.error,
+        lock=tasks.lock_digest(info),
+    )
+
+
+def by_category(task: str, records: Sequence[ItemRecord], file: Path) -> list[Category]:
+    """Accuracy per `category` of the source's rows, most frequent among the first items first."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    labels = {row["id"]: str(row.get("category")) for row in rows}
+    grouped: dict[str, list[ItemRecord]] = {}
+    for record in records:
+        grouped.setdefault(labels[record.item_id], []).append(record)
+    first = {record.item_id for record in records[:FIRST]}
+    made = []
+    for label, members in grouped.items():
+        score = mean(members)
+        early = sum(record.item_id in first for record in members)
+        made.append(Category(task, label, early, score.n, score.value, score.error))
+    return sorted(made, key=lambda one: (-one.first, one.category))
+
+
+def as_csv(rows: Sequence[Row] | Sequence[Category]) -> str:
     """CSV, numbers unrounded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*Row._fields, "z"])
-    writer.writerows([*row, row.z] for row in rows)
+    writer.writerow(rows[0]._fields)
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def readme(rows: Sequence[Row], command: str, base: str, digest: str) -> str:
-    """The page beside the table."""
+def render(folder: Path) -> str:
+    """The page, from the files beside it."""
+    found = Measured(
+        [_typed(Row, line) for line in _lines(folder / "table.csv")],
+        [_typed(Category, line) for line in _lines(folder / "categories.csv")],
+    )
+    return readme(found, read_json(folder / "run.json", Run))
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _typed(kind: type[T], line: dict[str, str]) -> T:
+    numbers = {name: int if name in COUNTS else float for name in (*COUNTS, *MEASURES)}
+    values = {k: (numbers.get(k, str)(v) if v else None) for k, v in line.items()}
+    return kind(**values)
+
+
+def readme(found: Measured, run: Run) -> str:
+    """The page beside the tables."""
     head = ("task", "axis", "n", "accuracy", "standard error", "chance", "expected", "|z|")
     cells = [
-        (
+        [
             row.task,
             row.axis,
             str(row.n),
-            f"{row.accuracy:.3f}",
-            f"{row.error:.3f}",
-            f"{row.chance:.3f}",
-            "—" if row.expected is None else f"{row.expected:.2f}",
-            "—" if row.z is None else f"{row.z:.1f}",
-        )
-        for row in rows
+            _three(row.accuracy),
+            _three(row.error),
+            _three(row.chance),
+            _brief(row.expected, 2),
+            _brief(row.z, 1),
+        ]
+        for row in found.rows
     ]
-    compared = [row.z for row in rows if row.z is not None]
-    within = sum(z <= 3 for z in compared)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("lm-eval", "torch", "transformers"))
+    compared = [row for row in found.rows if row.z is not None and row.items == "first"]
     return PAGE.format(
-        command=command,
-        base=base,
-        digest=digest,
+        base=run.base,
+        digest=run.digest,
+        first=FIRST,
         table="\n".join(grid(head, cells, "llrrrrrr")),
-        within=within,
+        within=sum((row.z or 0.0) <= FAR for row in compared),
         compared=len(compared),
-        versions=versions,
+        categories=_categories(found.categories),
+        versions=", ".join(f"{name} {number}" for name, number in run.versions.items()),
     )
+
+
+def _categories(found: Sequence[Category]) -> str:
+    if not found:
+        return ""
+    head = ("task", "category", f"in the first {FIRST}", "in all", "accuracy", "standard error")
+    cells = [
+        [
+            one.task,
+            one.category,
+            str(one.first),
+            str(one.n),
+            *map(_three, (one.accuracy, one.error)),
+        ]
+        for one in found
+    ]
+    return CATEGORIES.format(table="\n".join(grid(head, cells, "llrrrr")), first=FIRST, far=FAR)
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _brief(value: float | None, digits: int) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
 
 
 PAGE = """# Packs of real benchmarks
 
-Generated by `{command}`; unrounded numbers, prompts and the digests of the locks are in
-`table.csv`.
+Generated by `python -m retainbench.harness.freeze_check DATA --base {base}`; unrounded
+numbers, prompts and the digests of the locks are in `table.csv`.
 
 Plain JSONL files of public benchmarks are frozen to packs (`retainbench freeze --jsonl`) and
 {base} answers them: float32 on a CPU, no chat template, no shots, the choice with the highest
 summed log-likelihood. The prompt is `Question: ...` and `Answer:`; HellaSwag's choices continue the
-context, BLiMP's are whole sentences after the end-of-text token. n counts the first items of each
-file, which stand in the order of a hash. The items are not part of this repository.
+context, BLiMP's are whole sentences after the end-of-text token. Each task has two lines: its first
+{first} items, as many as the expected accuracies rest on at most, and all that the file has. The
+items are not part of this repository.
 
 {table}
 
-- {within} of the {compared} tasks with an expected accuracy are within 3 standard errors of it.
+- On the first {first} items {within} of the {compared} tasks with an expected accuracy are within 3
+  standard errors of it.
 - Expected: an independent measurement on 60 to 100 items. That has a standard error of its own,
   about 0.05, which |z| leaves out.
-- The standard error is over items and takes no account of clusters: with few items per paradigm
-  (BLiMP) or passage (TRAM) it is close, with all items it is somewhat too small.
+- The standard error is over items and takes no account of clusters (paradigms of BLiMP, templates
+  and passages of TRAM), so it is somewhat too small.
 - {base} has the digest `{digest}`; {versions}.
+{categories}"""
+
+CATEGORIES = """
+## Where an accuracy is off
+
+More than {far:g} standard errors on either line; the items by the category that their source gives.
+Where categories differ in difficulty and the first {first} items hold other shares of them than the
+file does, the two lines measure different mixtures.
+
+{table}
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, freeze, score, write the two files."""
+    """Parse the command line, freeze, score, write the files."""
     parser = argparse.ArgumentParser(prog="python -m retainbench.harness.freeze_check")
     parser.add_argument("data", type=Path, help="folder with the JSONL files")
     parser.add_argument("--base", default=MODEL)
-    parser.add_argument("--limit", type=int, default=None, help="first n items of each file")
     parser.add_argument("--out", type=Path, default=Path("results/packs"))
     options = parser.parse_args(arguments)
     quieten()
-    limit = f" --limit {options.limit}" if options.limit else ""
     with tempfile.TemporaryDirectory(prefix="retainbench-packs-") as packs:
-        rows = measure(options.data, options.base, options.limit, Path(packs))
-    command = f"python -m retainbench.harness.freeze_check DATA --base {options.base}{limit}"
-    write_text(options.out / "table.csv", table(rows))
-    digest = bases.resolve(options.base).digest
-    write_text(options.out / "README.md", readme(rows, command, options.base, digest))
+        found = measure(options.data, options.base, Path(packs))
+    run = Run(
+        base=options.base,
+        digest=bases.resolve(options.base).digest,
+        versions={name: version(name) for name in ("lm-eval", "torch", "transformers")},
+    )
+    (options.out / "categories.csv").unlink(missing_ok=True)
+    write_json(options.out / "run.json", run)
+    write_text(options.out / "table.csv", as_csv(found.rows))
+    if found.categories:
+        write_text(options.out / "categories.csv", as_csv(found.categories))
+    write_text(options.out / "README.md", render(options.out))
 
 
 if __name__ == "__main__":

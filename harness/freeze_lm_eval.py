@@ -278,7 +278,8 @@ def _revision(task: Any) -> str | None:
     if pinned:
         return str(pinned)
     info = getattr(task.eval_docs, "info", None)
-    found = [REVISION.search(address) for address in (getattr(info, "download_checksums", 0) or ())]
+    addresses = getattr(info, "download_checksums", None) or {}
+    found = [REVISION.search(address) for address in addresses]
     return next((match.group(1) for match in found if match), None)
 
 
