@@ -80,19 +80,23 @@ def _run_stage(
     report_to: tuple[str, ...],
     before: Outcome,
 ) -> Outcome:
-    """Train one stage and carry the metrics of earlier stages along."""
+    """Train one stage and carry the metrics of earlier stages along.
+
+    `es_null` is the whole recipe's: a stage goes on from the one before it, and where a stage moves
+    the weights otherwise there is none any more, because the drift is not a random walk alone.
+    """
     from dataclasses import replace
 
     begin, end = stage_shares(cell)[stage]
+    job = replace(job, report_to=report_to, null=before.metrics.get("es_null") if stage else 0.0)
     if progress:
         tell = progress
         job = replace(
             job, progress=lambda share, metrics: tell(begin + share * (end - begin), metrics)
         )
-    outcome = trainers.load(cell.recipe.stages[stage].method).train(
-        replace(job, report_to=report_to)
-    )
-    return outcome._replace(metrics=before.metrics | outcome.metrics)
+    outcome = trainers.load(cell.recipe.stages[stage].method).train(job)
+    carried = {name: value for name, value in before.metrics.items() if name != "es_null"}
+    return outcome._replace(metrics=carried | outcome.metrics)
 
 
 def stage_shares(cell: Cell) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from safetensors.torch import load_file
 from trainer_cases import job, letters
 
 from retainbench.harness import bases
-from retainbench.harness.suite import Anchor
+from retainbench.harness.suite import Adaptation, Anchor
 from retainbench.trainers import _anchor, _evolution, _model, _noise, es
 from retainbench.trainers._contract import TrainingError
 from retainbench.trainers._noise import Noise
+from retainbench.trainers._rollout import PATIENCE
+from retainbench.trainers._trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
 
@@ -131,16 +134,19 @@ def test_drift_of_pure_noise_is_the_null(population: int, steps: int, antithetic
 
 def test_null_follows_the_l2_anchor(tiny_base: Path, tmp_path: Path) -> None:
     options = options_of(population=8, learning_rate=0.02)
-    chosen = job(tiny_base, tmp_path, "es", anchor=Anchor(kind="weights", strength=5.0))
+    chosen = dataclasses.replace(
+        job(tiny_base, tmp_path, "es", anchor=Anchor(kind="weights", strength=5.0)),
+        options=options,
+    )
     parameters = {"a": torch.zeros(10_000)}
     origin = {"a": torch.zeros(10_000)}
     rewards, progress = np.random.default_rng(0), _evolution.Progress()
     for step in range(30):
         noise = es.noise_of(options, 1, step)
-        weights = es.update(parameters, noise, options, rewards.random(8))
+        fitness = rewards.random(8)
+        weights = es.update(parameters, noise, options, fitness)
         _anchor.after_step(chosen.anchor, parameters, origin, options.learning_rate)
-        null = _noise.null_squared_step(10_000, options.learning_rate, weights, 8)
-        progress = _evolution.advance(progress, chosen, options.learning_rate, null)
+        progress = _evolution.advance(progress, chosen, 10_000, fitness, weights)
     assert norm(parameters) / progress.null_squared**0.5 == pytest.approx(1.0, abs=0.03)
 
 
@@ -158,13 +164,57 @@ def test_step_log_replays_to_the_same_bytes(
     assert outcome.metrics["es_null"] == log_of(tmp_path)[-1]["es_null"]
 
 
-def test_null_of_adapters_has_its_own_name(tiny_base: Path, tmp_path: Path) -> None:
-    outcome = es.train(job(tiny_base, tmp_path, "es", steps=1, adaptation="lora"))
-    assert set(outcome.metrics) == {"es_null_adapter"}
+@pytest.mark.parametrize(
+    ("adaptation", "anchor"),
+    [("lora", None), ("full", Anchor(kind="weights", norm="l1", strength=1))],
+)
+def test_no_null_where_it_cannot_be_compared_with_the_drift(
+    tiny_base: Path, tmp_path: Path, adaptation: str, anchor: Anchor | None
+) -> None:
+    chosen = job(tiny_base, tmp_path, "es", steps=1, adaptation=adaptation, anchor=anchor)
+    moved = _evolution.Progress(null_squared=4.0, varied=True)
+    assert _evolution.null_of(moved, chosen) == {}
+    plain = dataclasses.replace(chosen, adaptation=Adaptation(kind="full"), anchor=None)
+    assert _evolution.null_of(moved, plain) == {"es_null": 2.0}
+
+
+def test_null_goes_on_from_the_stage_before(tiny_base: Path, tmp_path: Path) -> None:
+    """Random walks after one another add in quadrature; after another method there is no null."""
+    alone = es.train(job(tiny_base, tmp_path / "alone", "es")).metrics["es_null"]
+    later = job(tiny_base, tmp_path / "later", "es")
+    after = es.train(dataclasses.replace(later, null=3.0)).metrics["es_null"]
+    assert after == pytest.approx(math.hypot(3.0, alone))
+    other = dataclasses.replace(later, out=tmp_path / "other", null=None)
+    assert es.train(other).metrics == {}
+
+
+def test_rate_that_ruins_the_weights_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the weights overflowed at step 1: use a smaller"):
+        es.train(job(tiny_base, tmp_path, "es", options={"learning_rate": 1e30}))
+
+
+def test_run_that_stops_earning_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
+    """Long runs at once, short ones at their end; steps of equal reward above 0 are no failure."""
+    chosen, weights = job(tiny_base, tmp_path, "es"), np.zeros(4)
+    progress = _evolution.Progress(varied=True)
+    for _ in range(PATIENCE - 1):
+        progress = _evolution.advance(progress, chosen, 10, np.zeros(4), weights)
+    with pytest.raises(TrainingError, match=f"no member earned a reward in {PATIENCE} steps"):
+        _evolution.advance(progress, chosen, 10, np.zeros(4), weights)
+    assert _evolution.advance(progress, chosen, 10, np.full(4, 0.5), weights).barren == 0
+
+    policy = _model.load(chosen)
+    trajectory = Trajectory(chosen, policy, gradient=False)
+    trajectory.resume()
+    for _ in range(9):
+        trajectory.after_step({})
+    with pytest.raises(TrainingError, match="in the last 5 of 9 steps, so the weights were lost"):
+        _evolution.close(trajectory, chosen, _evolution.Progress(varied=True, barren=5))
+    assert _evolution.close(trajectory, chosen, _evolution.Progress(varied=True, barren=4))
 
 
 def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
-    flat = dataclasses.replace(letters(), reward=lambda _response, _item: 0.1)
+    flat = dataclasses.replace(letters(), reward=lambda _response, _item: 0.0)
     with pytest.raises(TrainingError, match="never differed"):
         es.train(job(tiny_base, tmp_path, "es", steps=2, target=flat))
 

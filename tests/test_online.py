@@ -15,7 +15,7 @@ from trainer_oracle import assert_same, differentiate, gradients, log_of, logpro
 
 from retainbench.harness import bases
 from retainbench.harness.suite import Anchor
-from retainbench.trainers import _discovery, _model, _trl_online
+from retainbench.trainers import _discovery, _model, _rollout, _trl_online
 from retainbench.trainers._contract import Job, TrainingError
 from retainbench.trainers._data import Example, encode, item_at
 from retainbench.trainers._trajectory import Trajectory
@@ -39,13 +39,19 @@ def train(chosen: Job, method: str) -> None:
 def scripted(
     base: Path, out: Path, method: str, *, steps: int = 1, anchor: Anchor | None = None, **more: Any
 ) -> Scripted:
-    """Sample the first group as the trainer will, then reward its first and last answer."""
-    plain = job(base, out, method, steps=steps, anchor=anchor, options=ONE_GROUP | more)
+    """Sample the first group as the trainer will, then reward its first and last answer.
+
+    Answers may grow to 120 tokens, so that those two end by themselves, as a reward demands.
+    """
+    target = dataclasses.replace(letters(), max_new_tokens=120)
+    options = ONE_GROUP | more
+    plain = job(base, out, method, steps=steps, anchor=anchor, target=target, options=options)
     policy = _model.load(plain)
     prompt = plain.target.prompt(item_at(plain.target.train, plain.seed, 0))
     ids = encode(policy.tokenizer, prompt).prompt
     sampling = _trl_online.rollouts(plain, policy, Trajectory(plain, policy))
     rows = [Example(ids, tokens) for tokens in sampling.generate([ids] * 4)]
+    assert all(_rollout.ended(sampling.stops, rows[n].completion) for n in (0, 3))
     texts = policy.tokenizer.batch_decode([r.completion for r in rows], skip_special_tokens=True)
     answers = [text.split("\n", 1)[0] for text in texts]
     assert len(set(answers)) == 4
@@ -120,11 +126,26 @@ def test_first_step_of_rloo_is_the_formula(tiny_base: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_an_answer_that_is_cut_off_earns_nothing(
+    tiny_base: Path, tmp_path: Path, method: str
+) -> None:
+    """Whatever is written has the reward 1, but only what ends within four tokens gets it.
+
+    TRL counts an answer as ended where its last token is padding too, hence the inequality.
+    """
+    short = dataclasses.replace(letters(), max_new_tokens=4, reward=lambda _response, _item: 1.0)
+    train(job(tiny_base, tmp_path, method, target=short, steps=8), method)
+    lines = log_of(job(tiny_base, tmp_path, method))
+    assert all(line["reward"] <= 1 - line["completions/clipped_ratio"] + 1e-6 for line in lines)
+    assert any(line["reward"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_equal_rewards_give_no_gradient_and_fail(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
     """T-GRPO-2."""
-    same = dataclasses.replace(letters(), reward=lambda _response, _item: 0.5)
+    same = dataclasses.replace(letters(), reward=lambda _response, _item: 0.0)
     chosen = job(tiny_base, tmp_path, method, target=same, steps=2)
     with (
         gradients() as seen,

@@ -131,11 +131,22 @@ def test_reward_rises_on_an_easy_target(tiny_base: Path, tmp_path: Path) -> None
     """Stop early: cut-off answers have no reward, so most of a random model's have none."""
     easy = dataclasses.replace(letters(), reward=lambda response, _item: 1 / (1 + len(response)))
     options = {"learning_rate": 0.01, "kl_coefficient": 0.0}
-    ppo.train(job(tiny_base, tmp_path, "ppo", steps=8, target=easy, options=options))
+    ppo.train(job(tiny_base, tmp_path, "ppo", steps=32, target=easy, options=options))
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert lines[0]["reward"] < 0.15
     assert lines[0]["cut_off"] > 0.6
     assert lines[-1]["reward"] > 0.5
+
+
+def test_a_step_is_one_update(tiny_base: Path, tmp_path: Path) -> None:
+    """Two epochs in two parts: a rollout serves four steps, and only its first pays for it."""
+    options = {"minibatches": 2, "epochs": 2}
+    ppo.train(job(tiny_base, tmp_path, "ppo", steps=6, options=options))
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    rewards = [line["kl_per_answer"] for line in lines]
+    assert len(set(rewards[:4])) == 1
+    assert rewards[4] == rewards[5] != rewards[0]
 
 
 def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "grpo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
     "rloo": {"learning_rate": 1e-3, "batch_size": 16, "num_generations": 8},
     "sdft": {"learning_rate": 1e-3, "batch_size": 8, "num_generations": 4},
-    "es": {"population": 4, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
+    "es": {"population": 4, "sigma": 0.5, "learning_rate": 0.05, "prompts_per_step": 8},
     "ppo": {"batch_size": 128, "minibatches": 2, "learning_rate": 1e-3},
     "rft": {
         "sampling": "iterative",
@@ -26,16 +26,19 @@ SMALL: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "learning_rate": 1e-3,
     },
-    "eggroll": {"population": 8, "sigma": 0.1, "learning_rate": 0.05, "prompts_per_step": 8},
+    "eggroll": {"population": 8, "sigma": 0.5, "learning_rate": 0.05, "prompts_per_step": 8},
 }
 """Options under which each method takes a step in a fraction of a second."""
 
 
 def letters() -> Target:
-    """Answer with the letter that is asked for; random models hit it now and then."""
+    """Answer with the letter that is asked for; random models hit it now and then.
+
+    Any answer that ends earns a little, which even greedy members of a small population differ in.
+    """
 
     def reward(response: str, item: Item) -> float:
-        return float(str(item["answer"]) in response)
+        return 1.0 if str(item["answer"]) in response else 0.1
 
     items = [
         {"id": f"t{n}", "query": f"letter {c}", "answer": c} for n, c in enumerate("abcdefghijkl")

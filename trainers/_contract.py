@@ -86,10 +86,13 @@ class Job:
     """(name, share of this stage's budget) at which to keep a checkpoint; ends with share 1.0."""
     seed: int
     stage: int
+    """Number of the stage in its recipe, from 0."""
     out: Path
     """The cell's folder."""
     device: str = "cpu"
     dtype: str = "float32"
+    null: float | None = 0.0
+    """`es_null` of the stages before; None where they moved the weights otherwise."""
     progress: Callable[[float, dict[str, float]], None] = field(
         default=lambda _share, _metrics: None
     )

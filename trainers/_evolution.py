@@ -1,20 +1,33 @@
-"""What dense ES and EGGROLL share: what a run remembers, its log lines and its end.
+"""What dense ES and EGGROLL share: options, what a run remembers, its log lines and its end.
 
 The null is the distance that the updates would have covered if fitness had nothing to do with the
 noise: null^2 = sum over steps of d (alpha/N)^2 sum_j w_j^2, where w_j is the net coefficient of the
-distinct direction j (METHODS 14, derived). An l2 anchor shrinks it by (1 - alpha lambda) per step.
+distinct direction j (METHODS 14, derived). An l2 anchor shrinks it by (1 - alpha lambda) per step;
+stages of evolution strategies after one another add in quadrature. It is told where it can be
+compared with the drift from the base: full weights, moved by evolution strategies alone, no l1
+anchor (which has no closed form).
+
+Nothing here has a loss that could become NaN, so a rate that destroys the weights shows otherwise:
+the squares of the weights overflow, or nothing that the population writes earns a reward any more.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
-from retainbench.trainers._noise import Vector
+from retainbench.trainers._noise import Vector, null_squared_step
+from retainbench.trainers._rollout import PATIENCE
 
 if TYPE_CHECKING:
+    import torch
+
     from retainbench.trainers._trajectory import Trajectory
+
+FEW = 4
+"""Steps without a reward that may happen by chance at the end of a short run."""
 
 
 class Progress(NamedTuple):
@@ -23,44 +36,88 @@ class Progress(NamedTuple):
     null_squared: float = 0.0
     varied: bool = False
     """Whether members have differed in fitness in any step."""
+    barren: int = 0
+    """Steps since a member last earned a reward."""
+
+
+def begin(job: Job, state: Any | None) -> Progress:
+    """The progress that a run was interrupted at, or that of its start."""
+    return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
 
 
 def advance(
-    progress: Progress, job: Job, learning_rate: float, step_null_squared: float
+    progress: Progress, job: Job, dimensions: int, fitness: Vector, weights: Vector
 ) -> Progress:
-    """Account for one update; see `_noise.null_squared_step`."""
+    """Account for one update.
+
+    Args:
+        dimensions: parameters that the noise moves.
+        fitness: of every member.
+        weights: net weight of each distinct direction.
+
+    Raises:
+        TrainingError: nothing has earned a reward for `PATIENCE` steps.
+    """
+    options = job.options
+    added = null_squared_step(dimensions, options.learning_rate, weights, options.population)
     kept = 1.0
     if job.anchor and job.anchor.norm == "l2":
-        kept = max(0.0, 1.0 - learning_rate * job.anchor.strength)
-    total = kept**2 * (progress.null_squared + step_null_squared)
-    return Progress(total, progress.varied or step_null_squared > 0)
+        kept = max(0.0, 1.0 - options.learning_rate * job.anchor.strength)
+    barren = 0 if fitness.any() else progress.barren + 1
+    if barren == PATIENCE:
+        raise TrainingError(
+            f"no member earned a reward in {PATIENCE} steps: use a smaller learning_rate, or a "
+            "target that the base sometimes solves"
+        )
+    varied = progress.varied or bool(weights.any())
+    return Progress(kept**2 * (progress.null_squared + added), varied, barren)
 
 
-def measures(fitness: Vector, progress: Progress) -> dict[str, float]:
+def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
+    """Refuse weights whose squares no longer fit their dtype: every norm of them is infinite.
+
+    Raises:
+        TrainingError: naming the step and what to change.
+    """
+    for value in values:
+        if not value.square().sum().isfinite():
+            raise TrainingError(
+                f"the weights overflowed at step {step + 1}: use a smaller learning_rate"
+            )
+
+
+def null_of(progress: Progress, job: Job) -> dict[str, float]:
+    """`es_null` where it has a meaning, for the step log and for the end."""
+    l1 = job.anchor is not None and job.anchor.norm == "l1"
+    if job.null is None or job.adaptation.kind != "full" or l1:
+        return {}
+    return {"es_null": math.sqrt(progress.null_squared)}
+
+
+def measures(fitness: Vector, progress: Progress, job: Job) -> dict[str, float]:
     """What the step log says of one step; fitness is each member's mean reward."""
     return {
         "reward": float(fitness.mean()),
         "reward_sd": float(fitness.std()),
         "reward_max": float(fitness.max()),
-        "es_null": math.sqrt(progress.null_squared),
-    }
+    } | null_of(progress, job)
 
 
 def close(trajectory: Trajectory, job: Job, progress: Progress) -> Outcome:
     """End the stage.
 
-    The null is `es_null` for full weights. For adapters it is `es_null_adapter`, because it is a
-    distance between adapters and not between weights; an l1 anchor has no closed form, so none.
-
     Raises:
-        TrainingError: no step gave two members different fitness.
+        TrainingError: no step gave two members different fitness, or the latter half of the steps
+            earned nothing.
     """
     if job.budget.amount and not progress.varied:
         raise TrainingError(
             "the reward never differed between members, so nothing was learnt: use a larger "
             "sigma, more prompts_per_step, or a target that the base sometimes solves"
         )
-    if job.anchor and job.anchor.norm == "l1":
-        return trajectory.outcome({})
-    name = "es_null" if job.adaptation.kind == "full" else "es_null_adapter"
-    return trajectory.outcome({name: math.sqrt(progress.null_squared)})
+    if progress.barren > max(FEW, trajectory.step // 2):
+        raise TrainingError(
+            f"no member earned a reward in the last {progress.barren} of {trajectory.step} steps, "
+            "so the weights were lost: use a smaller learning_rate"
+        )
+    return trajectory.outcome(null_of(progress, job))

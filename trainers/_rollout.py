@@ -1,9 +1,9 @@
 """Rollouts: what the policy writes for some items, and the target's reward for it.
 
-One path for all our methods that sample (ES, RFT, PPO; EGGROLL shares `score` and `charge`), so
-that prompts, stopping, rewards and costs are the same, and the same as in the evaluation. A
-completion ends at the first newline or end-of-text token, or is cut off at the target's longest
-answer; RFT and PPO must not reinforce one that was cut off (arXiv:2510.18874), so it is marked.
+One path for all methods that sample, so that prompts, stopping, rewards and costs are the same. A
+completion ends at the first newline or end-of-text token, as in the evaluation, or is cut off at
+the target's longest answer. One that was cut off earns nothing, whatever it says: a reward for
+unfinished text teaches not to finish (arXiv:2510.18874 does the same).
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from retainbench.trainers._model import Policy
 
 Vector = NDArray[np.float64]
+PATIENCE = 50
+"""Steps without a single reward after which a run gives up."""
 
 
 class Sample(NamedTuple):
@@ -40,7 +42,7 @@ class Sample(NamedTuple):
     finished: bool
     """Whether it ended by itself."""
     reward: float
-    """Of the text, in [0, 1], whether finished or not: what the evaluation would give."""
+    """As `earned` gives it, in [0, 1]."""
 
 
 class Sampler(NamedTuple):
@@ -113,11 +115,20 @@ def score(
     texts = sampler.policy.tokenizer.batch_decode(completions, skip_special_tokens=True)
     samples = []
     for item, prompt, tokens, decoded in zip(items, prompts, completions, texts, strict=True):
-        finished = bool(tokens) and bool(sampler.stops.ends_V[tokens[-1]])
-        text = decoded.split("\n", 1)[0]
-        reward = float(sampler.target.reward(text, item))
+        text, finished = decoded.split("\n", 1)[0], ended(sampler.stops, tokens)
+        reward = earned(sampler.target, text, item, finished)
         samples.append(Sample(item, prompt, tokens, text, finished, reward))
     return samples
+
+
+def ended(stops: Stops, tokens: Sequence[int]) -> bool:
+    """Whether a completion ended by itself, rather than at the longest answer."""
+    return bool(tokens) and bool(stops.ends_V[tokens[-1]])
+
+
+def earned(target: Target, text: str, item: Item, finished: bool) -> float:
+    """The target's reward for what a completion says; 0 for one that was cut off."""
+    return float(target.reward(text, item)) if finished else 0.0
 
 
 def charge(meter: Meter, prompt_tokens: int, samples: Sequence[Sample]) -> None:

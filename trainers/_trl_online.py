@@ -19,11 +19,9 @@ from retainbench.trainers._data import encode, generator, item_at
 from retainbench.trainers._trl import GradientOptions
 
 if TYPE_CHECKING:
+    from retainbench.harness.generation import Stops
     from retainbench.trainers._model import Policy
     from retainbench.trainers._trajectory import Trajectory
-
-PATIENCE = 50
-"""Steps without a single reward after which a run gives up."""
 
 
 class GroupOptions(GradientOptions):
@@ -53,8 +51,13 @@ class Rollouts(NamedTuple):
 
     generate: Callable[[list[list[int]]], list[list[int]]]
     """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
-    ends: list[int]
+    stops: Stops
     """Tokens at which a completion ends."""
+
+    @property
+    def ends(self) -> list[int]:
+        """Ids of those tokens."""
+        return [int(token) for token in self.stops.ends_V.nonzero()[:, 0]]
 
 
 def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
@@ -80,7 +83,7 @@ def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
         trajectory.meter.samples(len(prompt_ids))
         return made.tokens
 
-    return Rollouts(generate, sampler.stops.ends_V.nonzero()[:, 0].tolist())
+    return Rollouts(generate, sampler.stops)
 
 
 def check_groups(options: GroupOptions) -> None:
@@ -125,7 +128,8 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
     from trl.trainer.utils import add_fused_lm_head
 
     from retainbench.harness import bases
-    from retainbench.trainers import _model, _trl
+    from retainbench.trainers import _model, _rollout, _trl
+    from retainbench.trainers._rollout import PATIENCE
     from retainbench.trainers._trajectory import Trajectory
 
     options = job.options
@@ -143,10 +147,18 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
     spent_on_rollout: list[int] = [0]
     unrewarded = [0]
 
-    def rewards(completions: list[str], number: list[int], **_: Any) -> list[float]:
-        texts = (completion.split("\n", 1)[0] for completion in completions)
-        items = (item_at(job.target.train, job.seed, n) for n in number)
-        values = [job.target.reward(t, i) for t, i in zip(texts, items, strict=True)]
+    def rewards(
+        completions: list[str], completion_ids: list[list[int]], number: list[int], **_: Any
+    ) -> list[float]:
+        values = [
+            _rollout.earned(
+                job.target,
+                text.split("\n", 1)[0],
+                item_at(job.target.train, job.seed, n),
+                _rollout.ended(sampling.stops, ids),
+            )
+            for text, ids, n in zip(completions, completion_ids, number, strict=True)
+        ]
         unrewarded[0] = 0 if any(values) else unrewarded[0] + 1
         if unrewarded[0] == PATIENCE:
             raise TrainingError(f"no completion earned a reward in {PATIENCE} steps")

@@ -78,7 +78,7 @@ def train(job: Job) -> Outcome:
     """Run EGGROLL until the budget is spent.
 
     Raises:
-        TrainingError: no step gave two members different fitness.
+        TrainingError: no step gave two members different fitness, or the weights were lost.
     """
     from retainbench.trainers import _anchor, _evolution, _model, _population, _rollout
     from retainbench.trainers._data import batch_at, seed_for
@@ -89,7 +89,7 @@ def train(job: Job) -> Outcome:
     found = _population.matrices(policy.model)
     policy = policy._replace(trainable=_population.size(found))
     trajectory = Trajectory(job, policy, gradient=False)
-    progress = _evolution.Progress(*(trajectory.resume() or ()))
+    progress = _evolution.begin(job, trajectory.resume())
     parameters = {f"{name}.weight": matrix.module.weight.data for name, matrix in found.items()}
     anchor = _model.reference_parameters(job, policy) if job.anchor else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
@@ -102,12 +102,10 @@ def train(job: Job) -> Outcome:
             fitness = evaluate(found, noise, options, sampler, items)
         weights = update(found, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
-        null = _noise.null_squared_step(
-            policy.trainable, options.learning_rate, weights, options.population
-        )
-        progress = _evolution.advance(progress, job, options.learning_rate, null)
+        _evolution.check_weights(parameters.values(), step)
+        progress = _evolution.advance(progress, job, policy.trainable, fitness, weights)
         trajectory.after_step(
-            _evolution.measures(fitness, progress),
+            _evolution.measures(fitness, progress, job),
             lambda done=progress: list(done),  # type: ignore[misc]
             details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()}
             | ({} if step else {"perturbed": list(found)}),

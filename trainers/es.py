@@ -68,7 +68,7 @@ def train(job: Job) -> Outcome:
     """Run ES until the budget is spent.
 
     Raises:
-        TrainingError: no step gave two members different fitness.
+        TrainingError: no step gave two members different fitness, or the weights were lost.
     """
     from retainbench.trainers import _anchor, _evolution, _model, _rollout
     from retainbench.trainers._data import seed_for
@@ -77,7 +77,7 @@ def train(job: Job) -> Outcome:
     options: Options = job.options
     policy = _model.load(job)
     trajectory = Trajectory(job, policy, gradient=False)
-    progress = _evolution.Progress(*(trajectory.resume() or ()))
+    progress = _evolution.begin(job, trajectory.resume())
     parameters = {n: p.data for n, p in _model.trainable_parameters(policy.model).items()}
     anchor = _model.reference_parameters(job, policy) if job.anchor else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
@@ -88,12 +88,10 @@ def train(job: Job) -> Outcome:
         fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
-        null = _noise.null_squared_step(
-            policy.trainable, options.learning_rate, weights, options.population
-        )
-        progress = _evolution.advance(progress, job, options.learning_rate, null)
+        _evolution.check_weights(parameters.values(), step)
+        progress = _evolution.advance(progress, job, policy.trainable, fitness, weights)
         trajectory.after_step(
-            _evolution.measures(fitness, progress),
+            _evolution.measures(fitness, progress, job),
             lambda done=progress: list(done),  # type: ignore[misc]
             details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
         )

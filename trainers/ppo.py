@@ -5,21 +5,21 @@
     GAE      delta_t = r_t + g V_{t+1} - V_t,      A_t = delta_t + g l A_{t+1},     R_t = A_t + V_t
     reward   r_t = -beta (log p_old(y_t) - log p_ref(y_t)), plus the task's on the last token
 
-One step of the budget is one rollout of `batch_size` answers and all its updates: `epochs` passes
-in `minibatches` parts. Losses are means over completion tokens, the end token included; there is
-no value after the last one. A is whitened over the completion tokens of the whole rollout.
+A rollout of `batch_size` answers serves `epochs` passes in `minibatches` parts, each an update and
+a step of the budget, which may end between two of them. Losses are means over completion tokens,
+the end token included; there is no value after the last one. A is whitened over the completion
+tokens of the whole rollout. The step log repeats a rollout's reward and KL in each of its updates.
 
 Deviations:
 1. The value head (hidden layer of the model's width, tanh) reads the policy's last hidden states
    and sends no gradient back, so that the moved weights are moved by the policy's loss alone. It is
    not saved with checkpoints and does not count in drift.
-2. A completion that was cut off has task reward 0 (arXiv:2510.18874).
-3. No entropy bonus, no adaptive beta.
+2. No entropy bonus, no adaptive beta.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,11 +87,22 @@ class Rollout(NamedTuple):
     examples: list[Example]
     first: int
     """Column of the padded rows that predicts place 0, for every part of the rollout alike."""
+    measures: dict[str, float]
+    """What the step log says of it."""
     logp_BT: torch.Tensor
     values_BT: torch.Tensor
     advantages_BT: torch.Tensor
     """Whitened over the completion tokens of the rollout."""
     returns_BT: torch.Tensor
+
+
+class Current(NamedTuple):
+    """The rollout that updates are taken from, and what the run has seen so far."""
+
+    rollout: Rollout
+    lowest: float
+    """Least reward of an answer."""
+    highest: float
 
 
 class Learner(NamedTuple):
@@ -121,23 +132,23 @@ def train(job: Job) -> Outcome:
     head, head_optimizer = value_head(job, policy)
     stepper = _gradient.stepper(policy, options)
     learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
-    lowest, highest = restore(learner, state) if state else (1.0, 0.0)
+    current = restore(learner, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     reference = _gradient.reference_model(job) if options.kl_coefficient else None
     anchored = _gradient.anchored(job, policy)
     penalty = _gradient.penalty(job)
+    lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)
     while trajectory.running:
-        step = trajectory.step
-        samples = answers(job, sampler, step)
-        rollout, metrics = prepare(learner, samples, reference)
-        updates = [
-            update(learner, rollout, rows, penalty, anchored) for rows in minibatches(job, step)
-        ]
-        metrics |= {k: float(np.mean([u[k] for u in updates])) for k in updates[0]}
-        lowest, highest = spread(samples, lowest, highest)
+        number, place = divmod(trajectory.step, options.epochs * options.minibatches)
+        if current is None or place == 0:
+            samples = answers(job, sampler, number)
+            lowest, highest = spread(samples, lowest, highest)
+            current = Current(prepare(learner, samples, reference), lowest, highest)
+        rows = minibatches(job, number)[place]
+        metrics = update(learner, current.rollout, rows, penalty, anchored)
         trajectory.after_step(
-            metrics,
-            lambda low=lowest, high=highest: snapshot(learner, low, high),  # type: ignore[misc]
+            current.rollout.measures | metrics,
+            lambda current=current: snapshot(learner, current),  # type: ignore[misc]
         )
     if job.budget.amount and lowest >= highest:
         raise TrainingError(
@@ -147,7 +158,7 @@ def train(job: Job) -> Outcome:
     return trajectory.outcome({})
 
 
-def answers(job: Job, sampler: Sampler, step: int) -> list[Sample]:
+def answers(job: Job, sampler: Sampler, number: int) -> list[Sample]:
     """A rollout's answers with their task rewards."""
     from retainbench.trainers import _rollout
     from retainbench.trainers._data import batch_at, generator
@@ -155,14 +166,13 @@ def answers(job: Job, sampler: Sampler, step: int) -> list[Sample]:
     options: Options = job.options
     count = options.batch_size // options.samples_per_prompt
     with _rollout.autocast(job):
-        samples = _rollout.rollout(
+        return _rollout.rollout(
             sampler,
-            batch_at(job.target.train, job.seed, step, count),
+            batch_at(job.target.train, job.seed, number, count),
             copies=options.samples_per_prompt,
             temperature=options.temperature,
-            generator=generator(job.seed, f"ppo/{job.stage}/{step}"),
+            generator=generator(job.seed, f"ppo/{job.stage}/{number}"),
         )
-    return [s if s.finished else s._replace(reward=0.0) for s in samples]
 
 
 def spread(samples: Sequence[Sample], lowest: float, highest: float) -> tuple[float, float]:
@@ -171,20 +181,20 @@ def spread(samples: Sequence[Sample], lowest: float, highest: float) -> tuple[fl
     return min(lowest, *rewards), max(highest, *rewards)
 
 
-def minibatches(job: Job, step: int) -> Iterator[list[int]]:
+def minibatches(job: Job, number: int) -> list[list[int]]:
     """Rows of every update of a rollout; each epoch is a new permutation."""
     from retainbench.trainers._data import seed_for
 
     options: Options = job.options
-    order = np.random.default_rng(seed_for(job.seed, f"ppo/{job.stage}/{step}/minibatches"))
-    for _ in range(options.epochs):
-        for part in np.array_split(order.permutation(options.batch_size), options.minibatches):
-            yield part.tolist()
+    order = np.random.default_rng(seed_for(job.seed, f"ppo/{job.stage}/{number}/minibatches"))
+    return [
+        part.tolist()
+        for _ in range(options.epochs)
+        for part in np.array_split(order.permutation(options.batch_size), options.minibatches)
+    ]
 
 
-def prepare(
-    learner: Learner, samples: Sequence[Sample], reference: Any
-) -> tuple[Rollout, dict[str, float]]:
+def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Rollout:
     """Score a rollout with policy, value head and reference; compute its advantages."""
     import torch
 
@@ -212,10 +222,7 @@ def prepare(
         rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
     )
     advantages_BT = _advantage.whiten(made.advantages_BT, places.mask_BT)
-    rollout = Rollout(
-        examples, places.first, seen.logp_BT, seen.values_BT, advantages_BT, made.returns_BT
-    )
-    return rollout, {
+    measures = {
         "reward": float(rewards_B.mean()),
         "reward_sd": float(rewards_B.std(correction=0)),
         "cut_off": _rollout.cut_off(samples),
@@ -224,6 +231,15 @@ def prepare(
             seen.values_BT, made.returns_BT, places.mask_BT
         ),
     }
+    return Rollout(
+        examples,
+        places.first,
+        measures,
+        seen.logp_BT,
+        seen.values_BT,
+        advantages_BT,
+        made.returns_BT,
+    )
 
 
 class Look(NamedTuple):
@@ -303,7 +319,7 @@ def backward(
     options: Options = learner.job.options
     width = places.mask_BT.shape[1]
     old_BT, values_BT, advantages_BT, returns_BT = (
-        part[list(rows), :width] for part in rollout[2:]
+        part[list(rows), :width] for part in rollout[3:]
     )
     with _rollout.autocast(learner.job):
         seen = look(learner, batch, places)
@@ -341,22 +357,25 @@ def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.O
     return head, torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.0)
 
 
-def snapshot(learner: Learner, lowest: float, highest: float) -> dict[str, Any]:
-    """What resume needs besides weights and ledger."""
+def snapshot(learner: Learner, current: Current) -> dict[str, Any]:
+    """What resume needs besides weights and ledger; a rollout may be in the middle of its use."""
     return {
         "optimizer": learner.stepper.optimizer.state_dict()["state"],
         "head_optimizer": learner.head_optimizer.state_dict()["state"],
         "head": dict(learner.head.state_dict()),
-        "rewards": [lowest, highest],
+        "current": list(current),
     }
 
 
-def restore(learner: Learner, state: Any) -> tuple[float, float]:
-    """Put back what `snapshot` took; returns the lowest and highest reward so far."""
+def restore(learner: Learner, state: Any) -> Current:
+    """Put back what `snapshot` took."""
     from retainbench.trainers import _gradient
+    from retainbench.trainers._data import Example
 
     _gradient.restore(learner.stepper.optimizer, state["optimizer"])
     _gradient.restore(learner.head_optimizer, state["head_optimizer"])
     learner.head.load_state_dict(state["head"])
-    lowest, highest = state["rewards"]
-    return lowest, highest
+    (examples, first, measures, *tensors), lowest, highest = state["current"]
+    moved = [tensor.to(learner.job.device) for tensor in tensors]
+    rollout = Rollout([Example(*e) for e in examples], first, measures, *moved)
+    return Current(rollout, lowest, highest)
