@@ -17,6 +17,7 @@ from rich.console import Console
 
 from retainbench.harness import cli_certify, cli_gate, cli_lists, cli_measure, cli_suite, cli_tasks
 from retainbench.harness.errors import RetainbenchError
+from retainbench.harness.escaping import visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,7 +64,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except RetainbenchError as error:
-        errors.print(f"retainbench: {error}", markup=False, soft_wrap=True)
+        errors.print(f"retainbench: {visible(str(error))}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

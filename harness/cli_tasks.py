@@ -17,6 +17,7 @@ HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence")
 def tasks(pack: Packs = None) -> None:
     """List retention tasks and targets with axis, items, chance, version and licence."""
     from retainbench.harness import tasks as task_files
+    from retainbench.harness.escaping import terminal
 
     rows = [HEAD]
     for info in task_files.discover().values():
@@ -30,8 +31,8 @@ def tasks(pack: Packs = None) -> None:
                 kind,
                 str(info.n_items),
                 f"{chance:.3f}",
-                info.version,
-                info.licence,
+                terminal(info.version, 20),
+                terminal(info.licence, 80),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]

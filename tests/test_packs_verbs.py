@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from freeze_fixtures import choice_rows, make_pack, write_jsonl
+from freeze_fixtures import PLAIN, choice_rows, make_pack, write_jsonl, write_sources
 
 from retainbench.harness import bases, cli, evaluate, suite, tasks, tasks_pack
 from retainbench.harness import plan as planning
@@ -209,6 +209,40 @@ def test_tasks_lists_packs_with_chance_version_and_licence(
     (line,) = [line for line in lines if line.split()[1] == "sums"]
     assert " ".join(line.split()) == "numeric sums multiple_choice 60 0.500 1.0 not stated"
     assert len(lines) == len(tasks.own()) + 1
+
+
+def test_a_packs_words_cannot_move_the_cursor(
+    pack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in the list nor in the line that refuses it."""
+    path = pack / "sums" / "sums.yaml"
+    text = path.read_text(encoding="utf-8").replace("not stated", r'"\e[2J free"')
+    path.write_text(text, encoding="utf-8")
+    tasks.write_lock(tasks.read_task(pack / "sums"))
+    assert call(monkeypatch, "tasks", "--pack", pack) == 0
+    shown = capsys.readouterr().out
+    assert r"\x1b[2J free" in shown
+    path.write_text(text + r'"\e[2J": 1' + "\n", encoding="utf-8")
+    assert call(monkeypatch, "tasks", "--pack", pack) == 4
+    assert "\x1b" not in shown + capsys.readouterr().err
+
+
+def test_lm_eval_tasks_are_frozen_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several at once, and the line says what was not kept."""
+    sources = write_sources(tmp_path / "sources", PLAIN)
+    arguments = ["freeze", "src_shots", "src_generate", "--include-path", sources]
+    out = tmp_path / "pack"
+    assert call(monkeypatch, *arguments, "--axis", "temporal", "--out", out) == 0
+    infos = tasks_pack.read(out)
+    assert {(info.name, info.axis) for info in infos} == {
+        ("src_shots", "temporal"),
+        ("src_generate", "temporal"),
+    }
+    said = capsys.readouterr().out
+    assert "9 items, context 2 shots" in said
+    assert "not scored: filter whole" in said
 
 
 def test_freeze_from_the_command_line(
