@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from retainbench.harness import bases, evaluate, freeze, tasks
 from retainbench.harness.cli_suite import quieten
@@ -194,7 +194,7 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 def _typed(kind: type[T], line: dict[str, str]) -> T:
     numbers = {name: int if name in COUNTS else float for name in (*COUNTS, *MEASURES)}
-    values = {k: (numbers.get(k, str)(v) if v else None) for k, v in line.items()}
+    values: dict[str, Any] = {k: (numbers.get(k, str)(v) if v else None) for k, v in line.items()}
     return kind(**values)
 
 
