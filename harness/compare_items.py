@@ -127,7 +127,7 @@ def floats(column: Any) -> NDArray[np.float64]:
         values = np.full(len(column), np.nan)
         values[present] = floats(column.drop_null())
         return values
-    return np.from_dlpack(pc.cast(column, pa.float64()).combine_chunks())
+    return np.asarray(np.from_dlpack(pc.cast(column, pa.float64()).combine_chunks()), np.float64)
 
 
 def _check_values(table: Any, source: str) -> None:

@@ -100,7 +100,8 @@ def gate_records(
         IntegrityError: the records do not pair, or nothing is gated.
     """
     sides = cut(columns(base), columns(candidate), tier)
-    again = {name: cut(*[columns(one)] * 2, tier)[0] for name, one in (repeats or {}).items()}
+    parts = {name: columns(one) for name, one in (repeats or {}).items()}
+    again = {name: cut(part, part, tier).base for name, part in parts.items()}
     found = compare(*sides, policy, excluded=excluded, repeats=again)
     gained = [one for one in found.targets if target in (None, one.task)]
     if movement.gain is None and len(gained) == 1:

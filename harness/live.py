@@ -73,8 +73,8 @@ class View:
         if cell.id not in self._tasks:
             self._tasks[cell.id] = self._bars.add_task(cell.label, total=1.0, shown="")
         shown = "  ".join(texts[key] for key in ("step", "retention") if key in texts)
-        spent = {} if kept is not None else {"completed": min(share, 1.0)}
-        self._bars.update(self._tasks[cell.id], shown=shown, **spent)
+        spent = None if kept is not None else min(share, 1.0)
+        self._bars.update(self._tasks[cell.id], completed=spent, shown=shown)
 
     def finished(self, cell: Cell, card: Scorecard) -> None:
         """A cell is done, failed, or was done before."""

@@ -42,7 +42,7 @@ def terminal(table: Table, width: int) -> RenderableType:
     if hidden:
         names = ", ".join(column.header for column in hidden)
         notes.append(f"Not shown on {width} characters: {names}; the files have all columns.")
-    below = [Text(escaping.terminal(note), style="dim") for note in notes]
+    below: list[RenderableType] = [Text(escaping.terminal(note), style="dim") for note in notes]
     for one in table.further:
         more = RichTable(title=one.caption, box=box.SIMPLE_HEAD, title_justify="left")
         for name, side in zip(one.head, one.align, strict=True):

@@ -253,7 +253,8 @@ def _task_rows(
 ) -> list[TaskRow]:
     """The ranking: most power first, then the earliest, then the clearest signal."""
     power, others = stats.alone(observed, damaged, alpha)
-    either = damaged.reshape(2, -1).any(axis=0)
+    first, second = np.split(damaged, 2)
+    either = first | second
     rows = []
     for column, name in enumerate(names):
         pairs = [look.pairs[name] for look in looks]
