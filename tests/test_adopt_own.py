@@ -1,12 +1,10 @@
-"""lm-eval's own run of our tasks, adopted, is the same comparison as our own evaluation.
-
-What its command does (the `hf` backend on a folder, the evaluation tracker, `--log_samples`) is
-done here in process, because the command also indexes lm-eval's 13,000 tasks.
-"""
+"""lm-eval's own command line run on our tasks, adopted, gives the scorecard of our own run."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +13,22 @@ import pytest
 from retainbench.harness import adopt, bases, evaluate, paths, tasks
 from retainbench.harness.compare import compare
 from retainbench.harness.errors import IntegrityError
+from retainbench.harness.gate_run import gate_records
 from retainbench.harness.records import ItemRecord
 from retainbench.harness.suite import Policy
 
 NAMES = ["capitals", "arithmetic_free"]
-LIMIT = 20
 
 
 def run_lm_eval(model: Path, out: Path) -> None:
-    """One run of lm-eval on a model folder, with the files that its command writes."""
-    import lm_eval
-    from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
-
-    tracker = EvaluationTracker(output_path=str(out))
-    results: dict[str, Any] = lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": str(model), "dtype": "float32"},
-        tasks=[f"rb_{name}" for name in NAMES],
-        task_manager=TaskManager(include_path=str(paths.TASKS), include_defaults=False),
-        evaluation_tracker=tracker,
-        device="cpu",
-        batch_size=16,
-        limit=LIMIT,
-        log_samples=True,
-        bootstrap_iters=0,
-        random_seed=None,
-        numpy_random_seed=None,
-        torch_random_seed=None,
-    )
-    samples = results.pop("samples")
-    tracker.save_results_aggregated(results=results, samples=samples)
-    for task, rows in samples.items():
-        tracker.save_results_samples(task_name=task, samples=rows)
+    """lm-eval's command as its users type it; indexing its own 13,000 tasks takes most of it."""
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf"]
+    command += ["--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
+    command += ["--tasks", ",".join(f"rb_{name}" for name in NAMES)]
+    command += ["--include_path", str(paths.TASKS), "--batch_size", "16"]
+    command += ["--log_samples", "--output_path", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def damaged(base: Path, folder: Path) -> Path:
@@ -71,13 +52,12 @@ def without_floats(records: list[ItemRecord]) -> list[dict[str, Any]]:
 def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
     base = bases.resolve("fruitfly").folder
     models = {"base": base, "candidate": damaged(base, tmp_path / "damaged")}
-    infos = tasks.find(NAMES)
     ours: dict[str, list[ItemRecord]] = {}
     for side, folder in models.items():
         run_lm_eval(folder, tmp_path / side)
-        ours[side] = evaluate.evaluate(bases.load(folder), infos, limit=LIMIT)
+        ours[side] = evaluate.evaluate(bases.load(folder), tasks.find(NAMES))
     theirs = adopt.pair(tmp_path / "base", tmp_path / "candidate")
-    assert f"rb_capitals: the first {LIMIT} of {infos[0].n_items} items" in theirs.remarks
+    assert (theirs.part, theirs.base.harness) == ("full", "lm-eval 0.4.13")
     by_name = {r.task: r.axis for r in theirs.base.records}
     assert by_name == {"capitals": "general", "arithmetic_free": "numeric"}
     for side, adopted in (("base", theirs.base), ("candidate", theirs.candidate)):
@@ -97,6 +77,14 @@ def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
         hidden = {"soft_drop"}
         assert our_change.model_dump(exclude=hidden) == their_change.model_dump(exclude=hidden)
     assert any(change.drop.value != 0 for change in found.tasks)
+    verdicts = [
+        gate_records(one, two, policy).verdict
+        for one, two in (
+            (ours["base"], ours["candidate"]),
+            (theirs.base.records, theirs.candidate.records),
+        )
+    ]
+    assert verdicts == ["REGRESSION"] * 2
 
 
 def test_our_own_tasks_are_held_against_their_locks(tmp_path: Path) -> None:
