@@ -1,42 +1,134 @@
-"""Retention items that the training data gives away, found before training.
+"""Retention items that training data give away, found before training.
 
-A retention item overlaps a target when its question and answer, lower-cased and without
-punctuation, stand in the training items word for word, or when at least half of its 8-word
-sequences do (8-grams are the unit of arXiv:2204.02311, appendix C; its threshold is 70 %). Items
-shorter than eight words can only overlap exactly: shorter sequences are phrases that any two texts
-share. What follows is the policy's `contaminated`: exclude from every verdict, refuse to run, or
-report.
+A retention item overlaps when its question and answer, lower-cased and without punctuation, stand
+in the training data word for word, or when at least half of its 8-word sequences do (8-grams are
+the unit of arXiv:2204.02311, appendix C; its threshold is 70 %). Items shorter than eight words can
+only overlap exactly: shorter sequences are phrases that any two texts share. What follows is the
+policy's `contaminated`: exclude from every verdict, refuse to run, or report.
 
-Pure but for reading the frozen items; torch-free. Called by `plan.gather`.
+Training data are rows of texts: a target's query and answer, or all strings of a row of a user's
+file (contamination_file.py). Sequences are sought in the row as a whole; a short item must be one
+text, two neighbouring ones (question and answer) or the whole row. Rows stream past once; only what
+the items ask for is kept, so that a file of any size needs little memory.
+
+Torch-free. Called by `plan.gather`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from retainbench.harness import tasks
 
 WORDS = 8
 SHARE = 0.5
+BLOCK = 200_000
+"""Words that are looked up at once."""
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that multiplication loses nothing; 2^64 over the golden ratio."""
 
 Overlap = dict[str, list[str]]
 """Retention task -> ids of the items that overlap."""
+Key = tuple[str, str]
+"""Task and item id."""
+Words = tuple[str, ...]
 
 
-def words(text: str) -> tuple[str, ...]:
+def words(text: str) -> list[str]:
     """Lower-cased words and numbers.
 
     >>> words("What is 12 + 3?")
-    ('what', 'is', '12', '3')
+    ['what', 'is', '12', '3']
     """
-    return tuple(re.findall(r"\w+", text.lower()))
+    return re.findall(r"\w+", text.lower())
 
 
-def sequences(of: Sequence[str]) -> set[tuple[str, ...]]:
+def sequences(of: Sequence[str]) -> set[Words]:
     """All runs of `WORDS` neighbouring words."""
     return {tuple(of[start : start + WORDS]) for start in range(len(of) - WORDS + 1)}
+
+
+class Search:
+    """Items that are sought in rows of training texts.
+
+    Sequences are compared by a 64-bit hash of word numbers first, a block at a time in numpy, and
+    word by word where the hash agrees, so a collision costs time and never adds an item.
+    """
+
+    def __init__(self, items: Mapping[Key, str]) -> None:
+        self.items = {key: tuple(words(text)) for key, text in items.items()}
+        self.short = {asked for asked in self.items.values() if len(asked) < WORDS}
+        self.sought = {gram for asked in self.items.values() for gram in sequences(asked)}
+        known = sorted({word for gram in self.sought for word in gram})
+        self.numbers = {word: place for place, word in enumerate(known, start=1)}
+        flat = [word for gram in self.sought for word in gram]
+        self.hashes = np.unique(_hashes(self._numbered(flat))[::WORDS])
+        self.seen_short: set[Words] = set()
+        self.seen: set[Words] = set()
+
+    def read(self, rows: Iterable[Sequence[str]]) -> int:
+        """Look through rows of texts; returns how many there were."""
+        block: list[str] = []
+        count = 0
+        for row in rows:
+            count += 1
+            texts = [words(text) for text in row]
+            self._read_short(texts)
+            block.extend(itertools.chain.from_iterable(texts))
+            block.append("")  # no word: a sequence never reaches into the next row
+            if len(block) > BLOCK:
+                self._read_block(block)
+                block = []
+        self._read_block(block)
+        return count
+
+    def found(self, share: float = SHARE) -> list[Key]:
+        """Keys of the items that stood in what was read, in their order."""
+        return [key for key, asked in self.items.items() if self._overlaps(asked, share)]
+
+    def _overlaps(self, asked: Words, share: float) -> bool:
+        parts = sequences(asked)
+        if not parts:
+            return asked in self.seen_short
+        return len(parts & self.seen) >= share * len(parts)
+
+    def _read_short(self, texts: list[list[str]]) -> None:
+        pairs = [first + second for first, second in itertools.pairwise(texts)]
+        whole = [[word for text in texts for word in text]] if len(texts) > 2 else []
+        for part in (*texts, *pairs, *whole):
+            if len(part) < WORDS and (asked := tuple(part)) in self.short:
+                self.seen_short.add(asked)
+
+    def _read_block(self, block: list[str]) -> None:
+        numbers = self._numbered(block)
+        hashes = _hashes(numbers)
+        unknown = np.cumsum(np.concatenate([[0], numbers == 0]))
+        whole = np.flatnonzero(unknown[WORDS:] == unknown[: len(hashes)])
+        places = np.searchsorted(self.hashes, hashes[whole])
+        places[places == len(self.hashes)] = 0
+        for start in whole[self.hashes[places] == hashes[whole]] if len(self.hashes) else []:
+            gram = tuple(block[start : start + WORDS])
+            if gram in self.sought:
+                self.seen.add(gram)
+
+    def _numbered(self, block: list[str]) -> NDArray[np.uint64]:
+        numbers = map(self.numbers.get, block, itertools.repeat(0))
+        return np.fromiter(numbers, dtype=np.uint64, count=len(block))
+
+
+def _hashes(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of each run of `WORDS` neighbours, modulo 2^64."""
+    count = max(len(numbers) - WORDS + 1, 0)
+    hashes = np.zeros(count, np.uint64)
+    for place in range(WORDS):
+        hashes = hashes * FACTOR + numbers[place : place + count]
+    return hashes
 
 
 def overlapping(
@@ -47,33 +139,41 @@ def overlapping(
     >>> overlapping(["The capital of France: Paris"], {"1": "the capital of France? Paris"})
     ['1']
     """
-    whole: set[tuple[str, ...]] = set()
-    grams: set[tuple[str, ...]] = set()
-    for text in training:
-        known = words(text)
-        whole.add(known)
-        grams |= sequences(known)
-    found = []
-    for name, text in items.items():
-        asked = words(text)
-        parts = sequences(asked)
-        if asked in whole or (parts and len(parts & grams) >= share * len(parts)):
-            found.append(name)
-    return found
+    search = Search({("", name): text for name, text in items.items()})
+    search.read([text] for text in training)
+    return [name for _, name in search.found(share)]
 
 
 def of_target(target: str, retention: Sequence[str]) -> Overlap:
     """Items of each retention task that the target's training items give away; tasks without any
     are left out."""
+    info = tasks.discover()[target]
+    search = Search(retention_items(retention))
+    search.read(_texts(item) for item in tasks.split(info, "train"))
+    return by_task(search.found())
+
+
+def retention_items(retention: Sequence[str]) -> dict[Key, str]:
+    """Question and answer of every item of some tasks."""
     known = tasks.discover()
-    training = [_text(item) for item in tasks.split(known[target], "train")]
-    found = {
-        name: overlapping(training, {item["id"]: _text(item) for item in tasks.items(known[name])})
+    return {
+        (name, item["id"]): " ".join(_texts(item))
         for name in retention
+        for item in tasks.items(known[name])
     }
-    return {name: ids for name, ids in found.items() if ids}
 
 
-def _text(item: Mapping[str, Any]) -> str:
-    answer = item["choices"][item["gold"]] if "choices" in item else item["answer"]
-    return f"{item['query']} {answer}"
+def by_task(keys: Iterable[Key]) -> Overlap:
+    """Ids by task.
+
+    >>> by_task([("dates", "1"), ("clock", "1"), ("dates", "2")])
+    {'dates': ['1', '2'], 'clock': ['1']}
+    """
+    found: Overlap = {}
+    for task, name in keys:
+        found.setdefault(task, []).append(name)
+    return found
+
+
+def _texts(item: Mapping[str, Any]) -> tuple[str, str]:
+    return item["query"], item["choices"][item["gold"]] if "choices" in item else item["answer"]
