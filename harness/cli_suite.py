@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -46,7 +46,13 @@ def run(
         Path | None, typer.Option("--out", help="Run folder; default runs/<suite>.")
     ] = None,
     device: Device = "cpu",
-    workers: Annotated[int, typer.Option(min=1, help="Cells trained side by side.")] = 1,
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This machine, or the Ray cluster at $RAY_ADDRESS or on this machine."),
+    ] = "local",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that train side by side.")
+    ] = 1,
     report_to: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
     ] = None,
@@ -72,6 +78,7 @@ def run(
             planned,
             root,
             device=device,
+            executor=executor,
             workers=workers,
             watch=view.step,
             finished=view.finished,

@@ -102,12 +102,12 @@ def plan(suite: Suite, inputs: Inputs) -> Plan:
 def make_cell(
     suite: Suite, inputs: Inputs, target: str, name: str, recipe: Recipe, seed: int
 ) -> Cell:
-    """One cell with its id."""
-    complete = Recipe(stages=[_complete(stage) for stage in recipe.stages])
+    """One cell with its id, which does not depend on the resources that the recipe asks for."""
+    complete = recipe.model_copy(update={"stages": [_complete(stage) for stage in recipe.stages]})
     content = {
         "base": suite.base,
         "target": target,
-        "recipe": complete.model_dump(mode="json"),
+        "recipe": complete.model_dump(mode="json", exclude={"resources"}),
         "seed": seed,
         "budget": suite.budget.model_dump(mode="json"),
         "trajectory": sorted({*suite.trajectory, 1.0}),
@@ -120,7 +120,7 @@ def make_cell(
         "versions": inputs.versions,
     }
     identity = digest([content, frozen])[:16]
-    return Cell.model_validate(content | {"id": identity, "name": name})
+    return Cell.model_validate(content | {"id": identity, "name": name, "recipe": complete})
 
 
 def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:

@@ -79,17 +79,28 @@ class Stage(Record):
     """Relative to the other stages' shares."""
 
 
+class Resources(Record):
+    """What a cell needs of a cluster's node (`--executor ray`); changes no number."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """A fraction shares a GPU."""
+
+
 class Recipe(Record):
     """One method, or a list of stages that run one after another."""
 
     stages: Annotated[list[Stage], Field(min_length=1)]
+    resources: Resources = Resources()
 
     @model_validator(mode="before")
     @classmethod
     def _single(cls, value: Any) -> Any:
         """`{method: sft, ...}` is short for one stage."""
         if isinstance(value, dict) and "stages" not in value:
-            return {"stages": [value]}
+            stage = {key: part for key, part in value.items() if key != "resources"}
+            rest = {key: part for key, part in value.items() if key == "resources"}
+            return {"stages": [stage], **rest}
         return value
 
     @property
@@ -246,6 +257,7 @@ def allowed_keys(location: list[str]) -> list[str]:
         "anchor": Anchor,
         "budget": Budget,
         "policy": Policy,
+        "resources": Resources,
         "sweep": Sweep,
     }
     if not location:

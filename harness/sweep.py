@@ -75,7 +75,8 @@ def resolve(suite: Suite, inputs: Inputs, root: Path, device: str = "cpu") -> Su
 
 def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
     """A recipe with one option multiplied, in every stage whose method has it."""
-    return Recipe(stages=[_scale(stage, option, factor) for stage in recipe.stages])
+    stages = [_scale(stage, option, factor) for stage in recipe.stages]
+    return recipe.model_copy(update={"stages": stages})
 
 
 def _scale(stage: Stage, option: str, factor: float) -> Stage:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,40 @@ def test_a_failed_cell_is_recorded_and_stops_nobody(tiny_base: Path, tmp_path: P
     reporting.report(tmp_path, figures=False)
     assert "failed" in (tmp_path / "table.md").read_text()
     assert read_jsonl(RunFolder(tmp_path).scorecards, Scorecard) == cards
+
+
+def test_a_crashed_cell_is_recorded_and_runs_again(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(tiny_base, recipes={"sft": SFT, "slow": SFT | {"options": {"batch_size": 2}}})
+    planned = plan_of(chosen)
+    runner.open_folder(planned, tmp_path)
+    folder = RunFolder(tmp_path).cell(planned.cells[0].id)
+    folder.steps.mkdir(parents=True)  # the step log cannot be written
+    cards = runner.run(planned, tmp_path)
+    assert [card.status for card in cards] == ["failed", "done"]
+    reporting.report(tmp_path, figures=False)
+    assert "failed" in (tmp_path / "table.md").read_text()
+    folder.steps.rmdir()
+    assert [card.status for card in runner.run(planned, tmp_path)] == ["done", "done"]
+
+
+def test_a_worker_that_dies_takes_only_its_own_cell_along(tiny_base: Path, tmp_path: Path) -> None:
+    small = SFT | {"options": {"batch_size": 2}}
+    planned = plan_of(suite(tiny_base, recipes={"sft": SFT, "small": small}, seeds=[0, 1]))
+    steps = [RunFolder(tmp_path).cell(cell.id).steps for cell in planned.cells]
+
+    def kill_one() -> None:
+        while not any(path.exists() for path in steps):
+            time.sleep(0.05)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    cards = runner.run(planned, tmp_path, workers=2)
+    killer.join()
+    assert [card.reason for card in cards if card.status == "failed"] == [
+        "RuntimeError: its worker process died"
+    ]
+    assert all(card.status == "done" for card in runner.run(planned, tmp_path))
 
 
 def test_stages_are_scored_one_by_one_and_chain(tiny_base: Path, tmp_path: Path) -> None:
