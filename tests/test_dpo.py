@@ -36,7 +36,8 @@ def late(response: str, item: Item) -> float:
 
 
 def swappable(base: Path, out: Path, reward: Any, steps: int = 1) -> Job:
-    target: Target = dataclasses.replace(letters(), reward=reward)
+    # Long enough that no answer is cut off: such a one earns nothing, whichever the reward.
+    target: Target = dataclasses.replace(letters(), reward=reward, max_new_tokens=200)
     return job(base, out, "dpo", steps=steps, target=target, options=BEST)
 
 

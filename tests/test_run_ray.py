@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the nodes keep their temporary folders."""
-    return tmp_path_factory.mktemp("scratch")
+def scratch() -> Iterator[Path]:
+    """Where the second node keeps its temporary folders; Ray's sockets want a short path."""
+    with tempfile.TemporaryDirectory(prefix="rb") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def cluster(scratch: Path) -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("TMPDIR", str(scratch))
         made = Cluster(initialize_head=True, head_node_args=NODE)
+        patch.setenv("TMPDIR", str(scratch))
         made.add_node(**NODE)
         ray.init(made.address, log_to_driver=False, logging_level="ERROR")
         yield made
@@ -46,15 +48,15 @@ def cluster(scratch: Path) -> Iterator[Any]:
 
 
 def kill_while_busy(cluster: Any, scratch: Path) -> threading.Thread:
-    """Kill the second node once both nodes have logged a step of a cell."""
+    """Kill the second node once it has logged a step of a cell; it never does after 5 minutes."""
 
     def wait_and_kill() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
-            if len(list(scratch.glob("retainbench-*/cells/*/steps.jsonl"))) >= 2:
+            if any(scratch.glob("retainbench-*/cells/*/steps.jsonl")):
                 cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
                 return
-            time.sleep(0.05)
+            time.sleep(0.01)
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
