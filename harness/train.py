@@ -26,6 +26,7 @@ from retainbench.harness.records import (
 )
 from retainbench.harness.suite import Budget
 from retainbench.trainers import _discovery as trainers
+from retainbench.trainers._budget import used
 from retainbench.trainers._contract import Job, Outcome, Target, TrainingError
 
 Progress = Callable[[float, dict[str, float]], None]
@@ -87,7 +88,7 @@ def _run_stage(
     """
     from dataclasses import replace
 
-    begin, end = stage_shares(cell)[stage]
+    begin, end = stage_span(cell, stage, job.spent)
     job = replace(job, report_to=report_to, null=before.metrics.get("es_null") if stage else 0.0)
     if progress:
         tell = progress
@@ -99,11 +100,26 @@ def _run_stage(
     return outcome._replace(metrics=carried | outcome.metrics)
 
 
-def stage_shares(cell: Cell) -> list[tuple[float, float]]:
-    """Begin and end of each stage as shares of the cell's budget."""
+def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
+    """Begin and end of a stage as shares of the cell's budget.
+
+    It begins where the stage before it stopped, a step past its own end perhaps, so that a recipe
+    of many stages overshoots the budget by no more than one step.
+
+    Raises:
+        TrainingError: the stages before have spent this one's share too.
+    """
     shares = [stage.share for stage in cell.recipe.stages]
-    ends = [sum(shares[: number + 1]) / sum(shares) for number in range(len(shares))]
-    return list(zip([0.0, *ends[:-1]], ends, strict=True))
+    end = sum(shares[: stage + 1]) / sum(shares)
+    if not cell.budget.amount:
+        return sum(shares[:stage]) / sum(shares), end
+    begin = used(spent, cell.budget.unit) / cell.budget.amount
+    if begin >= end:
+        raise TrainingError(
+            f"stage {stage} has no budget: the stages before it spent {begin:.0%} of the recipe's, "
+            f"and it ends at {end:.0%}; use a larger budget or smaller steps"
+        )
+    return begin, end
 
 
 def make_job(
@@ -116,7 +132,8 @@ def make_job(
 ) -> Job:
     """The job of one stage; the points of the trajectory that fall into it, and its end."""
     spec = cell.recipe.stages[stage]
-    begin, end = stage_shares(cell)[stage]
+    spent = before[-1].ledger if before else Ledger()
+    begin, end = stage_span(cell, stage, spent)
     inside = [f for f in cell.trajectory if (begin < f < end) or (f == 0.0 and stage == 0)]
     points = tuple(
         (paths.point_name(stage, fraction), (fraction - begin) / (end - begin))
@@ -130,7 +147,7 @@ def make_job(
         options=trainers.options(spec),
         anchor=spec.anchor,
         budget=Budget(unit=cell.budget.unit, amount=cell.budget.amount * (end - begin)),
-        spent=before[-1].ledger if before else Ledger(),
+        spent=spent,
         points=points,
         seed=cell.seed,
         stage=stage,

@@ -163,6 +163,7 @@ def test_stages_are_scored_one_by_one_and_chain(tiny_base: Path, tmp_path: Path)
     drifts = [point.drift.frobenius for point in card.points if point.drift]
     assert drifts[0] > 0
     assert len(set(drifts)) == 3
+    assert [len(point.tasks) for point in card.points] == [3, 3, 3]
     assert [point.ledger.steps for point in card.points] == [4, 8, 12]
 
 

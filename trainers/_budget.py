@@ -15,6 +15,14 @@ import time
 from retainbench.harness.records import Ledger
 from retainbench.harness.suite import Budget
 
+ROUNDING = 1e-9
+"""Shares of a budget are quotients of floats; a stage of 4 steps must not take a fifth for that."""
+
+
+def used(ledger: Ledger, unit: str) -> float:
+    """What a ledger has spent in a budget's unit."""
+    return float(getattr(ledger, {"tokens": "forward_tokens"}.get(unit, unit)))
+
 
 class Meter:
     """Counts one stage's spending on top of what the stages before have spent.
@@ -65,14 +73,13 @@ class Meter:
         """Share of this stage's budget that is spent; 1.0 for an empty budget."""
         if not self.budget.amount:
             return 1.0
-        name = {"tokens": "forward_tokens"}.get(self.budget.unit, self.budget.unit)
-        used = self._counts[name] - getattr(self._start, name)
-        return float(used / self.budget.amount)
+        unit = self.budget.unit
+        return (used(Ledger(**self._counts), unit) - used(self._start, unit)) / self.budget.amount
 
     @property
     def exhausted(self) -> bool:
         """True once the budget is spent; whoever loops stops then."""
-        return self.share >= 1.0
+        return self.share >= 1.0 - ROUNDING
 
     def ledger(self) -> Ledger:
         """A snapshot, with wall time and the peak resident memory of this process."""
