@@ -34,6 +34,8 @@ class Items(NamedTuple):
     """`task cluster`, so that clusters of different tasks never meet."""
     tasks: list[str]
     """The stratum of each item: its task."""
+    scales: list[float]
+    """The largest possible change of each item: 1 / (1 - chance) where it is rescaled, else 1."""
 
 
 class Arm(NamedTuple):
@@ -197,7 +199,13 @@ def _above_chance(pairs: Mapping[str, Pair], axis: str) -> list[str]:
 
 def _items(pairs: Mapping[str, Pair], labels: Sequence[str]) -> Items:
     chosen = [(label, code) for label in labels for code in pairs[label].clusters.tolist()]
-    return Items([f"{label} {code}" for label, code in chosen], [label for label, _ in chosen])
+    scales = [
+        1.0 if pairs[label].axis == "target" else 1 / (1 - chance)
+        for label in labels
+        for chance in pairs[label].chance.tolist()
+    ]
+    names = [label for label, _ in chosen]
+    return Items([f"{label} {code}" for label, code in chosen], names, scales)
 
 
 def _card(folder: paths.RunFolder, cell: Cell) -> Scorecard:

@@ -22,7 +22,7 @@ from retainbench.harness.compare_arms import Arm, Arms, Items, load
 from retainbench.harness.compare_sequences import SequenceRow, sequences
 from retainbench.harness.records import SCHEMA_VERSION, Interval, PointScore, Record
 from retainbench.harness.stats_front import FrontPoint, Ratio, gain_per_cost, pareto_front
-from retainbench.harness.stats_seeds import ResampledMeans, resampled_means
+from retainbench.harness.stats_seeds import ResampledMeans, method_name, resampled_means
 from retainbench.harness.stats_trajectory import (
     MatchedGains,
     TrajectoryItems,
@@ -123,7 +123,12 @@ def across_seeds(
 ) -> ResampledMeans:
     """Two-level bootstrap of several (S, I) tables over the same items: seeds, then clusters."""
     return resampled_means(
-        tables, clusters=items.clusters, strata=items.tasks, resamples=RESAMPLES, seed=seed
+        tables,
+        clusters=items.clusters,
+        strata=items.tasks,
+        scale=items.scales,
+        resamples=RESAMPLES,
+        seed=seed,
     )
 
 
@@ -162,14 +167,13 @@ def _rows(arms: Arms, matched_gain: float | None) -> list[MethodRow]:
 
 def _interval(found: ResampledMeans, place: int, arm: Arm, items: int) -> Interval:
     low, high = found.interval(place, LEVEL)
-    seeds = "one seed" if len(arm.seeds) == 1 else f"{len(arm.seeds)} seeds"
     return Interval(
         value=float(found.points[place]),
         low=low,
         high=high,
         level=LEVEL,
         n=items,
-        method=f"two-level bootstrap, {seeds}",
+        method=method_name(len(arm.seeds), float(found.unseen[place])),
     )
 
 
@@ -190,6 +194,7 @@ def _matched_gains(arms: Arms, axis: str, goal: float) -> MatchedGains:
         gain_clusters=arms.asked.clusters,
         drop_clusters=kept.clusters,
         drop_strata=kept.tasks,
+        drop_scale=kept.scales,
         resamples=RESAMPLES,
     )
 

@@ -24,9 +24,8 @@ from retainbench.harness.compare_items import Columns, columns
 from retainbench.harness.compare_pair import Floats, pair
 from retainbench.harness.plan import Cell, Plan
 from retainbench.harness.records import Interval, Record, Scorecard, read_json
-from retainbench.harness.report_format import counted
 from retainbench.harness.stats_continual import sequence_scores
-from retainbench.harness.stats_seeds import resampled_means
+from retainbench.harness.stats_seeds import method_name, resampled_means
 from retainbench.harness.suite import Stage
 
 RESAMPLES = 1_999
@@ -230,7 +229,7 @@ def _interval(
         high=high,
         level=LEVEL,
         n=int(used.sum()),
-        method=f"two-level bootstrap, {counted(len(parts), 'seed')}",
+        method=method_name(len(parts), float(found.unseen[0])),
     )
 
 

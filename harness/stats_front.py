@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from retainbench.harness.stats import Bounds, Floats
 from retainbench.harness.stats_graded import t_interval
-from retainbench.harness.stats_seeds import RESAMPLES, draws, percentile
+from retainbench.harness.stats_seeds import RESAMPLES, UNSEEN, draws, percentile
+from retainbench.harness.stats_unseen import normal_scores, unseen_error
 
 
 class FrontPoint(NamedTuple):
@@ -120,10 +121,11 @@ def gain_per_cost(
     """Mean gain divided by mean cost (relative drift, or KL in nats per token) with its interval.
 
     `gain` is (S, I), per seed and item; `cost` is (S,), one number per seed. Seeds are resampled
-    together for both, items (or their clusters) for the gain; percentile interval. With one seed
-    the cost is a constant of that run. The ratio is withheld, with a reason, when the cost does not
-    exceed `smallest_cost` (the noise floor) or its own interval over seeds reaches down to it:
-    a ratio over a number near zero says nothing, and a sentinel would be averaged by somebody.
+    together for both, items (or their clusters) for the gain; percentile interval, widened where
+    hardly any item changed (`unseen_error`). With one seed the cost is a constant of that run. The
+    ratio is withheld, with a reason, when the cost does not exceed `smallest_cost` (the noise
+    floor) or its own interval over seeds reaches down to it: a ratio over a number near zero says
+    nothing, and a sentinel would be averaged by somebody.
 
     >>> gain_per_cost([[1, 0, 1, 0]], [0.02], resamples=999).value
     25.0
@@ -144,4 +146,6 @@ def gain_per_cost(
         for draw in draws([len(table)], groups, np.zeros(len(groups)), resamples, (seed,))
     ]
     value = float(table.mean()) / mean_cost
-    return Ratio(value, percentile(np.concatenate(ratios), confidence), None)
+    unseen = unseen_error(table, clusters=groups) / mean_cost
+    (scatter,) = unseen * normal_scores(1, resamples, (seed, UNSEEN))
+    return Ratio(value, percentile(np.concatenate(ratios) + scatter, confidence), None)

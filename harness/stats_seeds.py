@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retainbench.harness.stats import Bounds, Floats
-from retainbench.harness.stats_estimate import item_codes
+from retainbench.harness.stats_estimate import FEWEST_CHANGES, item_codes
 from retainbench.harness.stats_graded import t_quantile
+from retainbench.harness.stats_unseen import normal_scores, unseen_error
 
 RESAMPLES = 9_999
 BATCH_CELLS = 1_000_000  # item weights held at once: 8 MB of float64
+UNSEEN = 2  # purpose of a random stream, beside 0 for seeds and 1 for items
 
 
 class TwoWay(NamedTuple):
@@ -63,6 +65,8 @@ class ResampledMeans(NamedTuple):
     """(P,)"""
     replicates: Floats
     """(P, B)"""
+    unseen: Floats
+    """(P,) the part of their standard error that resampling could not see (`unseen_error`)."""
 
     def interval(self, index: int, confidence: float) -> Bounds:
         """Percentile interval of one mean."""
@@ -71,6 +75,17 @@ class ResampledMeans(NamedTuple):
     def difference(self, first: int, second: int, confidence: float) -> Bounds:
         """Percentile interval of mean `first` - mean `second`, paired over items."""
         return percentile(self.replicates[first] - self.replicates[second], confidence)
+
+
+def method_name(seeds: int, unseen: float) -> str:
+    """How an interval of `resampled_means` is called under a table.
+
+    >>> method_name(1, 0.0), method_name(3, 0.0)
+    ('two-level bootstrap, one seed', 'two-level bootstrap, 3 seeds')
+    """
+    name = f"two-level bootstrap, {'one seed' if seeds == 1 else f'{seeds} seeds'}"
+    few = f"with Tango's error where fewer than {FEWEST_CHANGES} items of a task changed"
+    return f"{name}, {few}" if unseen else name
 
 
 def percentile(replicates: Floats, confidence: float) -> Bounds:
@@ -200,6 +215,7 @@ def resampled_means(
     *,
     clusters: ArrayLike | None = None,
     strata: ArrayLike | None = None,
+    scale: ArrayLike = 1.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> ResampledMeans:
@@ -209,12 +225,13 @@ def resampled_means(
     method, and item clusters within strata, once for all methods and seeds, so differences between
     methods are paired over items. Assumes items in one order in every table. The variance is
     s_S/S (S-1)/S + s_I/I + about 2 s_E/(S I): too small in seeds when S is small, too large in the
-    residual, hence `two_way` beside it. Source: Owen (2007, Ann. Appl. Stat. 1:386).
+    residual, hence `two_way` beside it. Source: Owen (2007, Ann. Appl. Stat. 1:386). Where hardly
+    any item of a task changed, the replicates scatter by `unseen_error` as well; `scale` is its.
 
-    >>> x = np.array([[1, 0, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1]])
+    >>> x = np.tile([1, 0, 0, 0, 1], (3, 20))
     >>> r = resampled_means([x, 0 * x], resamples=999)
-    >>> r.points.tolist(), r.interval(1, 0.9)
-    ([0.5, 0.0], Bounds(low=0.0, high=0.0))
+    >>> r.points.tolist(), [round(limit, 4) for limit in r.interval(1, 0.9)]
+    ([0.4, 0.0], [-0.0263, 0.0263])
     """
     stack = [np.atleast_2d(np.asarray(t, np.float64)) for t in tables]
     items = stack[0].shape[1]
@@ -228,7 +245,11 @@ def resampled_means(
         [np.sum((w @ t) * draw.items, axis=1) for w, t in zip(draw.seeds, stack, strict=True)]
         for draw in draws([len(t) for t in stack], groups, layers, resamples, (seed,))
     ]
-    return ResampledMeans(points, np.concatenate([np.array(f) for f in found], axis=1))
+    errors = [unseen_error(t, clusters=groups, strata=layers, scale=scale) for t in stack]
+    unseen = np.array(errors)
+    scatter = unseen[:, None] * normal_scores(len(stack), resamples, (seed, UNSEEN))
+    seen = np.concatenate([np.array(f) for f in found], axis=1)
+    return ResampledMeans(points, seen + scatter, unseen)
 
 
 def even_weights(strata: ArrayLike) -> Floats:

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from retainbench.harness.stats import Bounds, Floats
 from retainbench.harness.stats_estimate import item_codes
-from retainbench.harness.stats_seeds import RESAMPLES, draws, even_weights, percentile
+from retainbench.harness.stats_seeds import RESAMPLES, UNSEEN, draws, even_weights, percentile
+from retainbench.harness.stats_unseen import normal_scores, unseen_error
 
 BATCH = 250  # resamples at once; weights of 4,000 items then take 8 MB
 MOST_UNREACHED = 0.05  # share of resamples that may miss the gain before the interval is withheld
@@ -149,6 +150,7 @@ def matched_gains(
     gain_clusters: ArrayLike | None = None,
     drop_clusters: ArrayLike | None = None,
     drop_strata: ArrayLike | None = None,
+    drop_scale: ArrayLike = 1.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> MatchedGains:
@@ -157,8 +159,9 @@ def matched_gains(
     Estimator: linear interpolation on the trajectory averaged over seeds and items (retention
     items: the unweighted mean over strata). Resampled jointly: each method's seeds, with the same
     draw for its gains and drops; gain-item clusters; retention-item clusters within strata; items
-    drawn once for all methods. Percentile interval. Assumes the same items, in one order, for all
-    methods, and checkpoints at the same budget fractions in every seed.
+    drawn once for all methods. Percentile interval, widened where hardly any retention item changed
+    at any checkpoint (`unseen_error`, whose `scale` is `drop_scale`). Assumes the same items, in
+    one order, for all methods, and checkpoints at the same budget fractions in every seed.
     """
     gains, drops = [m.gain for m in methods], [m.drop for m in methods]
     if not methods or any(g.shape[:2] != d.shape[:2] for g, d in zip(gains, drops, strict=True)):
@@ -177,7 +180,14 @@ def matched_gains(
         ]
         for one, two in zip(gain_draws, drop_draws, strict=True)
     ]
-    replicates = np.concatenate([np.array(f) for f in found], axis=1)
+    unseen = [
+        unseen_error(
+            d[:, 1:].reshape(-1, len(kept)), clusters=kept, strata=layers, scale=drop_scale
+        )
+        for d in drops
+    ]
+    scatter = np.array(unseen)[:, None] * normal_scores(len(drops), resamples, (seed, UNSEEN))
+    replicates = np.concatenate([np.array(f) for f in found], axis=1) + scatter
     weights = even_weights(layers)
     points = [
         drop_at_gain(g.mean(axis=(0, 2)), d.mean(axis=0) @ weights, target)

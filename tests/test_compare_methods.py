@@ -48,7 +48,15 @@ def test_rows_hold_planted_gains_drops_and_trajectories(run: Path) -> None:
     # Rewards of the items won rise from 0 or 0.1 to 1.
     assert calm.gain.value == pytest.approx(0.373)
     assert 0.25 < calm.gain.low < calm.gain.value < calm.gain.high < 0.50
-    assert (idle.gain.value, idle.gain.low, idle.gain.high) == (0, 0, 0)
+    # Not one of 100 answers changed: as wide as Tango's z^2 / (n + z^2), not [0, 0].
+    assert (idle.gain.value, -idle.gain.low) == (0, pytest.approx(idle.gain.high))
+    assert idle.gain.high == pytest.approx(0.026343, abs=1e-4)
+    assert idle.gain.method.endswith(
+        "with Tango's error where fewer than 10 items of a task changed"
+    )
+    # Three quarters of what guessing leaves: a rescaled axis is 4/3 as wide.
+    assert idle.drops["general"].high == pytest.approx(0.026343 * 4 / 3, abs=1e-4)
+    assert calm.gain.method == "two-level bootstrap, 2 seeds"
     assert rash.drops["numeric"].value == pytest.approx(0.20)
     assert (rash.drops["general"].value, set(rash.drops)) == (0.0, {"general", "numeric"})
     path = rash.trajectories["numeric"]
