@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness import tasks, tasks_pack
+from retainbench.harness import seeds, tasks, tasks_pack
 from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
@@ -147,7 +147,6 @@ def _score(
     a task are built once per process: rendering them takes longer than scoring a small model.
     """
     from retainbench.harness.scorer import TrieLM
-    from retainbench.trainers._trl import isolated_generators
 
     model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
     prepared = [_prepared(info, tasks.lock_digest(info), limit) for info in infos]
@@ -156,7 +155,7 @@ def _score(
         for request in _turned(task.instances, variation.shift):
             request.resps, request.filtered_resps = [], {}
             by_type.setdefault(request.request_type, []).append(request)
-    with isolated_generators():
+    with seeds.isolated():
         for kind, requests in by_type.items():
             answers = getattr(model, kind)(requests, disable_tqdm=True)
             for request, answer in zip(requests, answers, strict=True):

@@ -165,7 +165,7 @@ class Suite(Record):
     policy: Policy = Policy()
     sweep: Sweep | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute dtype on an accelerator; master weights are float32 always."""
+    """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
     divergence_prompts: Annotated[int, Field(ge=0)] = 32
     """Prompts per set for the KL to the base; 0 leaves KL out."""
     divergence_tokens: Annotated[int, Field(ge=1)] = 32

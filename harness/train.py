@@ -65,7 +65,7 @@ def train(
         metrics=outcome.metrics,
         environment=environment(device),
         dtypes={"parameter": "float32", "master": "float32", "optimizer": "float32"}
-        | {"compute": cell.dtype if device != "cpu" else "float32", "saved": "float32"},
+        | {"compute": cell.dtype, "saved": "float32"},
         total_parameters=outcome.parameters,
         trainable_parameters=outcome.trainable,
     )

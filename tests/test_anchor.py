@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import save_tiny
 from safetensors.torch import load_file
 from trainer_cases import job, weights
+from trainer_oracle import (
+    assert_same,
+    differentiate,
+    first_batch,
+    gradients,
+    log_of,
+    logprobs,
+    words,
+)
 
+from retainbench.harness import bases
 from retainbench.harness.suite import Anchor
 from retainbench.trainers import _anchor, _discovery
+from retainbench.trainers._data import Example
 
 END = "checkpoints/s0-1.0000"
-OURS = ["es", "eggroll", "rft", "ppo"]
+ANCHORED = {
+    kind: [name for name in _discovery.methods() if kind in _discovery.load(name).ANCHORS]
+    for kind in ("weights", "kl")
+}
 
 
 def test_full_decay_returns_to_the_anchor_exactly() -> None:
@@ -39,22 +57,20 @@ def test_l1_sets_small_coordinates_to_the_anchor_and_moves_others_by_a_constant(
     assert parameters["a"].tolist() == [1.0, 1.0, 1.75, 0.25]
 
 
-def test_kl_penalty_is_the_exact_kl_of_the_trained_tokens() -> None:
-    """p (.5, .3, .2) against q (.4, .4, .2): 0.0252672 nats (METHODS 15)."""
+def test_kl_of_a_token_is_exact_and_reaches_the_policy_alone() -> None:
+    """p (.5, .3, .2) against q (.4, .4, .2): 0.0252672 nats (METHODS 15); logits may be shifted."""
     p = torch.tensor([0.5, 0.3, 0.2]).log()
     q = torch.tensor([0.4, 0.4, 0.2]).log()
-    logits = torch.stack([p, p + 3.0, q])[None].requires_grad_()
-    reference = torch.stack([q, q - 1.0, p])[None]
-    mask = torch.tensor([[1.0, 1.0, 0.0]])
-    penalty = _anchor.kl_penalty(logits, reference, mask)
-    assert float(penalty.detach()) == pytest.approx(0.0252672, abs=1e-6)
-    penalty.backward()  # type: ignore[no-untyped-call]
-    assert logits.grad is not None
-    assert float(logits.grad[0, 2].abs().max()) == 0
-    assert float(_anchor.kl_penalty(p[None, None], p[None, None], torch.ones(1, 1))) == 0
+    policy = torch.stack([p, p + 3.0, q])[None].requires_grad_()
+    reference = torch.stack([q, q - 1.0, q])[None].requires_grad_()
+    found = _anchor.kl_per_token(policy, reference)
+    torch.testing.assert_close(found, torch.tensor([[0.0252672, 0.0252672, 0.0]]))
+    (gradient,) = torch.autograd.grad(found.sum(), [policy], retain_graph=True)
+    assert float(gradient[0, :2].abs().min()) > 0
+    assert torch.autograd.grad(found.sum(), [reference], allow_unused=True) == (None,)
 
 
-@pytest.mark.parametrize("method", OURS)
+@pytest.mark.parametrize("method", ANCHORED["weights"])
 def test_weights_anchor_at_full_strength_ends_at_the_base(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
@@ -64,10 +80,11 @@ def test_weights_anchor_at_full_strength_ends_at_the_base(
     assert weights(tmp_path / END) == weights(tiny_base)
 
 
-@pytest.mark.parametrize("method", ["rft", "ppo"])
+@pytest.mark.parametrize("method", sorted({*ANCHORED["kl"]} - {"rloo"}))
 def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
+    """RLOO's KL is a first-order estimate, which may be negative: test_online.py looks at it."""
     base = load_file(tiny_base / "model.safetensors")
     moved = {}
     for strength in (1e-6, 30.0):
@@ -80,3 +97,59 @@ def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
         after = load_file(folder / END / "model.safetensors")
         assert any(not torch.equal(after[name], base[name]) for name in base)
     assert moved[30.0] < 0.5 * moved[1e-6]
+
+
+def test_every_method_takes_decay_and_those_with_a_token_loss_of_their_own_a_penalty() -> None:
+    """DPO's beta and SDFT's teacher are pulls to the reference already; ES has no loss."""
+    assert ANCHORED["weights"] == list(_discovery.methods())
+    assert ANCHORED["kl"] == ["dft", "grpo", "ppo", "rft", "rloo", "sft"]
+
+
+@pytest.mark.parametrize("method", ["sft", "dft"])
+def test_penalised_gradient_is_that_of_loss_and_exact_kl(
+    tiny_base: Path, tmp_path: Path, method: str
+) -> None:
+    """The base is another model than the start, so that the first KL is not 0; in 1 and 4 parts."""
+    save_tiny(tmp_path / "start", seed=1)
+    base, strength = bases.load(tiny_base).model, 0.3
+    for parts in (1, 4):
+        chosen = job(
+            tmp_path / "start",
+            tmp_path / str(parts),
+            method,
+            steps=1,
+            target=words(),
+            anchor=Anchor(kind="kl", strength=strength),
+            options={"batch_size": 8, "max_grad_norm": 1e9, "accumulation": parts},
+        )
+        chosen = dataclasses.replace(chosen, reference=tiny_base)
+        rows = first_batch(chosen)
+        kl, wanted = differentiate(tmp_path / "start", partial(divergence, base=base, rows=rows))
+        nll, alone = differentiate(
+            tmp_path / "start", partial(supervised, rows=rows, method=method)
+        )
+        with gradients() as seen:
+            _discovery.load(method).train(chosen)
+        assert_same(seen[0], {name: alone[name] + strength * wanted[name] for name in alone})
+        (line,) = log_of(chosen)
+        assert kl > 1e-3
+        assert line["kl"] == pytest.approx(kl, rel=1e-4)
+        assert line["loss"] == pytest.approx(nll + strength * kl, rel=1e-4)
+
+
+def supervised(model: Any, rows: list[Example], method: str) -> torch.Tensor:
+    logp = torch.cat([logprobs(model, row) for row in rows])
+    return -(logp * (logp.detach().exp() if method == "dft" else 1.0)).mean()
+
+
+def divergence(model: Any, base: Any, rows: list[Example]) -> torch.Tensor:
+    """Mean over completion tokens of sum_v p log(p / q), one row at a time."""
+    parts = []
+    for row in rows:
+        ids = torch.tensor([row.prompt + row.completion])
+        p, q = (
+            one(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1)
+            for one in (model, base)
+        )
+        parts.append((p.exp() * (p - q.detach())).sum(-1))
+    return torch.cat(parts).mean()

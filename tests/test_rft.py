@@ -63,7 +63,7 @@ def test_objectives_have_the_published_values() -> None:
     gradients = []
     for objective, wanted in (("nll", 0.767528), ("dft", 0.290554)):
         leaf = logits.double().requires_grad_()
-        loss, metrics = rft.token_loss(leaf, places, objective, 3)  # type: ignore[arg-type]
+        loss, metrics = _gradient.token_loss(leaf, places, objective, 3)  # type: ignore[arg-type]
         assert metrics["loss"] == pytest.approx(wanted, abs=1e-6)
         assert metrics["nll"] == pytest.approx(0.767528, abs=1e-6)
         (gradient,) = torch.autograd.grad(loss, leaf)

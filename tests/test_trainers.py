@@ -14,6 +14,7 @@ import pytest
 from trainer_cases import SMALL, job, weights
 
 from retainbench.harness import paths
+from retainbench.harness.suite import Anchor
 from retainbench.trainers import _describe, _discovery
 from retainbench.trainers._contract import Job
 
@@ -41,14 +42,16 @@ def test_method_has_small_options(method: str) -> None:
 def test_interrupted_run_ends_in_the_same_bytes(
     tiny_base: Path, tmp_path: Path, method: str, adaptation: str
 ) -> None:
-    whole = job(tiny_base, tmp_path / "whole", method, adaptation=adaptation)
+    """Adapters are anchored too: to their untrained state, which a resumed run must find again."""
+    anchor = Anchor(kind="weights", strength=5.0) if adaptation == "lora" else None
+    whole = job(tiny_base, tmp_path / "whole", method, adaptation=adaptation, anchor=anchor)
     train(whole, method)
 
     def die(share: float, _metrics: dict[str, float]) -> None:
         if share >= 0.75:
             raise KilledError
 
-    cut = job(tiny_base, tmp_path / "cut", method, adaptation=adaptation)
+    cut = job(tiny_base, tmp_path / "cut", method, adaptation=adaptation, anchor=anchor)
     with pytest.raises(KilledError):
         train(dataclasses.replace(cut, progress=die), method)
     assert not (cut.out / END).exists()

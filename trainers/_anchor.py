@@ -64,24 +64,18 @@ def after_step(
         decay_towards(parameters, values, anchor.norm, learning_rate * anchor.strength)
 
 
-def kl_penalty(
-    logits_BTV: torch.Tensor, reference_BTV: torch.Tensor, mask_BT: torch.Tensor
-) -> torch.Tensor:
-    """Exact KL(policy || reference) in nats per token, mean over the tokens where the mask is 1.
-
-    Args:
-        logits_BTV: the policy's logits; the gradient flows here.
-        reference_BTV: the base's logits at the same places.
-        mask_BT: 1 where the token predicted from this place is trained, else 0.
-
-    Returns:
-        A scalar; 0 where the mask is empty.
-    """
-    return (kl_per_token(logits_BTV, reference_BTV) * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+def kl_strength(anchor: Anchor | None) -> float:
+    """Coefficient of an `anchor: kl`; 0 where there is none."""
+    return anchor.strength if anchor and anchor.kind == "kl" else 0.0
 
 
 def kl_per_token(logits_BTV: torch.Tensor, reference_BTV: torch.Tensor) -> torch.Tensor:
-    """Exact KL(policy || reference) at every place, in nats, float32; shape [B, T]."""
+    """Exact KL(policy || reference) at every place, in nats, float32; shape [B, T].
+
+    Args:
+        logits_BTV: the policy's logits; the gradient flows here alone.
+        reference_BTV: the base's logits at the same places.
+    """
     log_p_BTV = logits_BTV.float().log_softmax(-1)
     log_q_BTV = reference_BTV.detach().float().log_softmax(-1)
     return (log_p_BTV.exp() * (log_p_BTV - log_q_BTV)).sum(-1)

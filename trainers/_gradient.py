@@ -1,26 +1,56 @@
-"""Optimizer steps of our own gradient methods (RFT, PPO), under the same options as TRL's.
+"""What the gradient methods share: options, learning rate, anchors, losses of our own loops.
 
-AdamW with betas 0.9 and 0.999 and epsilon 1e-8 as in TRL; the learning rate follows the share of
-the budget that is spent; gradients are clipped by their global norm. Shape letters: B rows, T
-places that predict a token (see `Places`), V vocabulary.
+AdamW with betas 0.9 and 0.999 and epsilon 1e-8, by TRL or (RFT, PPO) by `Stepper`; the learning
+rate follows the share of the budget that is spent; gradients are clipped by their global norm.
+Shape letters: B rows, T places that predict a token (see `Places`), V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from retainbench.trainers import _model
 from retainbench.trainers._anchor import decay_towards, kl_per_token
 from retainbench.trainers._budget import Meter
+from retainbench.trainers._contract import TrainerOptions
 from retainbench.trainers._data import Batch, Example, collate
+from retainbench.trainers._rollout import autocast
 from retainbench.trainers._schedule import factor
 
 if TYPE_CHECKING:
     import torch
 
     from retainbench.trainers._contract import Job
-    from retainbench.trainers._trl import GradientOptions
+
+
+class GradientOptions(TrainerOptions):
+    """What every gradient method takes (AdamW, betas 0.9 and 0.999)."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate; TRL's default for SFT. Sweep it (suite key `sweep`)."""
+    batch_size: int = Field(32, ge=1)
+    """Completions per optimizer step."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a batch is computed in; changes memory, not the gradient."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Decay of the learning rate over the share of the budget that is spent."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the budget over which the learning rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Towards zero, as in AdamW; distinct from `anchor: weights`."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
+
+
+def set_rate(optimizer: torch.optim.Optimizer, options: GradientOptions, share: float) -> float:
+    """Set and return the learning rate at a share of the budget."""
+    rate = options.learning_rate * factor(options.schedule, options.warmup, share)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 class Stepper(NamedTuple):
@@ -34,11 +64,7 @@ class Stepper(NamedTuple):
         """Clip, update and clear the gradients; returns the gradient norm and the rate used."""
         import torch
 
-        rate = self.options.learning_rate * factor(
-            self.options.schedule, self.options.warmup, share
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_rate(self.optimizer, self.options, share)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -118,6 +144,18 @@ def token_logprobs(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.
     return logits_BTV.log_softmax(-1).gather(-1, targets_BT.unsqueeze(-1)).squeeze(-1)
 
 
+def token_loss(
+    logits_BTV: torch.Tensor, places: Places, objective: Literal["nll", "dft"], trained: int
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Sum of the completion tokens' losses over `trained`, the tokens of the whole batch."""
+    logp_BT = token_logprobs(logits_BTV, places.targets_BT)
+    nll = -(logp_BT * places.mask_BT).sum() / trained
+    if objective == "nll":
+        return nll, {"loss": float(nll.detach()), "nll": float(nll.detach())}
+    loss = -(logp_BT.detach().exp() * logp_BT * places.mask_BT).sum() / trained
+    return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
+
+
 def reference_model(job: Job) -> Any:
     """The cell's base, frozen: what KL penalties are measured from."""
     from retainbench.harness import bases
@@ -160,7 +198,8 @@ def penalty(job: Job) -> Penalty:
     def term(
         batch: Batch, logits_BTV: torch.Tensor, places: Places, trained: int, meter: Meter
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        base_BTV = reference_logits(reference, batch, places, meter)
+        with autocast(job):
+            base_BTV = reference_logits(reference, batch, places, meter)
         kl = (kl_per_token(logits_BTV, base_BTV) * places.mask_BT).sum() / trained
         return strength * kl, {"kl": float(kl.detach())}
 

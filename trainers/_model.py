@@ -1,6 +1,6 @@
 """The policy that a trainer moves: loading, adapters, saving.
 
-Master weights are float32 always; on an accelerator the compute dtype is the job's, by autocast.
+Master weights are float32 always; the compute dtype is the job's, by autocast.
 LoRA is an adaptation of any method: PEFT adapters on every linear layer except the head. A LoRA
 checkpoint is the adapter alone; whoever scores it merges it into the stage's starting point.
 """
@@ -81,11 +81,12 @@ def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
 def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
     """Float32 copies of the base's values for every trainable parameter: the anchor.
 
-    For LoRA the anchor of an adapter is its untrained state, which has no effect; and the values
-    are those of `job.reference`, not of the stage's start.
+    The values are those of `job.reference`, not of the stage's start; for LoRA those of the adapter
+    untrained, which has no effect. Neither is read from the policy, which may have moved.
     """
     if job.adaptation.kind == "lora":
-        return {n: p.detach().clone() for n, p in trainable_parameters(policy.model).items()}
+        untrained = trainable_parameters(load(job).model)
+        return {name: value.detach() for name, value in untrained.items()}
     reference = bases.load(job.reference, device=job.device).model
     values = dict(reference.named_parameters())
     return {n: values[n].detach().clone() for n in trainable_parameters(policy.model)}

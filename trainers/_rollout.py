@@ -149,9 +149,9 @@ def cut_off(samples: Sequence[Sample]) -> float:
 
 
 def autocast(job: Job) -> AbstractContextManager[Any]:
-    """The job's compute dtype on an accelerator; float32 on CPU."""
+    """The job's compute dtype; the weights stay float32."""
     import torch
 
-    if job.device == "cpu" or job.dtype == "float32":
+    if job.dtype == "float32":
         return nullcontext()
     return torch.autocast(torch.device(job.device).type, dtype=getattr(torch, job.dtype))

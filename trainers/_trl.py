@@ -3,7 +3,8 @@
 TRL computes losses, gradients and optimizer steps. What makes arms comparable stays ours: the order
 of the data (`stream`), the budget (tokens are counted in `training_step`, the learning rate follows
 the share of the budget, training stops when it is spent), checkpoints and the step log (the
-`Trajectory`), and resume (weights and optimizer without pickle; TRL's own checkpoints are off). The
+`Trajectory`), `anchor: weights`, and resume (weights and optimizer without pickle; TRL's own
+checkpoints are off). The
 global random generators are seeded anew before each step, from (seed, step), and left as they were
 found.
 
@@ -12,18 +13,15 @@ A trainer file maps its options to a TRL config and calls `run`.
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from pydantic import Field
-
-from retainbench.trainers._contract import Job, Outcome, TrainerOptions, TrainingError
+from retainbench.harness import seeds
+from retainbench.trainers import _gradient
+from retainbench.trainers._contract import Job, Outcome, TrainingError
 from retainbench.trainers._data import seed_for
-from retainbench.trainers._schedule import factor
+from retainbench.trainers._gradient import GradientOptions
 from retainbench.trainers._trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -31,25 +29,6 @@ if TYPE_CHECKING:
 
 ENDLESS = 10**9
 """Optimizer steps that no budget reaches; the meter is what stops a trainer."""
-
-
-class GradientOptions(TrainerOptions):
-    """What every gradient method of TRL takes (AdamW, betas 0.9 and 0.999)."""
-
-    learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate; TRL's default for SFT. Sweep it (suite key `sweep`)."""
-    batch_size: int = Field(32, ge=1)
-    """Completions per optimizer step."""
-    accumulation: int = Field(1, ge=1)
-    """Parts that a batch is computed in; changes memory, not the gradient."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Decay of the learning rate over the share of the budget that is spent."""
-    warmup: float = Field(0.0, ge=0, lt=1)
-    """Share of the budget over which the learning rate rises from 0."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Towards zero, as in AdamW; distinct from `anchor: weights`."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
 
 
 def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int = 0) -> Any:
@@ -98,7 +77,7 @@ def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[st
         "max_steps": ENDLESS,
         "train_sampling_strategy": "sequential",
         "seed": seed_for(job.seed, f"trl/{job.stage}") % 2**32,
-        "bf16": on_gpu and job.dtype == "bfloat16",
+        "bf16": job.dtype == "bfloat16",
         "fp16": False,
         "use_cpu": not on_gpu,
         "activation_checkpointing": False,
@@ -135,7 +114,7 @@ def run(
             f"batch_size {options.batch_size} is not a multiple of accumulation "
             f"{options.accumulation}"
         )
-    with isolated_generators(), tempfile.TemporaryDirectory() as scratch:
+    with seeds.isolated(), tempfile.TemporaryDirectory() as scratch:
         state = trajectory.resume()
         if trajectory.running:
             trainer = build(trajectory.step * rows_per_step, scratch)
@@ -152,11 +131,12 @@ def _govern(
     count: Callable[[Trajectory, dict[str, Any]], None],
     state: dict[str, Any] | None,
 ) -> None:
-    """Attach budget, schedule, checkpoints and resume to a TRL trainer."""
+    """Attach budget, schedule, anchored decay, checkpoints and resume to a TRL trainer."""
     from transformers import PrinterCallback, TrainerCallback
     from transformers.integrations import TensorBoardCallback
 
     plain_step = trainer.training_step
+    anchored = _gradient.anchored(job, trajectory.policy)
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
         loss = plain_step(model, inputs, *rest)
@@ -170,14 +150,14 @@ def _govern(
 
         def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             if state is not None:
-                restore(trainer.optimizer, state)
+                _gradient.restore(trainer.optimizer, state)
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-            seed_generators(seed_for(job.seed, f"step/{job.stage}/{trajectory.step}"))
-            share = trajectory.meter.share
-            rate = options.learning_rate * factor(options.schedule, options.warmup, share)
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = rate
+            seeds.seed_all(seed_for(job.seed, f"step/{job.stage}/{trajectory.step}"))
+            _gradient.set_rate(trainer.optimizer, options, trajectory.meter.share)
+
+        def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+            anchored(trainer.optimizer.param_groups[0]["lr"])
 
         def on_log(
             self, _args: Any, _state: Any, control: Any, logs: dict[str, Any], **_: Any
@@ -196,32 +176,3 @@ def _govern(
             callback.logging_dir = str(job.out / "tensorboard")
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Governor())
-
-
-def restore(optimizer: Any, state: dict[Any, Any]) -> None:
-    """Put back the moments of an optimizer's parameters."""
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def seed_generators(seed: int) -> None:
-    """Seed python's, numpy's and torch's global generators, which TRL draws from."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-@contextmanager
-def isolated_generators() -> Iterator[None]:
-    """Leave python's, numpy's and torch's global generators as they were found."""
-    import torch
-
-    python, legacy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)

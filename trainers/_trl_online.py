@@ -16,7 +16,7 @@ from pydantic import Field
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
 from retainbench.trainers._data import encode, generator, item_at
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._gradient import GradientOptions
 
 if TYPE_CHECKING:
     from retainbench.harness.generation import Stops
@@ -69,15 +69,16 @@ def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
     group = job.options.num_generations
 
     def generate(prompt_ids: list[list[int]]) -> list[list[int]]:
-        made = decode(
-            policy.model,
-            prompt_ids[::group],
-            max_new_tokens=job.target.max_new_tokens,
-            stops=sampler.stops,
-            samples=group,
-            temperature=job.options.temperature,
-            generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
-        )
+        with _rollout.autocast(job):
+            made = decode(
+                policy.model,
+                prompt_ids[::group],
+                max_new_tokens=job.target.max_new_tokens,
+                stops=sampler.stops,
+                samples=group,
+                temperature=job.options.temperature,
+                generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
+            )
         trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
         trajectory.meter.generated(sum(map(len, made.tokens)))
         trajectory.meter.samples(len(prompt_ids))

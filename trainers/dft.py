@@ -18,11 +18,11 @@ from pydantic import Field
 
 from retainbench.trainers import sft
 from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._gradient import GradientOptions
 
 PAPER = "Wu et al. 2025, arXiv:2508.05629"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ()
+ANCHORS = ("weights", "kl")
 
 
 class Options(GradientOptions):

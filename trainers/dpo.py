@@ -20,7 +20,7 @@ from pydantic import Field
 
 from retainbench.trainers._contract import Item, Job, Outcome, TrainingError
 from retainbench.trainers._data import batch_at, encode_item, generator
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._gradient import GradientOptions
 
 if TYPE_CHECKING:
     from retainbench.trainers._model import Policy
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PAPER = "Rafailov et al. 2023, arXiv:2305.18290"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ()
+ANCHORS = ("weights",)
 
 BLOCK = 32
 """Prompts that are answered at once."""
@@ -149,13 +149,14 @@ class Pairs:
 
         options = self._job.options
         items = batch_at(self._job.target.train, self._job.seed, self._blocks, BLOCK)
-        samples = _rollout.rollout(
-            self._sampler,
-            items,
-            copies=options.samples_per_prompt,
-            temperature=options.temperature,
-            generator=generator(self._job.seed, f"pairs/{self._job.stage}/{self._blocks}"),
-        )
+        with _rollout.autocast(self._job):
+            samples = _rollout.rollout(
+                self._sampler,
+                items,
+                copies=options.samples_per_prompt,
+                temperature=options.temperature,
+                generator=generator(self._job.seed, f"pairs/{self._job.stage}/{self._blocks}"),
+            )
         self._blocks += 1
         spent = self._account.ledger()
         found = 0

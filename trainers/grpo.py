@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from retainbench.trainers._anchor import kl_strength
 from retainbench.trainers._contract import Job, Outcome
 from retainbench.trainers._trl_online import OnlineOptions, run
 
 PAPER = "Shao et al. 2024, arXiv:2402.03300; Dr.GRPO: arXiv:2503.20783"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("kl",)
+ANCHORS = ("weights", "kl")
 
 
 class Options(OnlineOptions):
@@ -39,7 +40,7 @@ def train(job: Job) -> Outcome:
     """Run GRPO until the budget is spent; `anchor: kl` sets beta."""
     from trl import GRPOConfig, GRPOTrainer
 
-    beta = job.anchor.strength if job.anchor else 0.0
+    beta = kl_strength(job.anchor)
     specific = {
         "loss_type": job.options.loss,
         "scale_rewards": job.options.scale_rewards,

@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._gradient import GradientOptions
 
 if TYPE_CHECKING:
     import torch

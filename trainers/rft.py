@@ -29,13 +29,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from retainbench.trainers._contract import Item, Job, Outcome, Target
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._gradient import GradientOptions
 
 if TYPE_CHECKING:
-    import torch
-
     from retainbench.trainers._data import Example
-    from retainbench.trainers._gradient import Penalty, Places, Stepper
+    from retainbench.trainers._gradient import Penalty, Stepper
     from retainbench.trainers._model import Policy
     from retainbench.trainers._rollout import Sample, Sampler
     from retainbench.trainers._trajectory import Trajectory
@@ -250,7 +248,7 @@ def backward(
         batch, places = _gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
         with _rollout.autocast(job):
             logits_BTV = _gradient.logits(policy.model, batch, places)
-        loss, metrics = token_loss(logits_BTV, places, options.objective, trained)
+        loss, metrics = _gradient.token_loss(logits_BTV, places, options.objective, trained)
         extra, kl = penalty(batch, logits_BTV, places, trained, trajectory.meter)
         torch.autograd.backward(loss + extra)
         trajectory.meter.forward(places.tokens)
@@ -258,20 +256,6 @@ def backward(
         for name, value in (metrics | kl).items():
             totals[name] = totals.get(name, 0.0) + value
     return totals
-
-
-def token_loss(
-    logits_BTV: torch.Tensor, places: Places, objective: Literal["nll", "dft"], trained: int
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Sum of the completion tokens' losses over `trained`, the tokens of the whole batch."""
-    from retainbench.trainers._gradient import token_logprobs
-
-    logp_BT = token_logprobs(logits_BTV, places.targets_BT)
-    nll = -(logp_BT * places.mask_BT).sum() / trained
-    if objective == "nll":
-        return nll, {"loss": float(nll.detach()), "nll": float(nll.detach())}
-    loss = -(logp_BT.detach().exp() * logp_BT * places.mask_BT).sum() / trained
-    return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
 
 
 def weights_digest(model: Any) -> str:

@@ -14,12 +14,13 @@ Deviations from TRL's defaults:
 
 from __future__ import annotations
 
+from retainbench.trainers._anchor import kl_strength
 from retainbench.trainers._contract import Job, Outcome
 from retainbench.trainers._trl_online import OnlineOptions, run
 
 PAPER = "Ahmadian et al. 2024, arXiv:2402.14740"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("kl",)
+ANCHORS = ("weights", "kl")
 
 
 class Options(OnlineOptions):
@@ -30,5 +31,5 @@ def train(job: Job) -> Outcome:
     """Run RLOO until the budget is spent; `anchor: kl` sets beta."""
     from trl import RLOOConfig, RLOOTrainer
 
-    beta = job.anchor.strength if job.anchor else 0.0
+    beta = kl_strength(job.anchor)
     return run(job, RLOOTrainer, RLOOConfig, {"beta": beta})

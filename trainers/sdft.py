@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PAPER = "Shenfeld et al. 2026, arXiv:2601.19897"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ()
+ANCHORS = ("weights",)
 
 Demonstration = Callable[[Target, Item], str]
 """What the teacher reads before the prompt."""

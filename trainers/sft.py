@@ -6,20 +6,25 @@ Deviations from TRL's defaults:
 1. Only completion tokens are trained (the prompt's have no gradient), the end token included.
 2. Rows come in the order that all methods share, already encoded; nothing is truncated.
 3. The learning rate follows the share of the budget, not a number of steps.
-4. Float32 weights and optimizer; on an accelerator the forward pass may use bfloat16.
+4. Float32 weights and optimizer; the forward pass may use bfloat16.
+5. With `anchor: kl` the loss is computed here from whole logits, which the penalty needs and TRL's
+   fused head does not build; it is the same loss, of the same tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._data import encode_item, item_at
-from retainbench.trainers._trl import GradientOptions
+from retainbench.trainers._data import Batch, encode_item, item_at
+from retainbench.trainers._gradient import GradientOptions, Places
+
+if TYPE_CHECKING:
+    from retainbench.trainers._trajectory import Trajectory
 
 PAPER = "Ouyang et al. 2022, arXiv:2203.02155, step 1"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ()
+ANCHORS = ("weights", "kl")
 
 
 class Options(GradientOptions):
@@ -39,6 +44,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
     from retainbench.trainers._trajectory import Trajectory
 
     policy = _model.load(job)
+    trajectory = Trajectory(job, policy)
 
     def row(position: int) -> dict[str, Any]:
         item = item_at(job.target.train, job.seed, position)
@@ -49,8 +55,11 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
             "labels": ignored + example.completion,
         }
 
-    def build(first_row: int, scratch: str) -> SFTTrainer:
-        return SFTTrainer(
+    anchored = job.anchor is not None and job.anchor.kind == "kl"
+    trainer_class = held(job, trajectory, loss) if anchored else SFTTrainer
+
+    def build(first_row: int, scratch: str) -> Any:
+        return trainer_class(
             model=policy.model,
             args=SFTConfig(
                 **_trl.config_arguments(job, job.options, scratch),
@@ -69,5 +78,44 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
         trajectory.meter.samples(len(inputs["attention_mask"]))
 
     rows = job.options.batch_size
-    trajectory = Trajectory(job, policy)
     return _trl.run(job, job.options, trajectory, build, count, rows_per_step=rows)
+
+
+def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
+    """TRL's trainer with the KL to the base, per trained token, added to its loss."""
+    from trl import SFTTrainer
+
+    from retainbench.trainers import _gradient
+
+    penalty = _gradient.penalty(job)
+
+    class Held(SFTTrainer):
+        def compute_loss(
+            self, model: Any, inputs: Any, *_others: Any, num_items_in_batch: Any, **_named: Any
+        ) -> Any:
+            batch, places = placed(inputs)
+            trained = int(num_items_in_batch)
+            logits_BTV = _gradient.logits(model, batch, places)
+            plain, _ = _gradient.token_loss(logits_BTV, places, loss, trained)
+            extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
+            # TRL logs the mean over the parts of a step; these add up over them.
+            self._metrics["train"]["kl"].append(measured["kl"] * job.options.accumulation)
+            return plain + extra
+
+    return Held
+
+
+def placed(inputs: dict[str, Any]) -> tuple[Batch, Places]:
+    """TRL's collated rows as ours."""
+    ids_BT, attention_BT, labels_BT = (
+        inputs[name] for name in ("input_ids", "attention_mask", "labels")
+    )
+    trained_BT = (labels_BT != -100).long()
+    first = int(trained_BT.any(0).nonzero()[0]) - 1
+    places = Places(
+        first=first,
+        targets_BT=ids_BT[:, first + 1 :],
+        mask_BT=trained_BT[:, first + 1 :].float(),
+        tokens=int(attention_BT.sum()),
+    )
+    return Batch(ids_BT, attention_BT, trained_BT), places
