@@ -4,13 +4,18 @@ Writes two checkpoints of random weights (shaped like a small Llama) under a fol
 them; returns rows. Every repeat reads both files in order into one reused 4 MiB buffer, then runs
 `drift.measure` in a fresh process, so that the two stand side by side in time. `cold` drops the
 files from the page cache before each, which is how a checkpoint is met in practice; `warm` finds
-them in memory, where plain reading is a memory copy and drift is bound by arithmetic.
+them in memory, where plain reading is a memory copy and drift is bound by arithmetic. Reading has
+one thread, as a copy of a file has; drift has `threads`.
+
+What is timed is the default level: every number but singular values and subspaces. All singular
+values of a change cost linear algebra and not bandwidth; they are timed on the seven matrices of
+one layer and stated in processor seconds per 10^9 parameters.
 
 Command: part of `retainbench bench drift`; `python -m retainbench.harness.bench_drift BASE
 CANDIDATE` measures two folders once and prints seconds and peak bytes as JSON.
 
-Left out: the levels `spectral` and `subspace`, whose cost is linear algebra. Linux only (page cache
-control and peak resident memory come from its system calls).
+Left out: the start of the interpreter (0.5 s). Linux only (page cache control and peak resident
+memory come from its system calls).
 """
 
 from __future__ import annotations
@@ -29,7 +34,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness import drift
+from retainbench.harness import drift, drift_spectral, drift_work
+from retainbench.harness.drift_names import layer_of
 
 BUFFER = 1 << 22
 POOL = (1 << 22) + 7
@@ -57,6 +63,10 @@ class DriftSpeed(NamedTuple):
     """Largest resident memory of the measuring process, interpreter and libraries included."""
     allowed_bytes: int
     """3 x the largest tensor + 400 MB."""
+    threads: int
+    """Of drift; `OMP_NUM_THREADS` limits them."""
+    spectral_seconds: float
+    """Processor time per 10^9 parameters for all singular values; not in `drift_seconds`."""
 
 
 class _Timed(NamedTuple):
@@ -94,10 +104,23 @@ def bench(
         with tempfile.TemporaryDirectory(dir=folder, prefix="bench-drift-") as temporary:
             base, candidate = Path(temporary) / "base", Path(temporary) / "candidate"
             largest = write_pair(base, candidate, dtype, int(gigabytes * 1e9))
+            spectral = spectral_seconds(base, candidate)
             rows += [
-                _measure(base, candidate, dtype, c, largest, repeats) for c in ("cold", "warm")
+                _measure(base, candidate, dtype, c, largest, repeats, spectral)
+                for c in ("cold", "warm")
             ]
     return rows
+
+
+def spectral_seconds(base: Path, candidate: Path) -> float:
+    """Processor seconds per 10^9 parameters for all singular values of one layer's change."""
+    jobs = drift_work.find(base, candidate).jobs
+    layer = [job for job in jobs if layer_of(job.name) == 0] or jobs
+    start = _now()
+    for job in layer:
+        if job.candidate:
+            drift_spectral.spectrum(drift_spectral.load_change(job.base, job.candidate))
+    return _since(start).cpu * 1e9 / sum(job.base.numel for job in layer)
 
 
 def write_pair(base: Path, candidate: Path, dtype: str, size: int) -> int:
@@ -158,7 +181,13 @@ def _tiles(pool: NDArray[Any], count: int, offset: int) -> Iterator[NDArray[Any]
 
 
 def _measure(
-    base: Path, candidate: Path, dtype: str, cache: str, largest: int, repeats: int
+    base: Path,
+    candidate: Path,
+    dtype: str,
+    cache: str,
+    largest: int,
+    repeats: int,
+    spectral: float,
 ) -> DriftSpeed:
     files = [folder / "model.safetensors" for folder in (base, candidate)]
     reads: list[_Timed] = []
@@ -194,6 +223,8 @@ def _measure(
         drift_cpu_seconds=statistics.median(one.cpu for one in drifts),
         peak_bytes=max(peaks),
         allowed_bytes=3 * largest + 400_000_000,
+        threads=drift_work.threads(),
+        spectral_seconds=spectral,
     )
 
 

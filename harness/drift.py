@@ -1,9 +1,10 @@
 """How far and where the weights moved: base against candidate, whole and in parts (METHODS 14).
 
 Reads two model folders, or a model folder and a LoRA adapter folder; writes nothing (`table` and
-`summary` turn the report into what callers write). Every byte of both is read once and in order,
-with some 50 MiB resident. The levels `spectral` and `subspace` read the matrices again and cost
-minutes on large models, hence off by default; adapters get their spectrum for free.
+`summary` turn the report into what callers write). Every byte of both is read once, with some 50
+MiB resident for each of at most four threads (`OMP_NUM_THREADS` limits them). The levels `spectral`
+and `subspace` read the matrices again and cost minutes on large models, hence off by default
+(`retainbench bench drift` says how many); adapters get their spectrum for free.
 
 An adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to the
 save dtype; measure the merged folder to see that.

@@ -3,8 +3,7 @@
 Reads safetensors only, sharded (`model.safetensors.index.json`) or not; writes nothing. The
 safetensors library validates each header; the bytes are then read with `preadv` into reused
 buffers rather than mapped, so that resident memory stays below 50 MiB whatever the file size. One
-thread reads ahead while the caller computes: several computing threads were slower than one (numpy
-calls of 2 us fight for the interpreter lock).
+thread reads ahead while the caller computes.
 """
 
 from __future__ import annotations

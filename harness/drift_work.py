@@ -7,7 +7,9 @@ is decided in `drift_names`, what an adapter changes in `drift_lora`, the arithm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,9 @@ from retainbench.harness.drift_blocks import Totals, Workspace, add_change, add_
 from retainbench.harness.drift_files import Piece, Stored, read_folder, stream
 from retainbench.harness.drift_lora import Adapter, LowRank
 from retainbench.harness.errors import IntegrityError
+
+MOST_THREADS = 4
+"""Each holds 50 MiB, and each shares the disk with the others."""
 
 
 class Job(NamedTuple):
@@ -32,6 +37,11 @@ class Job(NamedTuple):
     def name(self) -> str:
         """The parameter's name in the base."""
         return self.base.name
+
+    @property
+    def bytes(self) -> int:
+        """How much has to be read."""
+        return sum(stored.numel * stored.itemsize for stored in self.parts)
 
     @property
     def parts(self) -> tuple[Stored, ...]:
@@ -112,23 +122,52 @@ def _require_copies(copies: Sequence[tuple[Stored, Stored]]) -> None:
 def read(jobs: Sequence[Job]) -> list[Totals]:
     """Totals of each parameter, in one pass over all bytes.
 
+    Parameters are shared out to threads by their bytes, and each is added up in order by one of
+    them: the numbers do not depend on how many there are.
+
     Raises:
         IntegrityError: a tensor holds NaN or infinity.
     """
     totals = [Totals() for _ in jobs]
+    shares = _shares(jobs, threads())
+    with ThreadPoolExecutor(len(shares)) as pool:
+        work = [pool.submit(_read, [(jobs[n], totals[n]) for n in share]) for share in shares]
+    for done in work:
+        done.result()
+    return totals
+
+
+def threads() -> int:
+    """Computing threads: as many as this process has cores, at most `OMP_NUM_THREADS` if set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores or 1, MOST_THREADS, int(asked) if asked.isdigit() else MOST_THREADS))
+
+
+def _shares(jobs: Sequence[Job], number: int) -> list[list[int]]:
+    """Indices of jobs for each thread: largest first, each to the one with fewest bytes so far."""
+    shares: list[list[int]] = [[] for _ in range(min(number, len(jobs)) or 1)]
+    sizes = [0] * len(shares)
+    for n in sorted(range(len(jobs)), key=lambda n: -jobs[n].bytes):
+        least = sizes.index(min(sizes))
+        shares[least].append(n)
+        sizes[least] += jobs[n].bytes
+    return [sorted(share) for share in shares]
+
+
+def _read(share: Sequence[tuple[Job, Totals]]) -> None:
     spaces: dict[str, Workspace] = {}
     with np.errstate(all="ignore"):  # non-finite values are found in the sums and raised there
-        for piece in stream([job.parts for job in jobs]):
-            job = jobs[piece.job]
+        for piece in stream([job.parts for job, _ in share]):
+            job, own = share[piece.job]
             wide = any(stored.dtype == "F64" for stored in job.parts)
             dtype = np.float64 if wide else np.float32
             if dtype.__name__ not in spaces:
                 spaces[dtype.__name__] = Workspace(dtype)
-            _add(totals[piece.job], job, piece, spaces[dtype.__name__])
-    for job, own in zip(jobs, totals, strict=True):
+            _add(own, job, piece, spaces[dtype.__name__])
+    for job, own in share:
         if job.change:
             own.square = drift_lora.square(job.change)
-    return totals
 
 
 def _add(totals: Totals, job: Job, piece: Piece, space: Workspace) -> None:

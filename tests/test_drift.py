@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from retainbench.harness import (
     drift,
     drift_blocks,
     drift_files,
+    drift_work,
 )
 from retainbench.harness.drift_names import kind_of, layer_of
 from retainbench.harness.drift_records import DriftReport
@@ -112,6 +114,28 @@ def test_sharding_and_order_of_keys_change_nothing(tmp_path: Path) -> None:
     index = sharded / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
     assert drift.measure(tmp_path / "a", sharded) == single
+
+
+def test_threads_change_no_number_and_hide_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = write(tmp_path / "a", example()), write(tmp_path / "b", moved(example()))
+    alone = drift.measure(here, there)
+    monkeypatch.setattr(drift_work, "threads", lambda: 3)
+    assert drift.measure(here, there) == alone
+    broken = moved(example())
+    broken["model.norm.weight"][5] = float("nan")
+    with pytest.raises(IntegrityError, match=r"model\.norm\.weight of the candidate"):
+        drift.measure(here, write(tmp_path / "c", broken))
+
+
+@pytest.mark.parametrize(("asked", "found"), [("1", 1), ("64", None), ("", None), ("2,1", None)])
+def test_the_number_of_threads_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, asked: str, found: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    cores = min(len(os.sched_getaffinity(0)), drift_work.MOST_THREADS)
+    assert drift_work.threads() == (found or cores)
 
 
 def test_drift_is_symmetric(tmp_path: Path) -> None:
