@@ -2,7 +2,8 @@
 
 Writes scorecards.jsonl, verdicts.json and methods.json (the rows), table.{md,csv,json,tex,html},
 figures/ and a README.md with the table, the command, the environment and the digests. Everything is
-generated: the same rows give the same bytes, and a test re-renders every published table.
+generated: the same rows give the same bytes (but for PDF files, whose writer numbers its objects at
+random), and a test re-renders every published table.
 Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
 are large; the run folder keeps them.
 """

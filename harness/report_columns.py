@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from retainbench.harness.records import Interval
-from retainbench.harness.report_format import NONE, brief, counted, flops, points
+from retainbench.harness.report_format import NONE, brief, counted, flops, listed, points
 from retainbench.harness.report_model import AXES, RetentionAxis, TableRow
 from retainbench.harness.report_notes import notes
 
@@ -61,43 +61,47 @@ class Table(NamedTuple):
 
 def table(rows: Sequence[TableRow], extra_notes: Sequence[str] = ()) -> Table:
     """Compact table of rows; identity columns appear only where they tell rows apart."""
-    caption = "Gain on the target against forgetting on the retention axes"
+    targets = listed(row.target for row in rows)
+    place = "the target" if ", " in targets else targets
+    caption = f"Gain on {place} against forgetting on the retention axes"
     return Table(caption, columns(rows), list(rows), [*notes(rows), *extra_notes])
 
 
 def columns(rows: Sequence[TableRow]) -> list[Column]:
-    """The standardized columns; base and recipe only where other columns do not name the row."""
+    """The standardized columns; base and target only where there is more than one."""
     found = [
-        Column("target", "Target", "left", lambda r: r.target, lambda r: r.target, "The new task"),
-        Column("method", "Method", "left", lambda r: r.method, lambda r: r.method, "Post-training"),
-        _adaptation(),
+        Column("recipe", "Recipe", "left", _recipe, _recipe, "Name of the recipe in the suite"),
+        Column("method", "Method", "left", _method, _method, "Method and which parameters move"),
         _gain(),
         *(_drop(axis) for axis in AXES),
         _flips(),
         _drift(),
-        _over_null(),
         _kl(),
         _cost(),
         _verdict(),
     ]
-    names = {(row.base, row.target, row.method, row.adaptation) for row in rows}
-    if len(names) < len(rows):
-        hint = "Name of the recipe in the suite"
-        found.insert(1, Column("recipe", "Recipe", "left", _recipe, _recipe, hint))
+    if len({row.target for row in rows}) > 1:
+        target = Column("target", "Target", "left", _target, _target, "The new task")
+        found.insert(0, target)
     if len({row.base for row in rows}) > 1:
-        found.insert(0, Column("base", "Base", "left", lambda r: r.base, lambda r: r.base, "Base"))
+        found.insert(0, Column("base", "Base", "left", _base, _base, "The reference model"))
     return found
+
+
+def _base(row: TableRow) -> str:
+    return row.base
+
+
+def _target(row: TableRow) -> str:
+    return row.target
 
 
 def _recipe(row: TableRow) -> str:
     return row.recipe
 
 
-def _adaptation() -> Column:
-    def text(row: TableRow) -> str:
-        return row.adaptation
-
-    return Column("adaptation", "Adapt.", "left", text, text, "Which parameters move")
+def _method(row: TableRow) -> str:
+    return f"{row.method}, {row.adaptation}"
 
 
 def _gain() -> Column:
@@ -133,21 +137,15 @@ def _drift() -> Column:
         return row.drift.relative if row.drift else None
 
     def text(row: TableRow) -> str:
-        return brief(value(row), scale=100, unit=" %")
+        null = row.drift.over_null if row.drift else None
+        ratio = "" if null is None else f" ({null:.2f})"  # 1.00 and 1.08 say different things
+        return brief(value(row), scale=100, unit=" %") + ratio
 
-    return Column("drift", "Drift", "right", text, value, "Norm of the change over the base's norm")
-
-
-def _over_null() -> Column:
-    def value(row: TableRow) -> float | None:
-        return row.drift.over_null if row.drift else None
-
-    def text(row: TableRow) -> str:
-        ratio = value(row)
-        return NONE if ratio is None else f"{ratio:.2f}"  # 1.00 and 1.08 say different things
-
-    hint = "Drift over what pure noise would give; evolution strategies only"
-    return Column("null", "Drift / null", "right", text, value, hint)
+    hint = (
+        "Norm of the change over the base's norm; in parentheses over what a random walk of the "
+        "same length gives, evolution strategies only"
+    )
+    return Column("drift", "Drift", "right", text, value, hint)
 
 
 def _kl() -> Column:

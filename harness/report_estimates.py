@@ -93,6 +93,7 @@ def estimates(
     return {**values, "missing": _missing(values, method)}
 
 
+_COMPANIONS = ("forgetting_chance_adjusted", "backward_transfer_chance_adjusted")
 _REWARDS = ("base_reward", "candidate_reward", "base_valid", "candidate_valid")
 
 _REASONS: Mapping[str, str] = {
@@ -142,6 +143,7 @@ def _axis(
         soft_drop=_rounded(pool(softs)) if len(softs) == len(found) else None,
         lost=mean(change.lost for change in found),
         gained=mean(change.gained for change in found),
+        **_companions(_binary(points[-1] for points in trajectories), axis),
         tasks=found[0].tasks,
         items=found[0].n,
         worst_drop=worst[1] if worst else None,
@@ -173,20 +175,30 @@ def _change(point: PointScore, axis: str) -> AxisChange | None:
     return next((change for change in point.axes if change.axis == axis), None)
 
 
-def _task_means(ends: Sequence[PointScore]) -> dict[str, float | None]:
+def _binary(ends: Iterable[PointScore]) -> list[TaskChange]:
+    """Retention tasks of right and wrong answers; graded ones have no flips."""
+    every = (task for end in ends for task in end.tasks if task.axis != "target")
+    return [task for task in every if task.lost is not None]
+
+
+def _companions(binary: Sequence[TaskChange], axis: str = "") -> dict[str, float | None]:
+    """Chance-adjusted flips, mean over the tasks of one axis or of all."""
+    own = [task for task in binary if axis in ("", task.axis)]
+    return {name: mean(getattr(task, name) for task in own) for name in _COMPANIONS}
+
+
+def _task_means(ends: Sequence[PointScore]) -> dict[str, Any]:
     every = [task for end in ends for task in end.tasks if task.axis != "target"]
-    binary = [task for task in every if task.lost is not None]
+    binary = _binary(ends)
     limits = [t.minimum_detectable_effect for t in every if t.minimum_detectable_effect is not None]
     return {
         "churn": mean(task.churn for task in binary),
         "noise_churn": mean(task.noise_churn for task in binary),
         **_noise(ends, binary),
-        "forgetting_chance_adjusted": mean(task.forgetting_chance_adjusted for task in binary),
-        "backward_transfer_chance_adjusted": mean(
-            task.backward_transfer_chance_adjusted for task in binary
-        ),
+        **_companions(binary),
         "minimum_detectable_effect": significant(max(limits)) if limits else None,
         "excluded_items": max(sum(task.excluded for task in end.tasks) for end in ends),
+        "margins": {task.task: task.margin for task in every if task.margin is not None},
     }
 
 

@@ -24,6 +24,11 @@ class AxisColumns(Record):
     lost: float | None = None
     """Items right before and wrong after, mean per seed."""
     gained: float | None = None
+    forgetting_chance_adjusted: float | None = None
+    """Share of items lost beyond what guessing explains, unclipped, mean over the axis' tasks;
+    a published companion that is never gated on."""
+    backward_transfer_chance_adjusted: float | None = None
+    """The same for items gained."""
     tasks: int | None = None
     items: int | None = None
     worst_drop: float | None = None
@@ -80,6 +85,8 @@ class TableRow(Record):
     absent: dict[str, str]
     """Seed -> why it has no scorecard with an end point; when not empty, no estimate is given."""
     gain: Interval | None = None
+    new_facts: Interval | None = None
+    """Acquisition of new facts: the recipe's gain on the target `new_facts` of the same run."""
     base_reward: float | None = None
     candidate_reward: float | None = None
     base_valid: float | None = None
@@ -100,7 +107,7 @@ class TableRow(Record):
     """Retention tasks with more flips than the A/A run explains, mean per seed; on the others the
     change must not be called forgetting."""
     forgetting_chance_adjusted: float | None = None
-    """Published companion (STATISTICS 8), mean over tasks, unclipped; never gated on."""
+    """As in the axes, mean over all retention tasks."""
     backward_transfer_chance_adjusted: float | None = None
     minimum_detectable_effect: float | None = None
     """Largest over the retention tasks, in score points."""
@@ -126,6 +133,8 @@ class TableRow(Record):
     total_parameters: int | None = None
     verdicts: dict[str, int] = Field(default_factory=dict)
     """Verdict -> number of seeds; empty when the run was not gated."""
+    margins: dict[str, float] = Field(default_factory=dict)
+    """Retention task -> drop that the policy allows it, score points."""
     missing: dict[str, str] = Field(default_factory=dict)
     """Column -> why it is null."""
 

@@ -5,9 +5,9 @@ Pure; unescaped lines of text, one sentence group each, the same under every for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from retainbench.harness.records import Interval
 from retainbench.harness.report_format import clipped, counted, listed
 from retainbench.harness.report_model import AXES, TableRow
 
@@ -37,42 +37,83 @@ def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
         if len(found) > 1
         else f"seed {listed(found)} only, so intervals speak of these runs and not of the methods"
     )
-    first = done[0]
-    tasks = "; ".join(
-        f"{axis} {first.axis(axis).items} items in {counted(first.axis(axis).tasks or 0, 'task')}"
-        for axis in AXES
-        if first.axis(axis).drop
-    )
-    intervals = [found for row in done for found in (row.gain, *_drops(row)) if found]
-    levels = listed(f"{100 * interval.level:g} %" for interval in intervals)
-    methods = listed(interval.method for interval in intervals)
-    target = listed(row.gain.n for row in done if row.gain)
     return [
-        f"Base {listed(row.base for row in rows)}; end of the budget of "
-        f"{listed(row.budget for row in rows)} per cell; {seeds}.",
-        f"n: {target} target items; {tasks}. Brackets: {levels} intervals ({methods}).",
+        f"Base {listed(row.base for row in rows)}; every recipe at the end of its budget of "
+        f"{listed(row.budget for row in rows)}; {seeds}.",
+        f"n: {_items(done)}. Brackets: {_intervals(done)}.",
     ]
 
 
-def _drops(row: TableRow) -> list[Interval]:
-    return [drop for axis in AXES if (drop := row.axis(axis).drop)]
+def _items(done: Sequence[TableRow]) -> str:
+    first = done[0]
+    axes = (
+        f"{axis} {first.axis(axis).items} in {counted(first.axis(axis).tasks or 0, 'task')}"
+        for axis in AXES
+        if first.axis(axis).drop
+    )
+    target = listed(row.gain.n for row in done if row.gain)
+    return "; ".join([f"{target} target items", *axes])
+
+
+def _intervals(done: Sequence[TableRow]) -> str:
+    gains = [row.gain for row in done if row.gain]
+    drops = [drop for row in done for axis in AXES if (drop := row.axis(axis).drop)]
+    levels = listed(f"{100 * interval.level:g} %" for interval in [*gains, *drops])
+    methods = [listed(interval.method for interval in found) for found in (gains, drops)]
+    how = methods[0] if methods[0] == methods[1] else "gain {}, drops {}".format(*methods)
+    return f"{levels} confidence intervals ({how})"
 
 
 def _meaning(done: Sequence[TableRow]) -> list[str]:
     if not done:
         return []
     dtypes = listed(row.drift.dtypes for row in done if row.drift)
-    mde = max((row.minimum_detectable_effect or 0.0 for row in done), default=0.0)
+    null = any(row.drift and row.drift.over_null is not None for row in done)
     return [
         "Gain: mean reward on the target's test items, candidate minus base. Drop: base minus "
-        "candidate, rescaled so that guessing is 0, mean over the axis' tasks; positive is "
-        "forgetting. Lost / gained: retention items that turned wrong / right, mean per seed.",
+        "candidate on the axis' tasks, mean over tasks, rescaled so that guessing is 0; positive "
+        "is forgetting. Both in percentage points (pp). Lost / gained: retention items that turned "
+        "wrong / right, mean per seed.",
         "Drift: norm of the weight change over the norm of the base"
         + (f" ({dtypes})" if dtypes else "")
-        + ". Drift / null: over a random walk of the same length, evolution strategies only. "
-        "KL(base || candidate) in nats per token on the target's prompts / on retention prompts.",
-        *([f"Smallest drop that the weakest task can detect: {100 * mde:.1f} pp."] if mde else []),
+        + ("; in parentheses, over that of a random walk of the same length." if null else ".")
+        + " KL on / off: KL(base || candidate) in nats per token on the target's prompts / on "
+        "retention prompts. Cost: computed training FLOPs of one seed.",
+        *_verdict(done),
     ]
+
+
+def _verdict(done: Sequence[TableRow]) -> list[str]:
+    """By what rule the gate decides, and how small a drop it can see."""
+    if not any(row.verdicts for row in done):
+        return ["The run was not gated: there are no verdicts."]
+    mde = max((row.minimum_detectable_effect or 0.0 for row in done), default=0.0)
+    level = max(row.gain.level for row in done if row.gain)
+    seen = f" The least sensitive task detects drops from {_points(mde)} on." if mde else ""
+    return [
+        "Verdict: on retention alone, by the single tasks and not by the means shown here. PASS: "
+        f"with {50 * (1 + level):g} % confidence no task dropped by more than its margin"
+        f"{_margins(done)}; REGRESSION: with the same confidence one did; INCONCLUSIVE: too few "
+        f"items to tell.{seen}"
+    ]
+
+
+def _margins(done: Sequence[TableRow]) -> str:
+    """The margin of most tasks, and the tasks with another one."""
+    margins = {task: margin for row in done for task, margin in row.margins.items()}
+    if not margins:
+        return ""
+    usual, _ = Counter(margins.values()).most_common(1)[0]
+    others = [
+        f"{task.removeprefix('rb_')} {_points(margin)}"
+        for task, margin in margins.items()
+        if margin != usual
+    ]
+    return f" ({', '.join([_points(usual), *others])})"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g} pp"
 
 
 def _doubts(done: Sequence[TableRow]) -> list[str]:
@@ -105,7 +146,7 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
     """The A/A floor, whether equal settings gave other answers, and whose flips it explains."""
     floors = [row for row in done if row.noise_churn is not None]
     if not floors:
-        return ["No A/A run: the noise floor of the flips is not known."]
+        return ["No A/A run (base against itself): how many flips are noise is not known."]
     churns = {
         name: max(row.noise_churns[name] for row in floors if name in row.noise_churns)
         for name in dict.fromkeys(name for row in floors for name in row.noise_churns)

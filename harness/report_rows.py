@@ -14,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retainbench.harness.records import Scorecard
+from retainbench.harness.records import Interval, Scorecard
 from retainbench.harness.report_estimates import estimates
 from retainbench.harness.report_evidence import NOTHING, Evidence
 from retainbench.harness.report_model import TableRow
+
+NEW_FACTS = "new_facts"
+"""The target whose answers no base can know: what a recipe gains there, it has acquired."""
 
 
 class Arm(NamedTuple):
@@ -43,7 +46,9 @@ def rows(scorecards: Sequence[Scorecard], evidence: Evidence = NOTHING) -> list[
     bases, targets, recipes = (list(dict.fromkeys(column)) for column in zip(*grid, strict=True))
     arms = [Arm(b, t, r) for b in bases for t in targets for r in recipes]
     by_recipe = {card.recipe: card for card in reversed(scorecards)}
-    return [_row(arm, grid.get(arm, {}), seeds, by_recipe, evidence) for arm in arms]
+    found = [_row(arm, grid.get(arm, {}), seeds, by_recipe, evidence) for arm in arms]
+    acquired = {(row.base, row.recipe): row.gain for row in found if row.target == NEW_FACTS}
+    return [_with_acquisition(row, acquired.get((row.base, row.recipe))) for row in found]
 
 
 def _row(
@@ -69,6 +74,13 @@ def _row(
         why = f"{len(absent)} of {len(seeds)} seeds have no result"
         return TableRow(**head, missing={"*": why})
     return TableRow(**head, **estimates(found, evidence.verdicts, evidence.methods.get(arm)))
+
+
+def _with_acquisition(row: TableRow, acquired: Interval | None) -> TableRow:
+    if acquired is not None or row.absent:
+        return row.model_copy(update={"new_facts": acquired})
+    why = f"no finished cells on the target {NEW_FACTS}"
+    return row.model_copy(update={"missing": {**row.missing, "new_facts": why}})
 
 
 def _absence(card: Scorecard | None) -> str:

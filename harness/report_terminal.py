@@ -14,24 +14,23 @@ from retainbench.harness.report_columns import Column, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table as RichTable
 
-HIDE_FIRST = ("null", "cost", "kl", "flips", "drift")
+HIDE_FIRST = ("cost", "kl", "flips", "drift", "method")
 """Columns that a narrow terminal loses, in this order."""
-PADDING = 3  # characters that Rich puts around and between columns
+PADDING = 2  # characters that Rich puts around and between columns
 
 
 def terminal(table: Table, width: int) -> RenderableType:
     """A Rich table of at most `width` characters with the footnotes under it."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     cells = [[escaping.terminal(text) for text in row] for row in table.cells]
     if _total(_widths(table.columns, cells)) > width:
         cells = [[text.replace(" [", "\n[") for text in row] for row in cells]
     hidden = _hidden(table.columns, _widths(table.columns, cells), width)
-    shown = RichTable(title=table.caption, box=box.SIMPLE_HEAD, title_justify="left")
+    shown = _empty(table.caption)
     for column in table.columns:
         if column not in hidden:
             shown.add_column(column.header, justify=column.align, overflow="fold")
@@ -44,13 +43,27 @@ def terminal(table: Table, width: int) -> RenderableType:
         notes.append(f"Not shown on {width} characters: {names}; the files have all columns.")
     below: list[RenderableType] = [Text(escaping.terminal(note), style="dim") for note in notes]
     for one in table.further:
-        more = RichTable(title=one.caption, box=box.SIMPLE_HEAD, title_justify="left")
+        more = _empty(one.caption)
         for name, side in zip(one.head, one.align, strict=True):
             more.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
         for row in one.cells:
             more.add_row(*(Text(escaping.terminal(text)) for text in row))
         below += [more, *(Text(escaping.terminal(note), style="dim") for note in one.notes)]
     return Group(shown, *below)
+
+
+def _empty(caption: str) -> RichTable:
+    """A table without columns: a rule under the head and two spaces between columns."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    return RichTable(
+        title=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
 
 
 def _widths(columns: list[Column], cells: list[list[str]]) -> dict[str, int]:

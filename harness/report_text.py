@@ -131,21 +131,31 @@ def to_json(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine."""
+    """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine.
+
+    Intervals are set small and a table that is still wider than the text is shrunk to it.
+    """
     align = "".join(column.align[0] for column in table.columns)
     head = [column.header for column in table.columns]
     first = Grid(table.caption, head, align, table.cells, table.notes)
     return "".join(map(_latex_table, [first, *table.further]))
 
 
+def _latex_cell(text: str) -> str:
+    """A number with its interval in a smaller size behind it."""
+    value, bracket, limits = text.partition(" [")
+    return rf"{_latex(value)} {{\tiny[{_latex(limits)}}}" if bracket else _latex(text)
+
+
 def _latex_table(one: Grid) -> str:
-    rows = [" & ".join(_latex(text) for text in row) + r" \\" for row in one.cells]
+    rows = [" & ".join(_latex_cell(text) for text in row) + r" \\" for row in one.cells]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
             rf"\caption{{{_latex(one.caption)}}}",
-            r"\resizebox{\textwidth}{!}{%",
+            r"\setlength{\tabcolsep}{3pt}\centering\footnotesize",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{one.align}}}",
             r"\toprule",
             " & ".join(map(_latex, one.head)) + r" \\",
@@ -153,7 +163,7 @@ def _latex_table(one: Grid) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}}",
-            r"\par\smallskip\footnotesize",
+            r"\par\smallskip\raggedright\scriptsize",
             *(_latex(note) + r"\par" for note in one.notes),
             r"\end{table*}",
             "",

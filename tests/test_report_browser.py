@@ -114,7 +114,7 @@ def test_sorting_puts_the_largest_gain_first_and_gaps_last(page: WebDriver) -> N
 def test_filters_leave_the_chosen_rows(page: WebDriver) -> None:
     select = Select(page.find_element(By.CSS_SELECTOR, '[data-filter="adaptation"]'))
     select.select_by_visible_text("lora r=16")
-    assert set(column(page, "adaptation")) == {"lora r=16"}
+    assert set(column(page, "method")) == {"sft, lora r=16"}
     assert page.find_element(By.ID, "shown").text == "2 of 8 rows"
     select.select_by_visible_text("all")
     assert page.find_element(By.ID, "shown").text == "8 of 8 rows"

@@ -22,6 +22,7 @@ from retainbench.harness import report, report_estimates, report_rows, report_te
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.records import Scorecard, write_jsonl
 from retainbench.harness.report_columns import Table, table
+from retainbench.harness.report_evidence import CellVerdict, Evidence
 from retainbench.harness.report_format import points
 from retainbench.harness.report_model import AXES
 from retainbench.harness.report_terminal import terminal
@@ -159,7 +160,7 @@ def test_csv_has_no_sentinels_and_gives_a_reason_for_every_gap(shown: Table) -> 
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_table(text: str) -> None:
     card = fixtures.card("sft", fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
-    hostile = card.model_copy(update={"target": text, "method": text, "adaptation": text})
+    hostile = card.model_copy(update={"target": text, "recipe": text, "method": text})
     found = table(report_rows.rows([hostile]))
     lines = report_text.markdown(found).splitlines()
     grid = [re.sub(r"\\.", "", line) for line in lines if line.startswith("|")]
@@ -171,11 +172,11 @@ def test_no_text_breaks_a_table(text: str) -> None:
 
 @pytest.mark.parametrize("text", fixtures.HOSTILE)
 def test_markdown_neutralises(text: str) -> None:
-    card = fixtures.card("sft", fixtures.ARMS["sft"], text, 0, fixtures.TASKS, False)
+    card = fixtures.card(text, fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
     found = report_text.markdown(table(report_rows.rows([card]))).splitlines()[4]
     assert found.startswith("| ")
     assert found.endswith(" |")
-    found = found.split(" | sft | ")[0].removeprefix("| ")
+    found = found.split(" | sft, full | ")[0].removeprefix("| ")
     plain = re.sub(r"\\.", "", found)
     assert not re.search(r"[<>|`]|\]\(|\u202e", plain)
 
@@ -227,3 +228,36 @@ def test_importing_report_is_light() -> None:
 
 def test_rounding_is_the_same_from_any_format() -> None:
     assert report_estimates.significant(math.pi) == 3.14159
+
+
+def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[Scorecard]) -> None:
+    found = report_rows.rows(cards)
+    by_arm = {(row.target, row.recipe): row for row in found}
+    numeric = by_arm["countdown", "sft"].numeric
+    own = [c for c in cards if (c.target, c.recipe) == ("countdown", "sft")]
+    every = [t for c in own for t in c.points[-1].tasks if t.axis == "numeric"]
+    mean = sum(task.forgetting_chance_adjusted or 0 for task in every) / len(every)
+    assert numeric.forgetting_chance_adjusted == pytest.approx(mean, rel=1e-5)
+    for recipe in ("sft", "grpo"):
+        acquired = by_arm["new_facts", recipe].gain
+        assert acquired is not None
+        assert by_arm["countdown", recipe].new_facts == acquired
+    alone = report_rows.rows([c for c in cards if c.target == "countdown"])
+    assert all(row.new_facts is None and "new_facts" in row.missing for row in alone)
+    line = next(csv.DictReader(io.StringIO(report_text.to_csv(found))))
+    assert float(line["new_facts_low"]) < float(line["new_facts"]) < float(line["new_facts_high"])
+
+
+def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -> None:
+    card = cards[0]
+    end = card.points[-1]
+    tasks = [
+        task.model_copy(update={"margin": 0.15 if task.task == "rb_calendar" else 0.05})
+        for task in end.tasks
+    ]
+    judged = card.model_copy(update={"points": [end.model_copy(update={"tasks": tasks})]})
+    verdicts = {card.cell: CellVerdict(verdict="PASS", reasons=[])}
+    notes = table(report_rows.rows([judged], Evidence(verdicts, {}))).notes
+    assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
+    ungated = table(report_rows.rows([judged])).notes
+    assert "The run was not gated: there are no verdicts." in ungated
