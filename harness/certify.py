@@ -6,7 +6,10 @@ from a cache that is keyed by everything that can change them; the candidate is 
 A failure of integrity leaves no certificate behind.
 
 Command: `retainbench certify --base B --candidate C --suite S [--policy P] [--key K]`.
-Leaves out: training data of the candidate, which nobody here has seen, and with it contamination.
+Retention items in the candidate's training data (`--train-data`) follow the policy: left out of the
+verdict, refused before anything is scored, or reported. Their ids stand in the scorecard beside the
+file's digest, so that `verify` comes to the same verdict without the file.
+Leaves out: contamination by data that nobody named.
 """
 
 from __future__ import annotations
@@ -22,10 +25,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from retainbench.harness import bases, ci, drift, dsse, plan, statement, tasks
+from retainbench.harness import (
+    bases,
+    ci,
+    contamination,
+    contamination_file,
+    drift,
+    dsse,
+    plan,
+    statement,
+    tasks,
+)
 from retainbench.harness.certify_base import VERSIONS, score_base, score_repeats
 from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, task_digests
 from retainbench.harness.certify_models import check_alike
+from retainbench.harness.contamination import union
+from retainbench.harness.contamination_file import TrainData
 from retainbench.harness.errors import UsageError
 from retainbench.harness.gate import NOT_MEASURED, Movement
 from retainbench.harness.gate_result import GateResult, first_items
@@ -43,6 +58,9 @@ from retainbench.harness.records import (
 from retainbench.harness.suite import Policy, Suite
 from retainbench.harness.tasks_lock import Lock
 
+TRAIN_DATA = "train-data "
+"""Before the number of a training file, in the statement; no file of the bundle has such a name."""
+
 Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
 """Scores a model folder on tasks by short name; on the first items of each if there is a number."""
 
@@ -56,6 +74,7 @@ class Certified(NamedTuple):
     bundle: Bundle
     gate: GateResult
     signed: bool
+    train_data: list[TrainData]
 
 
 class Order(NamedTuple):
@@ -74,13 +93,17 @@ class Order(NamedTuple):
     """Score the base twice, without the cache, and refuse answers that differ."""
     repeats: Mapping[str, Evaluate] = MappingProxyType({})
     """Ways of scoring the base again, by name (`evaluate.VARIATIONS`): the A/A noise floor."""
+    train_data: Sequence[Path] = ()
+    """Files that the candidate was trained on."""
 
 
 class Scope(NamedTuple):
-    """Which items are judged: those of the tier, out of those that the suite scores."""
+    """Which items are judged: those of the tier, out of those that the suite scores and that the
+    training data do not give away."""
 
     tier: Tier
     items_per_task: int | None
+    train_data: Sequence[TrainData] = ()
 
 
 def certify(
@@ -102,8 +125,9 @@ def certify(
 
     Raises:
         UsageError: `out` is taken, or a model is not there.
-        IntegrityError: tokenizer or template changed, a task differs from its lock, or the answers
-            cannot be paired. No certificate is written then.
+        IntegrityError: tokenizer or template changed, a task differs from its lock, the policy
+            refuses the training data, or the answers cannot be paired. No certificate is written
+            then.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already: give another --out, or --overwrite")
@@ -112,9 +136,12 @@ def certify(
     check_alike(reference.folder, released.folder)
     names = scored_tasks(suite, policy)
     locks = _locks(names)
+    expected = plan.retention_tasks(suite)
+    train_data = [contamination_file.of_file(path, expected) for path in order.train_data]
+    contamination.refuse(overlap_lines(train_data, policy))
     most = suite.items_per_task
     base_records, churn = score_base(reference, names, locks, order, most)
-    repeats = score_repeats(reference, plan.retention_tasks(suite), locks, order, most)
+    repeats = score_repeats(reference, expected, locks, order, most)
     candidate_records = order.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
@@ -128,13 +155,14 @@ def certify(
         write_json(bundle.policy, policy)
         for name in names:
             write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
-        evidence = _evidence(bundle, reference, released, suite, policy, order, churn)
+        sides = Sides(reference, released)
+        evidence = _evidence(bundle, sides, suite, policy, order, churn, train_data)
         _write_statements(bundle, evidence, key)
         ci.write(bundle.ci, [evidence.gate], evidence.created)
         if out.exists():
             shutil.rmtree(out)
         bundle.root.rename(out)
-    return Certified(Bundle(out), evidence.gate, key is not None)
+    return Certified(Bundle(out), evidence.gate, key is not None, train_data)
 
 
 def _resolve(reference: str) -> bases.Base:
@@ -144,18 +172,26 @@ def _resolve(reference: str) -> bases.Base:
     return found._replace(name=name)
 
 
+class Sides(NamedTuple):
+    """The two models."""
+
+    base: bases.Base
+    candidate: bases.Base
+
+
 def _evidence(
     bundle: Bundle,
-    base: bases.Base,
-    candidate: bases.Base,
+    sides: Sides,
     suite: Suite,
     policy: Policy,
     order: Order,
     churn: dict[str, float] | None,
+    train_data: list[TrainData],
 ) -> Evidence:
+    base, candidate = sides
     movement = order.measure(base.folder, candidate.folder) if order.measure else NOT_MEASURED
     expected = plan.retention_tasks(suite)
-    scope = Scope(order.tier, suite.items_per_task)
+    scope = Scope(order.tier, suite.items_per_task, train_data)
     return Evidence(
         suite=suite.name,
         base=statement.identify(base.folder, base.name),
@@ -163,6 +199,7 @@ def _evidence(
         expected=expected,
         tier=order.tier,
         items_per_task=suite.items_per_task,
+        train_data=train_data,
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
         drift=movement.drift,
         divergence=movement.divergence,
@@ -193,8 +230,12 @@ def judge(
     movement: Movement,
     scope: Scope,
 ) -> GateResult:
-    """The verdict, from the records of the bundle alone; `verify` calls the same."""
-    return gate_records(
+    """The verdict, from the records of the bundle alone; `verify` calls the same.
+
+    What the training data give away is among the warnings, and left out if the policy says so.
+    """
+    exclude = policy.contaminated == "exclude"
+    result = gate_records(
         bundle.base_records,
         bundle.candidate_records,
         policy,
@@ -203,8 +244,18 @@ def judge(
         movement=movement,
         tier=scope.tier,
         part=first_items(scope.items_per_task),
+        excluded=union(one.overlap for one in scope.train_data) if exclude else None,
         repeats=bundle.noises(),
     )
+    given_away = [one for one in scope.train_data if one.overlap]
+    lines = overlap_lines(given_away, policy)
+    return result.model_copy(update={"warnings": [*result.warnings, *lines]})
+
+
+def overlap_lines(train_data: Sequence[TrainData], policy: Policy) -> list[str]:
+    """What every training file gives away, and what follows."""
+    rule = policy.contaminated
+    return [contamination.line(one.source, one.overlap, rule) for one in train_data]
 
 
 def configuration(bundle: Bundle, evidence: Evidence) -> list[dict[str, Any]]:
@@ -218,7 +269,12 @@ def configuration(bundle: Bundle, evidence: Evidence) -> list[dict[str, Any]]:
         statement.descriptor(name, sha256_file(path), **annotations.get(name, {}))
         for name, path in bundle.relied_on().items()
     ]
-    return [statement.descriptor("base", evidence.base.sha256, name=evidence.base.name), *files]
+    outside = [statement.descriptor("base", evidence.base.sha256, name=evidence.base.name)]
+    outside += [
+        statement.descriptor(f"{TRAIN_DATA}{number}", one.sha256, name=one.name, rows=one.rows)
+        for number, one in enumerate(evidence.train_data, start=1)
+    ]
+    return [*outside, *files]
 
 
 def scoring_settings(device: str) -> dict[str, str]:

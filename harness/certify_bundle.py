@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from retainbench.harness.contamination_file import TrainData
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.gate_result import GateResult
 from retainbench.harness.records import (
@@ -47,6 +48,8 @@ class Evidence(Record):
     tier: Literal["smoke", "standard", "full"]
     items_per_task: int | None
     """Of the suite: only the first items of each task were scored, which never passes."""
+    train_data: list[TrainData] = []
+    """What the candidate was trained on, as far as it was given, and the items in it."""
     gate: GateResult
     drift: DriftSummary | None
     divergence: DivergenceSummary | None

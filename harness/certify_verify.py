@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness import dsse, statement, tasks
-from retainbench.harness.certify import Scope, configuration, judge
+from retainbench.harness.certify import TRAIN_DATA, Scope, configuration, judge
 from retainbench.harness.certify_bundle import Bundle, Evidence, check_locked, differences
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate import Movement
@@ -74,6 +74,10 @@ def verify(
         if folder is not None:
             _check_model(folder, known)
     notes = _notes(bundle, opened, candidate, base)
+    notes += [
+        f"training data {one.name}: not read again; what they give away is as recorded"
+        for one in evidence.train_data
+    ]
     return VerifyResult(result, evidence.candidate.sha256, opened.keyid, notes)
 
 
@@ -92,7 +96,8 @@ def _open(path: Path, predicate_type: str, key: Path | None) -> tuple[dict[str, 
 def _check_files(bundle: Bundle, listed: dict[str, str]) -> None:
     """Every file that the statement names is there unchanged, and no other one is relied on."""
     present = bundle.relied_on()
-    for name in sorted((listed.keys() - {"base"}) | present.keys()):
+    outside = {name for name in listed if name == "base" or name.startswith(TRAIN_DATA)}
+    for name in sorted((listed.keys() - outside) | present.keys()):
         if name not in listed or name not in present or not present[name].is_file():
             raise IntegrityError(f"{bundle.root / name}: missing, or not named in the certificate")
         if sha256_file(present[name]) != listed[name]:
@@ -114,7 +119,7 @@ def _recompute(bundle: Bundle, evidence: Evidence, policy: Policy) -> GateResult
     """The verdict from the records; must be what the scorecard says."""
     movement = Movement(drift=evidence.drift, divergence=evidence.divergence)
     name = evidence.gate.candidate
-    scope = Scope(evidence.tier, evidence.items_per_task)
+    scope = Scope(evidence.tier, evidence.items_per_task, evidence.train_data)
     result = judge(bundle, policy, name, evidence.expected, movement, scope)
     stored = evidence.gate.model_dump(mode="json")
     found = differences(stored, result.model_dump(mode="json"))

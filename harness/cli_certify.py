@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, Packs, quieten
+from retainbench.harness.cli_suite import Device, Packs, TrainData, quieten
 
 if TYPE_CHECKING:
     from retainbench.harness.records import ItemRecord
@@ -25,6 +25,7 @@ def certify(
     suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
     pack: Packs = None,
+    train_data: TrainData = None,
     policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
     tier: Annotated[
@@ -49,6 +50,7 @@ def certify(
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
     from retainbench.harness import tasks as task_files
+    from retainbench.harness.escaping import terminal
     from retainbench.harness.gate_result import exit_code
 
     quieten()
@@ -74,10 +76,14 @@ def certify(
         tier=tier,
         repeat_base=repeat_base,
         repeats={way: partial(answers, variation=evaluate.VARIATIONS[way]) for way in again},
+        train_data=train_data or (),
     )
     rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)
     made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
     typer.echo("\n".join(gate_command.verdict_lines(made.gate)))
+    clean = [one for one in made.train_data if not one.overlap]
+    for line in certifying.overlap_lines(clean, rules):
+        typer.echo(f"Training data: {terminal(line, 500)}")
     typer.echo(f"Certificate: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))
 

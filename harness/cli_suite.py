@@ -37,6 +37,13 @@ Packs = Annotated[
         help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
     ),
 ]
+TrainData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="JSON Lines that the model was trained on: retention items in it follow the policy's "
+        "`contaminated`. Repeat.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1, ...")]
 
 
@@ -57,6 +64,7 @@ def run(
         list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
     ] = None,
     pack: Packs = None,
+    train_data: TrainData = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,
@@ -70,7 +78,8 @@ def run(
     quieten()
     live.check_trackers(report_to or ())
     chosen = suites.load(suite)
-    inputs = planning.gather(chosen)
+    inputs = planning.gather(chosen, train_data or ())
+    _say_overlap(planning.overlap_lines(chosen, inputs))
     root = out or Path("runs") / chosen.name
     planned = planning.plan(sweep.resolve(chosen, inputs, root, device), inputs)
     with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
@@ -93,16 +102,24 @@ def run(
         raise RetainbenchError("no cell of the suite succeeded")
 
 
-def plan(suite: SuiteName, pack: Packs = None) -> None:
+def plan(suite: SuiteName, pack: Packs = None, train_data: TrainData = None) -> None:
     """Show the cells that a suite would run, with their ids."""
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
 
     chosen = suites.load(suite)
-    planned = planning.plan(chosen, planning.gather(chosen))
+    planned = planning.plan(chosen, planning.gather(chosen, train_data or ()))
     for cell in planned.cells:
         screen.print(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
     screen.print(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
+    _say_overlap(planning.overlap_lines(chosen, planned.inputs))
+
+
+def _say_overlap(lines: list[str]) -> None:
+    from retainbench.harness.escaping import terminal
+
+    for line in lines:
+        typer.echo(f"Training data: {terminal(line, 500)}")
 
 
 def report(run: RunFolder) -> None:

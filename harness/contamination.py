@@ -18,20 +18,30 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness import tasks
+from retainbench.harness.errors import IntegrityError
+from retainbench.harness.report_format import counted
 
+WORD = re.compile(r"\w+")
 WORDS = 8
 SHARE = 0.5
 BLOCK = 200_000
 """Words that are looked up at once."""
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplication loses nothing; 2^64 over the golden ratio."""
+
+FOLLOWS = {
+    "exclude": "excluded from the verdict",
+    "refuse": "refused, as the policy says `contaminated: refuse`",
+    "report": "reported only",
+}
+"""By the values of a policy's `contaminated`."""
 
 Overlap = dict[str, list[str]]
 """Retention task -> ids of the items that overlap."""
@@ -46,7 +56,12 @@ def words(text: str) -> list[str]:
     >>> words("What is 12 + 3?")
     ['what', 'is', '12', '3']
     """
-    return re.findall(r"\w+", text.lower())
+    return WORD.findall(text.lower())
+
+
+def _stream(text: str) -> Iterator[str]:
+    """Words one by one: a text may be a whole book."""
+    return map(re.Match.group, WORD.finditer(text.lower()))
 
 
 def sequences(of: Sequence[str]) -> set[Words]:
@@ -78,13 +93,14 @@ class Search:
         count = 0
         for row in rows:
             count += 1
-            texts = [words(text) for text in row]
-            self._read_short(texts)
-            block.extend(itertools.chain.from_iterable(texts))
+            self._read_short([list(itertools.islice(_stream(text), WORDS)) for text in row])
+            stream = itertools.chain.from_iterable(map(_stream, row))
+            while part := list(itertools.islice(stream, BLOCK)):
+                block += part
+                if len(block) > BLOCK:
+                    self._read_block(block)
+                    block = block[1 - WORDS :]
             block.append("")  # no word: a sequence never reaches into the next row
-            if len(block) > BLOCK:
-                self._read_block(block)
-                block = []
         self._read_block(block)
         return count
 
@@ -99,6 +115,7 @@ class Search:
         return len(parts & self.seen) >= share * len(parts)
 
     def _read_short(self, texts: list[list[str]]) -> None:
+        """The first words of each text of a row; as many as `WORDS` belong to no short item."""
         pairs = [first + second for first, second in itertools.pairwise(texts)]
         whole = [[word for text in texts for word in text]] if len(texts) > 2 else []
         for part in (*texts, *pairs, *whole):
@@ -173,6 +190,34 @@ def by_task(keys: Iterable[Key]) -> Overlap:
     for task, name in keys:
         found.setdefault(task, []).append(name)
     return found
+
+
+def union(overlaps: Iterable[Overlap]) -> dict[str, set[str]]:
+    """Items that any of several training data give away."""
+    found: dict[str, set[str]] = {}
+    for overlap in overlaps:
+        for task, ids in overlap.items():
+            found.setdefault(task, set()).update(ids)
+    return found
+
+
+def line(source: str, overlap: Overlap, rule: str) -> str:
+    """What was found in some training data and what follows, for people.
+
+    >>> line("countdown", {"dates": ["1", "2"]}, "exclude")
+    'countdown gives away 2 retention items (dates 2): excluded from the verdict'
+    """
+    if not overlap:
+        return f"{source} gives away no retention item"
+    where = ", ".join(f"{task} {len(ids)}" for task, ids in overlap.items())
+    count = sum(len(ids) for ids in overlap.values())
+    return f"{source} gives away {counted(count, 'retention item')} ({where}): {FOLLOWS[rule]}"
+
+
+def refuse(lines: Iterable[str]) -> None:
+    """Raise `IntegrityError` with what overlaps, under a policy that refuses it."""
+    if found := [text for text in lines if text.endswith(FOLLOWS["refuse"])]:
+        raise IntegrityError("; ".join(found))
 
 
 def _texts(item: Mapping[str, Any]) -> tuple[str, str]:

@@ -4,7 +4,8 @@ Reads JSON Lines of any keys: every string of a row is text, at whatever depth, 
 file (`{"prompt", "completion"}`, `{"text"}`, `{"messages": [{"role", "content"}]}`); values of the
 keys `role` and `from` are not. A row that is a string is text itself. The file streams past once.
 
-Option: `--train-data FILE` of run, plan and certify. Leaves out: other formats; convert them.
+Option: `--train-data FILE` of run, plan and certify, once per file.
+Leaves out: other formats; convert them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from retainbench.harness.contamination import Overlap, Search, by_task, retention_items
 from retainbench.harness.errors import UsageError
 from retainbench.harness.records import Record, sha256_file
+from retainbench.harness.report_format import counted
 
 LONGEST_LINE = 64_000_000
 """Bytes of one row; a longer one is refused before it is parsed."""
@@ -32,17 +34,9 @@ class TrainData(Record):
     overlap: Overlap
 
     @property
-    def items(self) -> int:
-        """How many retention items it gives away."""
-        return sum(len(ids) for ids in self.overlap.values())
-
-    def line(self, rule: str) -> str:
-        """What was found and what follows, for people."""
-        if not self.overlap:
-            return f"{self.name}: {self.rows} rows give away no retention item."
-        where = ", ".join(f"{task} {len(ids)}" for task, ids in self.overlap.items())
-        follows = "excluded from the verdict" if rule == "exclude" else "reported only"
-        return f"{self.name}: {self.rows} rows give away {self.items} items ({where}): {follows}."
+    def source(self) -> str:
+        """How lines for people name it."""
+        return f"{self.name} ({counted(self.rows, 'row')})"
 
 
 def of_file(path: Path, retention: Sequence[str]) -> TrainData:

@@ -10,10 +10,11 @@ Command: `retainbench plan SUITE`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
-from retainbench.harness import bases, contamination, tasks
-from retainbench.harness.errors import IntegrityError
+from retainbench.harness import bases, contamination, contamination_file, tasks
 from retainbench.harness.records import Record, digest
 from retainbench.harness.suite import Budget, Policy, Recipe, Stage, Suite
 from retainbench.trainers import _discovery as trainers
@@ -30,6 +31,8 @@ class Inputs(Record):
     versions: dict[str, str]
     overlap: dict[str, dict[str, list[str]]] = {}
     """Target -> retention task -> items that its training data gives away."""
+    train_data: list[contamination_file.TrainData] = []
+    """The user's own training files and the items that they give away."""
 
 
 class Cell(Record):
@@ -62,11 +65,14 @@ class Plan(Record):
     cells: list[Cell]
 
 
-def gather(suite: Suite) -> Inputs:
+def gather(suite: Suite, train_data: Sequence[Path] = ()) -> Inputs:
     """Read and verify what the suite rests on.
 
+    Args:
+        train_data: files that the base or the methods were trained on besides the targets' items.
+
     Raises:
-        UsageError: the base is not there.
+        UsageError: the base is not there, or a training file cannot be read.
         IntegrityError: the base cannot be loaded safely, a task differs from its lock, or the
             policy refuses training data that overlap the retention tasks.
     """
@@ -74,15 +80,23 @@ def gather(suite: Suite) -> Inputs:
     needed = [*targets_of(suite), *retention_tasks(suite)]
     for name in needed:
         tasks.verify_lock(known[name])
-    overlap = {t: contamination.of_target(t, retention_tasks(suite)) for t in targets_of(suite)}
-    if suite.policy.contaminated == "refuse" and any(overlap.values()):
-        raise IntegrityError(f"training data overlap retention items: {overlap}")
-    return Inputs(
+    retention = retention_tasks(suite)
+    overlap = {t: contamination.of_target(t, retention) for t in targets_of(suite)}
+    inputs = Inputs(
         overlap={target: found for target, found in overlap.items() if found},
         base=bases.resolve(suite.base).digest,
         tasks={name: tasks.lock_digest(known[name]) for name in needed},
         versions={name: version(name) for name in NUMERIC_PACKAGES},
+        train_data=[contamination_file.of_file(path, retention) for path in train_data],
     )
+    contamination.refuse(overlap_lines(suite, inputs))
+    return inputs
+
+
+def overlap_lines(suite: Suite, inputs: Inputs) -> list[str]:
+    """What every target that overlaps and every training file gives away, and what follows."""
+    found = [*inputs.overlap.items(), *((one.source, one.overlap) for one in inputs.train_data)]
+    return [contamination.line(*one, suite.policy.contaminated) for one in found]
 
 
 def plan(suite: Suite, inputs: Inputs) -> Plan:
@@ -127,11 +141,8 @@ def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:
     """Items of each retention task that a cell is not judged on: its training data hold them."""
     if plan.suite.policy.contaminated != "exclude":
         return {}
-    found: dict[str, set[str]] = {}
-    for target in scored_targets(cell):
-        for task, ids in plan.inputs.overlap.get(target, {}).items():
-            found.setdefault(task, set()).update(ids)
-    return found
+    given_away = [plan.inputs.overlap.get(target, {}) for target in scored_targets(cell)]
+    return contamination.union([*given_away, *(one.overlap for one in plan.inputs.train_data)])
 
 
 def scored_targets(cell: Cell) -> list[str]:
