@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from retainbench.harness.cli_suite import Device, Packs, TrainData, quieten
-
-if TYPE_CHECKING:
-    from retainbench.harness.records import ItemRecord
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]
@@ -45,37 +41,26 @@ def certify(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
-    from retainbench.harness import bases, evaluate, gate_command, gate_policy
     from retainbench.harness import certify as certifying
+    from retainbench.harness import evaluate, gate_command, gate_policy
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
-    from retainbench.harness import tasks as task_files
     from retainbench.harness.escaping import terminal
     from retainbench.harness.gate_result import exit_code
 
     quieten()
     chosen = suites.load(suite)
-
-    def answers(
-        folder: Path,
-        names: Sequence[str],
-        most: int | None,
-        variation: evaluate.Variation = evaluate.USUAL,
-    ) -> list[ItemRecord]:
-        infos = [info for info in task_files.find(names) if evaluate.affects(variation, info)]
-        loaded = bases.load(folder, device=device)
-        return evaluate.evaluate(loaded, infos, limit=most, variation=variation)
-
+    score = partial(evaluate.of_folder, device=device)
     again = () if tier == "smoke" else chosen.noise_floor
     order = certifying.Order(
-        evaluate=answers,
+        evaluate=score,
         settings=certifying.scoring_settings(device),
         command=["retainbench", *sys.argv[1:]],
         measure=certifying.drift_only,
         key=key,
         tier=tier,
         repeat_base=repeat_base,
-        repeats={way: partial(answers, variation=evaluate.VARIATIONS[way]) for way in again},
+        repeats={way: partial(score, variation=evaluate.VARIATIONS[way]) for way in again},
         train_data=train_data or (),
     )
     rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Packs
+from retainbench.harness.cli_suite import Device, Packs, quieten
 from retainbench.harness.errors import UsageError
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
@@ -109,19 +109,32 @@ def gate(
 
 
 def power(
-    run: Run = None,
+    what: Annotated[str | None, typer.Argument(help="A run folder, or a suite.")] = None,
     policy: Policy = None,
     base_records: Records = None,
     pilot_records: Annotated[
         list[Path] | None, typer.Option(help="Another scoring of the same items; repeat.")
     ] = None,
+    pack: Packs = None,
+    device: Device = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say how many items and seeds a policy's margins need, and what the present ones can show."""
+    """Say how many items and seeds a policy's margins need, and what the present ones can show.
+
+    Of a suite the base is scored (or taken from the cache), also in the ways of its noise_floor:
+    their flips are the least that a trained candidate shows. A run, or --pilot-records, tells more.
+    """
     from retainbench.harness import gate_policy, power_command
 
     chosen = gate_policy.load(policy) if policy else None
-    if (run is None) == (base_records is None):
-        raise UsageError("name one thing: a run folder, or --base-records with --policy")
-    found = power_command.plan(run, base_records, pilot_records or [], chosen)
+    if (what is None) == (base_records is None):
+        raise UsageError("name one thing: a run folder, a suite, or --base-records with --policy")
+    pilots = pilot_records or []
+    if what is None:
+        found = power_command.of_records(base_records, pilots, chosen)
+    elif (Path(what) / "plan.json").is_file():
+        found = power_command.of_run(Path(what), pilots, chosen)
+    else:
+        quieten()
+        found = power_command.of_suite(what, pilots, chosen, device)
     typer.echo(found.model_dump_json(indent=1) if json else power_command.table(found))

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness import seeds, tasks, tasks_pack
+from retainbench.harness import bases, seeds, tasks, tasks_pack
 from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
@@ -109,6 +109,19 @@ def evaluate_stored(
 def affects(variation: Variation, info: tasks.TaskInfo) -> bool:
     """Whether a task can be scored in this way: only choices can be turned."""
     return not variation.shift or info.kind == "multiple_choice"
+
+
+def of_folder(
+    folder: Path,
+    names: Sequence[str],
+    limit: int | None = None,
+    *,
+    device: str = "cpu",
+    variation: Variation = USUAL,
+) -> list[ItemRecord]:
+    """`evaluate` for a model folder and tasks by name, of which some may not take the variation."""
+    infos = [info for info in tasks.find(names) if affects(variation, info)]
+    return evaluate(bases.load(folder, device=device), infos, limit=limit, variation=variation)
 
 
 def evaluate(

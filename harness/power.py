@@ -1,44 +1,43 @@
 """How many items and seeds a policy needs, before the run: `retainbench power`.
 
-Reads the base's stored records and, where there is one, a pilot: another scoring of the base (an
-A/A run) or an earlier candidate on the same items; or a run folder, whose candidates are pilots for
-the next run. The variance of a paired difference is measured on the pilot; without one it is twice
-the base's own, which is that of two unrelated models and in practice too large. It must not come
-from the run that is then judged. Leaves out: growing the number of items after a look at results.
+Reads the base's stored records and, where there is one, a pilot: an earlier candidate on the same
+items, or the base scored in other ways (an A/A run); `power_sources.py` finds them for a run folder
+and for a suite. The variance of a paired difference is measured on the pilot; without one it is
+twice the base's own, which is that of two unrelated models and in practice too large. It must not
+come from the run that is then judged. Leaves out: growing the number of items after a look at
+results.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retainbench.harness import paths
-from retainbench.harness.compare_arms import Arm, Arms, load
 from retainbench.harness.compare_change import AXES, axis_margin_of, judge_pair
 from retainbench.harness.compare_items import Records, columns
 from retainbench.harness.compare_pair import Pair, pair
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.gate_tiers import detectable_drop
-from retainbench.harness.plan import Plan
-from retainbench.harness.records import Record, Scorecard, read_json
+from retainbench.harness.records import Record
+from retainbench.harness.stats import normal_quantile, zero_flip_items
 from retainbench.harness.stats_estimate import is_clustered
 from retainbench.harness.stats_graded import clustered_mean
 from retainbench.harness.stats_power import (
     POWER,
     growth_for_joint_power,
+    items_needed,
+    minimum_detectable_effect,
     power_to_pass,
-    seeds_needed,
 )
-from retainbench.harness.stats_seeds import even_weights, two_way
 
 if TYPE_CHECKING:
-    from retainbench.harness.suite import Policy
+    from retainbench.harness.suite import Policy, RetentionAxis
 
-FEWEST_SEEDS = 2  # a variance between seeds needs two
+AGAIN = "base against base, the noisiest scoring"
+"""Where a variance comes from that no training has a part in."""
 
 
 class TaskPower(Record):
@@ -68,6 +67,22 @@ class TaskPower(Record):
     """Smallest true drop that the present items show as REGRESSION with power .8 after Holm."""
 
 
+class AxisPower(Record):
+    """What the tasks of one axis can show together: their mean, rescaled for chance."""
+
+    axis: str
+    tasks: int
+    """Above chance; without any there is no row."""
+    items: int
+    """Of these tasks together."""
+    margin: float
+    items_needed: int
+    """Of these tasks together, grown in proportion, for power .8 if nothing is lost."""
+    minimum_detectable_effect: float
+    """Smallest margin that the present items pass with power .8, in score points."""
+    power_to_pass: float
+
+
 class SeedPower(Record):
     """Training seeds that a claim about a method needs on one axis."""
 
@@ -85,16 +100,30 @@ class Power(Record):
     """Everything `retainbench power` prints."""
 
     tasks: list[TaskPower]
+    axes: list[AxisPower]
     joint_power: float
     """Probability that all mandatory tasks pass with the present items if nothing is lost."""
     seeds: list[SeedPower]
 
 
-def power_plan(base: Records, policy: Policy, pilots: Sequence[Records] = ()) -> Power:
+class _Measured(NamedTuple):
+    """The variance of one paired difference of a task, and where it comes from."""
+
+    variance: float
+    source: str
+
+
+def power_plan(
+    base: Records,
+    policy: Policy,
+    pilots: Sequence[Records] = (),
+    repeats: Mapping[str, Records] | None = None,
+) -> Power:
     """What the base's items can show under a policy.
 
     Args:
-        pilots: other scorings of the same items; a task's variance is the median over them.
+        pilots: scorings of the same items by other models; a task's variance is their median.
+        repeats: the base's own scorings in other ways; without pilots, the noisiest one counts.
 
     Raises:
         IntegrityError: no retention task, or a pilot does not hold the same items.
@@ -104,43 +133,35 @@ def power_plan(base: Records, policy: Policy, pilots: Sequence[Records] = ()) ->
     if not names:
         raise IntegrityError("the base's records hold no retention task")
     tasks = {label: rows for label, rows in start.items() if label in names}
-    measured = [_variances(tasks, columns(pilot)) for pilot in pilots]
+    by_pilot = [_variances(tasks, columns(pilot)) for pilot in pilots]
+    by_way = {way: _variances(tasks, columns(one)) for way, one in (repeats or {}).items()}
     required = [n for n in names if _mandatory(n, policy)]
     rows = [
-        _task(one, policy, [found[label] for found in measured], len(required), len(names))
-        for label, one in names.items()
+        _task(one, policy, _measured(one, by_pilot, by_way), len(required), len(names))
+        for one in names.values()
     ]
     passing = [row.power_to_pass for row in rows if row.task in required]
-    return Power(tasks=rows, joint_power=math.prod(passing), seeds=[])
+    axes = [_axis(axis, rows, names, policy) for axis in AXES]
+    return Power(
+        tasks=rows,
+        axes=[axis for axis in axes if axis],
+        joint_power=math.prod(passing),
+        seeds=[],
+    )
 
 
-def power_run(run: Path, policy: Policy | None = None) -> Power:
-    """The same for a run folder: its end points are the pilots, its seeds size the next run."""
-    folder = paths.RunFolder(run)
-    plan = read_json(folder.plan, Plan)
-    applied = policy or plan.suite.policy
-    base = columns(folder.base_point(plan.suite.base).records)
-    kept = {k: rows for k, rows in base.items() if k.split("/")[0] in plan.retention}
-    found = power_plan(kept, applied, _end_points(folder, plan))
-    seeds = [
-        row
-        for (_, target), arms in load(run).items()
-        for arm in arms.arms
-        for row in _seeds(target, arm, arms, applied)
-    ]
-    return found.model_copy(update={"seeds": seeds})
-
-
-def _end_points(folder: paths.RunFolder, plan: Plan) -> list[Path]:
-    """Records of the end points of all cells that were scored."""
-    found = []
-    for cell in plan.cells:
-        where = folder.cell(cell.id)
-        card = read_json(where.scorecard, Scorecard)
-        if card.points:
-            name = paths.point_name(card.points[-1].stage, card.points[-1].fraction)
-            found.append(where.point(name).records)
-    return found
+def _measured(
+    one: Pair, pilots: Sequence[Mapping[str, float]], ways: Mapping[str, Mapping[str, float]]
+) -> _Measured:
+    """Measured variance; a scoring without a single flip still counts half a flip, never 0."""
+    least = 0.5 / len(one.items)
+    known = [found[one.label] for found in pilots if one.label in found]
+    if known:
+        return _Measured(max(float(np.median(known)), least), f"median of {len(known)} pilots")
+    again = {way: found[one.label] for way, found in ways.items() if one.label in found}
+    if again:
+        return _Measured(max(*again.values(), least), AGAIN)
+    return _Measured(2 * max(float(np.var(one.base)), least), "twice the base's variance")
 
 
 def _variances(base: Mapping[str, object], pilot: Mapping[str, object]) -> dict[str, float]:
@@ -154,17 +175,13 @@ def _mandatory(label: str, policy: Policy) -> bool:
     return named is None or label in named or label.split("/")[0] in named
 
 
-def _task(
-    one: Pair, policy: Policy, measured: Sequence[float], required: int, gated: int
-) -> TaskPower:
-    """One row; an A/A run without a single flip still counts half a flip, never variance 0."""
-    n = len(one.items)
-    unrelated = 2 * max(float(np.var(one.base)), 0.5 / n)
-    variance = max(float(np.median(measured)), 0.5 / n) if measured else unrelated
+def _task(one: Pair, policy: Policy, measured: _Measured, required: int, gated: int) -> TaskPower:
+    n, variance = len(one.items), measured.variance
     change = judge_pair(one, policy, variance).change
     alone = change.items_if_unchanged or 0
     growth = growth_for_joint_power(POWER, max(required, 1), policy.alpha)
     margin, effective = change.margin or 0.0, _effective_items(one)
+    few = change.clusters < zero_flip_items(margin, policy.alpha)
     return TaskPower(
         task=one.label,
         axis=one.axis,
@@ -173,17 +190,47 @@ def _task(
         base_score=change.base_score,
         at_chance=change.base_at_chance,
         variance=variance,
-        source=f"median of {len(measured)} pilots" if measured else "twice the base's variance",
+        source=measured.source,
         margin=margin,
         items_alone=alone,
         items_joint=math.ceil(alone * growth),
         minimum_detectable_effect=change.minimum_detectable_effect,
         power_to_pass=0.0
-        if change.base_at_chance or n < policy.minimum_items
+        if change.base_at_chance or n < policy.minimum_items or few
         else power_to_pass(effective, margin, variance, alpha=policy.alpha),
         detectable_drop=detectable_drop(
             math.floor(effective), margin, tasks=gated, discordance=variance, alpha=policy.alpha
         ),
+    )
+
+
+def _axis(
+    axis: RetentionAxis, rows: Sequence[TaskPower], pairs: Mapping[str, Pair], policy: Policy
+) -> AxisPower | None:
+    """The mean of K rescaled drops: its error as the gate has it, sqrt(sum e^2) / K."""
+    used = [row for row in rows if row.axis == axis and not row.at_chance]
+    if not used:
+        return None
+    items = sum(row.items for row in used)
+    z = normal_quantile(1 - policy.alpha)
+    squares = [
+        # A task without a flip has the half width of its score interval, clusters counted once.
+        max(row.variance / _effective_items(one), (z / (row.clusters + z * z)) ** 2)
+        / (1 - float(np.mean(one.chance))) ** 2
+        for row in used
+        for one in (pairs[row.task],)
+    ]
+    # As if one task had all items: its variance per item, so that the plans of one task apply.
+    variance = items * sum(squares) / len(used) ** 2
+    margin = axis_margin_of(policy, axis)
+    return AxisPower(
+        axis=axis,
+        tasks=len(used),
+        items=items,
+        margin=margin,
+        items_needed=items_needed(margin, variance, alpha=policy.alpha) or 0,
+        minimum_detectable_effect=minimum_detectable_effect(items, variance, policy.alpha),
+        power_to_pass=power_to_pass(items, margin, variance, alpha=policy.alpha),
     )
 
 
@@ -192,36 +239,3 @@ def _effective_items(one: Pair) -> float:
     if not is_clustered(one.clusters) or one.clusters.max() == 0:
         return len(one.items)
     return len(one.items) / max(clustered_mean(one.base, one.clusters).design_effect, 1.0)
-
-
-def _seeds(target: str, arm: Arm, arms: Arms, policy: Policy) -> list[SeedPower]:
-    """Seeds per axis, from the variances between this run's seeds and items."""
-    if len(arm.seeds) < FEWEST_SEEDS:
-        return []
-    found = []
-    for axis in AXES:
-        if axis not in arm.drops:
-            continue
-        tasks = arms.kept[axis].tasks
-        # Weighted so that the plain mean over items is the mean of task means.
-        table = arm.drops[axis][:, -1] * even_weights(tasks) * len(tasks)
-        parts, margin = two_way(table), axis_margin_of(policy, axis)
-        needed = seeds_needed(
-            margin,
-            parts.seed_variance,
-            parts.item_variance,
-            parts.error_variance,
-            items=len(tasks),
-            alpha=policy.alpha,
-        )
-        found.append(
-            SeedPower(
-                target=target,
-                recipe=arm.recipe,
-                axis=axis,
-                seeds=len(arm.seeds),
-                margin=margin,
-                seeds_needed=needed,
-            )
-        )
-    return found

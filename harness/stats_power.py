@@ -51,13 +51,18 @@ def items_needed(
 
 
 def minimum_detectable_effect(
-    items: float, discordance: float, alpha: float = 0.05, power: float = POWER
+    items: float,
+    discordance: float,
+    alpha: float = 0.05,
+    power: float = POWER,
+    clusters: float | None = None,
 ) -> float:
     """Smallest margin that passes with this power when nothing was lost, in score points.
 
     (z_alpha + z_power) sqrt(q / n) on the scale of all items, floored at the Tango limit for no
-    flips, z^2 / (n + z^2). The mistake to avoid is 2.8 / sqrt(n q), on the scale of discordant
-    items: 28 points instead of 2.8 at n 1000, q .1.
+    flips, z^2 / (n + z^2), in which clusters count once where items share them. The mistake to
+    avoid is 2.8 / sqrt(n q), on the scale of discordant items: 28 points instead of 2.8 at n 1000,
+    q .1.
 
     >>> [round(100 * minimum_detectable_effect(1000, q), 2) for q in (0.05, 0.10, 0.20)]
     [1.76, 2.49, 3.52]
@@ -66,7 +71,7 @@ def minimum_detectable_effect(
         return math.inf
     z = normal_quantile(1 - alpha)
     normal = math.sqrt(_effort(alpha, power) * discordance / items)
-    return max(normal, z * z / (items + z * z))
+    return max(normal, z * z / ((clusters or items) + z * z))
 
 
 def power_to_pass(
@@ -74,12 +79,14 @@ def power_to_pass(
 ) -> float:
     """Probability that one task passes: Phi((m - D) sqrt(n / (q - D^2)) - z_alpha).
 
+    0 where so few items could not pass without a single flip.
+
     >>> round(power_to_pass(773, 0.02, 0.05), 3)
     0.8
     """
     spread = math.sqrt(max(discordance - true_drop**2, 0.0) / items) if items > 0 else math.inf
-    if items <= 0 or spread == 0:
-        return float(items > 0 and items >= zero_flip_items(margin, alpha))
+    if items < zero_flip_items(margin, alpha) or spread == 0:
+        return float(items >= zero_flip_items(margin, alpha))
     return float(special.ndtr((margin - true_drop) / spread - normal_quantile(1 - alpha)))
 
 

@@ -24,6 +24,7 @@ from retainbench.harness.stats import (
     is_binary,
     mcnemar,
     paired_counts,
+    zero_flip_items,
 )
 from retainbench.harness.stats_estimate import (
     Estimate,
@@ -270,17 +271,23 @@ def _rescaled(found: Estimate | None, d: Floats, chances: Floats) -> _Rescaled:
 def _needs(
     base: Floats, codes: NDArray[np.intp], drop: float, limits: _Limits, variance: float | None
 ) -> _Needs:
-    """MDE and items needed, from the design variance and the base's own design effect."""
-    n, effect = len(base), 1.0
-    if n > 1 and is_clustered(codes) and int(codes.max()) > 0:
+    """MDE and items needed, from the design variance and the base's own design effect.
+
+    Neither promises more than a run without any flip shows, and there every cluster counts once.
+    """
+    n, effect, groups = len(base), 1.0, int(codes.max(initial=-1)) + 1
+    if n > 1 and is_clustered(codes) and groups > 1:
         effect = max(clustered_mean(base, codes).design_effect, 1.0)
     if variance is None:
         right = (float(np.sum(base)) + 1) / (n + 2)  # keeps all right and all wrong off variance 0
         variance = 2 * (float(np.var(base)) if n and np.var(base) > 0 else right * (1 - right))
     unchanged = items_needed(limits.margin, variance, 0.0, limits.alpha)
     observed = items_needed(limits.margin, variance, drop, limits.alpha)
+    least = zero_flip_items(limits.margin, limits.alpha) * max(n / groups, 1.0) if n else 0.0
     return _Needs(
-        minimum_detectable_effect(n / effect, variance, limits.alpha) if n else None,
-        math.ceil(effect * (unchanged or 0)),
+        minimum_detectable_effect(n / effect, variance, limits.alpha, clusters=groups)
+        if n
+        else None,
+        math.ceil(max(effect * (unchanged or 0), least)),
         None if observed is None else math.ceil(effect * observed),
     )
