@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from retainbench.harness.records import Ledger
 from retainbench.harness.suite import Adaptation, Anchor, Budget, Stage
 from retainbench.trainers import _discovery
@@ -29,6 +32,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "eggroll": {"population": 8, "sigma": 0.5, "learning_rate": 0.05, "prompts_per_step": 8},
 }
 """Options under which each method takes a step in a fraction of a second."""
+
+ON_GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
+)
+DEVICES = ["cpu", ON_GPU]
 
 
 def letters() -> Target:

@@ -63,10 +63,19 @@ def in_order(dataset: Any) -> Any:
     return SequentialSampler(dataset)
 
 
-def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[str, Any]:
-    """Arguments that every TRL config gets from us; the method adds its own."""
-    on_gpu = job.device.startswith("cuda")
-    return {
+def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
+    """A TRL config of class `kind`: what every method gets, and the method's own arguments.
+
+    Raises:
+        TrainingError: the device is one that TRL does not train on.
+    """
+    options: GradientOptions = job.options
+    if job.device not in ("cpu", "cuda", "cuda:0"):
+        raise TrainingError(
+            f"TRL trains on the CPU or the first GPU that it sees, not on {job.device}: set "
+            "CUDA_VISIBLE_DEVICES to the GPU's number and use --device cuda"
+        )
+    common = {
         "output_dir": folder,
         "per_device_train_batch_size": options.batch_size // options.accumulation,
         "gradient_accumulation_steps": options.accumulation,
@@ -79,7 +88,7 @@ def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[st
         "seed": seed_for(job.seed, f"trl/{job.stage}") % 2**32,
         "bf16": job.dtype == "bfloat16",
         "fp16": False,
-        "use_cpu": not on_gpu,
+        "use_cpu": job.device == "cpu",
         "activation_checkpointing": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -91,6 +100,9 @@ def config_arguments(job: Job, options: GradientOptions, folder: str) -> dict[st
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
+    made = kind(**common, **specific)
+    made._n_gpu = min(made.n_gpu, 1)  # it would split every batch over all GPUs of the machine
+    return made
 
 
 def run(

@@ -43,7 +43,8 @@ class OnlineOptions(GroupOptions):
     epsilon: float = Field(0.2, gt=0)
     """Clip of the probability ratio, 1 - epsilon to 1 + epsilon."""
     rollout: Literal["transformers", "vllm"] = "transformers"
-    """Who samples: this process, or TRL's vLLM (needs a GPU and the `vllm` extra)."""
+    """Who samples: this process, or TRL's vLLM (needs a GPU and the `vllm` extra; its draws depend
+    on the engine's state, so a resumed run is not the same to the byte)."""
 
 
 class Rollouts(NamedTuple):
@@ -51,6 +52,8 @@ class Rollouts(NamedTuple):
 
     generate: Callable[[list[list[int]]], list[list[int]]]
     """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
+    charge: Callable[[list[list[int]], list[list[int]]], None]
+    """(prompt ids, completion ids) of a batch that something else has sampled -> the meter."""
     stops: Stops
     """Tokens at which a completion ends."""
 
@@ -79,12 +82,15 @@ def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
                 temperature=job.options.temperature,
                 generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
             )
-        trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
-        trajectory.meter.generated(sum(map(len, made.tokens)))
-        trajectory.meter.samples(len(prompt_ids))
+        charge(prompt_ids, made.tokens)
         return made.tokens
 
-    return Rollouts(generate, sampler.stops)
+    def charge(prompt_ids: list[list[int]], tokens: list[list[int]]) -> None:
+        trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
+        trajectory.meter.generated(sum(map(len, tokens)))
+        trajectory.meter.samples(len(prompt_ids))
+
+    return Rollouts(generate, charge, sampler.stops)
 
 
 def check_groups(options: GroupOptions) -> None:
@@ -97,6 +103,23 @@ def check_groups(options: GroupOptions) -> None:
         raise TrainingError(
             f"batch_size {options.batch_size} is not a multiple of num_generations "
             f"{options.num_generations}"
+        )
+
+
+def check_engine(job: Job) -> None:
+    """vLLM only where it can run.
+
+    Raises:
+        TrainingError: naming what is missing.
+    """
+    from trl.import_utils import is_vllm_available
+
+    if job.options.rollout == "vllm" and not (
+        job.device.startswith("cuda") and is_vllm_available()
+    ):
+        raise TrainingError(
+            "rollout: vllm needs `--device cuda` and `pip install retainbench[vllm]`; "
+            "rollout: transformers needs neither"
         )
 
 
@@ -123,59 +146,40 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         specific: the method's own arguments of `config_class`.
 
     Raises:
-        TrainingError: batch and group do not fit, no completion earns a reward, or no two
-            completions of a prompt ever differ in reward.
+        TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
+            no two completions of a prompt ever differ in reward.
     """
-    from trl.trainer.utils import add_fused_lm_head
-
-    from retainbench.harness import bases
-    from retainbench.trainers import _model, _rollout, _trl
-    from retainbench.trainers._rollout import PATIENCE
+    from retainbench.trainers import _model, _trl
     from retainbench.trainers._trajectory import Trajectory
 
     options = job.options
     check_groups(options)
+    check_engine(job)
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = rollouts(job, policy, trajectory)
+    rewards = rewarding(job, sampling.stops)
     online_grpo = trainer_class.__name__ == "GRPOTrainer"
+    in_rollout = [0]
 
     def row(position: int) -> dict[str, Any]:
         number = question_at(options, position)
         item = item_at(job.target.train, job.seed, number)
         return {"prompt": job.target.prompt(item), "number": number}
 
-    spent_on_rollout: list[int] = [0]
-    unrewarded = [0]
-
-    def rewards(
-        completions: list[str], completion_ids: list[list[int]], number: list[int], **_: Any
-    ) -> list[float]:
-        values = [
-            _rollout.earned(
-                job.target,
-                text.split("\n", 1)[0],
-                item_at(job.target.train, job.seed, n),
-                _rollout.ended(sampling.stops, ids),
-            )
-            for text, ids, n in zip(completions, completion_ids, number, strict=True)
-        ]
-        unrewarded[0] = 0 if any(values) else unrewarded[0] + 1
-        if unrewarded[0] == PATIENCE:
-            raise TrainingError(f"no completion earned a reward in {PATIENCE} steps")
-        return values
-
     def build(first_row: int, scratch: str) -> Any:
         trainer = trainer_class(
             model=policy.model,
             reward_funcs=[rewards],
-            args=config_class(
-                **_trl.config_arguments(job, options, scratch),
+            args=_trl.config(
+                config_class,
+                job,
+                scratch,
                 num_generations=options.num_generations,
                 max_completion_length=job.target.max_new_tokens,
                 temperature=options.temperature,
                 epsilon=options.epsilon,
-                use_vllm=options.rollout == "vllm",
+                **_engine(options, sampling),
                 **specific,
             ),
             train_dataset=_trl.stream(row, ["prompt", "number"], first_row),
@@ -183,26 +187,27 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         )
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
-            reference = bases.load(job.reference, device=job.device).model
-            add_fused_lm_head(reference, temperature=options.temperature)
-            trainer.ref_model = reference.requires_grad_(False)
-        trainer._tokenize_prompts = lambda prompts: (
-            [encode(policy.tokenizer, prompt).prompt for prompt in prompts],
-            None,
-            {},
-        )
-        if options.rollout == "transformers":
-            trainer.eos_token_ids = sampling.ends
-            trainer._generate_single_turn = generate
+            trainer.ref_model = _reference(job, trainer)
+        trainer._tokenize_prompts = lambda prompts: (encoded(policy.tokenizer, prompts), None, {})
+        trainer.eos_token_ids = sampling.ends
+        engine = trainer._generate_single_turn
+
+        def generate(prompt_ids: list[list[int]], *rest: Any, **named: Any) -> Any:
+            if options.rollout == "vllm":
+                made = engine(prompt_ids, *rest, **named)
+                tokens = made[0] if online_grpo else made
+                sampling.charge(prompt_ids, tokens)
+            else:
+                tokens = sampling.generate(prompt_ids)
+                made = (tokens, None) if online_grpo else tokens
+            in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
+            return made
+
+        trainer._generate_single_turn = generate
         return trainer
 
-    def generate(prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
-        tokens = sampling.generate(prompt_ids)
-        spent_on_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
-        return (tokens, None) if online_grpo else tokens
-
     def count(trajectory: Trajectory, _inputs: Any) -> None:
-        tokens = spent_on_rollout[0] // options.accumulation
+        tokens = in_rollout[0] // options.accumulation
         references = 1 if specific.get("beta") else 0
         before = 0 if online_grpo else 1  # RLOO computes its samples' log-probabilities anew
         trajectory.meter.forward(tokens * (1 + references + before))
@@ -216,6 +221,56 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
             "the base solves every training item, or none"
         )
     return outcome
+
+
+def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
+    """TRL's reward function: what each completion earns; gives up where none ever does."""
+    from retainbench.trainers import _rollout
+
+    barren = [0]
+
+    def rewards(
+        completions: list[str], completion_ids: list[list[int]], number: list[int], **_: Any
+    ) -> list[float]:
+        values = [
+            _rollout.earned(
+                job.target,
+                text.split("\n", 1)[0],
+                item_at(job.target.train, job.seed, n),
+                _rollout.ended(stops, ids),
+            )
+            for text, ids, n in zip(completions, completion_ids, number, strict=True)
+        ]
+        barren[0] = 0 if any(values) else barren[0] + 1
+        if barren[0] == _rollout.PATIENCE:
+            raise TrainingError(f"no completion earned a reward in {barren[0]} steps")
+        return values
+
+    return rewards
+
+
+def encoded(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
+    """Token ids of a batch's prompts, each distinct one encoded once."""
+    known = {prompt: encode(tokenizer, prompt).prompt for prompt in dict.fromkeys(prompts)}
+    return [known[prompt] for prompt in prompts]
+
+
+def _engine(options: OnlineOptions, sampling: Rollouts) -> dict[str, Any]:
+    """Arguments by which TRL's vLLM ends completions where our own sampling does."""
+    if options.rollout == "transformers":
+        return {}
+    return {"use_vllm": True, "generation_kwargs": {"stop_token_ids": sampling.ends}}
+
+
+def _reference(job: Job, trainer: Any) -> Any:
+    """The cell's base, with the head that TRL scores with, in the policy's precision."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    from retainbench.harness import bases
+
+    reference = bases.load(job.reference, device=job.device).model.requires_grad_(False)
+    add_fused_lm_head(reference, temperature=job.options.temperature)
+    return trainer.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
 def any_signal(job: Job) -> bool:

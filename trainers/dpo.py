@@ -90,9 +90,7 @@ def train(job: Job) -> Outcome:
         return Prepared(
             model=policy.model,
             ref_model=reference,
-            args=DPOConfig(
-                **_trl.config_arguments(job, options, scratch), beta=options.beta, max_length=None
-            ),
+            args=_trl.config(DPOConfig, job, scratch, beta=options.beta, max_length=None),
             train_dataset=_trl.stream(lambda k: pairs.at(k).row, columns, first_row),
             processing_class=policy.tokenizer,
         )

@@ -205,7 +205,7 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
     examples = [Example(sample.prompt, sample.tokens) for sample in samples]
     pad, device = learner.policy.tokenizer.pad_token_id or 0, learner.job.device
     batch, places = _gradient.batch_of(examples, pad, device)
-    with torch.no_grad(), _rollout.autocast(learner.job):
+    with torch.no_grad():
         seen = look(learner, batch, places)
     learner.meter.forward(places.tokens)
     ratios_BT = torch.zeros_like(seen.logp_BT)
@@ -252,16 +252,18 @@ class Look(NamedTuple):
 
 
 def look(learner: Learner, batch: Batch, places: Places) -> Look:
-    """One forward pass of policy and value head."""
+    """One forward pass of policy and value head; the head computes in float32."""
     from retainbench.trainers._gradient import token_logprobs
+    from retainbench.trainers._rollout import autocast
 
-    made = learner.policy.model(
-        input_ids=batch.input_ids_BT,
-        attention_mask=batch.attention_mask_BT,
-        use_cache=False,
-        output_hidden_states=True,
-        logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
-    )
+    with autocast(learner.job):
+        made = learner.policy.model(
+            input_ids=batch.input_ids_BT,
+            attention_mask=batch.attention_mask_BT,
+            use_cache=False,
+            output_hidden_states=True,
+            logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
+        )
     logits_BTV = made.logits[:, :-1].float()
     hidden_BTH = made.hidden_states[-1][:, places.first : -1].detach().float()
     scaled_BTV = logits_BTV / learner.job.options.temperature
@@ -314,15 +316,14 @@ def backward(
     """Add the gradient of some rows to what is there; returns the metrics' parts."""
     import torch
 
-    from retainbench.trainers import _advantage, _rollout
+    from retainbench.trainers import _advantage
 
     options: Options = learner.job.options
     width = places.mask_BT.shape[1]
     old_BT, values_BT, advantages_BT, returns_BT = (
         part[list(rows), :width] for part in rollout[3:]
     )
-    with _rollout.autocast(learner.job):
-        seen = look(learner, batch, places)
+    seen = look(learner, batch, places)
     policy = _advantage.policy_loss(
         seen.logp_BT, old_BT, advantages_BT, places.mask_BT, options.clip, trained
     )

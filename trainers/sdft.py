@@ -31,12 +31,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from retainbench.trainers._contract import Item, Job, Outcome, Target
-from retainbench.trainers._data import encode, item_at
+from retainbench.trainers._data import item_at
 from retainbench.trainers._trl_online import GroupOptions
 
 if TYPE_CHECKING:
@@ -103,8 +104,10 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     def build(first_row: int, scratch: str) -> Any:
         trainer = trainer_class(
             model=policy.model,
-            args=config_class(
-                **_trl.config_arguments(job, options, scratch),
+            args=_trl.config(
+                config_class,
+                job,
+                scratch,
                 num_generations=options.num_generations,
                 max_completion_length=job.target.max_new_tokens,
                 max_prompt_length=None,
@@ -119,9 +122,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             processing_class=policy.tokenizer,
         )
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
-        trainer._tokenize_prompts = lambda prompts: [
-            encode(policy.tokenizer, prompt).prompt for prompt in prompts
-        ]
+        trainer._tokenize_prompts = partial(_trl_online.encoded, policy.tokenizer)
         trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)
@@ -161,8 +162,8 @@ def _trl_classes(job: Job) -> tuple[Any, Any]:
         def _setup_teacher_model(self) -> None:
             self.teacher_model = self.model
             if job.options.teacher == "base" and job.adaptation.kind == "full":
-                loaded = bases.load(job.base, device=job.device).model
-                self.teacher_model = loaded.requires_grad_(False)
+                loaded = bases.load(job.base, device=job.device).model.requires_grad_(False)
+                self.teacher_model = self.accelerator.prepare_model(loaded, evaluation_mode=True)
 
     return Distiller, SDFTConfig
 

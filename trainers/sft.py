@@ -61,8 +61,10 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
     def build(first_row: int, scratch: str) -> Any:
         return trainer_class(
             model=policy.model,
-            args=SFTConfig(
-                **_trl.config_arguments(job, job.options, scratch),
+            args=_trl.config(
+                SFTConfig,
+                job,
+                scratch,
                 loss_type=loss,
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
