@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import job, letters
 
-from retainbench.harness import bases
+from retainbench.harness import bases, drift
 from retainbench.harness.suite import Adaptation, Anchor
 from retainbench.trainers import _anchor, _evolution, _model, _noise, es
 from retainbench.trainers._contract import TrainingError
@@ -113,12 +113,57 @@ def test_maximises_a_quadratic() -> None:
     assert float((parameters["x"] - wanted).norm()) < 0.15
 
 
+def test_null_covers_idle_steps_repeated_seeds_and_antithetic_pairs() -> None:
+    """z-scores of (1, 2, 3, 4); two members of one seed; pairs of opposite sign."""
+    z = np.array([-1.341641, -0.447214, 0.447214, 1.341641])
+    plain = _noise.null_squared_step(100, 0.1, z, 4)
+    assert plain == pytest.approx(0.1**2 * 100 / 4, rel=1e-6)
+    assert _noise.null_squared_step(100, 0.1, np.zeros(4), 4) == 0
+    assert _noise.null_squared_step(100, 0.1, np.array([-1.788855, 0, 1.788855]), 4) > plain
+    pairs = _noise.net_weights(z[[0, 3, 1, 2]], _noise.members(4, antithetic=True))
+    np.testing.assert_allclose(pairs, [-2.683282, -0.894428])
+    assert _noise.null_squared_step(100, 0.1, pairs, 4) / plain == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("d", "population", "steps", "strength", "wanted"),
+    [
+        (3_086_000_000, 30, 500, 0, 113.4),
+        (3_086_000_000, 128, 500, 0, 54.9),
+        (3_086_000_000, 256, 500, 0, 38.8),
+        (1_544_000_000, 30, 50, 0, 25.4),
+        (1_544_000_000, 30, 500, 0, 80.2),
+        (3_086_000_000, 30, 500, 10.0, 50.6),
+    ],
+)
+def test_null_of_published_runs(
+    tiny_base: Path,
+    tmp_path: Path,
+    d: int,
+    population: int,
+    steps: int,
+    strength: float,
+    wanted: float,
+) -> None:
+    """METHODS 14's table at alpha 5e-4; its anchored line stands before the last pull."""
+    anchor = Anchor(kind="weights", strength=strength)
+    options = {"population": population, "learning_rate": 5e-4}
+    chosen = job(tiny_base, tmp_path, "es", anchor=anchor, options=options)
+    fitness = np.repeat([0.0, 1.0], population // 2)
+    progress = _evolution.Progress()
+    for _ in range(steps):
+        weights = _noise.z_scores(fitness)
+        progress = _evolution.advance(progress, chosen, d, fitness, weights)
+    before_pull = math.sqrt(progress.null_squared) / (1 - 5e-4 * strength)
+    assert round(before_pull, 1) == wanted
+
+
 @pytest.mark.parametrize("antithetic", [False, True])
 @pytest.mark.parametrize(
     ("population", "steps"), [(n, t) for n in (8, 32) for t in (4, 16, 64)] + [(30, 100)]
 )
 def test_drift_of_pure_noise_is_the_null(population: int, steps: int, antithetic: bool) -> None:
-    """Given the weights, the drift's relative sd is 1/sqrt(2 d) = 0.7 %, so 3 % is 4 sd."""
+    """T-ES-5. Given the weights, the drift's relative sd is 1/sqrt(2 d) = 0.7 %: 3 % is 4 sd."""
     options = options_of(population=population, learning_rate=5e-4, antithetic=antithetic)
     parameters = {"a": torch.zeros(80, 100), "b": torch.zeros(2_000)}
     rewards = np.random.default_rng(population * steps)
@@ -130,6 +175,39 @@ def test_drift_of_pure_noise_is_the_null(population: int, steps: int, antithetic
     if not antithetic:
         assert squared == pytest.approx(5e-4**2 * 10_000 * steps / population, rel=1e-6)
     assert norm(parameters) / squared**0.5 == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("population", [8, 32])
+def test_drift_of_pure_noise_on_fruitfly_is_alpha_sqrt_d_t_over_n(population: int) -> None:
+    """At 4, 16 and 64 steps. d is a million, so the relative sd is 0.07 %; 3 % is the promise, and
+    shared or repeated noise would be off by more: 41 % where two steps draw the same."""
+    model = bases.load(bases.resolve("fruitfly").folder).model
+    parameters = {n: p.data for n, p in _model.trainable_parameters(model).items()}
+    start = {name: value.clone() for name, value in parameters.items()}
+    dimensions = sum(value.numel() for value in parameters.values())
+    options = options_of(population=population, learning_rate=0.005)
+    rewards = np.random.default_rng(population)
+    for step in range(64):
+        es.update(parameters, es.noise_of(options, 17, step), options, rewards.random(population))
+        if step + 1 in (4, 16, 64):
+            drift = norm({name: value - start[name] for name, value in parameters.items()})
+            null = 0.005 * math.sqrt(dimensions * (step + 1) / population)
+            assert drift / null == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_run_on_fruitfly_with_a_reward_of_noise_drifts_by_its_null(tmp_path: Path) -> None:
+    """The whole path: rollouts, updates, checkpoint in float32, `es_null`, and drift / null."""
+    base, rewards = bases.resolve("fruitfly").folder, np.random.default_rng(0)
+    noise = dataclasses.replace(
+        letters(), reward=lambda _response, _item: rewards.random(), max_new_tokens=8
+    )
+    options = {"population": 8, "sigma": 0.005, "learning_rate": 0.005, "prompts_per_step": 2}
+    outcome = es.train(job(base, tmp_path, "es", target=noise, options=options))
+    found = drift.summarise(base, tmp_path / END, outcome.metrics)
+    assert found.over_null == pytest.approx(1.0, abs=0.03)
+    assert outcome.metrics["es_null"] == pytest.approx(
+        0.005 * math.sqrt(found.parameters * 4 / 8), rel=1e-3
+    )
 
 
 def test_null_follows_the_l2_anchor(tiny_base: Path, tmp_path: Path) -> None:
