@@ -16,8 +16,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from scipy import special
-
 from retainbench.harness.compare_change import AXES, margin_of
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate_result import (
@@ -35,7 +33,7 @@ from retainbench.harness.records import (
     TaskChange,
     Verdict,
 )
-from retainbench.harness.stats import normal_quantile
+from retainbench.harness.stats import normal_cdf, normal_quantile
 from retainbench.harness.stats_gate import Member, MemberOutcome, decide_gate
 
 if TYPE_CHECKING:
@@ -180,10 +178,7 @@ def _gain_member(gain: Interval | None, floor: float) -> Member:
         raise UsageError("policy: minimum_gain needs a target's scores; remove it or add a target")
     z = normal_quantile((1 + gain.level) / 2)
     error = (gain.high - gain.low) / (2 * z)
-    if error > 0:
-        p = float(special.ndtr((gain.value - floor) / error))
-    else:
-        p = float(gain.value >= floor)
+    p = normal_cdf((gain.value - floor) / error) if error > 0 else float(gain.value >= floor)
     interval = f"the interval of the gain, {gain.low:.4f} to {gain.high:.4f},"
     if gain.low >= floor:
         return Member("gain", "PASS", p)

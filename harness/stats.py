@@ -7,17 +7,17 @@ Pure functions of numbers; no files. Used by `stats_verdict.py`, which decides, 
 
 Left out on purpose: the Wald interval and the unpaired z test. With no flips Wald has width zero
 and passes anything; the unpaired test throws the pairing away (n 1000, p .080 instead of .008).
-`scipy.stats` costs 0.5 s to import, so only `scipy.special` is used here.
+Nothing of scipy is used here: `scipy.special` takes a third of the time in which a gate starts.
 """
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -79,7 +79,16 @@ def normal_quantile(probability: float) -> float:
     >>> round(normal_quantile(0.95), 6)
     1.644854
     """
-    return float(special.ndtri(probability))
+    return NormalDist().inv_cdf(probability)
+
+
+def normal_cdf(x: float) -> float:
+    """P(Z <= x) of a standard normal, accurate in both tails.
+
+    >>> round(normal_cdf(1.644854), 6), normal_cdf(-40) > 0, normal_cdf(math.inf)
+    (0.95, False, 1.0)
+    """
+    return math.erfc(-x / math.sqrt(2)) / 2
 
 
 def is_binary(*scores: Floats) -> bool:
@@ -243,7 +252,7 @@ def p_drop_within(counts: PairedCounts, margin: float) -> float:
     >>> round(p_drop_within(PairedCounts(600, 110, 50, 240), 0.02), 9)
     0.000662984
     """
-    return float(special.ndtr(-tango_statistic(counts, margin)))
+    return normal_cdf(-tango_statistic(counts, margin))
 
 
 def p_drop_beyond(counts: PairedCounts, margin: float) -> float:
@@ -252,7 +261,7 @@ def p_drop_beyond(counts: PairedCounts, margin: float) -> float:
     >>> p_drop_beyond(PairedCounts(600, 30, 28, 342), 0.02) < 0.05
     True
     """
-    return float(special.ndtr(tango_statistic(counts, margin)))
+    return normal_cdf(tango_statistic(counts, margin))
 
 
 def mcnemar(lost: float, gained: float) -> McNemar:
@@ -268,8 +277,15 @@ def mcnemar(lost: float, gained: float) -> McNemar:
     flips, fewer = int(lost + gained), int(min(lost, gained))
     if flips == 0:
         return McNemar(1.0, 1.0)
-    two_sided = min(1.0, 2 * float(special.bdtr(fewer, flips, 0.5)))
-    return McNemar(two_sided, float(special.bdtr(int(gained), flips, 0.5)))
+    two_sided = min(1.0, 2 * _coin_cdf(fewer, flips))
+    return McNemar(two_sided, _coin_cdf(int(gained), flips))
+
+
+def _coin_cdf(heads: int, flips: int) -> float:
+    """P(at most so many heads) of a fair coin: binomials by their ratios, in logarithms."""
+    done = np.arange(heads)
+    logs = np.concatenate([[0.0], np.cumsum(np.log((flips - done) / (done + 1)))])
+    return float(min(1.0, np.exp(logs - flips * math.log(2)).sum()))
 
 
 def zero_flip_items(margin: float, alpha: float = 0.05) -> int:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import special
-
-from retainbench.harness.stats import normal_quantile, zero_flip_items
+from retainbench.harness.stats import normal_cdf, normal_quantile, zero_flip_items
 from retainbench.harness.stats_graded import t_quantile
 
 POWER = 0.8
@@ -87,7 +85,7 @@ def power_to_pass(
     spread = math.sqrt(max(discordance - true_drop**2, 0.0) / items) if items > 0 else math.inf
     if items < zero_flip_items(margin, alpha) or spread == 0:
         return float(items >= zero_flip_items(margin, alpha))
-    return float(special.ndtr((margin - true_drop) / spread - normal_quantile(1 - alpha)))
+    return normal_cdf((margin - true_drop) / spread - normal_quantile(1 - alpha))
 
 
 def joint_power(per_task: float, tasks: int) -> float:
@@ -196,4 +194,5 @@ def false_alarms_p(alarms: int, runs: int, rate: float = 0.05) -> float:
     >>> round(false_alarms_p(4, 20), 4), round(false_alarms_p(5, 20), 4)
     (0.0159, 0.0026)
     """
-    return float(special.bdtrc(alarms - 1, runs, rate)) if alarms > 0 else 1.0
+    fewer = range(min(alarms, runs + 1))
+    return 1.0 - sum(math.comb(runs, n) * rate**n * (1 - rate) ** (runs - n) for n in fewer)

@@ -14,7 +14,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from retainbench.harness.stats import Floats, normal_quantile, tango_bounds
 from retainbench.harness.stats_estimate import FEWEST_CHANGES, item_codes
@@ -78,6 +77,6 @@ def normal_scores(methods: int, resamples: int, seed: tuple[int, ...]) -> Floats
 
     Equally spaced in probability, so that limits read off them are exact and not drawn.
     """
-    scores = special.ndtri((np.arange(resamples) + 0.5) / resamples)
+    scores = np.array([normal_quantile((n + 0.5) / resamples) for n in range(resamples)])
     rng = np.random.default_rng(seed)
     return np.array([rng.permutation(scores) for _ in range(methods)])
