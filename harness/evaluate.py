@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -164,7 +165,7 @@ def _score(
     model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
     prepared = [_prepared(info, tasks.lock_digest(info), limit) for info in infos]
     by_type: dict[str, list[Any]] = {}
-    for task in prepared:
+    for task, _ in prepared:
         for request in _turned(task.instances, variation.shift):
             request.resps, request.filtered_resps = [], {}
             by_type.setdefault(request.request_type, []).append(request)
@@ -174,8 +175,8 @@ def _score(
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
     return {
-        info.lm_eval_name: _rows(task, variation.shift)
-        for info, task in zip(infos, prepared, strict=True)
+        info.lm_eval_name: _rows(one, variation.shift)
+        for info, one in zip(infos, prepared, strict=True)
     }
 
 
@@ -208,16 +209,38 @@ def turned(values: Sequence[Any], shift: int) -> list[Any]:
     return [*values[at:], *values[:at]]
 
 
+class Prepared(NamedTuple):
+    """An lm-eval task with its requests, and what its sample rows say whatever is answered."""
+
+    task: Any
+    hashes: dict[int, dict[str, str]]
+    """By lm-eval's number of the document: as its own sample rows have them."""
+
+
 @cache
-def _prepared(info: tasks.TaskInfo, _lock: str, limit: int | None) -> Any:
-    """The lm-eval task with its requests built; the lock's digest is part of the cache's key."""
+def _prepared(info: tasks.TaskInfo, _lock: str, limit: int | None) -> Prepared:
+    """The lock's digest is part of the cache's key."""
     if tasks_pack.is_packed(info):
         task = tasks_pack.lm_eval_task(info)
     else:
         found = _manager(info.folder.parents[1]).load([info.lm_eval_name])
         task = found["tasks"][info.lm_eval_name]
-    task.build_all_requests(limit=limit)
-    return task
+    with _templates_compiled_once():
+        task.build_all_requests(limit=limit)
+        hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
+    return Prepared(task, hashes)
+
+
+@contextmanager
+def _templates_compiled_once() -> Iterator[None]:
+    """lm-eval compiles a task's template anew for every item, which is most of its preparation."""
+    from lm_eval.utils import env
+
+    env.from_string = cache(env.from_string)
+    try:
+        yield
+    finally:
+        del env.from_string
 
 
 @cache
@@ -228,14 +251,15 @@ def _manager(root: Path) -> Any:
     return TaskManager(include_path=str(root), include_defaults=False)
 
 
-def _rows(task: Any, shift: int) -> list[dict[str, Any]]:
+def _rows(prepared: Prepared, shift: int) -> list[dict[str, Any]]:
     """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
+    task = prepared.task
     task.apply_filters()
     by_doc: dict[int, list[Any]] = {}
     for request in sorted(task.instances, key=lambda r: r.idx):
         by_doc.setdefault(request.doc_id, []).append(request)
     return [
-        _row(task, requests, name, shift)
+        _row(task, requests, name, shift) | prepared.hashes[requests[0].doc_id]
         for name in task.instances[0].filtered_resps
         for requests in by_doc.values()
     ]
@@ -250,16 +274,20 @@ def _row(task: Any, requests: list[Any], name: str, shift: int) -> dict[str, Any
         asked = {**doc, "choices": turned(choices, shift)}
         asked["gold"] = (int(doc["gold"]) - shift) % len(choices)
         answers = turned(answers, shift)
-    target = task.doc_to_target(doc)
-    text = json.dumps(doc, indent=2, default=str, ensure_ascii=False)
     return {
         "doc": doc,
         "filter": name,
         "resps": [request.resps for request in requests],
-        "doc_hash": _hash(text),
-        "prompt_hash": _hash(requests[0].arguments[0]),
-        "target_hash": _hash(str(target)),
         **task.process_results(asked, answers),
+    }
+
+
+def _hashes(task: Any, request: Any) -> dict[str, str]:
+    text = json.dumps(request.doc, indent=2, default=str, ensure_ascii=False)
+    return {
+        "doc_hash": _hash(text),
+        "prompt_hash": _hash(request.arguments[0]),
+        "target_hash": _hash(str(task.doc_to_target(request.doc))),
     }
 
 

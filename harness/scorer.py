@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -31,13 +32,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from retainbench.harness.errors import UsageError
 from retainbench.harness.generation import Stops, generate, stop_rule
-from retainbench.harness.scorer_forward import score_packed
-from retainbench.harness.scorer_plain import Request, Scored, Work, frozen, score_singly
+from retainbench.harness.scorer_forward import prices, score_layout, score_packed
+from retainbench.harness.scorer_plain import Scored, Work, frozen, score_singly
 from retainbench.harness.scorer_probe import configured_obstacle, probed_obstacle
+from retainbench.harness.scorer_texts import Encoded, Encoder, Pair, Tokens, ask, encoder
 
 log = logging.getLogger(__name__)
-
-Tokens = list[int]
 
 
 class TrieLM(HFLM):
@@ -86,43 +86,38 @@ class TrieLM(HFLM):
         """Log-likelihood (natural log) and greedy flag of each (context, continuation)."""
         if not requests:
             return []
-        pairs = [request.args for request in requests]
-        encoded = self._encode(pairs)
-        return self._loglikelihood_tokens(
-            [(pair, *tokens) for pair, tokens in zip(pairs, encoded, strict=True)]
-        )
+        pairs: list[Pair] = [request.args for request in requests]
+        distinct = tuple(sorted(set(pairs)))
+        scored = self._score(distinct)
+        found = dict(zip(distinct, _answers(scored), strict=True))
+        for pair, answer in found.items():
+            self.cache_hook.add_partial("loglikelihood", pair, answer)
+        return [found[pair] for pair in pairs]
 
-    def _encode(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Tokens, Tokens]]:
-        """Token pairs as lm-eval makes them, with each distinct text tokenised once."""
-        known = self._tokenise(
-            text
-            for context, continuation in pairs
-            if context
-            for text in (context.rstrip(), context + continuation)
-        )
-        for context, continuation in pairs:
-            if context:
-                # Spaces at the end of a context belong to the continuation.
-                head = known[context.rstrip()]
-                yield head, known[context + continuation][len(head) :]
-                continue
-            tokens = self.tok_encode(continuation, add_special_tokens=False)
-            prefix = self.prefix_token_id
-            yield ([prefix], tokens) if prefix != tokens[0] else (tokens[:1], tokens[1:])
+    def _score(self, pairs: tuple[Pair, ...]) -> Scored:
+        obstacle = self._obstacle(1)
+        if obstacle is None:
+            asked = ask(self._encoder, prices(self.model), pairs)
+            obstacle = self._obstacle(asked.layout.longest)
+        if obstacle is not None:
+            return self._singly(self._encoder.requests(pairs), obstacle)
+        self._tell_cut(asked.cut)
+        with frozen(self.model):
+            scored = score_layout(self.model, asked.layout, budget=self.tokens_per_pass)
+        self.work = scored.work
+        return scored
 
-    def _tokenise(self, texts: Iterable[str]) -> dict[str, Tokens]:
-        """What `tok_encode` gives for each text, in two calls of the tokenizer."""
-        prefix = self.tokenizer.decode(self.prefix_token_id)
-        own = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
-        distinct = list(dict.fromkeys(texts))
-        started = [text for text in distinct if text.startswith(prefix)]
-        fresh = [text for text in distinct if not text.startswith(prefix)]
-        known: dict[str, Tokens] = {}
-        for group, special in ((started, {"add_special_tokens": False}), (fresh, own)):
-            if group:
-                encoded = self.tokenizer(group, return_attention_mask=False, **special)
-                known.update(zip(group, encoded["input_ids"], strict=True))
-        return known
+    def _singly(self, encoded: Encoded, obstacle: str) -> Scored:
+        self._tell(f"scoring request by request: {obstacle}")
+        self._tell_cut(encoded.cut)
+        with frozen(self.model):
+            scored = score_singly(self.model, encoded.requests, obstacle)
+        self.work = scored.work
+        return scored
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return encoder(self)
 
     def _loglikelihood_tokens(
         self,
@@ -131,38 +126,14 @@ class TrieLM(HFLM):
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
         """Score token pairs; contexts that do not fit are cut from the left, as lm-eval does."""
-        wanted = [self._request(*request) for request in requests]
-        scored = self._score(wanted)
-        answers = [
-            (float(value), bool(best))
-            for value, best in zip(scored.loglikelihood, scored.greedy, strict=True)
-        ]
-        for (pair, _, _), answer in zip(requests, answers, strict=True):
-            if pair is not None:
-                self.cache_hook.add_partial("loglikelihood", pair, answer)
-        return answers
-
-    def _request(self, pair: Any, context: Tokens, continuation: Tokens) -> Request:
-        if not 0 < len(continuation) <= self.max_length or not context:
-            raise ValueError(
-                f"cannot score {len(continuation)} tokens after {len(context)} with a window of "
-                f"{self.max_length}: {pair!r}"
-            )
-        excess = len(context) + len(continuation) - self.max_length - 1
-        if excess > 0:
-            self._tell(f"contexts longer than {self.max_length} tokens are cut from the left")
-        return Request((context + continuation)[max(0, excess) : -1], continuation)
-
-    def _score(self, requests: list[Request]) -> Scored:
-        obstacle = self._obstacle(max(len(request.inputs) for request in requests))
+        made = [self._encoder.request(context, wanted, pair) for pair, context, wanted in requests]
+        obstacle = self._obstacle(max(len(request.inputs) for request in made))
+        if obstacle is not None:
+            return _answers(self._singly(Encoded(made, False), obstacle))
         with frozen(self.model):
-            if obstacle is not None:
-                self._tell(f"scoring request by request: {obstacle}")
-                scored = score_singly(self.model, requests, obstacle)
-            else:
-                scored = score_packed(self.model, requests, budget=self.tokens_per_pass)
+            scored = score_packed(self.model, made, budget=self.tokens_per_pass)
         self.work = scored.work
-        return scored
+        return _answers(scored)
 
     def _obstacle(self, longest: int) -> str | None:
         configured = configured_obstacle(self.model, longest)
@@ -171,6 +142,10 @@ class TrieLM(HFLM):
         if self._probed is None:
             self._probed = (probed_obstacle(self.model),)
         return self._probed[0]
+
+    def _tell_cut(self, cut: bool) -> None:
+        if cut:
+            self._tell(f"contexts longer than {self.max_length} tokens are cut from the left")
 
     def _tell(self, message: str) -> None:
         if message not in self._told:
@@ -229,7 +204,7 @@ class TrieLM(HFLM):
                 f"max_gen_toks {chosen.tokens} leaves no room for a prompt in a window of "
                 f"{self.max_length} tokens: ask for fewer"
             )
-        known = self._tokenise(contexts)
+        known = self._encoder.texts(contexts)
         completions = generate(
             self.model,
             [known[text][-room:] or [self.prefix_token_id] for text in contexts],
@@ -253,6 +228,10 @@ class TrieLM(HFLM):
             size = self.model.config.get_text_config().vocab_size
             self._rules[until] = stop_rule(ids, size, until, self.tokenizer)
         return self._rules[until]
+
+
+def _answers(scored: Scored) -> list[tuple[float, bool]]:
+    return list(zip(scored.loglikelihood.tolist(), scored.greedy.tolist(), strict=True))
 
 
 class GenerationOptions(NamedTuple):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from retainbench.harness.scorer_attention import ATTENTION, Item, KeysValues, Pack, build_pack
+from retainbench.harness.scorer_layout import Layout, Wanted, lay_out
 from retainbench.harness.scorer_plain import (
     Readings,
     Request,
@@ -28,7 +29,7 @@ from retainbench.harness.scorer_plain import (
     ran_out_of_memory,
     read,
 )
-from retainbench.harness.scorer_trie import Costs, IntArray, Row, Stem, Trie, build_trie, plan
+from retainbench.harness.scorer_trie import Costs, IntArray, Row, Stem
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -39,15 +40,6 @@ ATTENTION_PRICE = 1.25
 """Time of a multiply-add in masked attention over one in a linear layer (rows of 128-1024, CPU)."""
 LOGIT_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """Most bytes of logits one pass may produce, counted as fp32."""
-
-
-class Wanted(NamedTuple):
-    """Predictions to read off, sorted by node."""
-
-    start: IntArray
-    """[M + 1] offsets of each node's predictions."""
-    token: IntArray
-    request: IntArray
 
 
 class Reader(NamedTuple):
@@ -75,12 +67,14 @@ def score_packed(
     Raises:
         MemoryError: a single row does not fit.
     """
-    trie = build_trie([request.inputs for request in requests])
-    stems = plan(trie, costs or prices(model))
-    wanted = _wanted(trie, requests)
-    total = np.zeros(len(requests))
-    greedy = np.ones(len(requests), dtype=np.bool_)
-    queue = _Queue(stems, wanted)
+    return score_layout(model, lay_out(requests, costs or prices(model)), budget=budget)
+
+
+def score_layout(model: Any, layout: Layout, *, budget: int | None = None) -> Scored:
+    """Score requests that are laid out already; otherwise as `score_packed`."""
+    total = np.zeros(layout.requests)
+    greedy = np.ones(layout.requests, dtype=np.bool_)
+    wanted, queue = layout.wanted, _Queue(layout.stems, layout.wanted)
     tokens = budget or tokens_per_pass(model)
     predictions = max(
         1, LOGIT_BYTES[_kind(model)] // (4 * model.config.get_text_config().vocab_size)
@@ -89,9 +83,9 @@ def score_packed(
     with _tree_attention(model):
         while queue.items:
             items = queue.take(tokens, predictions)
-            pack = build_pack(items, stems, queue.keys, model.device, model.dtype)
+            pack = build_pack(items, layout.stems, queue.keys, model.device, model.dtype)
             reader = queue.reader(pack.nodes)
-            readings = _forward(model, trie, pack, reader, wanted)
+            readings = _forward(model, layout, pack, reader)
             if readings is None:
                 if len(items) == 1:
                     raise MemoryError(f"a row of {pack.nodes.size} tokens does not fit in memory")
@@ -103,9 +97,9 @@ def score_packed(
             np.logical_and.at(greedy, wanted.request[reader.wanted], readings.best)
             computed += pack.nodes.size
             passes += 1
-    rows = sum(len(stem.rows) for stem in stems)
-    nodes = trie.token.size
-    work = Work(len(requests), nodes, computed, passes, len(stems) - 1, rows, tokens, None)
+    rows = sum(len(stem.rows) for stem in layout.stems)
+    nodes, stems = layout.token.size, len(layout.stems) - 1
+    work = Work(layout.requests, nodes, computed, passes, stems, rows, tokens, None)
     return Scored(total, greedy, work)
 
 
@@ -169,15 +163,6 @@ def _tree_attention(model: Any) -> Iterator[None]:
             config._attn_implementation = before[key]
 
 
-def _wanted(trie: Trie, requests: Sequence[Request]) -> Wanted:
-    sizes = np.array([len(requests[i].targets) for i in trie.order], dtype=np.int64)
-    nodes = np.concatenate([p[p.size - n :] for p, n in zip(trie.paths, sizes, strict=True)])
-    token = np.concatenate([np.asarray(requests[i].targets, dtype=np.int64) for i in trie.order])
-    by_node = np.argsort(nodes, kind="stable")
-    start = np.searchsorted(nodes[by_node], np.arange(trie.token.size + 1))
-    return Wanted(start.astype(np.int64), token[by_node], np.repeat(trie.order, sizes)[by_node])
-
-
 class _Queue:
     """Rows ready to run, last in first out, so that few stems' keys are alive at a time."""
 
@@ -238,13 +223,13 @@ class _Queue:
                     del self.keys[item.grows]
 
 
-def _forward(model: Any, trie: Trie, pack: Pack, reader: Reader, wanted: Wanted) -> Readings | None:
+def _forward(model: Any, layout: Layout, pack: Pack, reader: Reader) -> Readings | None:
     """One pass; None if memory ran out."""
     device = model.device
     try:
         logits_KV = model(
-            input_ids=torch.from_numpy(trie.token[pack.nodes]).to(device)[None],
-            position_ids=torch.from_numpy(trie.depth[pack.nodes]).to(device)[None],
+            input_ids=torch.from_numpy(layout.token[pack.nodes]).to(device)[None],
+            position_ids=torch.from_numpy(layout.depth[pack.nodes]).to(device)[None],
             use_cache=False,
             logits_to_keep=torch.from_numpy(reader.columns).to(device)[None],
             retainbench_pack=pack,
@@ -252,7 +237,8 @@ def _forward(model: Any, trie: Trie, pack: Pack, reader: Reader, wanted: Wanted)
         if not pack.layers:
             raise ValueError("its attention does not go through transformers' interface")
         row = torch.from_numpy(reader.row).to(device)
-        return read(logits_KV, row, torch.from_numpy(wanted.token[reader.wanted]).to(device))
+        token = torch.from_numpy(layout.wanted.token[reader.wanted]).to(device)
+        return read(logits_KV, row, token)
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise

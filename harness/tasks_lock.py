@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,14 @@ def fresh_lock(info: TaskInfo) -> Lock:
         shots=info.shots,
         max_new_tokens=info.max_new_tokens,
         files=files,
-        items=[locked_item(info, row) for row in read_rows(info.folder / "items.jsonl")],
+        items=list(_locked_items(info, files["items.jsonl"])),
     )
+
+
+@cache
+def _locked_items(info: TaskInfo, _items: str) -> tuple[LockedItem, ...]:
+    """Hashed once per process and content: the digest of items.jsonl is part of the key."""
+    return tuple(locked_item(info, row) for row in read_rows(info.folder / "items.jsonl"))
 
 
 def write_lock(info: TaskInfo) -> Path:

@@ -36,6 +36,7 @@ from transformers import (
 from retainbench.harness.scorer import TrieLM
 from retainbench.harness.scorer_forward import score_packed
 from retainbench.harness.scorer_plain import Request, frozen, score_singly
+from retainbench.harness.scorer_texts import ask
 from retainbench.harness.scorer_trie import Costs, build_trie, plan
 
 TOLERANCE = 1e-4
@@ -313,3 +314,34 @@ def test_a_continuation_without_tokens_is_refused() -> None:
 
 def test_lm_eval_finds_the_model_by_name() -> None:
     assert get_model("retainbench") is TrieLM
+
+
+def test_order_and_repetition_change_nothing() -> None:
+    pairs = [(f"a b {q}", f" {a}") for q in "abc" for a in ("a", "ab", "c")]
+    ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=WINDOW)
+    answers = dict(zip(pairs, ours.loglikelihood(instances(*pairs)), strict=True))
+    other = [*reversed(pairs), *pairs[:3]]
+    assert ours.loglikelihood(instances(*other)) == [answers[pair] for pair in other]
+
+
+def test_a_remembered_layout_serves_another_model_but_no_other_tokens() -> None:
+    """Texts are the same throughout; what they ask depends on tokenizer, prefix and window."""
+    pairs = [("x ab a", " ab"), ("", " a ab")]
+    requests = instances(*pairs)
+    against_lm_eval("llama", pairs)
+    other = AutoModelForCausalLM.from_config(CONFIGS["llama"], dtype=torch.float32)
+    before = ask.cache_info()
+    ours = TrieLM(other, tokenizer=tokenizer(), max_length=WINDOW)
+    peer = HFLM(other, tokenizer=tokenizer(), max_length=WINDOW)
+    assert_same(ours.loglikelihood(requests), peer.loglikelihood(requests, disable_tqdm=True))
+    after = ask.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    characters = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(BPE(vocab=tokenizer().get_vocab(), merges=[])),
+        **dict.fromkeys(SPECIAL, "<end>"),
+    )
+    characters.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    for options in ({}, {"prefix_token_id": 97}, {"max_length": 5}):
+        ours = TrieLM(model_of("llama"), tokenizer=characters, **options)
+        peer = HFLM(model_of("llama"), tokenizer=characters, **options)
+        assert_same(ours.loglikelihood(requests), peer.loglikelihood(requests, disable_tqdm=True))
