@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.harness.records import Scorecard, write_bytes
 from retainbench.harness.report_charts import (
-    drift_map,
     kl_scatter,
     pareto,
     retention_by_budget,
     retention_by_gain,
-    task_map,
 )
+from retainbench.harness.report_maps import drift_map, task_map
 from retainbench.harness.report_model import TableRow
 from retainbench.harness.report_points import (
     Datum,
@@ -67,9 +66,10 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "pareto",
             "Gain and retention",
             "Gain against retention",
-            "Each mark is a recipe at the end of its budget; up and right is better, the dashed "
-            "line is a base that forgets nothing. Bars are intervals. A recipe is on the front "
-            "unless another gains more without forgetting more, beyond what the intervals allow.",
+            "Each mark is a recipe at the end of its budget, its bars the intervals; up and right "
+            "is better, and on the dashed line nothing is forgotten. Hollow: dominated, another "
+            "recipe gains more and forgets no more on its worst axis, beyond what the intervals "
+            "allow. A click on a name in the legend fades the others.",
             {**arm, "axis": "Axis", "gain": "Gain, pp", "gain_low": "low", "gain_high": "high"}
             | interval
             | {"front": "On the front"},
@@ -81,7 +81,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Tasks",
             "Retention by task",
             "Change of each retention task in percentage points, mean over seeds; negative is "
-            "forgetting.",
+            "forgetting. Bold: the interval excludes 0.",
             {**arm, "axis": "Axis", "task": "Task", "n": "Items"} | interval,
             tasks(arms),
             task_map,
@@ -91,7 +91,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Along the gain",
             "Retention along the gain",
             "Scored checkpoints in the order of training, mean over seeds: what each point of gain "
-            "cost in retention.",
+            "cost in retention. Intervals are in the next figure.",
             {**arm, "axis": "Axis", "budget": "Budget, %", "gain": "Gain, pp"} | interval,
             along,
             retention_by_gain,
@@ -100,7 +100,8 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "trajectory-budget",
             "Along the budget",
             "Retention along the budget",
-            "The same checkpoints over the share of the budget that is spent.",
+            "The same checkpoints over the share of the budget that is spent, one panel per "
+            "recipe; bands are intervals.",
             {**arm, "axis": "Axis", "budget": "Budget, %"} | interval,
             along,
             retention_by_budget,
@@ -110,7 +111,8 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Drift",
             "Where the weights moved",
             "Share of the squared change by module kind and by layer, in percent of the recipe's "
-            "whole change, mean over seeds; the table adds the drift over the module's own norm.",
+            "whole change, mean over seeds; outside the layers are embedding, final norm and "
+            "output head. The table adds the drift over the module's own norm.",
             {
                 **arm,
                 "place": "Place",
@@ -125,8 +127,9 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "kl",
             "KL",
             "KL to the base against forgetting",
-            "Every scored checkpoint of every seed: KL(base || candidate) in nats per token, and "
-            "the drop averaged over the axes in percentage points.",
+            "Every scored checkpoint of every seed, joined in the order of training: KL(base || "
+            "candidate) in nats per token, and the drop averaged over the axes in percentage "
+            "points; up is forgetting.",
             {
                 **arm,
                 "seed": "Seed",
@@ -148,7 +151,7 @@ CONFIG: Mapping[str, Any] = {
     "axis": {
         "domainColor": "#9aa3a8", "gridColor": "#e7ebed", "tickColor": "#9aa3a8",
         "labelColor": "#3d474d", "titleColor": "#3d474d", "titleFontWeight": "normal",
-        "labelFontSize": 11, "titleFontSize": 11, "labelLimit": 160,
+        "labelFontSize": 11, "titleFontSize": 11, "labelLimit": 160, "labelFlush": False,
     },
     "header": {"labelColor": "#1d2529", "labelFontSize": 12, "labelFontWeight": 600},
     "title": {"color": "#1d2529", "fontSize": 12, "fontWeight": 600},

@@ -13,11 +13,10 @@ import base64
 import functools
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retainbench.harness import report_figures, report_flips, report_glance
+from retainbench.harness import report_figures, report_flips, report_glance, report_more
 from retainbench.harness.paths import TEMPLATES
 from retainbench.harness.records import Scorecard
 from retainbench.harness.report_columns import Table, worst_first
@@ -74,8 +73,11 @@ def page(
             suite=suite,
             table=table,
             targets=targets,
-            facts=headline(cards, verdicts),
+            facts=scope(cards),
+            rulings=report_glance.rulings(cards, verdicts),
             glances=report_glance.glance(table.rows),
+            matched=report_more.matched(table.rows),
+            measures=report_more.measures(table.rows),
             figures=figures,
             data=embedded({"specs": _specs(figures, targets)}),
             flips=embedded(report_flips.payload(flips, cards)),
@@ -147,6 +149,7 @@ def _environment() -> Any:
     )
     environment.filters |= {"points": points, "brief": brief, "flops": flops, "time": duration}
     environment.globals |= {"AXES": AXES, "NONE": NONE, "worst_first": worst_first}
+    environment.globals["LABELS"] = report_glance.LABELS
     return environment
 
 
@@ -159,19 +162,17 @@ def _specs(figures: Sequence[Figure], targets: Sequence[str]) -> dict[str, dict[
     }
 
 
-def headline(cards: Sequence[Scorecard], verdicts: Mapping[str, CellVerdict]) -> list[Fact]:
-    """The strip under the title: what was run, what failed, what the gate said."""
+def scope(cards: Sequence[Scorecard]) -> list[Fact]:
+    """The line under the title: what was run."""
     done = sum(bool(card.points) for card in cards)
-    said = Counter(found.verdict for found in verdicts.values())
     failed = len(cards) - done
     return [
         Fact("Base", listed(card.base for card in cards)),
-        Fact("Targets", listed(card.target for card in cards)),
+        Fact("Target", listed(card.target for card in cards)),
         Fact("Recipes", str(len({card.recipe for card in cards}))),
         Fact("Seeds", str(len({card.seed for card in cards}))),
         Fact("Budget per cell", listed(card.budget for card in cards)),
         Fact("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
-        Fact("Verdicts", ", ".join(f"{n} {word}" for word, n in worst_first(said)) or "not gated"),
     ]
 
 

@@ -160,7 +160,12 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
     ]
     if churns.get("repeat"):
         found.append("Scored twice in one way, the base gave other answers: not deterministic.")
-    quiet = [f"{row.recipe} on {row.target}" for row in floors if row.tasks_above_noise == 0]
+    several = len({row.target for row in done}) > 1
+    quiet = [
+        f"{row.recipe} on {row.target}" if several else row.recipe
+        for row in floors
+        if row.tasks_above_noise == 0
+    ]
     if quiet:
         found.append(
             "Flips not above the A/A floor on any task (sign test), so not to be called "

@@ -59,7 +59,8 @@ def trajectories(arms: Arms) -> list[Datum]:
         series = [points for points in _aligned(cards) if points[0].fraction > 0]
         for axis in dict.fromkeys(change.axis for change in cards[0].points[-1].axes):
             head: Datum = {"target": target, "recipe": recipe, "axis": axis}
-            found.append({**head, "budget": 0.0, "gain": 0.0, "retention": 0.0})
+            unchanged = dict.fromkeys(("retention", "retention_low", "retention_high"), 0.0)
+            found.append({**head, "budget": 0.0, "gain": 0.0, **unchanged})
             for points in series:
                 drops = [change.drop for p in points for change in p.axes if change.axis == axis]
                 if len(drops) == len(points):
@@ -94,7 +95,8 @@ def drift_places(arms: Arms) -> list[Datum]:
                     "share": _scaled(share),
                     "relative": _scaled(moved),
                 }
-                found.append({**head, "place": place, "name": name, "order": order, **values})
+                shown = str(int(name)) if name.isdecimal() else name
+                found.append({**head, "place": place, "name": shown, "order": order, **values})
     return found
 
 

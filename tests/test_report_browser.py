@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import report_fixtures as fixtures
+from test_run import plan_of, suite
 
 from retainbench.harness import report
+from retainbench.harness import run as runner
 
 pytestmark = pytest.mark.browser
 
@@ -34,6 +36,7 @@ from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 FLAGS = (
     "--headless",
     "--no-sandbox",
+    "--disable-quic",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -72,10 +75,22 @@ def page(tmp_path_factory: pytest.TempPathFactory, browser: WebDriver) -> WebDri
         for c in cards
     ]
     fixtures.write_run(root, cards)
+    fixtures.write_evidence(root, cards)
     report.report(root, figures=False)
     browser.get((root / "report.html").as_uri())
     wait_for(browser, "return document.documentElement.dataset.drawn")
     return browser
+
+
+def test_verdicts_and_the_table_are_on_the_first_screen(page: WebDriver) -> None:
+    top, height = page.execute_script(
+        "const box = document.querySelector('table.results thead').getBoundingClientRect();"
+        "return [box.bottom + scrollY, innerHeight]"
+    )
+    assert top < height
+    rulings = [found.text for found in page.find_elements(By.CSS_SELECTOR, ".rulings dt")]
+    assert rulings[0] == "2 FAILED"
+    assert [text.split()[1] for text in rulings[1:]] == ["REGRESSION", "INCONCLUSIVE", "PASS"]
 
 
 def wait_for(driver: WebDriver, script: str) -> object:
@@ -144,6 +159,9 @@ def test_tooltip_names_the_recipe(page: WebDriver) -> None:
 
 
 def test_flips_search_filter_and_pages(page: WebDriver) -> None:
+    kind = Select(page.find_element(By.ID, "flip-kind"))
+    assert not page.find_elements(By.CSS_SELECTOR, "#flip-list .flip:not(.lost)")
+    kind.select_by_visible_text("lost and gained")
     search = page.find_element(By.ID, "flip-search")
     search.send_keys("ITEM 7 of rb_clock")
     cards = page.find_elements(By.CSS_SELECTOR, "#flip-list .flip")
@@ -156,12 +174,48 @@ def test_flips_search_filter_and_pages(page: WebDriver) -> None:
     )
     search.clear()
     search.send_keys("i")
-    Select(page.find_element(By.ID, "flip-kind")).select_by_visible_text("gained")
+    kind.select_by_visible_text("gained")
     assert not page.find_elements(By.CSS_SELECTOR, "#flip-list .lost")
     first = page.find_element(By.ID, "flip-list").text
     page.find_element(By.ID, "flip-next").send_keys("\n")  # the keyboard turns pages too
     assert page.find_element(By.ID, "flip-page").text.startswith("page 2 of")
     assert page.find_element(By.ID, "flip-list").text != first
+
+
+def test_a_click_in_the_legend_fades_the_other_recipes(page: WebDriver) -> None:
+    faded = """
+        const marks = [...document.querySelectorAll(
+          '[data-figure=pareto] svg .mark-symbol.role-mark path')];
+        return [marks.length, marks.filter((m) => Number(m.getAttribute('opacity')) < 0.1).length];
+        """
+    every, none = page.execute_script(faded)
+    assert none == 0
+    click = """
+        const name = document.querySelector(
+          '[data-figure=pareto] svg .role-legend-label text');
+        for (const kind of ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click']) {
+          const event = kind.startsWith('p') ? PointerEvent : MouseEvent;
+          name.dispatchEvent(new event(kind, {bubbles: true}));
+        }
+        """
+    page.execute_script(click)
+    wait_for(page, f"const [all, few] = (() => {{{faded}}})(); return few > 0 && few < all")
+    page.execute_script(click)
+    wait_for(page, f"const [all, few] = (() => {{{faded}}})(); return few === 0")
+    assert every > 0
+
+
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page: WebDriver) -> None:
+    page.execute_script("document.querySelector('.skip').focus()")
+    seen = []
+    for _ in range(60):
+        page.switch_to.active_element.send_keys("\t")
+        here = page.switch_to.active_element
+        seen.append(here.get_attribute("id") or here.get_attribute("data-filter") or here.tag_name)
+        assert here.value_of_css_property("outline-style") == "solid", seen[-1]
+        if seen[-1] == "figure-target":
+            break
+    assert {"target", "method", "adaptation", "button", "figure-target"} <= set(seen)
 
 
 def test_every_control_has_a_name(page: WebDriver) -> None:
@@ -177,6 +231,42 @@ def test_page_is_not_wider_than_the_screen(page: WebDriver, width: int) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_of_the_heat_maps_have_contrast(page: WebDriver, scheme: str) -> None:
+    drawn = page.execute_script("return document.documentElement.dataset.count")
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    if scheme == "dark":
+        wait_for(page, f"return document.documentElement.dataset.count !== '{drawn}'")
+    contrasts = page.execute_script(
+        """
+        const light = (text) => {
+          const canvas = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
+          const pen = canvas.getContext('2d');
+          pen.fillStyle = text;
+          pen.fillRect(0, 0, 1, 1);
+          const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
+            .map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        return ['tasks', 'drift'].flatMap((figure) => {
+          const marks = (kind) => [...document.querySelectorAll(
+            `[data-figure=${figure}] svg .mark-${kind}.role-mark > *`)];
+          const cells = marks('rect');
+          return marks('text').map((text, n) => {
+            const inks = [text, cells[n]].map((mark) => light(mark.getAttribute('fill')));
+            const [a, b] = inks.sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+          });
+        });
+        """
+    )
+    assert isinstance(contrasts, list)
+    assert len(contrasts) > 40
+    assert min(contrasts) >= 4.5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -205,11 +295,16 @@ def test_text_has_contrast(page: WebDriver, scheme: str) -> None:
 
 
 def test_nothing_executes_and_nothing_leaves(page: WebDriver) -> None:
-    """Runs last: the logs hold everything since the page was opened."""
+    """Runs after all others on this page: the logs hold everything since it was opened."""
     assert page.execute_script("return window.pwned") is None
     assert "{{ 7 * 7 }}" in str(page.execute_script("return document.body.textContent"))
-    assert page.get_log("browser") == []  # type: ignore[attr-defined]
-    entries = page.get_log("performance")  # type: ignore[attr-defined]
+    assert_quiet(page)
+
+
+def assert_quiet(driver: WebDriver) -> None:
+    """No console message, no request but for the page itself, since the last look."""
+    assert driver.get_log("browser") == []  # type: ignore[attr-defined]
+    entries = driver.get_log("performance")  # type: ignore[attr-defined]
     events = [json.loads(entry["message"])["message"] for entry in entries]
     requests = [
         event["params"]["request"]["url"]
@@ -219,3 +314,18 @@ def test_nothing_executes_and_nothing_leaves(page: WebDriver) -> None:
     # Chromium's own start page comes from inside the browser.
     outside = [url for url in requests if not url.startswith(("chrome://", "data:"))]
     assert [Path(url).name for url in outside] == ["report.html"]
+
+
+def test_the_report_of_a_real_run(browser: WebDriver, tmp_path: Path) -> None:
+    chosen = suite(Path("fruitfly"), tasks=["capitals", "dates"], items_per_task=30)
+    runner.run(plan_of(chosen), tmp_path / "run")
+    report.report(tmp_path / "run", figures=False)
+    browser.get((tmp_path / "run" / "report.html").as_uri())
+    wait_for(browser, "return document.title.startsWith('small')")
+    wait_for(browser, "return document.documentElement.dataset.drawn")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "[data-figure] svg")) == 6
+    assert browser.find_elements(By.CSS_SELECTOR, ".rulings div")
+    assert column(browser, "recipe") == ["sft"]
+    Select(browser.find_element(By.ID, "flip-kind")).select_by_visible_text("lost and gained")
+    assert "Use " in browser.find_element(By.ID, "flip-list").text  # a countdown item
+    assert_quiet(browser)

@@ -122,7 +122,9 @@ def test_every_figure_has_its_data_table_and_a_label(run: Path) -> None:
 
 def test_verdicts_and_failures_are_shown(run: Path) -> None:
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert "11 REGRESSION, 11 INCONCLUSIVE, 12 PASS" in html
+    for ruling in ("2 FAILED", "11 REGRESSION", "11 INCONCLUSIVE", "12 PASS"):
+        assert f"<dt>{ruling}</dt>" in html
+    assert "numeric: above its margin (11 cells)" in html
     assert "numeric: above its margin" in html
     assert "34 done, 2 failed" in html
     assert html.count(">failed (1 seed)<") == 2

@@ -60,40 +60,43 @@ function filterable(table) {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// Colours of the figures on paper -> names of the page's own, light or dark.
+const COLOURS = {
+  "#e7ebed": "--grid", "#6b757b": "--zero", "#1d2529": "--ink", "#ffffff": "--page",
+  "#000000": "--cell", "#f1efec": "--middle", "#eef2f4": "--pale", "#7fb0c4": "--half",
+  "#1f5673": "--full",
+};
+
 function themed(spec) {
-  let text = JSON.stringify(spec)
-    .replaceAll('"#e7ebed"', JSON.stringify(colour("--grid")))
-    .replaceAll('"#6b757b"', JSON.stringify(colour("--zero")));
-  if (dark.matches) {
-    text = text
-      .replaceAll('"#f1efec"', JSON.stringify(colour("--middle")))
-      .replaceAll('"#eef2f4"', JSON.stringify(colour("--pale")))
-      .replaceAll('"#7fb0c4"', '"#2b5a73"')
-      .replaceAll('"#1f5673"', '"#3f8fb8"')
-      .replaceAll('"value":"#1d2529"', '"value":"#e6ebed"');
-  }
-  const found = JSON.parse(text);
+  const text = JSON.stringify(spec.config ? { ...spec, config: {} } : spec);
+  const found = JSON.parse(text.replace(/"(#[0-9a-f]{6})"/g,
+    (all, code) => (code in COLOURS ? JSON.stringify(colour(COLOURS[code])) : all)));
+  const config = JSON.parse(JSON.stringify(spec.config));
   const [ink, muted, line] = [colour("--ink"), colour("--muted"), colour("--zero")];
-  const config = found.config;
   config.background = "transparent";
   config.font = getComputedStyle(document.body).fontFamily;
   Object.assign(config.axis, {
     labelColor: muted, titleColor: muted, domainColor: line, tickColor: line,
+    gridColor: colour("--grid"),
   });
   Object.assign(config.legend, { labelColor: ink, titleColor: muted, symbolBaseFillColor: muted });
   config.header.labelColor = ink;
   config.title.color = ink;
   config.rect.stroke = colour("--page");
+  found.config = config;
   return found;
 }
 
+// Panels grow to fill the width, up to half again their size on paper, and wrap where it is narrow.
 function fitted(spec, width) {
   if (spec.facet) {
-    const panels = spec.columns;
-    spec.columns = Math.max(1, Math.min(panels, Math.floor((width - 60) / 230)));
-    const side = Math.floor((width - 70) / spec.columns) - 22;
-    spec.spec.width = Math.max(180, Math.min(340, side));
-    spec.spec.height = Math.min(260, spec.spec.width);
+    const { width: side, height } = spec.spec;
+    const fit = Math.floor((width - 60) / (0.8 * side + 20));
+    const most = spec.columns === 5 ? Math.floor((width - 60) / (side + 20)) : spec.columns;
+    spec.columns = Math.max(1, Math.min(fit, most));
+    const free = Math.floor((width - 70) / spec.columns) - 20;
+    spec.spec.width = Math.max(Math.min(side, width - 90), Math.min(1.5 * side, free));
+    spec.spec.height = Math.round(Math.min(1.15 * height, (spec.spec.width * height) / side));
   } else if (spec.hconcat && width < 640) {
     spec.vconcat = spec.hconcat;
     delete spec.hconcat;
@@ -118,7 +121,9 @@ async function draw(specs, target) {
       tooltip: { disableDefaultStyle: true },
     });
   }
-  document.documentElement.dataset.drawn = target;
+  const marks = document.documentElement.dataset; // tests and scripts wait for these
+  marks.drawn = target;
+  marks.count = Number(marks.count ?? 0) + 1;
 }
 
 function figures() {
@@ -157,6 +162,8 @@ function explorer() {
     const text = [asked.prompt, asked.base, answer, asked.gold, ...asked.choices].join("\n");
     return { recipe, target, seed, asked, lost, answer, soft, text: text.toLowerCase() };
   });
+  const own = (flip) => Number(flip.asked.task === flip.target);
+  all.sort((a, b) => own(a) - own(b)); // what was forgotten before what the new task lost
   fill("flip-recipe", all.map((flip) => flip.recipe));
   fill("flip-target", all.map((flip) => flip.target));
   fill("flip-task", all.map((flip) => flip.asked.task));
@@ -197,13 +204,18 @@ function fill(id, names) {
   byId(id).append(...[...new Set(names)].map((name) => new Option(name, name)));
 }
 
+// Item ids mostly begin with their task.
+function named(asked) {
+  return asked.id.startsWith(`${asked.task}:`) ? asked.id : `${asked.task} · ${asked.id}`;
+}
+
 function card(flip) {
   const made = element("article", undefined, flip.lost ? "flip lost" : "flip");
   const head = element("header");
   head.append(
     element("b", flip.lost ? "lost" : "gained"),
     element("span", `${flip.recipe} on ${flip.target}, seed ${flip.seed}`),
-    element("span", `${flip.asked.task} · ${flip.asked.id}`),
+    element("span", named(flip.asked)),
   );
   if (typeof flip.soft === "number" && typeof flip.asked.soft === "number") {
     const change = `P(gold) ${flip.asked.soft.toFixed(2)} → ${flip.soft.toFixed(2)}`;
@@ -234,7 +246,7 @@ function answers(flip) {
   const list = element("dl");
   const pairs = [["gold", flip.asked.gold], ["base", flip.asked.base], ["candidate", flip.answer]];
   for (const [name, text] of pairs) {
-    const answer = element("dd", text === "" ? "(empty)" : text);
+    const answer = element("dd", text.trim() === "" ? "(empty)" : text.trim());
     answer.dir = "auto";
     list.append(element("dt", name), answer);
   }
