@@ -1,8 +1,9 @@
 """One self-contained HTML report: tables, figures, flips explorer, provenance; no network.
 
 Reads what `report.py` hands over; returns the page as text. The page carries a Content Security
-Policy that allows exactly its own three scripts and one style sheet, by hash: Vega (bundled offline
-by vl-convert, run with its interpreter so that no `eval` is needed), `report.js` and `report.css`.
+Policy that allows exactly its own scripts and style sheet, by hash: Vega (bundled offline by
+vl-convert, run with its interpreter so that no `eval` is needed), `report.js`, and `table.css` with
+`report.css`.
 Jinja2 escapes everything; data for the scripts is JSON without `<`, `>` or `&`. Deterministic: the
 same scorecards give the same bytes, so there is no date on the page.
 """
@@ -60,7 +61,7 @@ def page(
         suite: the suite as in plan.json, or {} where the folder has none.
     """
     scripts = [_bundle(), (TEMPLATES / "report.js").read_text(encoding="utf-8")]
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style = _style("table.css", "report.css")
     targets = list(dict.fromkeys(row.target for row in table.rows))
     rendered: str = (
         _environment()
@@ -93,10 +94,14 @@ def page(
 
 def table_page(table: Table) -> str:
     """The table alone as a small HTML document without scripts."""
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style = _style("table.css")
     template = _environment().get_template("table.html")
     rendered: str = template.render(policy=policy([], style), style=style, table=table)
     return rendered
+
+
+def _style(*names: str) -> str:
+    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def policy(scripts: Sequence[str], style: str) -> str:

@@ -93,8 +93,8 @@ def _verdict(done: Sequence[TableRow]) -> list[str]:
     return [
         "Verdict: on retention alone, by the single tasks and not by the means shown here. PASS: "
         f"with {50 * (1 + level):g} % confidence no task dropped by more than its margin"
-        f"{_margins(done)}; REGRESSION: with the same confidence one did; INCONCLUSIVE: too few "
-        f"items to tell.{seen}"
+        f"{_margins(done)}; REGRESSION: with the same confidence one did; INCONCLUSIVE: neither "
+        f"is shown, mostly for want of items.{seen}"
     ]
 
 

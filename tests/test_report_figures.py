@@ -62,7 +62,7 @@ def test_an_axis_holds_zero_and_every_value() -> None:
 def test_colours_are_seen_on_paper_and_on_the_dark_page(background: str) -> None:
     """WCAG asks for 3 between a mark and its background."""
     assert background == "#ffffff" or f"--page: {background}" in (
-        TEMPLATES / "report.css"
+        TEMPLATES / "table.css"
     ).read_text(encoding="utf-8")
     for colour in report_charts.PALETTE:
         bright, dim = sorted((luminance(colour), luminance(background)), reverse=True)
