@@ -80,7 +80,9 @@ class Rows:
         self.lengths_B = prefilled.lengths_D[prompt_of_row]
         self.logits_BV = prefilled.logits_DV[prompt_of_row]
         self.cache = Cache(
-            layers=[_Buffer(layer, prompt_of_row) for layer in prefilled.cache.layers]
+            layers=[
+                _Buffer(layer, prompt_of_row, min(ROOM, steps)) for layer in prefilled.cache.layers
+            ]
         )
         self.mask_B11X: torch.Tensor | None = None
         if prefilled.padding_DX is not None:
@@ -117,10 +119,10 @@ class Rows:
 class _Buffer(DynamicLayer):
     """Keys and values [B, K, X, H] with room ahead, so that a step does not copy what is there."""
 
-    def __init__(self, filled: Any, rows: torch.Tensor) -> None:
+    def __init__(self, filled: Any, rows: torch.Tensor, room: int) -> None:
         super().__init__()
-        self.used = int(filled.keys.shape[2])
-        self.keys, self.values = self._with_room(filled.keys[rows], filled.values[rows])
+        self.used, self.room = int(filled.keys.shape[2]), room
+        self.keys, self.values = self._taken(filled.keys, rows), self._taken(filled.values, rows)
         self.is_initialized = True
 
     def update(
@@ -128,11 +130,9 @@ class _Buffer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.keys is not None
         assert self.values is not None
+        if self.used + key_states.shape[2] > self.keys.shape[2]:
+            self.keep(torch.arange(len(self.keys), device=self.keys.device))
         first, self.used = self.used, self.used + key_states.shape[2]
-        if self.used > self.keys.shape[2]:
-            self.keys, self.values = self._with_room(
-                self.keys[:, :, :first], self.values[:, :, :first]
-            )
         self.keys[:, :, first : self.used] = key_states
         self.values[:, :, first : self.used] = value_states
         return self.keys[:, :, : self.used], self.values[:, :, : self.used]
@@ -144,13 +144,13 @@ class _Buffer(DynamicLayer):
         """Drop all rows but these."""
         assert self.keys is not None
         assert self.values is not None
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        self.keys, self.values = self._taken(self.keys, rows), self._taken(self.values, rows)
 
-    def _with_room(
-        self, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        pad = torch.nn.functional.pad
-        return pad(keys, (0, 0, 0, ROOM)), pad(values, (0, 0, 0, ROOM))
+    def _taken(self, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of a buffer, copied once, with room behind what is used."""
+        made = whole.new_empty(len(rows), whole.shape[1], self.used + self.room, whole.shape[3])
+        torch.index_select(whole[:, :, : self.used], 0, rows, out=made[:, :, : self.used])
+        return made
 
 
 def _lend(prefix: DynamicCache, rows: int) -> DynamicCache:

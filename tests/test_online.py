@@ -17,7 +17,7 @@ from retainbench.harness import bases
 from retainbench.harness.suite import Anchor
 from retainbench.trainers import _discovery, _model, _rollout, _trl_online
 from retainbench.trainers._contract import Job, TrainingError
-from retainbench.trainers._data import Example, encode, item_at
+from retainbench.trainers._data import Example, encode, encode_all, item_at
 from retainbench.trainers._trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
@@ -58,6 +58,15 @@ def scripted(
     good = {a for a, value in zip(answers, SCRIPT, strict=True) if value}
     target = dataclasses.replace(plain.target, reward=lambda text, _item: float(text in good))
     return Scripted(dataclasses.replace(plain, target=target), rows)
+
+
+def test_prompts_encoded_at_once_are_those_encoded_alone(tiny_base: Path, tmp_path: Path) -> None:
+    """In order, repeated ones too; every rollout depends on it."""
+    for base in (tiny_base, bases.resolve("fruitfly").folder):
+        chosen, tokenizer = job(base, tmp_path, "grpo"), bases.load(base).tokenizer
+        texts = [chosen.target.prompt(item) for item in chosen.target.train] * 2 + ["", "a"]
+        assert encode_all(tokenizer, texts) == [encode(tokenizer, text).prompt for text in texts]
+        assert encode_all(tokenizer, []) == []
 
 
 def surrogate(

@@ -77,6 +77,14 @@ def encode(tokenizer: Any, prompt: str, completion: str | None = None) -> Exampl
     return Example(prompt_ids, [*completion_ids, tokenizer.eos_token_id])
 
 
+def encode_all(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of many prompts, as `encode` gives them; each distinct one is encoded once."""
+    distinct = list(dict.fromkeys(prompts))
+    ids = tokenizer(distinct, add_special_tokens=False)["input_ids"] if distinct else []
+    known = dict(zip(distinct, ids, strict=True))
+    return [known[prompt] for prompt in prompts]
+
+
 def encode_item(tokenizer: Any, target: Target, item: Item) -> Example:
     """An item with its reference answer."""
     return encode(tokenizer, target.prompt(item), target.completion(item))

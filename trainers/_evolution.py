@@ -115,7 +115,7 @@ def close(trajectory: Trajectory, job: Job, progress: Progress) -> Outcome:
             "the reward never differed between members, so nothing was learnt: use a larger "
             "sigma, more prompts_per_step, or a target that the base sometimes solves"
         )
-    if progress.barren > max(FEW, trajectory.step // 2):
+    if progress.barren > max(FEW, (trajectory.step - 1) // 2):
         raise TrainingError(
             f"no member earned a reward in the last {progress.barren} of {trajectory.step} steps, "
             "so the weights were lost: use a smaller learning_rate"

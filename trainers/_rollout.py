@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retainbench.trainers._budget import Meter
 from retainbench.trainers._contract import Item, Job, Target
-from retainbench.trainers._data import encode
+from retainbench.trainers._data import encode_all
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +68,8 @@ def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
 
 def prompts(sampler: Sampler, items: Sequence[Item]) -> list[list[int]]:
     """Token ids of the items' prompts."""
-    tokenizer, target = sampler.policy.tokenizer, sampler.target
-    return [encode(tokenizer, target.prompt(item)).prompt for item in items]
+    texts = [sampler.target.prompt(item) for item in items]
+    return encode_all(sampler.policy.tokenizer, texts)
 
 
 def rollout(

@@ -106,8 +106,6 @@ def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
 
 
 def run(
-    job: Job,
-    options: GradientOptions,
     trajectory: Trajectory,
     build: Callable[[int, str], Any],
     count: Callable[[Trajectory, dict[str, Any]], None],
@@ -121,6 +119,7 @@ def run(
         count: charges the meter for one call of `training_step`, given its inputs.
         rows_per_step: rows of the stream that one optimizer step uses.
     """
+    options: GradientOptions = trajectory.job.options
     if options.batch_size % options.accumulation:
         raise TrainingError(
             f"batch_size {options.batch_size} is not a multiple of accumulation "
@@ -130,15 +129,13 @@ def run(
         state = trajectory.resume()
         if trajectory.running:
             trainer = build(trajectory.step * rows_per_step, scratch)
-            _govern(trainer, job, options, trajectory, count, state)
+            _govern(trainer, trajectory, count, state)
             trainer.train()
     return trajectory.outcome({})
 
 
 def _govern(
     trainer: Any,
-    job: Job,
-    options: GradientOptions,
     trajectory: Trajectory,
     count: Callable[[Trajectory, dict[str, Any]], None],
     state: dict[str, Any] | None,
@@ -147,7 +144,7 @@ def _govern(
     from transformers import PrinterCallback, TrainerCallback
     from transformers.integrations import TensorBoardCallback
 
-    plain_step = trainer.training_step
+    job, plain_step = trajectory.job, trainer.training_step
     anchored = _gradient.anchored(job, trajectory.policy)
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
@@ -166,7 +163,7 @@ def _govern(
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             seeds.seed_all(seed_for(job.seed, f"step/{job.stage}/{trajectory.step}"))
-            _gradient.set_rate(trainer.optimizer, options, trajectory.meter.share)
+            _gradient.set_rate(trainer.optimizer, job.options, trajectory.meter.share)
 
         def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             anchored(trainer.optimizer.param_groups[0]["lr"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
-from retainbench.trainers._data import encode, generator, item_at
+from retainbench.trainers._data import encode_all, generator, item_at
 from retainbench.trainers._gradient import GradientOptions
 
 if TYPE_CHECKING:
@@ -188,7 +188,11 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
             trainer.ref_model = _reference(job, trainer)
-        trainer._tokenize_prompts = lambda prompts: (encoded(policy.tokenizer, prompts), None, {})
+        trainer._tokenize_prompts = lambda prompts: (
+            encode_all(policy.tokenizer, prompts),
+            None,
+            {},
+        )
         trainer.eos_token_ids = sampling.ends
         engine = trainer._generate_single_turn
 
@@ -214,7 +218,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         trajectory.meter.backward(tokens)
 
     rows = rows_per_step(options)
-    outcome = _trl.run(job, options, trajectory, build, count, rows_per_step=rows)
+    outcome = _trl.run(trajectory, build, count, rows_per_step=rows)
     if trajectory.step and not any_signal(job):
         raise TrainingError(
             "no two completions of a prompt differed in reward, so no step had an advantage: "
@@ -247,12 +251,6 @@ def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
         return values
 
     return rewards
-
-
-def encoded(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
-    """Token ids of a batch's prompts, each distinct one encoded once."""
-    known = {prompt: encode(tokenizer, prompt).prompt for prompt in dict.fromkeys(prompts)}
-    return [known[prompt] for prompt in prompts]
 
 
 def _engine(options: OnlineOptions, sampling: Rollouts) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def train(job: Job) -> Outcome:
         trajectory.meter.backward(tokens)
         pairs.charge_for_step(trajectory)
 
-    return _trl.run(job, options, trajectory, build, count, rows_per_step=options.batch_size)
+    return _trl.run(trajectory, build, count, rows_per_step=options.batch_size)
 
 
 class Pairs:

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from retainbench.trainers._contract import Item, Job, Outcome, Target
-from retainbench.trainers._data import item_at
+from retainbench.trainers._data import encode_all, item_at
 from retainbench.trainers._trl_online import GroupOptions
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             processing_class=policy.tokenizer,
         )
         trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
-        trainer._tokenize_prompts = partial(_trl_online.encoded, policy.tokenizer)
+        trainer._tokenize_prompts = partial(encode_all, policy.tokenizer)
         trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)
@@ -135,7 +135,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
         trajectory.meter.backward(student)
 
     rows = _trl_online.rows_per_step(options)
-    return _trl.run(job, options, trajectory, build, count, rows_per_step=rows)
+    return _trl.run(trajectory, build, count, rows_per_step=rows)
 
 
 def current_part(trainer: Any) -> dict[str, Any]:

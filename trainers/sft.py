@@ -80,7 +80,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
         trajectory.meter.samples(len(inputs["attention_mask"]))
 
     rows = job.options.batch_size
-    return _trl.run(job, job.options, trajectory, build, count, rows_per_step=rows)
+    return _trl.run(trajectory, build, count, rows_per_step=rows)
 
 
 def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
