@@ -22,6 +22,7 @@ from retainbench.harness.gate_result import (
     GateResult,
     Outcome,
     TaskGate,
+    deciding,
     exit_code,
     overall,
 )
@@ -101,11 +102,11 @@ def _ranked(results: Sequence[GateResult], verdict: Outcome) -> list[tuple[GateR
 
 def _task_command(kind: str, result: GateResult, task: TaskGate) -> str:
     change = task.change
-    needs = f"; about {task.items_to_decide} items would decide" if task.items_to_decide else ""
-    text = (
+    found = (
         f"drop {points(change.drop)} points on {change.n} items, margin "
-        f"{100 * (change.margin or 0):g} ({result.label}){needs}"
+        f"{100 * (change.margin or 0):g} ({result.label})"
     )
+    text = "; ".join(filter(None, (found, deciding(task))))
     return _command(kind, f"{task.verdict}: {change.task} ({change.axis})", text)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from retainbench.harness.escaping import xml
-from retainbench.harness.gate_result import AxisGate, GateResult, Outcome, TaskGate
+from retainbench.harness.gate_result import AxisGate, GateResult, Outcome, TaskGate, deciding
 
 COUNTED = ("failure", "error", "skipped")
 
@@ -82,11 +82,12 @@ def _task_case(task: TaskGate) -> ElementTree.Element:
         "items_to_decide": task.items_to_decide,
     }
     _properties(case, values)
+    reasons = [*task.reasons, *filter(None, [deciding(task)])]
     if task.verdict == "INCONCLUSIVE" and not task.mandatory and not task.unadjusted:
-        message = xml(f"inconclusive, not mandatory: {'; '.join(task.reasons)}")
+        message = xml(f"inconclusive, not mandatory: {'; '.join(reasons)}")
         ElementTree.SubElement(case, "skipped", message=message)
     else:
-        _outcome(case, task.verdict, task.reasons)
+        _outcome(case, task.verdict, reasons)
     return case
 
 

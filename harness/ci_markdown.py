@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from retainbench.harness.escaping import markdown
-from retainbench.harness.gate_result import WORST_FIRST, GateResult, TaskGate, overall
+from retainbench.harness.gate_result import WORST_FIRST, GateResult, TaskGate, deciding, overall
 from retainbench.harness.report_format import brief, counted, points
 
 SUMMARY_BYTES = 900_000  # GitHub drops a step's summary above 1 MiB
@@ -96,7 +96,7 @@ def _candidate_row(result: GateResult) -> str:
 def _task_row(task: TaskGate) -> str:
     change = task.change
     flips = "—" if change.lost is None else f"{change.lost} / {change.gained}"
-    needed = "—" if task.items_to_decide is None else f"{task.items_to_decide} items"
+    needed = deciding(task).removesuffix(" would decide") or "—"
     cells = [
         _cell(change.task) + ("" if task.mandatory else " (not mandatory)"),
         change.axis,

@@ -76,8 +76,11 @@ def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
     if above is not False or found.verdict == "PASS" or not (found.drop and found.drop > 0):
         return found
     churn, floor = _share(flips_of(one)), max(noise.churns.values())
-    why = f"churn of {100 * churn:.1f} % is not above the A/A floor of {100 * floor:.1f} %"
-    reasons = (*found.reasons, f"{why}: not forgetting")
+    why = (
+        f"a churn of {100 * churn:.1f} % cannot be told from the A/A floor of {100 * floor:.1f} % "
+        "(sign test): not to be called forgetting"
+    )
+    reasons = (*found.reasons, why)
     if found.verdict == "INCONCLUSIVE":
         return replace(found, reasons=reasons)
     return replace(found, verdict="INCONCLUSIVE", reasons=reasons, p_within=1.0)

@@ -18,7 +18,7 @@ from retainbench.harness import ci, gate_policy
 from retainbench.harness.adopt_items import DEFAULT_CHOICES, Choices
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.escaping import github_untrusted, terminal
-from retainbench.harness.gate_result import GateResult, TaskGate, exit_code, overall
+from retainbench.harness.gate_result import GateResult, TaskGate, deciding, exit_code, overall
 from retainbench.harness.gate_run import gate_records, gate_run
 from retainbench.harness.gate_tiers import Tier, promise
 from retainbench.harness.report_format import counted, points
@@ -160,10 +160,9 @@ def verdict_lines(result: GateResult) -> list[str]:
 
 def _task_line(task: TaskGate) -> str:
     change = task.change
-    needs = f"; {task.items_to_decide} items would decide" if task.items_to_decide else ""
-    alone = "; a regression on its own, not after Holm" if task.unadjusted else ""
-    return (
+    found = (
         f"  {task.verdict:12} {terminal(change.task, 60)} ({change.axis}): drop "
-        f"{points(change.drop)} points, margin {100 * (change.margin or 0):g}, "
-        f"{change.n} items{alone}{needs}"
+        f"{points(change.drop)} points, margin {100 * (change.margin or 0):g}, {change.n} items"
     )
+    alone = "a regression on its own, not after Holm" if task.unadjusted else ""
+    return "; ".join(filter(None, (found, alone, deciding(task))))

@@ -41,6 +41,15 @@ class TaskGate(Record):
     reasons: list[str]
 
 
+def deciding(task: TaskGate) -> str:
+    """What would end an INCONCLUSIVE, in words; empty for a decided task."""
+    if task.verdict != "INCONCLUSIVE":
+        return ""
+    if task.items_to_decide is None:
+        return "no number of items would decide"
+    return f"{task.items_to_decide} items would decide"
+
+
 class AxisGate(Record):
     """One axis in the gate; it decides only if the policy names a margin for it."""
 

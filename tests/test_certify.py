@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import certify_fixtures as fixtures
 import pytest
@@ -15,6 +16,7 @@ from retainbench.harness import statement
 from retainbench.harness.certify import certify
 from retainbench.harness.certify_verify import verify
 from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.gate_result import exit_code
 from retainbench.harness.records import sha256_file
 
 
@@ -180,6 +182,35 @@ def test_a_suite_of_the_first_items_never_passes(tmp_path: Path) -> None:
     edit(made.bundle.certificate, old, sha256_file(made.bundle.scorecard))
     with pytest.raises(IntegrityError, match="has no answer"):
         verify(made.bundle.root)
+
+
+def test_thirty_damaged_items_are_inconclusive_and_say_how_many_would_decide(
+    tmp_path: Path,
+) -> None:
+    """By the exit code, in the JUnit file and in the certificate, which `verify` upholds."""
+    models = (
+        str(fixtures.model(tmp_path / "base")),
+        str(fixtures.model(tmp_path / "bad", {"arithmetic": 0.015})),  # four of the first thirty
+    )
+    few, order = fixtures.suite(items_per_task=30), fixtures.order(fixtures.Answers())
+    made = certify(*models, few, fixtures.POLICY, tmp_path / "cert", order)
+    assert exit_code([made.gate]) == 3
+    worst = made.gate.tasks[0]
+    assert (worst.change.task, worst.change.n, worst.change.lost) == ("arithmetic", 30, 4)
+    assert worst.items_to_decide is not None
+    assert worst.items_to_decide > 30
+    document = (made.bundle.ci / "junit.xml").read_text()
+    cases = ElementTree.fromstring(document).iter("testcase")  # noqa: S314 - written just now
+    found = {case.get("name"): case.find("failure") for case in cases}
+    assert found["gate"] is not None
+    failure = found["arithmetic/acc"]
+    assert failure is not None
+    assert failure.get("type") == "inconclusive"
+    assert f"{worst.items_to_decide} items would decide" in str(failure.get("message"))
+    stated = json.loads(made.bundle.certificate.read_text())
+    assert stated["predicate"]["result"] == "FAILED"
+    assert "retention/arithmetic/acc" in stated["predicate"]["failedTests"]
+    assert verify(made.bundle.root).gate == made.gate
 
 
 def test_a_certificate_is_not_overwritten_unasked(tmp_path: Path) -> None:
