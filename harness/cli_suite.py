@@ -153,14 +153,18 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, ...")] = None,
 ) -> None:
     """Set two runs side by side, or pair and gate what other harnesses have already scored."""
-    from retainbench.harness import cli_gate, report_compare
+    from retainbench.harness import cli_gate, report_compare, report_terminal, report_text
 
     if base_results and candidate_results and not runs:
         cli_gate.gate(
             base_results=base_results, candidate_results=candidate_results, policy=policy, out=out
         )
     elif runs and len(runs) == 2 and not (base_results or candidate_results):
-        typer.echo(report_compare.compare_runs(*runs))
+        found = report_compare.compare_runs(*runs)
+        if screen.is_terminal:
+            screen.print(report_terminal.grid(found))
+        else:
+            typer.echo(report_text.markdown_grid(found))
     else:
         raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
 

@@ -52,7 +52,7 @@ def render(folder: Path, suite: str) -> None:
     for suffix in report.FORMATS:
         write_text(RunFolder(folder).table(suffix), report.render(table, suffix))
     write_text(
-        folder / "README.md", readme(folder.name, suite, table, cards, _shown_figures(folder))
+        folder / "README.md", readme(folder.name, suite, table, cards, shown_figures(folder))
     )
 
 
@@ -115,6 +115,7 @@ def _copy_figures(source: Path, goal: Path) -> None:
             write_bytes(goal / path.name, path.read_bytes())
 
 
-def _shown_figures(folder: Path) -> list[str]:
+def shown_figures(folder: Path) -> list[str]:
+    """Figures that the README shows, relative to the folder: one per target."""
     found = sorted((folder / "figures").glob(f"{FIGURE}*.svg"))
     return [path.relative_to(folder).as_posix() for path in found]

@@ -1,7 +1,7 @@
 """Two runs side by side: what the same recipe gained and lost in each, and the difference.
 
-Reads the scorecards of two run (or published) folders; returns lines for Markdown. Arms pair by
-target, recipe and adaptation; what only one run has is listed, never dropped in silence. The runs
+Reads the scorecards of two run (or published) folders; returns a table. Arms pair by target, recipe
+and adaptation; what only one run has is listed, never dropped in silence. The runs
 are treated as independent, although they often answer the same items: that makes the interval of
 the difference wider than it need be, never narrower. Command: `retainbench compare RUN_A RUN_B`.
 """
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from retainbench.harness import report, report_evidence
 from retainbench.harness.records import Interval, Scorecard
+from retainbench.harness.report_columns import Grid
 from retainbench.harness.report_estimates import significant
-from retainbench.harness.report_format import NONE, listed, points
+from retainbench.harness.report_format import NONE, listed, points, signed
 from retainbench.harness.report_model import AXES, TableRow
 from retainbench.harness.report_rows import rows
-from retainbench.harness.report_text import escaped, grid
 
 Arm = tuple[str, str, str]
 """Target, recipe and adaptation."""
@@ -33,8 +33,8 @@ class Side(NamedTuple):
     rows: Mapping[Arm, TableRow]
 
 
-def compare_runs(run_a: Path, run_b: Path) -> str:
-    """Markdown: gain and drops of both runs and B minus A, per arm, with what differs between them.
+def compare_runs(run_a: Path, run_b: Path) -> Grid:
+    """One line per arm that both runs have: gain and drops in A and B, and B minus A.
 
     Raises:
         UsageError: a folder has no scorecards.
@@ -42,11 +42,11 @@ def compare_runs(run_a: Path, run_b: Path) -> str:
     """
     a, b = _side("A", run_a), _side("B", run_b)
     shared = [arm for arm in a.rows if arm in b.rows]
-    head = ["Target", "Recipe", "Adapt.", "Quantity, pp", "A", "B", "B − A"]
-    body = [line for arm in shared for line in _lines(arm, a.rows[arm], b.rows[arm])]
-    title = escaped(f"A: {_title(a)}; B: {_title(b)}")
-    notes = [f"- {escaped(note)}" for note in _notes(a, b, shared)]
-    return "\n".join([f"**{title}**", "", *grid(head, body, "llllrrr"), "", *notes, ""])
+    drops = [f"{axis.capitalize()} drop, pp" for axis in AXES]
+    head = ["Target", "Recipe", "Adapt.", "Gain, pp", *drops]
+    cells = [[*arm, *_changes(a.rows[arm], b.rows[arm])] for arm in shared]
+    title = f"B minus A. A: {_title(a)}; B: {_title(b)}"
+    return Grid(title, head, "lllrrrr", cells, _notes(a, b, shared))
 
 
 def difference(a: Interval, b: Interval) -> Interval:
@@ -86,28 +86,29 @@ def _title(side: Side) -> str:
     return f"{bases}, {listed(card.budget for card in side.cards)}"
 
 
-def _lines(arm: Arm, a: TableRow, b: TableRow) -> list[list[str]]:
-    pairs = {"gain": (a.gain, b.gain)} | {
-        f"{axis} drop": (a.axis(axis).drop, b.axis(axis).drop) for axis in AXES
-    }
-    return [
-        [*arm, name, points(one), points(two), _change(one, two)]
-        for name, (one, two) in pairs.items()
-        if one or two
-    ] or [[*arm, "gain", NONE, NONE, NONE]]
+def _changes(a: TableRow, b: TableRow) -> list[str]:
+    return [_change(a.gain, b.gain), *(_change(a.axis(x).drop, b.axis(x).drop) for x in AXES)]
 
 
 def _change(a: Interval | None, b: Interval | None) -> str:
+    """`+1.0 → +3.0: +2.0 [0.5, 3.5]*`; the star says that the interval excludes 0."""
+    sides = " → ".join(NONE if one is None else signed(100 * one.value) for one in (a, b))
     if a is None or b is None:
-        return NONE
-    return points(difference(a, b)) if a.level == b.level else f"{NONE} (levels differ)"
+        return sides if a or b else NONE
+    if a.level != b.level:
+        return f"{sides}: {NONE}"
+    found = difference(a, b)
+    return f"{sides}: {points(found)}" + ("*" if found.low > 0 or found.high < 0 else "")
 
 
 def _notes(a: Side, b: Side, shared: Sequence[Arm]) -> list[str]:
+    levels = {row.gain.level for side in (a, b) for row in side.rows.values() if row.gain}
     notes = [
-        "Brackets: intervals as in the runs' own tables; of B − A by MOVER, the runs taken as "
-        "independent."
+        "A → B: B − A with its interval (MOVER on the runs' own intervals, the runs taken as "
+        "independent); a star where it excludes 0. Drops above 0 are forgetting."
     ]
+    if len(levels) > 1:
+        notes.append("No difference is given where the runs' confidence levels differ.")
     for side, other in ((a, b), (b, a)):
         alone = [" / ".join(arm) for arm in side.rows if arm not in other.rows]
         if alone:
@@ -133,5 +134,10 @@ def _differences(a: Sequence[Scorecard], b: Sequence[Scorecard]) -> list[str]:
     ]
     names = {name for card in [*a, *b] for name in card.provenance}
     frozen = [name for name in sorted(names) if name == "base" or name.startswith("task ")]
-    digests = [f"digest of {n}" for n in frozen if values(a, n) != values(b, n)]
+    digests = []
+    for name in frozen:
+        one, two = values(a, name), values(b, name)
+        if one != two:
+            alone = one == {None} or two == {None}
+            digests.append(f"{name} in one run only" if alone else f"digest of {name}")
     return [*fixed, *digests]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retainbench.harness import escaping
-from retainbench.harness.report_columns import Column, Table
+from retainbench.harness.report_columns import Column, Grid, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,11 +29,13 @@ def terminal(table: Table, width: int) -> RenderableType:
     cells = [[escaping.terminal(text) for text in row] for row in table.cells]
     if _total(_widths(table.columns, cells)) > width:
         cells = [[text.replace(" [", "\n[") for text in row] for row in cells]
+        cells = [[*row[:-1], row[-1].replace(", ", "\n")] for row in cells]  # verdicts of seeds
     hidden = _hidden(table.columns, _widths(table.columns, cells), width)
     shown = _empty(table.caption)
     for column in table.columns:
         if column not in hidden:
-            shown.add_column(column.header, justify=column.align, overflow="fold")
+            whole = column.key == "verdict"
+            shown.add_column(column.header, justify=column.align, overflow="fold", no_wrap=whole)
     for row in cells:
         pairs = zip(table.columns, row, strict=True)
         shown.add_row(*(Text(text) for column, text in pairs if column not in hidden))
@@ -41,15 +43,22 @@ def terminal(table: Table, width: int) -> RenderableType:
     if hidden:
         names = ", ".join(column.header for column in hidden)
         notes.append(f"Not shown on {width} characters: {names}; the files have all columns.")
-    below: list[RenderableType] = [Text(escaping.terminal(note), style="dim") for note in notes]
-    for one in table.further:
-        more = _empty(one.caption)
-        for name, side in zip(one.head, one.align, strict=True):
-            more.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
-        for row in one.cells:
-            more.add_row(*(Text(escaping.terminal(text)) for text in row))
-        below += [more, *(Text(escaping.terminal(note), style="dim") for note in one.notes)]
-    return Group(shown, *below)
+    below = [Text(escaping.terminal(note), style="dim") for note in notes]
+    return Group(shown, *below, *map(grid, table.further))
+
+
+def grid(one: Grid) -> RenderableType:
+    """A further table with its footnotes; intervals stand below their estimates."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = _empty(one.caption)
+    for name, side in zip(one.head, one.align, strict=True):
+        shown.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
+    for row in one.cells:
+        lines = (escaping.terminal(text).replace(" [", "\n[") for text in row)
+        shown.add_row(*map(Text, lines))
+    return Group(shown, *(Text(escaping.terminal(note), style="dim") for note in one.notes))
 
 
 def _empty(caption: str) -> RichTable:

@@ -41,17 +41,17 @@ def _latex(text: str) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown; numbers right-aligned, footnotes as a list below."""
+    align = "".join(column.align[0] for column in table.columns)
     head = [column.header for column in table.columns]
-    lines = grid(head, table.cells, "".join(column.align[0] for column in table.columns))
-    parts = [(table.caption, lines, table.notes)]
-    parts += [
-        (one.caption, grid(one.head, one.cells, one.align), one.notes) for one in table.further
-    ]
-    return "\n".join(
-        line
-        for caption, rows, notes in parts
-        for line in [f"**{escaped(caption)}**", "", *rows, "", *map(_bullet, notes), ""]
-    )
+    first = Grid(table.caption, head, align, table.cells, table.notes)
+    return "\n".join(map(markdown_grid, [first, *table.further]))
+
+
+def markdown_grid(one: Grid) -> str:
+    """One table with its caption above and its footnotes below."""
+    lines = grid(one.head, one.cells, one.align)
+    caption = f"**{escaped(one.caption)}**"
+    return "\n".join([caption, "", *lines, "", *map(_bullet, one.notes), ""])
 
 
 def _bullet(note: str) -> str:
@@ -133,7 +133,7 @@ def to_json(table: Table) -> str:
 def latex(table: Table) -> str:
     """A `table*` for \\input; needs the packages booktabs and graphicx and a UTF-8 engine.
 
-    Intervals are set small and a table that is still wider than the text is shrunk to it.
+    A table that is still wider than the text is shrunk to it.
     """
     align = "".join(column.align[0] for column in table.columns)
     head = [column.header for column in table.columns]
@@ -142,13 +142,28 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(text: str) -> str:
-    """A number with its interval in a smaller size behind it."""
+    """A number with its interval, smaller, in a line below it."""
     value, bracket, limits = text.partition(" [")
-    return rf"{_latex(value)} {{\tiny[{_latex(limits)}}}" if bracket else _latex(text)
+    if not bracket:
+        return _latex(text)
+    return _stacked("t", "r", _latex(value), rf"\scriptsize [{_latex(limits)}")
+
+
+def _latex_head(text: str, side: str) -> str:
+    """A long heading in two lines."""
+    first, _, rest = text.partition(" ")
+    return _stacked("b", side, _latex(first), _latex(rest)) if len(text) > 9 else _latex(text)
+
+
+def _stacked(align: str, side: str, *lines: str) -> str:
+    inner = r"\\".join(lines)
+    return rf"\begin{{tabular}}[{align}]{{@{{}}{side}@{{}}}}{inner}\end{{tabular}}"
 
 
 def _latex_table(one: Grid) -> str:
-    rows = [" & ".join(_latex_cell(text) for text in row) + r" \\" for row in one.cells]
+    rows = [
+        " & ".join(_latex_cell(text) for text in row) + r" \\\addlinespace" for row in one.cells
+    ]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,graphicx}",
@@ -158,7 +173,7 @@ def _latex_table(one: Grid) -> str:
             r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{one.align}}}",
             r"\toprule",
-            " & ".join(map(_latex, one.head)) + r" \\",
+            " & ".join(map(_latex_head, one.head, one.align)) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",

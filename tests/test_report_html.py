@@ -246,6 +246,13 @@ def check_published(folder: Path) -> None:
     for suffix in report.FORMATS:
         stored = RunFolder(folder).table(suffix).read_text(encoding="utf-8")
         assert stored == report.render(table, suffix), f"table.{suffix} differs from its rows"
+    front = (folder / "README.md").read_text(encoding="utf-8")
+    ran = re.search(r"^retainbench run (\S+) ", front, re.MULTILINE)
+    assert ran is not None
+    cards = report.load_scorecards(folder)
+    shown = publish.shown_figures(folder)
+    assert shown
+    assert front == publish.readme(folder.name, ran[1], table, cards, shown)
 
 
 def test_compare_runs_pairs_arms_and_names_the_rest(tmp_path: Path, cards: list[Scorecard]) -> None:
@@ -254,12 +261,29 @@ def test_compare_runs_pairs_arms_and_names_the_rest(tmp_path: Path, cards: list[
     moved = [c.model_copy(update={"budget": "6e+12 flops"}) for c in two]
     for name, found in (("a", one), ("b", moved)):
         write_jsonl(tmp_path / name / "scorecards.jsonl", found)
-    text = report_compare.compare_runs(tmp_path / "a", tmp_path / "b")
-    assert text.count("| countdown | sft | full |") == 4
-    assert "0.0 [" in text  # the same scorecards on both sides
-    assert "Only in A: countdown / es / full." in text
-    assert "Only in B: countdown / dft / full." in text
-    assert "these differ: budget" in text
+    found = report_compare.compare_runs(tmp_path / "a", tmp_path / "b")
+    (cells,) = found.cells
+    assert cells[:3] == ["countdown", "sft", "full"]
+    assert all(": 0.0 [" in cell for cell in cells[3:])  # the same scorecards on both sides
+    assert not any(cell.endswith("*") for cell in cells)
+    notes = "\n".join(found.notes)
+    assert "Only in A: countdown / es / full." in notes
+    assert "Only in B: countdown / dft / full." in notes
+    assert "these differ: budget." in notes
+
+
+def test_compare_runs_marks_what_changed(tmp_path: Path, cards: list[Scorecard]) -> None:
+    own = [c for c in cards if c.recipe in ("sft", "grpo") and c.target == "countdown"]
+    renamed = {"sft": "grpo", "grpo": "sft"}
+    swapped = [c.model_copy(update={"recipe": renamed[c.recipe]}) for c in own]
+    for name, found in (("a", own), ("b", swapped)):
+        write_jsonl(tmp_path / name / "scorecards.jsonl", found)
+    lines = report_compare.compare_runs(tmp_path / "a", tmp_path / "b").cells
+    assert {line[1]: line[3][-1] for line in lines} == {"sft": "*", "grpo": "*"}
+    before, after, change = map(
+        float, re.findall(r"[+-]\d+\.\d", lines[0][3].replace("−", "-"))[:3]
+    )
+    assert after - before == pytest.approx(change, abs=0.11)  # each is rounded to a tenth
 
 
 def test_point_names_match_the_run_folder() -> None:
