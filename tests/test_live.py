@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,18 @@ def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> No
     with live.bars(console) as bars:
         view = live.View(plan, console, bars, folder.progress)
         seen: list[str] = []
+        left = [str(bars.tasks[0].fields["left"])]
 
         def watch(*told: object) -> None:
             view.step(*told)  # type: ignore[arg-type]
-            seen.extend(str(task.fields["shown"]) for task in bars.tasks)
+            seen.extend(str(task.fields["shown"]) for task in bars.tasks[1:])
+            left.extend(str(task.fields["left"]) for task in bars.tasks)
 
         runner.run(plan, folder.root, watch=watch, finished=view.finished)
-    assert seen[0].startswith("loss ")
+    assert seen[0].startswith("of the budget  loss ")
+    assert left[0] == "scoring the base"
+    assert re.fullmatch(r"about \d+ (s|min|h) left|", left[1])
+    assert left[-1] == "scoring"
     assert "retention" not in seen[0]
     assert "retention" in seen[-1]
     assert seen[-1].endswith("pp at 100%")
@@ -65,3 +71,27 @@ def test_metrics_reach_tensorboard_in_the_cells_folder(tiny_base: Path, tmp_path
     where = RunFolder(tmp_path / "run").cell(card.cell).root / "tensorboard"
     (events,) = where.iterdir()
     assert b"train/loss" in events.read_bytes()
+
+
+def test_the_time_left_is_that_of_the_cells_that_were_run_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    with live.bars(Console(file=io.StringIO())) as bars:
+        whole = live.Whole(bars, cells=4, points=2)
+        (task,) = bars.tasks
+        whole.finished("an earlier run's")
+        assert task.fields["left"] == ""
+        whole.step("a", 0.01, scored=False)
+        now[0] += 10
+        whole.step("a", 1.0, scored=False)  # half a cell in 10 s: two and a half more take 50
+        assert task.fields["left"] == "about 50 s left"
+        now[0] += 5
+        whole.step("a", 0.5, scored=True)
+        assert task.completed == pytest.approx(1.75)
+        now[0] += 5
+        whole.finished("a")
+        assert task.fields["left"] == "about 40 s left"
+        whole.finished("failed before its first step")
+        assert task.fields["left"] == "about 20 s left"
