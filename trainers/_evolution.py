@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.trainers._contract import Job, Outcome, TrainingError
+from retainbench.trainers._model import overflowed
 from retainbench.trainers._noise import Vector, null_squared_step
 from retainbench.trainers._rollout import PATIENCE
 
@@ -79,11 +80,10 @@ def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
     Raises:
         TrainingError: naming the step and what to change.
     """
-    for value in values:
-        if not value.square().sum().isfinite():
-            raise TrainingError(
-                f"the weights overflowed at step {step + 1}: use a smaller learning_rate"
-            )
+    if overflowed(values):
+        raise TrainingError(
+            f"the weights overflowed at step {step + 1}: use a smaller learning_rate"
+        )
 
 
 def null_of(progress: Progress, job: Job) -> dict[str, float]:

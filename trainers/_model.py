@@ -8,6 +8,7 @@ checkpoint is the adapter alone; whoever scores it merges it into the stage's st
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,6 +77,11 @@ def save(policy: Policy, folder: Path, *, merged: bool = False) -> None:
 def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     """Parameters that a method may move, by name, tied ones once, in a fixed order."""
     return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def overflowed(values: Iterable[torch.Tensor]) -> bool:
+    """Whether weights are NaN, infinite, or so large that their squares do not fit their dtype."""
+    return not all(bool(value.detach().square().sum().isfinite()) for value in values)
 
 
 def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:

@@ -96,7 +96,7 @@ class Trajectory:
             details: more JSON values for the step log (noise keys, fitness of each member).
 
         Raises:
-            TrainingError: a metric is NaN or infinite.
+            TrainingError: a metric is NaN or infinite, or the weights of a checkpoint overflowed.
         """
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -112,7 +112,7 @@ class Trajectory:
         """Close the stage: every checkpoint that is still missing is the final weights.
 
         Raises:
-            TrainingError: the budget was spent before the first update.
+            TrainingError: the budget was spent before the first update, or the weights overflowed.
         """
         if self.job.budget.amount and not self.step:
             raise TrainingError(reason or "the budget was spent before the first update")
@@ -132,6 +132,10 @@ class Trajectory:
             record = self._folder.checkpoints / f"{name}.json"
             if record.exists() or (share > self.meter.share and not final):
                 continue
+            if _model.overflowed(_model.trainable_parameters(self.policy.model).values()):
+                raise TrainingError(
+                    f"the weights overflowed by step {self.step}: use a smaller learning_rate"
+                )
             merged = self.job.adaptation.kind == "lora" and self.job.stage > 0
             _model.save(self.policy, self._folder.checkpoint(name), merged=merged)
             write_json(record, self.meter.ledger())
