@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from retainbench.harness import (
     bases,
+    certify_report,
     ci,
     contamination,
     contamination_file,
@@ -54,6 +55,7 @@ from retainbench.harness.records import (
     write_bytes,
     write_json,
     write_jsonl,
+    write_text,
 )
 from retainbench.harness.suite import Policy, Suite
 from retainbench.harness.tasks_lock import Lock
@@ -72,9 +74,13 @@ class Certified(NamedTuple):
     """A finished certificate."""
 
     bundle: Bundle
-    gate: GateResult
+    evidence: Evidence
     signed: bool
-    train_data: list[TrainData]
+
+    @property
+    def gate(self) -> GateResult:
+        """The verdict."""
+        return self.evidence.gate
 
 
 class Order(NamedTuple):
@@ -158,11 +164,13 @@ def certify(
         sides = Sides(reference, released)
         evidence = _evidence(bundle, sides, suite, policy, order, churn, train_data)
         _write_statements(bundle, evidence, key)
+        write_text(bundle.table, certify_report.table(evidence))
+        write_text(bundle.report, certify_report.page(evidence))
         ci.write(bundle.ci, [evidence.gate], evidence.created)
         if out.exists():
             shutil.rmtree(out)
         bundle.root.rename(out)
-    return Certified(Bundle(out), evidence.gate, key is not None, train_data)
+    return Certified(Bundle(out), evidence, key is not None)
 
 
 def _resolve(reference: str) -> bases.Base:

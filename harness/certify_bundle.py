@@ -8,7 +8,9 @@
     OUT/noise-<way>.jsonl        the base scored again in another way: the A/A noise floor
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
-    OUT/ci/                      gate.json, junit.xml, summary.md, comment.md; nothing rests on them
+    OUT/table.csv                one row per task; nothing rests on this and on what follows
+    OUT/report.html              the same for people, in one file
+    OUT/ci/                      gate.json, junit.xml, summary.md, comment.md
 
 Everything that the verdict rests on is named with its digest in the statement's configuration, so
 the folder can move to any place and still be verified.
@@ -75,6 +77,8 @@ class Bundle:
         self.base_records = root / "base-records.jsonl"
         self.candidate_records = root / "candidate-records.jsonl"
         self.policy = root / "policy.json"
+        self.table = root / "table.csv"
+        self.report = root / "report.html"
         self.ci = root / "ci"
         self.locks = root / "locks"
 

@@ -42,7 +42,7 @@ def certify(
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
     from retainbench.harness import certify as certifying
-    from retainbench.harness import evaluate, gate_command, gate_policy
+    from retainbench.harness import certify_report, evaluate, gate_policy
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
     from retainbench.harness.escaping import terminal
@@ -65,11 +65,11 @@ def certify(
     )
     rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)
     made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
-    typer.echo("\n".join(gate_command.verdict_lines(made.gate)))
-    clean = [one for one in made.train_data if not one.overlap]
+    typer.echo("\n".join(certify_report.screen(made.evidence)))
+    clean = [one for one in made.evidence.train_data if not one.overlap]
     for line in certifying.overlap_lines(clean, rules):
         typer.echo(f"Training data: {terminal(line, 500)}")
-    typer.echo(f"Certificate: {out.resolve()}")
+    typer.echo(f"Certificate, table and report: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))
 
 

@@ -94,9 +94,14 @@ def page(
 
 def table_page(table: Table) -> str:
     """The table alone as a small HTML document without scripts."""
+    return small_page("table.html", table=table)
+
+
+def small_page(template: str, **values: Any) -> str:
+    """A template as an HTML document with the tables' style sheet and without scripts."""
     style = _style("table.css")
-    template = _environment().get_template("table.html")
-    rendered: str = template.render(policy=policy([], style), style=style, table=table)
+    page = _environment().get_template(template)
+    rendered: str = page.render(policy=policy([], style), style=style, **values)
     return rendered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import certify_fixtures as fixtures
 import pytest
 from certify_fixtures import DAMAGE, edit, make
 
-from retainbench.harness import statement
+from retainbench.harness import certify_report, statement
 from retainbench.harness.certify import certify
 from retainbench.harness.certify_verify import verify
 from retainbench.harness.errors import IntegrityError, UsageError
@@ -252,3 +253,28 @@ def test_the_floor_is_part_of_the_evidence(tmp_path: Path) -> None:
     short = {"options": lambda *asked: fixtures.Answers()(*asked)[:-1]}
     with pytest.raises(IntegrityError, match="base, options: task date_formats"):
         make(tmp_path / "part", repeats=short)
+
+
+def test_the_certificate_is_shown_to_people_too(tmp_path: Path) -> None:
+    """On the screen, as a table and as a page; what a model's name says is shown and not obeyed."""
+    base = fixtures.model(tmp_path / "base")
+    bad = fixtures.model(tmp_path / "<b>bad\x1b[31m", DAMAGE)
+    order = fixtures.order(fixtures.Answers())
+    out = tmp_path / "cert"
+    made = certify(str(base), str(bad), fixtures.suite(), fixtures.POLICY, out, order)
+    lines = certify_report.screen(made.evidence)
+    assert lines[0] == "REGRESSION   <b>bad\\x1b[31m"
+    assert lines[2].startswith("  numeric  mean drop +")
+    assert lines[2].endswith("1 task, 300 items: REGRESSION (not gated as a whole)")
+    assert lines[4].startswith("  REGRESSION   arithmetic (numeric): drop +12.")
+    rows = list(csv.DictReader(made.bundle.table.read_text().splitlines()))
+    assert rows[0]["task"] == "arithmetic"
+    worst = made.gate.tasks[0].change
+    assert float(rows[0]["drop_low"]) == worst.drop.low
+    assert (rows[0]["lost"], rows[0]["noise_churn"]) == (str(worst.lost), "")
+    page = made.bundle.report.read_text()
+    assert "&lt;b&gt;bad" in page
+    assert "<b>bad" not in page
+    assert "script-src &#39;none&#39;" in page
+    assert made.evidence.candidate.sha256 in page
+    assert page == certify_report.page(made.evidence)

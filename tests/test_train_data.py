@@ -50,7 +50,7 @@ def test_a_certificate_leaves_out_what_was_trained_on(tmp_path: Path) -> None:
     assert certified(tmp_path / "without", POLICY, []).gate.verdict == "REGRESSION"
     made = certified(tmp_path / "with", POLICY, [file])
     (change,) = [t.change for t in made.gate.tasks if t.change.task == "arithmetic"]
-    assert change.excluded == len(made.train_data[0].overlap["arithmetic"])
+    assert change.excluded == len(made.evidence.train_data[0].overlap["arithmetic"])
     assert change.excluded >= len(file.read_bytes().splitlines()) > 20
     assert made.gate.verdict == "PASS"
     (warning,) = made.gate.warnings
@@ -70,7 +70,11 @@ def test_what_is_left_out_cannot_be_edited(tmp_path: Path) -> None:
     file = stolen(tmp_path / "train.jsonl", "arithmetic", 0.01)
     made = certified(tmp_path / "one", POLICY, [file])
     assert made.gate.verdict == "REGRESSION"
-    edit(made.bundle.scorecard, made.train_data[0].overlap["arithmetic"][0], "arithmetic:999")
+    edit(
+        made.bundle.scorecard,
+        made.evidence.train_data[0].overlap["arithmetic"][0],
+        "arithmetic:999",
+    )
     with pytest.raises(IntegrityError, match=r"scorecard\.json: was changed"):
         verify(made.bundle.root)
     made = certified(tmp_path / "two", POLICY, [file])
