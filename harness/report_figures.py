@@ -167,8 +167,14 @@ CONFIG: Mapping[str, Any] = {
 
 
 def spec(figure: Figure, target: str) -> Spec:
-    """Vega-Lite specification of a figure for one target, data inlined."""
-    drawn: Spec = figure.draw(figure.of(target)).to_dict()
+    """Vega-Lite specification of a figure for one target, data inlined.
+
+    Altair's own validation takes two thirds of the time and is left to the tests.
+    """
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):
+        drawn: Spec = figure.draw(figure.of(target)).to_dict(validate=False)
     drawn["config"] = dict(CONFIG)
     return drawn
 

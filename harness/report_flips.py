@@ -9,9 +9,12 @@ task and direction, in the order of the items; `total` says how many there were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from retainbench.harness import escaping
 from retainbench.harness.errors import IntegrityError
@@ -27,6 +30,7 @@ RIGHT = 0.5  # score from which an answer counts as right
 
 COLUMNS = ("task", "item_id", "filter", "repeat", "score", "soft_score", "response")
 
+Indices = npt.NDArray[np.int64]
 Key = tuple[str, str, str]
 """Task, item and filter; decode repeats after the first are not shown."""
 
@@ -50,6 +54,16 @@ class Flip(NamedTuple):
     after: Answer
 
 
+class Sheet(NamedTuple):
+    """The records of one checkpoint, a row an item and filter."""
+
+    keys: pa.Table
+    """Task, item and filter."""
+    scores: npt.NDArray[np.float64]
+    answers: pa.Table
+    """Score, soft score and response."""
+
+
 class Flips(NamedTuple):
     """Flips of a run, capped."""
 
@@ -67,7 +81,7 @@ def collect(run: RunFolder, cards: Sequence[Scorecard], cap: int = CAP) -> Flips
     Raises:
         IntegrityError: a record is malformed, or a cell answered an item that the base did not.
     """
-    bases: dict[str, dict[Key, Answer]] = {}
+    bases: dict[str, Sheet] = {}
     found: list[Flip] = []
     unread = 0
     for number, card in enumerate(cards):
@@ -80,7 +94,7 @@ def collect(run: RunFolder, cards: Sequence[Scorecard], cap: int = CAP) -> Flips
             unread += 1
             continue
         if card.base not in bases:
-            bases[card.base] = dict(_answers(origin))
+            bases[card.base] = _read(origin)
         found.extend(_flips(number, bases[card.base], path))
     shown = evenly(found, cap)
     return Flips(shown, len(found), _texts(run, shown), unread)
@@ -153,26 +167,44 @@ def _clean(text: str) -> str:
     return escaping.visible(escaping.shorten(text, TEXT_LIMIT))
 
 
-def _flips(cell: int, base: Mapping[Key, Answer], path: Path) -> Iterator[Flip]:
-    for key, answer in _answers(path):
-        if key not in base:
+def _flips(cell: int, base: Sheet, path: Path) -> Iterator[Flip]:
+    sheet = _read(path)
+    at = _places(sheet.keys, base.keys, path)
+    before, after = base.scores[at] >= RIGHT, sheet.scores >= RIGHT
+    turned = np.flatnonzero(before != after)
+    keys = zip(*(column.to_pylist() for column in sheet.keys.take(turned).columns), strict=True)
+    answers = zip(_answers(base, at[turned]), _answers(sheet, turned), strict=True)
+    for key, lost, (old, new) in zip(keys, before[turned], answers, strict=True):
+        yield Flip(cell, key, bool(lost), old, new)
+
+
+def _places(keys: pa.Table, base: pa.Table, path: Path) -> Indices:
+    """For each row its row in the base: the same one, unless the files differ in order."""
+    if keys.equals(base):
+        return np.arange(keys.num_rows)
+    known = {key: n for n, key in enumerate(_rows(base))}
+    found = []
+    for key in _rows(keys):
+        if key not in known:
             raise IntegrityError(f"{path}: item {key[1]} of {key[0]} has no record of the base")
-        before = base[key]
-        if (before.score >= RIGHT) != (answer.score >= RIGHT):
-            yield Flip(cell, key, before.score >= RIGHT, before, answer)
+        found.append(known[key])
+    return np.array(found, dtype=np.int64)
 
 
-def _answers(path: Path) -> Iterator[tuple[Key, Answer]]:
-    table = _read(path)
-    columns = (table.column(name).to_pylist() for name in table.column_names)
-    for task, item, which, repeat, score, soft, response in zip(*columns, strict=True):
-        if repeat in (None, 0):
-            yield (task, item, which or "none"), Answer(score, soft, response or "")
+def _rows(keys: pa.Table) -> Iterator[Key]:
+    return zip(*(column.to_pylist() for column in keys.columns), strict=True)
 
 
-def _read(path: Path) -> pa.Table:
-    """The columns that flips need, in this order; other keys of a record are skipped."""
+def _answers(sheet: Sheet, rows: Indices) -> Iterator[Answer]:
+    columns = (column.to_pylist() for column in sheet.answers.take(rows).columns)
+    for score, soft, response in zip(*columns, strict=True):
+        yield Answer(score, soft, response or "")
+
+
+def _read(path: Path) -> Sheet:
+    """The columns that flips need, first decodes only; other keys of a record are skipped."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.json
 
     kinds = {"repeat": pa.int64(), "score": pa.float64(), "soft_score": pa.float64()}
@@ -180,9 +212,14 @@ def _read(path: Path) -> pa.Table:
     options = pyarrow.json.ParseOptions(schema, unexpected_field_behavior="ignore")
     reading = pyarrow.json.ReadOptions(block_size=1 << 24)
     try:
-        return pyarrow.json.read_json(path, read_options=reading, parse_options=options)
+        table = pyarrow.json.read_json(path, read_options=reading, parse_options=options)
     except pa.ArrowInvalid as error:
         raise IntegrityError(f"{path}: not readable as records: {error}") from error
+    first = table.filter(pc.equal(pc.fill_null(table["repeat"], 0), 0)).combine_chunks()
+    which = first.column_names.index("filter")
+    named = first.set_column(which, "filter", pc.fill_null(first["filter"], "none"))
+    scores = named["score"].to_numpy()
+    return Sheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:]))
 
 
 def _texts(run: RunFolder, flips: Sequence[Flip]) -> dict[tuple[str, str], ItemText]:

@@ -76,6 +76,20 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
+@pytest.mark.parametrize(
+    "key", ["pareto", "tasks", "trajectory-gain", "trajectory-budget", "drift", "kl"]
+)
+def test_specifications_are_valid_vega_lite(key: str) -> None:
+    cards = fixtures.scorecards(seeds=(0,), failed=())
+    figures = report_figures.figures(report_rows.rows(cards), cards)
+    figure = next(figure for figure in figures if figure.key == key)
+    valid = figure.draw(figure.of("countdown")).to_dict()  # validates, other than spec()
+    found = report_figures.spec(figure, "countdown")
+    assert {name: found[name] for name in valid if name != "config"} == {
+        name: valid[name] for name in valid if name != "config"
+    }
+
+
 def test_layers_are_numbered_and_many_of_them_stand_in_narrow_cells() -> None:
     cards = [c for c in fixtures.scorecards() if c.target == "countdown" and c.seed == 0]
     deep = []
