@@ -1,52 +1,105 @@
 """Speed measured beside the peers, in one run on one machine.
 
-`bench_*.py` measure and return rows; this file chooses what to run and prints. Each measurement
-alternates ours and the peer's, so that a machine that is busy with other things slows both.
+`bench_<what>.py` measures and says what its rows show; this file chooses, prints as rows come and,
+with `--out`, publishes (bench_page.py). Each measurement alternates ours and the peer's, so that a
+machine that is busy with other things slows both.
 
-Command: `retainbench bench scoring|eggroll|drift`.
+Command: `retainbench bench WHAT [--base BASE] [--items N] [--repeats N] [--out FOLDER]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from retainbench.harness import bases
+from retainbench.harness.errors import UsageError
 
-CORE = ("capitals", "elements", "agreement", "arithmetic", "sequences", "quantities", "dates")
+What = Literal["scoring", "growth", "startup", "eggroll", "rollout", "drift", "matrix", "gate"]
 
-
-def lines(
-    what: Literal["scoring", "eggroll", "drift"], *, base: str, repeats: int
-) -> Iterator[str]:
-    """The rows of one measurement as aligned text, the header first."""
-    if what == "scoring":
-        yield from aligned(_scoring(base, repeats))
-    elif what == "eggroll":
-        from retainbench.harness import bench_eggroll
-
-        yield from aligned(bench_eggroll.bench(base, repeats=repeats))
-    else:
-        from retainbench.harness import bench_drift
-
-        yield from aligned(bench_drift.bench(repeats=repeats))
+TAKES: dict[What, tuple[str, ...]] = {
+    "scoring": ("base", "items", "device", "dtype"),
+    "growth": ("base", "device", "dtype"),
+    "startup": (),
+    "eggroll": ("base", "device"),
+    "rollout": ("base", "items", "device", "dtype"),
+    "drift": (),
+    "matrix": (),
+    "gate": (),
+}
+"""Which options a measurement has, beside `repeats`."""
 
 
-def _scoring(base: str, repeats: int) -> Iterable[Any]:
-    from retainbench.harness import bench_scoring
+class Options(NamedTuple):
+    """What can be chosen; None where the measurement's own default holds."""
 
-    loaded = bases.load(bases.resolve(base).folder)
-    requests = bench_scoring.own_requests(CORE)
-    return bench_scoring.compare(loaded.model, loaded.tokenizer, requests, repeats=repeats)
-
-
-def aligned(rows: Iterable[Any]) -> Iterator[str]:
-    """NamedTuples of one kind as lines of equal columns; numbers with four significant digits."""
-    for number, row in enumerate(rows):
-        if not number:
-            yield "  ".join(f"{name:>16}" for name in row._fields)
-        yield "  ".join(f"{_text(value):>16}" for value in row)
+    repeats: int = 3
+    base: str | None = None
+    items: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    packs: tuple[str, ...] = ()
+    """Names of the packs in use, for the record."""
 
 
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def bench(what: What, options: Options, out: Path | None, say: Callable[[str], None]) -> None:
+    """Measure, print rows as they come, say what they show, publish.
+
+    Raises:
+        UsageError: an option that the measurement does not have.
+    """
+    from retainbench.harness import bench_page  # `--help` needs this file and not what it prints
+
+    chosen = _chosen(what, options)
+    module = bench_page.module(what)
+    rows: list[Any] = []
+    for line in bench_page.aligned(_kept(module.bench(repeats=options.repeats, **chosen), rows)):
+        say(line)
+    stored = [row._asdict() for row in rows]
+    for line in module.findings(stored):
+        say(line)
+    if out:
+        name = "-".join([what, *([Path(chosen["base"]).name] if "base" in chosen else [])])
+        how = bench_page.measured(
+            what, command(what, options, out), options.repeats, _accelerator(options.device)
+        )
+        bench_page.write(out, name, rows, how)
+
+
+def _chosen(what: What, options: Options) -> dict[str, Any]:
+    given = {"base": "fruitfly" if "base" in TAKES[what] else None}
+    given |= {
+        name: value
+        for name in ("base", "items", "device", "dtype")
+        if (value := getattr(options, name)) is not None
+    }
+    found = {name: value for name, value in given.items() if value is not None}
+    for name in found:
+        if name not in TAKES[what]:
+            raise UsageError(f"--{name} is not an option of `bench {what}`: leave it out")
+    return found
+
+
+def _kept(rows: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
+    for row in rows:
+        kept.append(row)
+        yield row
+
+
+def command(what: What, options: Options, out: Path) -> str:
+    """The command line that does the same, without paths of this machine."""
+    parts = [f"retainbench bench {what}"]
+    for name in ("base", "items", "repeats", "device", "dtype"):
+        value = getattr(options, name)
+        if value is not None:
+            parts.append(f"--{name} {Path(str(value)).name}")
+    parts += [f"--pack {name}" for name in options.packs]
+    return " ".join([*parts, f"--out {out.parent.name}/{out.name}"])
+
+
+def _accelerator(device: str | None) -> str | None:
+    if device is None or not device.startswith("cuda"):
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name(device))

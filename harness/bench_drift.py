@@ -42,6 +42,11 @@ POOL = (1 << 22) + 7
 """Random values that fill the checkpoints, at a new offset for every tensor."""
 
 
+ABOUT = """Two checkpoints of random weights in the shape of a small Llama, read once in order and
+measured by `retainbench drift`'s code in a process of its own, in turn. `cold` drops the files from
+the page cache before each; `warm` finds them in memory, where reading is a copy."""
+
+
 class DriftSpeed(NamedTuple):
     """One dtype in one state of the page cache; medians over the repeats."""
 
@@ -243,6 +248,15 @@ def _forget(files: list[Path]) -> None:
     for file in files:
         with file.open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def findings(rows: list[dict[str, Any]]) -> list[str]:
+    """What the stored rows show."""
+    return [
+        f"{row['dtype']}, {row['cache']}: {row['share_of_read']:.0%} of the rate of reading (goal "
+        f"70%), {row['peak_bytes'] / 1e6:.0f} MB of {row['allowed_bytes'] / 1e6:.0f} allowed."
+        for row in rows
+    ]
 
 
 def main() -> None:

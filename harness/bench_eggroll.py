@@ -29,6 +29,10 @@ from retainbench.harness import bases, tasks
 WAYS = ("population", "plain", "generate", "loop", "loop_ours")
 SIGMA = 1e-3
 
+ABOUT = """Sixty-four perturbed members answer the same prompts greedily, with the same number of
+new tokens each way. `population` is ours, all members in one batch; `plain` the same batch without
+perturbation; `loop` perturbs the weights, calls `generate` and restores them, member by member."""
+
 
 class Speed(NamedTuple):
     """One way; medians over the repeats."""
@@ -213,3 +217,12 @@ def _perturb_and_restore(work: Work, answer: Callable[[], object]) -> None:
     with torch.no_grad():
         for value, old in zip(work.model.parameters(), kept, strict=True):
             value.copy_(old)
+
+
+def findings(rows: list[dict[str, Any]]) -> list[str]:
+    """What the stored rows show."""
+    ours = next(row for row in rows if row["way"] == "population")
+    return [
+        f"{ours['wall_over_plain']:.0%} of plain batched inference (goal 90%) and "
+        f"{ours['wall_over_loop']:.1f} times a perturb-and-restore loop (goal 5)."
+    ]

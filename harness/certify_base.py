@@ -7,6 +7,7 @@ under a key of everything that can change them. The candidate is never cached.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,9 +102,15 @@ def _cached(base: bases.Base, task: str, settings: Mapping[str, str], most: int 
         "task": tasks.lock_digest(tasks.find([task])[0]),
         "items": most,
         "settings": dict(settings),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": _versions(),
     }
     return paths.cache() / "records" / f"{task}-{digest(key)[:32]}.jsonl"
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: every look parses a distribution's metadata anew."""
+    return {name: version(name) for name in VERSIONS}
 
 
 def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[str, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from retainbench.harness.bench import What
 from retainbench.harness.cli_suite import Device, Packs, quieten
 
 
@@ -79,13 +80,23 @@ def sensitivity(
 
 
 def bench(
-    what: Annotated[Literal["scoring", "eggroll", "drift"], typer.Argument()],
-    base: Annotated[str, typer.Option(help="Model for scoring and eggroll.")] = "fruitfly",
-    repeats: Annotated[int, typer.Option(min=1)] = 3,
+    what: Annotated[What, typer.Argument()],
+    base: Annotated[str | None, typer.Option(help="Model; default: the embedded fruitfly.")] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items per task (scoring) or prompts (rollout) only.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 3,
+    pack: Packs = None,
+    device: Annotated[str | None, typer.Option(help="torch device; default: cpu.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="torch dtype; default: float32.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to publish to, such as results/performance.")
+    ] = None,
 ) -> None:
-    """Time us and the peers on this machine, alternating; prints medians and spread."""
+    """Time us and the peers on this machine, in turn; prints medians and spread."""
     from retainbench.harness import bench as benching
 
     quieten()
-    for line in benching.lines(what, base=base, repeats=repeats):
-        typer.echo(line)
+    packs = tuple(folder.name for folder in pack or ())
+    options = benching.Options(repeats, base, items, device, dtype, packs)
+    benching.bench(what, options, out, typer.echo)

@@ -209,6 +209,11 @@ def turned(values: Sequence[Any], shift: int) -> list[Any]:
     return [*values[at:], *values[:at]]
 
 
+def requests(info: tasks.TaskInfo) -> list[Any]:
+    """The task's requests as lm-eval builds them (its `Instance`s)."""
+    return list(_prepared(info, tasks.lock_digest(info), None).task.instances)
+
+
 class Prepared(NamedTuple):
     """An lm-eval task with its requests, and what its sample rows say whatever is answered."""
 
