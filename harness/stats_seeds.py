@@ -84,8 +84,8 @@ def method_name(seeds: int, unseen: float) -> str:
     ('two-level bootstrap, one seed', 'two-level bootstrap, 3 seeds')
     """
     name = f"two-level bootstrap, {'one seed' if seeds == 1 else f'{seeds} seeds'}"
-    few = f"with Tango's error where fewer than {FEWEST_CHANGES} items of a task changed"
-    return f"{name}, {few}" if unseen else name
+    few = f"and Tango's error where under {FEWEST_CHANGES} items or clusters of a task changed"
+    return f"{name} {few}" if unseen else name
 
 
 def percentile(replicates: Floats, confidence: float) -> Bounds:

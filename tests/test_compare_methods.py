@@ -52,7 +52,7 @@ def test_rows_hold_planted_gains_drops_and_trajectories(run: Path) -> None:
     assert (idle.gain.value, -idle.gain.low) == (0, pytest.approx(idle.gain.high))
     assert idle.gain.high == pytest.approx(0.026343, abs=1e-4)
     assert idle.gain.method.endswith(
-        "with Tango's error where fewer than 10 items of a task changed"
+        "and Tango's error where under 10 items or clusters of a task changed"
     )
     # Three quarters of what guessing leaves: a rescaled axis is 4/3 as wide.
     assert idle.drops["general"].high == pytest.approx(0.026343 * 4 / 3, abs=1e-4)
