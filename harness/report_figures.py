@@ -81,7 +81,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Tasks",
             "Retention by task",
             "Change of each retention task in percentage points, mean over seeds; negative is "
-            "forgetting. Bold: the interval excludes 0.",
+            "forgetting. Bold: the interval (over several seeds pooled from theirs) excludes 0.",
             {**arm, "axis": "Axis", "task": "Task", "n": "Items"} | interval,
             tasks(arms),
             task_map,
@@ -101,7 +101,8 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Along the budget",
             "Retention along the budget",
             "The same checkpoints over the share of the budget that is spent, one panel per "
-            "recipe; bands are intervals.",
+            "recipe. Bands are intervals; over several seeds they are pooled from the seeds' own "
+            "and wider than the table's.",
             {**arm, "axis": "Axis", "budget": "Budget, %"} | interval,
             along,
             retention_by_budget,
