@@ -31,7 +31,6 @@ from retainbench.harness import (
     ci,
     contamination,
     contamination_file,
-    drift,
     dsse,
     plan,
     statement,
@@ -91,7 +90,7 @@ class Order(NamedTuple):
     """Backend, dtype, device, batch: recorded, and part of the cache's key."""
     command: Sequence[str]
     measure: Measure | None = None
-    """For example `drift_only`; None measures nothing."""
+    """For example `certify_measure.drift_only`; None measures nothing."""
     key: Path | None = None
     """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
     tier: Tier = "full"
@@ -217,11 +216,6 @@ def _evidence(
         command=list(order.command),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def drift_only(base: Path, candidate: Path) -> Movement:
-    """The cheap measurement: how far the weights moved, read once, without torch."""
-    return Movement(drift=drift.summarise(base, candidate, {}))
 
 
 def scored_tasks(suite: Suite, policy: Policy) -> list[str]:

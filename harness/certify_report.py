@@ -31,6 +31,8 @@ def screen(evidence: Evidence) -> list[str]:
     lines = [verdict, *map(_axis_line, evidence.gate.axes), *rest]
     if evidence.drift:
         lines.append(f"  weights: {_weights(evidence)}")
+    if evidence.divergence:
+        lines.append(f"  KL to the base, nats per token: {_kl(evidence)}")
     return lines
 
 
@@ -84,6 +86,11 @@ def _weights(evidence: Evidence) -> str:
     )
 
 
+def _kl(evidence: Evidence) -> str:
+    found = evidence.divergence.forward if evidence.divergence else {}
+    return ", ".join(f"{axis} {brief(value)}" for axis, value in found.items()) or NONE
+
+
 def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     floors = [task.change.noise_churn for task in evidence.gate.tasks]
     known = [floor for floor in floors if floor is not None]
@@ -91,6 +98,7 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Suite", evidence.suite),
         ("Items", evidence.gate.tier),
         ("Weights", _weights(evidence)),
+        ("KL to the base on retention prompts, nats per token", _kl(evidence)),
         ("A/A noise floor", f"at most {100 * max(known):.1f} % of a task" if known else "none"),
         ("Made", evidence.created),
         ("Command", " ".join(evidence.command)),

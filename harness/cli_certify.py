@@ -36,13 +36,14 @@ def certify(
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
 
-    The base is also scored in the ways of the suite's noise_floor, except for the smoke tier. The
-    tasks of a --pack are added to the suite's and must pass as those do.
+    The base is also scored in the ways of the suite's noise_floor, and KL to it is measured on
+    retention prompts, except for the smoke tier. The tasks of a --pack are added to the suite's and
+    must pass as those do.
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
     from retainbench.harness import certify as certifying
-    from retainbench.harness import certify_report, evaluate, gate_policy
+    from retainbench.harness import certify_measure, certify_report, evaluate, gate_policy
     from retainbench.harness import plan as planning
     from retainbench.harness import suite as suites
     from retainbench.harness.escaping import terminal
@@ -52,11 +53,16 @@ def certify(
     chosen = suites.load(suite)
     score = partial(evaluate.of_folder, device=device)
     again = () if tier == "smoke" else chosen.noise_floor
+    measure = (
+        certify_measure.drift_only
+        if tier == "smoke"
+        else partial(certify_measure.drift_and_kl, suite=chosen, device=device)
+    )
     order = certifying.Order(
         evaluate=score,
         settings=certifying.scoring_settings(device),
         command=["retainbench", *sys.argv[1:]],
-        measure=certifying.drift_only,
+        measure=measure,
         key=key,
         tier=tier,
         repeat_base=repeat_base,

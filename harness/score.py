@@ -15,11 +15,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from retainbench.harness import bases, compare, compare_noise, drift, evaluate, paths, tasks
+from retainbench.harness import bases, compare, compare_noise, drift, evaluate, paths
 from retainbench.harness import train as training
 from retainbench.harness.bases import Loaded
 from retainbench.harness.compare import PointInput
 from retainbench.harness.compare_items import columns
+from retainbench.harness.divergence_prompts import prompt_sets
 from retainbench.harness.plan import Cell, Plan, excluded, policy_of, scored_targets
 from retainbench.harness.records import (
     CheckpointRecord,
@@ -156,7 +157,7 @@ def _diverge(
     from retainbench.harness import divergence
 
     reference = bases.load(base, device=device)
-    prompts = prompt_sets(plan, cell.target)
+    prompts = prompt_sets([cell.target, *plan.retention], plan.suite.divergence_prompts)
     return divergence.summarise(
         reference,
         candidate,
@@ -164,25 +165,6 @@ def _diverge(
         cache=folder.base_point(cell.base).continuations,
         max_new_tokens=plan.suite.divergence_tokens,
     )
-
-
-def prompt_sets(plan: Plan, target: str) -> dict[str, list[str]]:
-    """The first prompts of the target's test split and of each axis, spread over its tasks.
-
-    Minimal pairs have no prompt to continue and are left out.
-    """
-    known = tasks.discover()
-    by_axis: dict[str, list[list[str]]] = {}
-    for name in [target, *plan.retention]:
-        info = known[name]
-        by_axis.setdefault(info.axis, []).append([p for p in tasks.prompts(info) if p])
-    number = plan.suite.divergence_prompts
-    return {axis: _round_robin(lists)[:number] for axis, lists in by_axis.items()}
-
-
-def _round_robin(lists: list[list[str]]) -> list[str]:
-    longest = max(len(entries) for entries in lists)
-    return [entries[n] for n in range(longest) for entries in lists if n < len(entries)]
 
 
 def crashed(plan: Plan, cell: Cell, error: Exception) -> Scorecard:

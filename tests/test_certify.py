@@ -13,7 +13,7 @@ import certify_fixtures as fixtures
 import pytest
 from certify_fixtures import DAMAGE, edit, make
 
-from retainbench.harness import certify_report, statement
+from retainbench.harness import bases, certify_measure, certify_report, statement
 from retainbench.harness.certify import certify
 from retainbench.harness.certify_verify import verify
 from retainbench.harness.errors import IntegrityError, UsageError
@@ -278,3 +278,17 @@ def test_the_certificate_is_shown_to_people_too(tmp_path: Path) -> None:
     assert "script-src &#39;none&#39;" in page
     assert made.evidence.candidate.sha256 in page
     assert page == certify_report.page(made.evidence)
+
+
+def test_drift_and_kl_of_a_base_against_itself_are_zero(tmp_path: Path) -> None:
+    """Measured on the retention axes' prompts, with the base's continuations kept in the cache."""
+    base = bases.resolve("fruitfly").folder
+    few = fixtures.suite(divergence_prompts=2, divergence_tokens=3)
+    found = certify_measure.drift_and_kl(base, base, suite=few)
+    assert found.drift is not None
+    assert found.drift.frobenius == 0.0
+    assert found.divergence is not None
+    assert found.divergence.forward == {"general": 0.0, "numeric": 0.0, "temporal": 0.0}
+    assert len(list((tmp_path / "cache").glob("continuations-*.jsonl"))) == 3
+    none = fixtures.suite(divergence_prompts=0)
+    assert certify_measure.drift_and_kl(base, base, suite=none).divergence is None
