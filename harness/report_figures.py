@@ -22,6 +22,7 @@ from retainbench.harness.report_charts import (
 from retainbench.harness.report_maps import drift_map, task_map
 from retainbench.harness.report_model import TableRow
 from retainbench.harness.report_points import (
+    Arms,
     Datum,
     drift_places,
     finished,
@@ -55,12 +56,17 @@ class Figure(NamedTuple):
         return [row for row in self.rows if row["target"] == target]
 
 
+ARM = {"target": "Target", "recipe": "Recipe"}
+RETAINED = {"retention": "Retention, pp", "retention_low": "low", "retention_high": "high"}
+
+
 def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure]:
     """All figures of a run in reading order; one without rows is kept, with an empty list."""
     arms = finished(rows, cards)
-    arm = {"target": "Target", "recipe": "Recipe"}
-    interval = {"retention": "Retention, pp", "retention_low": "low", "retention_high": "high"}
-    along = trajectories(arms)
+    return [*_at_the_end(rows, arms), *_along_the_way(arms), *_of_the_weights(arms)]
+
+
+def _at_the_end(rows: Sequence[TableRow], arms: Arms) -> list[Figure]:
     return [
         Figure(
             "pareto",
@@ -70,8 +76,8 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "is better, and on the dashed line nothing is forgotten. Hollow: dominated, another "
             "recipe gains more and forgets no more on its worst axis, beyond what the intervals "
             "allow. A click on a name in the legend fades the others.",
-            {**arm, "axis": "Axis", "gain": "Gain, pp", "gain_low": "low", "gain_high": "high"}
-            | interval
+            {**ARM, "axis": "Axis", "gain": "Gain, pp", "gain_low": "low", "gain_high": "high"}
+            | RETAINED
             | {"front": "On the front"},
             gain_and_retention(rows),
             pareto,
@@ -82,17 +88,23 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "Retention by task",
             "Change of each retention task in percentage points, mean over seeds; negative is "
             "forgetting. Bold: the interval (over several seeds pooled from theirs) excludes 0.",
-            {**arm, "axis": "Axis", "task": "Task", "n": "Items"} | interval,
+            {**ARM, "axis": "Axis", "task": "Task", "n": "Items"} | RETAINED,
             tasks(arms),
             task_map,
         ),
+    ]
+
+
+def _along_the_way(arms: Arms) -> list[Figure]:
+    along = trajectories(arms)
+    return [
         Figure(
             "trajectory-gain",
             "Along the gain",
             "Retention along the gain",
             "Scored checkpoints in the order of training, mean over seeds: what each point of gain "
             "cost in retention. Intervals are in the next figure.",
-            {**arm, "axis": "Axis", "budget": "Budget, %", "gain": "Gain, pp"} | interval,
+            {**ARM, "axis": "Axis", "budget": "Budget, %", "gain": "Gain, pp"} | RETAINED,
             along,
             retention_by_gain,
         ),
@@ -103,10 +115,15 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "The same checkpoints over the share of the budget that is spent, one panel per "
             "recipe. Bands are intervals; over several seeds they are pooled from the seeds' own "
             "and wider than the table's.",
-            {**arm, "axis": "Axis", "budget": "Budget, %"} | interval,
+            {**ARM, "axis": "Axis", "budget": "Budget, %"} | RETAINED,
             along,
             retention_by_budget,
         ),
+    ]
+
+
+def _of_the_weights(arms: Arms) -> list[Figure]:
+    return [
         Figure(
             "drift",
             "Drift",
@@ -115,7 +132,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "whole change, mean over seeds; outside the layers are embedding, final norm and "
             "output head. The table adds the drift over the module's own norm.",
             {
-                **arm,
+                **ARM,
                 "place": "Place",
                 "name": "Name",
                 "share": "Share of squared change, %",
@@ -132,7 +149,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
             "candidate) in nats per token, and the drop averaged over the axes in percentage "
             "points; up is forgetting.",
             {
-                **arm,
+                **ARM,
                 "seed": "Seed",
                 "budget": "Budget, %",
                 "prompts": "Prompts",
