@@ -14,8 +14,8 @@ one layer and stated in processor seconds per 10^9 parameters.
 Command: part of `retainbench bench drift`; `python -m retainbench.harness.bench_drift BASE
 CANDIDATE` measures two folders once and prints seconds and peak bytes as JSON.
 
-Left out: the start of the interpreter (0.5 s). Linux only (page cache control and peak resident
-memory come from its system calls).
+Left out: the start of the interpreter (0.3 s of processor time). Linux only (page cache control and
+peak resident memory come from its system calls).
 """
 
 from __future__ import annotations
