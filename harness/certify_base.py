@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retainbench.harness import bases, paths, tasks
+from retainbench.harness import bases, paths, tasks, tasks_code
 from retainbench.harness.certify_bundle import check_locked
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import (
@@ -96,13 +96,14 @@ def _cached(base: bases.Base, task: str, settings: Mapping[str, str], most: int 
 
     `base.digest` covers weights, config, tokenizer and chat template.
     """
+    (info,) = tasks.find([task])
     key = {
         "schema": SCHEMA_VERSION,
         "model": base.digest,
-        "task": tasks.lock_digest(tasks.find([task])[0]),
+        "task": tasks.lock_digest(info),
         "items": most,
         "settings": dict(settings),
-        "versions": _versions(),
+        "versions": _versions() | tasks_code.packages(info),
     }
     return paths.cache() / "records" / f"{task}-{digest(key)[:32]}.jsonl"
 

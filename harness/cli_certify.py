@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, Packs, TrainData, quieten
+from retainbench.harness.cli_suite import Device, Packs, TaskCode, TrainData, quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]
@@ -22,6 +22,7 @@ def certify(
     out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
     pack: Packs = None,
     train_data: TrainData = None,
+    allow_task_code: TaskCode = False,
     policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
     tier: Annotated[

@@ -12,7 +12,7 @@ def suites() -> None:
     from retainbench.harness import suite as suite_files
 
     for name in suite_files.available():
-        screen.print(f"{name:20} {suite_files.load(name).description}")
+        screen.print(f"{name:20} {suite_files.read(name).description}")
 
 
 def methods() -> None:

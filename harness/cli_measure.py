@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retainbench.harness.bench import What
-from retainbench.harness.cli_suite import Device, Packs, quieten
+from retainbench.harness.cli_suite import Device, Packs, TaskCode, quieten
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write per-item records to this JSONL.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
     pack: Packs = None,
+    allow_task_code: TaskCode = False,
     device: Device = "cpu",
 ) -> None:
     """Score a model on frozen tasks, item by item."""

@@ -37,6 +37,24 @@ Packs = Annotated[
         help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
     ),
 ]
+
+
+def _allow_task_code(allowed: bool) -> bool:
+    if allowed:
+        from retainbench.harness import tasks_code
+
+        os.environ[tasks_code.VARIABLE] = "1"
+    return allowed
+
+
+TaskCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-task-code",
+        callback=_allow_task_code,
+        help="Let packs be scored by the installed lm-eval's code, where they name it.",
+    ),
+]
 TrainData = Annotated[
     list[Path] | None,
     typer.Option(
@@ -65,6 +83,7 @@ def run(
     ] = None,
     pack: Packs = None,
     train_data: TrainData = None,
+    allow_task_code: TaskCode = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,

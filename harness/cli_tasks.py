@@ -8,15 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Packs, quieten, screen
+from retainbench.harness.cli_suite import Packs, TaskCode, quieten, screen
 from retainbench.harness.errors import UsageError
 
-HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence")
+HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence", "base scores")
 
 
 def tasks(pack: Packs = None) -> None:
-    """List retention tasks and targets with axis, items, chance, version and licence."""
+    """List retention tasks and targets with axis, items, chance, version, licence, base scores."""
     from retainbench.harness import tasks as task_files
+    from retainbench.harness import tasks_card
     from retainbench.harness.escaping import terminal
 
     rows = [HEAD]
@@ -24,6 +25,7 @@ def tasks(pack: Packs = None) -> None:
         locked = task_files.lock(info).items
         chance = sum(item.chance for item in locked) / len(locked)
         kind = "contexts" if info.contexts else info.kind
+        scores = tasks_card.base_scores(info).items()
         rows.append(
             (
                 info.axis,
@@ -33,6 +35,7 @@ def tasks(pack: Packs = None) -> None:
                 f"{chance:.3f}",
                 terminal(info.version, 20),
                 terminal(info.licence, 80),
+                ", ".join(f"{terminal(name, 40)} {score:.2f}" for name, score in scores),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
@@ -75,19 +78,27 @@ def freeze(
     num_fewshot: Annotated[
         int | None, typer.Option(min=0, help="Shots of lm-eval tasks; default the task's own.")
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Freeze every source of a suite, at the revisions it pins.")
+    ] = None,
+    allow_task_code: TaskCode = False,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Snapshot evaluation items to a pack that runs offline; use it with --pack.
 
-    A pack holds the items: share it under their licence only.
+    A pack holds the items: share it under their licence only. With --suite a lock is written beside
+    the packs; it holds no items, and where it lies another machine freezes the same or fails.
     """
     from retainbench.harness import freeze as freezing
-    from retainbench.harness import freeze_lm_eval
+    from retainbench.harness import freeze_lm_eval, freeze_source
 
     quieten()
     command = ["retainbench", *sys.argv[1:]]
-    if bool(tasks) == (jsonl is not None) or (jsonl is not None) != (name is not None):
-        raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME")
+    given = [bool(tasks), jsonl is not None, suite is not None]
+    if sum(given) != 1 or (jsonl is not None) != (name is not None):
+        raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
+    if suite is not None:
+        _freeze_suite(suite, out, include_path, overwrite, command)
     if jsonl is not None and name is not None:
         made = freezing.from_jsonl(
             jsonl,
@@ -101,9 +112,27 @@ def freeze(
         )
         _say(made, freezing.write(made, out, overwrite=overwrite).folder)
     choices = freeze_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot)
-    for found, task in freeze_lm_eval.load(tasks, include_path) if tasks else ():
+    for found, task in freeze_source.load(tasks, include_path) if tasks else ():
         made = freeze_lm_eval.frozen(found, task, choices, command)
         _say(made, freezing.write(made, out, overwrite=overwrite).folder)
+
+
+def _freeze_suite(
+    name: str, out: Path, include: Path | None, overwrite: bool, command: list[str]
+) -> None:
+    from retainbench.harness import freeze_suite
+    from retainbench.harness import suite as suites
+
+    order = freeze_suite.Order(suites.read(name), out, include, overwrite, command)
+    failed = []
+    for outcome in freeze_suite.run(order):
+        screen.print(f"{outcome.name}: {outcome.said}", soft_wrap=True, markup=False)
+        failed += [outcome.name] if outcome.frozen is None else []
+    if failed:
+        raise UsageError(
+            f"{len(failed)} of {len(order.suite.sources)} tasks could not be frozen "
+            f"({', '.join(failed)}); the others are kept: mend what is said above and run it again"
+        )
 
 
 def _say(made: object, folder: Path) -> None:

@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness import bases, seeds, tasks, tasks_pack
+from retainbench.harness import bases, seeds, tasks, tasks_code, tasks_pack
 from retainbench.harness.bases import Loaded
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import ItemRecord, ItemText, digest, read_jsonl, write_jsonl
@@ -70,7 +70,8 @@ class Store:
             "model": model,
             "task": tasks.lock_digest(info),
             "limit": self.limit,
-            "versions": {name: version(name) for name in ("lm-eval", "torch", "retainbench")},
+            "versions": {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
+            | tasks_code.packages(info),
         }
         if variation != USUAL:
             key["variation"] = variation._asdict()
@@ -108,8 +109,8 @@ def evaluate_stored(
 
 
 def affects(variation: Variation, info: tasks.TaskInfo) -> bool:
-    """Whether a task can be scored in this way: only choices can be turned."""
-    return not variation.shift or info.kind == "multiple_choice"
+    """Whether a task can be scored in this way: only choices of our own scoring can be turned."""
+    return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
 
 
 def of_folder(
@@ -327,7 +328,7 @@ def _record(info: tasks.TaskInfo, item: tasks.LockedItem, row: dict[str, Any]) -
     for kind in ("doc_hash", "prompt_hash", "target_hash"):
         if row[kind] != getattr(item, kind):
             raise IntegrityError(f"{info.name}: {kind} of item {item.id} differs from the lock")
-    metric = next(name for name in METRICS if name in row)
+    metric = info.code.metric if info.code else next(name for name in METRICS if name in row)
     fields = _choice_fields(row) if info.kind == "multiple_choice" else _free_fields(row)
     return ItemRecord(
         task=info.name,

@@ -205,10 +205,36 @@ def _fill(folder: Path, frozen: Frozen) -> None:
     write_text(folder / f"{frozen.name}.yaml", _yaml(plain))
     write_json(folder / "provenance.json", frozen.provenance)
     companions = [keys["include"], "_dataset.py"]
-    if "_numeric." in str(keys.get("process_results")):
-        companions.append("_numeric.py")
+    used = ("_numeric", "_code")
+    companions += [f"{name}.py" for name in used if f"{name}." in str(keys.get("process_results"))]
     for name in companions:
         shutil.copyfile(paths.TASKS / name, folder / name)
+
+
+def joined(name: str, source: str, parts: Sequence[Frozen], revision: str | None) -> Frozen:
+    """The tasks of an lm-eval group as one pack, in their order.
+
+    Raises:
+        UsageError: they are not asked and scored in one way.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.keys != first.keys:
+            raise UsageError(f"{name}: {part.name} is not scored as {first.name} is")
+    alone = len(parts) == 1
+    known = {
+        "name": source,
+        "dataset_name": first.provenance.dataset_name if alone else None,
+        "dataset_revision": revision or first.provenance.dataset_revision,
+        "items": sum(part.provenance.items for part in parts),
+        "left_out": [entry for part in parts for entry in part.provenance.left_out],
+    }
+    return Frozen(
+        name=name,
+        keys=first.keys,
+        rows=[row for part in parts for row in part.rows],
+        provenance=first.provenance.model_copy(update=known),
+    )
 
 
 class _Dumper(yaml.SafeDumper):

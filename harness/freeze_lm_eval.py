@@ -4,8 +4,9 @@ The items are taken from the requests that lm-eval builds (`Task.build_all_reque
 descriptions, shots and templates are rendered into each item's query and nothing of the task's own
 code is needed later. Shots are drawn as lm-eval draws them by default (seed 1234). Kept: answers of
 multiple choice (of choices, or of contexts before one continuation), greedy log-likelihood and
-greedy generation; filters that only cut text; metrics that are a mean over items. Everything else
-is refused with one line, because a part of it would be another task.
+greedy generation; filters that only cut text; metrics that are a mean over items; and, if the user
+allows it, scoring code of lm-eval's own by reference (tasks_code.py). Everything else is refused
+with one line, because a part of it would be another task.
 
 Loading a task runs lm-eval's code for it and may download its dataset; frozen packs do neither.
 Command: `retainbench freeze TASK... --out DIR [--include-path DIR] [--filter NAME]`.
@@ -13,16 +14,19 @@ Command: `retainbench freeze TASK... --out DIR [--include-path DIR] [--filter NA
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retainbench.harness import tasks_code
 from retainbench.harness.errors import UsageError
 from retainbench.harness.freeze import Frozen, LeftOut, Provenance
 from retainbench.harness.suite import RetentionAxis
 from retainbench.harness.tasks_pack import Filter, Metric
+from retainbench.harness.tasks_read import Code
 
 METRICS = ("acc", "exact_match", "acc_norm")
 """One of these must decide; the first that is there does."""
@@ -47,27 +51,6 @@ class Choices(NamedTuple):
     """None = as the task says."""
 
 
-def load(names: Sequence[str], include: Path | None = None) -> Iterator[tuple[str, Any]]:
-    """The named tasks; a group or tag stands for all tasks in it.
-
-    Raises:
-        UsageError: lm-eval knows no such task, or cannot load it.
-    """
-    from lm_eval.tasks import TaskManager
-
-    paths = str(include) if include else None
-    manager = TaskManager(include_path=paths, include_defaults=include is None)
-    for name in names:
-        if name not in manager.all_tasks:
-            raise UsageError(f"lm-eval knows no task {name!r}; see `lm_eval ls tasks`")
-        try:
-            found = manager.load([name])["tasks"]
-        except (OSError, ValueError) as error:  # no network, no such dataset or split
-            reason = " ".join(str(error).split())[:300]
-            raise UsageError(f"{name}: lm-eval cannot load it: {reason}") from error
-        yield from found.items()
-
-
 def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) -> Frozen:
     """A loaded lm-eval task, ready for `freeze.write`.
 
@@ -75,6 +58,7 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
         UsageError: it scores in a way that a pack cannot carry; says which.
     """
     _refuse_special(name, task)
+    code = _code(name, task)
     if choices.shots is not None:
         task.set_config("num_fewshot", choices.shots)
     task.set_fewshot_seed(SHOTS_SEED)
@@ -85,6 +69,8 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
     rows, left_out = [], []
     for number, requests in sorted(by_doc.items()):
         row = _row(f"{name}:{number}", task, requests, choices.cluster)
+        if code is not None:
+            row |= _scored(row, task, requests[0].doc, code)
         fault = _fault(row)
         if fault:
             left_out.append(LeftOut(id=row["id"], reason=fault))
@@ -92,7 +78,7 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
             rows.append(row)
     if not rows:
         raise UsageError(f"{name}: no item can be frozen: {left_out[0].reason}")
-    keys, unscored = _keys(name, task, choices)
+    keys, unscored = _keys(name, task, choices, code)
     licence = choices.licence or _licence(task)
     shots = int(task.config.num_fewshot or 0)
     keys["metadata"] = {
@@ -101,6 +87,8 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
         "axis": choices.axis,
         "shots": shots,
     }
+    if code is not None:
+        keys["metadata"]["code"] = code.model_dump(mode="json")
     return Frozen(
         name=name,
         keys=keys,
@@ -118,7 +106,6 @@ def _refuse_special(name: str, task: Any) -> None:
     if kind not in ("multiple_choice", "loglikelihood", "generate_until") or config is None:
         raise UsageError(f"{name}: output type {kind} cannot be frozen; it has no score per item")
     special = {
-        "process_results": "scores with a function of its own (process_results)",
         "doc_to_image": "shows images",
         "doc_to_audio": "plays sounds",
         "gen_prefix": "starts the answer itself (gen_prefix)",
@@ -129,6 +116,42 @@ def _refuse_special(name: str, task: Any) -> None:
             raise UsageError(f"{name}: {fault}, so it cannot be frozen")
     if config.repeats != 1:
         raise UsageError(f"{name}: asks each item {config.repeats} times, so it cannot be frozen")
+
+
+def _code(name: str, task: Any) -> Code | None:
+    """The code that scores a task where no plain metric does.
+
+    Raises:
+        UsageError: it is not lm-eval's own, or not allowed.
+    """
+    if not task.config.process_results:
+        return None
+    source = Path(str((task.config.metadata or {}).get("config_source"))).resolve()
+    if not source.is_relative_to(tasks_code.root()):
+        raise UsageError(
+            f"{name}: scores with a function of its own (process_results), so it cannot be frozen"
+        )
+    if not tasks_code.allowed():
+        raise UsageError(
+            f"{name}: is scored by code of lm-eval ({source.relative_to(tasks_code.root())}); to "
+            "freeze it with a reference to that code, add --allow-task-code"
+        )
+    means = [m["metric"] for m in task.config.metric_list if m.get("aggregation") == "mean"]
+    chosen = next((metric for metric in METRICS if metric in means), *means[:1])
+    return tasks_code.of_config(source, chosen)
+
+
+def _scored(row: dict[str, Any], task: Any, doc: Any, code: Code) -> dict[str, Any]:
+    """What the code needs of an item, and what a guesser gets by it."""
+    try:
+        kept = json.dumps(doc, ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{row['id']}: its document is not plain JSON: {error}") from error
+    if "choices" not in row:
+        return {"doc": kept, "chance": 0.0}
+    score = task.config.process_results
+    found = tasks_code.chance(score, json.loads(kept), len(row["choices"]), code.metric)
+    return {"doc": kept, "chance": found}
 
 
 def _row(identity: str, task: Any, requests: list[Any], cluster: str | None) -> dict[str, Any]:
@@ -184,20 +207,24 @@ def _fault(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _keys(name: str, task: Any, choices: Choices) -> tuple[dict[str, Any], list[str]]:
+def _keys(
+    name: str, task: Any, choices: Choices, code: Code | None
+) -> tuple[dict[str, Any], list[str]]:
     """The pack's YAML, and what of the task's metrics and filters is not in it."""
     delimiter = task.config.target_delimiter
-    metrics, unscored = _metrics(name, task)
-    keys: dict[str, Any] = {
-        "doc_to_text": "query",
-        "target_delimiter": delimiter,
-        "metric_list": metrics,
-    }
+    keys: dict[str, Any] = {"doc_to_text": "query", "target_delimiter": delimiter}
+    if code is not None:
+        keys["process_results"] = "!function _code.score"
+        listed = [str(entry["metric"]) for entry in task.config.metric_list]
+        unscored = [f"metric {metric}" for metric in listed if metric != code.metric]
+    else:
+        keys["metric_list"], unscored = _metrics(name, task)
     if task.OUTPUT_TYPE == "multiple_choice":
         contexts = {"doc_to_text": "gold", "doc_to_target": "continuation"}
         keys |= {"include": "_multiple_choice.yaml"} | (contexts if task.multiple_input else {})
         return keys, unscored
-    keys |= {"include": "_free_form.yaml", "doc_to_target": "answer", "process_results": None}
+    keys = {"process_results": None} | keys
+    keys |= {"include": "_free_form.yaml", "doc_to_target": "answer"}
     if task.OUTPUT_TYPE == "loglikelihood":
         return keys | {"output_type": "loglikelihood", "generation_kwargs": None}, unscored
     keys["generation_kwargs"] = _generation(name, task.config.generation_kwargs)

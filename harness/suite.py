@@ -14,12 +14,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from retainbench.harness import paths, tasks
+from retainbench.harness import paths, suite_lock, tasks
 from retainbench.harness.errors import UsageError
 from retainbench.harness.records import Record, Share
 from retainbench.trainers import _discovery as discovery
@@ -138,6 +138,20 @@ class Policy(Record):
     """What happens to retention items that overlap the training data."""
 
 
+class Source(Record):
+    """Where a retention task comes from that is frozen once, with internet (freeze_suite.py)."""
+
+    axis: RetentionAxis
+    task: str | None = None
+    """lm-eval's name, if not the entry's own; a group's tasks become one pack."""
+    revision: str = "main"
+    """Commit of the dataset on the hub; a branch is pinned by the first freeze, in SUITE.lock."""
+    filter: str | None = None
+    """lm-eval's filter that decides; None = the first."""
+    cluster: str | None = None
+    """Field of lm-eval's documents that names what items share; None = each its own."""
+
+
 class Sweep(Record):
     """Choose one option per recipe on the target's validation split, before the real cells."""
 
@@ -155,8 +169,10 @@ class Suite(Record):
     description: str
     base: str
     targets: Annotated[list[str], Field(min_length=1)]
-    tasks: Annotated[list[str], Field(min_length=1)]
+    tasks: list[str]
     """Short names of retention tasks; an axis name stands for all its core tasks."""
+    sources: dict[str, Source] = {}
+    """Further retention tasks, by the names of their packs."""
     recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)]
     budget: Budget
@@ -176,6 +192,12 @@ class Suite(Record):
     items_per_task: Annotated[int, Field(ge=1)] | None = None
     """Scores the first n items of each task only; such a run can never certify."""
 
+    @model_validator(mode="after")
+    def _retains(self) -> Self:
+        if not (self.tasks or self.sources):
+            raise ValueError("tasks: name one, or a source")
+        return self
+
 
 def available() -> dict[str, Path]:
     """Packaged suites by name."""
@@ -184,6 +206,20 @@ def available() -> dict[str, Path]:
 
 def load(reference: str) -> Suite:
     """Read a suite by name or by path and check every name in it; add the tasks of packs in use.
+
+    Raises:
+        UsageError: naming the file, the key and what is allowed; or packs that the suite needs.
+        IntegrityError: a pack is not what the suite's lock says.
+    """
+    suite = read(reference)
+    revisions = {name: source.revision for name, source in suite.sources.items()}
+    suite_lock.verify(suite.name, reference, revisions)
+    added = [name for name in [*suite.sources, *tasks.packed()] if name not in suite.tasks]
+    return suite.model_copy(update={"tasks": [*suite.tasks, *dict.fromkeys(added)]})
+
+
+def read(reference: str) -> Suite:
+    """A suite as its file has it, every name in it checked.
 
     Raises:
         UsageError: naming the file, the key and what is allowed.
@@ -197,8 +233,7 @@ def load(reference: str) -> Suite:
         raise UsageError(f"{path}: a suite is a mapping of keys; see suites/quick.yaml")
     suite = parse(value, str(path))
     check(suite, str(path))
-    added = [name for name in tasks.packed() if name not in suite.tasks]
-    return suite.model_copy(update={"tasks": [*suite.tasks, *added]})
+    return suite
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:
@@ -260,6 +295,8 @@ def allowed_keys(location: list[str]) -> list[str]:
         "resources": Resources,
         "sweep": Sweep,
     }
+    if location[:1] == ["sources"]:
+        return sorted(Source.model_fields)
     if not location:
         return sorted(Suite.model_fields)
     return sorted(models.get(location[-1], Stage).model_fields)

@@ -76,6 +76,12 @@ def locked_item(info: TaskInfo, row: dict[str, Any]) -> LockedItem:
         lacks = "continuation" if wanted in row else wanted
         raise IntegrityError(f"{info.folder / 'items.jsonl'}: item {row['id']}: lacks {lacks}")
     chance = info.chance if info.chance is not None else 1 / len(row["choices"])
+    if info.code is not None:
+        stated = row.get("chance")
+        if not (isinstance(stated, float) and 0 <= stated <= 1 and isinstance(row.get("doc"), str)):
+            where = f"{info.folder / 'items.jsonl'}: item {row['id']}"
+            raise IntegrityError(f"{where}: lacks doc, or a chance from 0.0 to 1.0")
+        chance = stated
     document = json.dumps(row, indent=2, ensure_ascii=False)
     return LockedItem(
         id=row["id"],

@@ -9,9 +9,10 @@ A pack is a task folder or a folder of task folders, each complete in itself:
     NAME/_*.yaml, _*.py     the base and the code that it uses: copies of files that we shipped
 
 Python runs only from bytes whose digest is in `SHIPPED`, so neither a changed copy nor compiled
-code beside it is ever executed. `retainbench freeze` writes packs, `--pack DIR` uses them; plain
-`lm_eval --include_path DIR --tasks rb_NAME` runs the same files. Torch-free; lm_eval is imported by
-`lm_eval_task` alone.
+code beside it is ever executed; a pack may further name a task of the installed lm-eval whose code
+scores it, which needs the user's word (tasks_code.py). `retainbench freeze` writes packs, `--pack
+DIR` uses them; plain `lm_eval --include_path DIR --tasks rb_NAME` runs the same files. Torch-free;
+lm_eval is imported by `lm_eval_task` alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from retainbench.harness import paths
+from retainbench.harness import paths, tasks_code
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.records import Record, Share
 from retainbench.harness.tasks_read import (
     PREFIX,
+    Code,
     TaskInfo,
     folders_of,
     read_config,
@@ -40,6 +42,7 @@ from retainbench.harness.tasks_read import (
 VARIABLE = "RETAINBENCH_PACKS"
 """Environment variable with the packs in use, separated as in PATH; `--pack` sets it."""
 SHIPPED = {
+    "_code.py": ("e2050b54af65af2a3f36425b762685a62655af926870f3961d188386680c1176",),
     "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
     "_free_form.yaml": ("47df04b0770171e3cc6aef0f3061dc234a0f0800d9d6b76333734bf0f58dc066",),
     "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
@@ -114,6 +117,7 @@ class Metadata(Record):
     axis: Literal["general", "numeric", "temporal"]
     shots: Annotated[int, Field(ge=0)] = 0
     chance: Share | None = None
+    code: Code | None = None
 
 
 class Folder(Record):
@@ -132,7 +136,10 @@ class PackFile(Record):
     doc_to_text: Annotated[str, AfterValidator(_prompt)]
     doc_to_target: Literal["answer", "continuation"] | None = None
     target_delimiter: Text = " "
-    process_results: Literal["!function _dataset.exact", "!function _numeric.match"] | None = None
+    process_results: (
+        Literal["!function _dataset.exact", "!function _numeric.match", "!function _code.score"]
+        | None
+    ) = None
     generation_kwargs: Generation | None = None
     filter_list: Annotated[list[Filter], Field(max_length=1)] | None = None
     metric_list: Annotated[list[Metric], Field(min_length=1)] | None = None
@@ -208,6 +215,8 @@ def validated(value: dict[str, Any], path: Path) -> PackFile:
         extra = f"is not allowed in a pack ({str(detail['input'])[:80]!r})"
         said = extra if detail["type"] == "extra_forbidden" else detail["msg"]
         raise IntegrityError(f"{path}: {key}: {' '.join(said.split())}") from error
+    if (file.process_results == "!function _code.score") != (file.metadata.code is not None):
+        raise IntegrityError(f"{path}: metadata.code and process_results _code.score go together")
     if file.task != PREFIX + path.stem:
         raise IntegrityError(f"{path}: task must be {PREFIX + path.stem}, as the folder is named")
     return file
@@ -226,6 +235,8 @@ def lm_eval_task(info: TaskInfo) -> Any:
     for key, value in config.items():
         if isinstance(value, str) and value.startswith("!function "):
             config[key] = _function(info.folder, value.removeprefix("!function "))
+    if info.code is not None:
+        config["process_results"] = tasks_code.scoring(info)
     return ConfigurableTask(config=config)
 
 

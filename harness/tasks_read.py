@@ -7,14 +7,15 @@ template may only hold `{{query}}`, so prompts are made here without Jinja. Leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
 from retainbench.harness.errors import IntegrityError
-from retainbench.harness.records import Axis
+from retainbench.harness.records import Axis, Record
 from retainbench.harness.tasks_items import lines
 
 Kind = Literal["multiple_choice", "free_form", "target"]
@@ -22,6 +23,17 @@ LARGEST_YAML = 1_000_000
 """Bytes."""
 PREFIX = "rb_"
 SPLITS = ("train", "validation")
+
+
+class Code(Record):
+    """`metadata.code` of a pack that code of lm-eval's own scores (tasks_code.py)."""
+
+    config: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)+[A-Za-z0-9_-]+\.yaml$")]
+    """The task's YAML, below lm_eval/tasks."""
+    metric: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    """Which of the metrics that it returns is the score."""
+    files: Annotated[dict[str, str], Field(min_length=2)]
+    """Path below lm_eval/tasks -> SHA-256: the YAML, its bases, and the Python beside them."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class TaskInfo:
     """The YAML, the bases it includes and every Python file that they or `uses` name."""
     contexts: bool = False
     """The choices are whole prompts, each followed by the item's `continuation`."""
+    code: Code | None = field(default=None, hash=False)
+    """Scores by code of lm-eval's own; None = by the pack's files alone."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -158,6 +172,7 @@ def read_task(folder: Path) -> TaskInfo:
         chance=chance,
         config_files=tuple(dict.fromkeys(file.resolve() for file in files)),
         contexts=contexts,
+        code=Code.model_validate(metadata["code"]) if metadata.get("code") else None,
     )
 
 

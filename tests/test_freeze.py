@@ -23,7 +23,15 @@ from freeze_fixtures import (
     write_sources,
 )
 
-from retainbench.harness import bases, evaluate, freeze, freeze_lm_eval, tasks, tasks_pack
+from retainbench.harness import (
+    bases,
+    evaluate,
+    freeze,
+    freeze_lm_eval,
+    freeze_source,
+    tasks,
+    tasks_pack,
+)
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.freeze_lm_eval import Choices
 from retainbench.tasks import _numeric
@@ -169,7 +177,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tasks.TaskInfo]:
     """Every plain source as a pack."""
     out = tmp_path_factory.mktemp("frozen")
-    made = freeze_lm_eval.load(list(PLAIN), sources)
+    made = freeze_source.load(list(PLAIN), sources)
     return {
         name: freeze.write(freeze_lm_eval.frozen(name, task, Choices("numeric")), out)
         for name, task in made
@@ -240,7 +248,7 @@ def test_what_is_not_scored_is_listed(packed: dict[str, tasks.TaskInfo]) -> None
 
 
 def _frozen(folder: Path, name: str, choices: Choices | None = None) -> freeze.Frozen:
-    found, task = next(freeze_lm_eval.load([name], folder))
+    found, task = next(freeze_source.load([name], folder))
     return freeze_lm_eval.frozen(found, task, choices or Choices("general"))
 
 
@@ -278,4 +286,4 @@ def test_items_that_cannot_be_asked_are_left_out_and_listed(tmp_path: Path) -> N
 
 def test_an_unknown_task_is_a_usage_error(sources: Path) -> None:
     with pytest.raises(UsageError, match="knows no task 'nothing'"):
-        next(freeze_lm_eval.load(["nothing"], sources))
+        next(freeze_source.load(["nothing"], sources))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from retainbench.harness import tasks
+from retainbench.harness import bases, evaluate, tasks, tasks_card
 from retainbench.harness.paths import BASES
 from retainbench.tasks._build import normalised
 
@@ -143,3 +143,18 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
             asked = {normalised(question.query) for question in source.families[0]}
             assert not asked & {normalised(row["query"]) for row in rows}, name
     assert "target/new_facts" not in found
+
+
+@pytest.mark.parametrize("name", ["agreement", "calendar", "capitals_free"])
+def test_the_cards_base_scores_are_measured(name: str) -> None:
+    """What `retainbench tasks` prints is what `retainbench evaluate fruitfly NAME` does."""
+    (info,) = tasks.find([name])
+    records = evaluate.evaluate(bases.load(bases.resolve("fruitfly").folder), [info])
+    measured = sum(record.score for record in records) / len(records)
+    assert tasks_card.base_scores(info)["fruitfly"] == pytest.approx(measured, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", list(tasks.own()))
+def test_every_card_has_base_scores(name: str) -> None:
+    (info,) = tasks.find([name])
+    assert "fruitfly" in tasks_card.base_scores(info)

@@ -205,10 +205,13 @@ def test_tasks_lists_packs_with_chance_version_and_licence(
 ) -> None:
     assert call(monkeypatch, "tasks", "--pack", pack) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split()[:7] == ["axis", "task", "kind", "items", "chance", "version", "licence"]
+    expected = ["axis", "task", "kind", "items", "chance", "version", "licence", "base", "scores"]
+    assert head.split() == expected
     (line,) = [line for line in lines if line.split()[1] == "sums"]
     assert " ".join(line.split()) == "numeric sums multiple_choice 60 0.500 1.0 not stated"
     assert len(lines) == len(tasks.own()) + 1
+    (line,) = [line for line in lines if line.split()[1] == "arithmetic"]
+    assert line.endswith("fruitfly 0.94, SmolLM2-135M-Instruct 0.61")
 
 
 def test_a_packs_words_cannot_move_the_cursor(

@@ -32,7 +32,7 @@ def load(tmp_path: Path, changes: dict[str, Any]) -> suites.Suite:
 
 @pytest.mark.parametrize("name", suites.available())
 def test_packaged_suites_load_and_are_named_like_their_file(name: str) -> None:
-    suite = suites.load(name)
+    suite = suites.read(name)
     assert suite.name == name
     assert suite.description
 
