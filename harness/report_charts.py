@@ -23,6 +23,7 @@ PALETTE = (
 )  # fmt: skip
 """Each with a contrast of 3 or more on white and on the report's dark page."""
 PANEL = 270  # pixels of one panel's side
+ROOM = 0.15  # of the axis of gains, right of the largest one, for names
 SMALL = (150, 120)  # width and height of one of many panels
 INK, PAPER = "#1d2529", "#ffffff"
 RETENTION = "change of retention, pp"
@@ -32,7 +33,7 @@ def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     """Gain and retention with both intervals, one panel per axis, names beside the marks."""
     import altair as alt
 
-    across = domain(_numbers(rows, "gain", "gain_low", "gain_high"))
+    across = domain(_numbers(rows, "gain", "gain_low", "gain_high"), ROOM)
     up = domain(_numbers(rows, "retention", "retention_low", "retention_high"))
     rows = _named(rows, across, up)
     base = alt.Chart().encode(color=_recipes(rows))
@@ -56,7 +57,7 @@ def retention_by_gain(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     """Trajectories in the plane of gain and retention, one panel per axis."""
     import altair as alt
 
-    across = domain(_numbers(rows, "gain"))
+    across = domain(_numbers(rows, "gain"), ROOM)
     up = domain(_numbers(rows, "retention"))
     rows = _named(rows, across, up, ends=True)
     x, y = _x("gain:Q", across), _y("retention:Q", RETENTION, up)

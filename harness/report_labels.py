@@ -1,4 +1,4 @@
-"""Where names stand beside the marks of a figure, so that none covers a mark or another name.
+"""Where names stand beside the marks of a figure: nearest to their own, and covering nothing.
 
 Pure: rows in, rows with `label`, `label_x`, `label_y` and `label_side` out. Greedy, in the order of
 distance from the crowd: the first free place of a few around each mark; a mark without one keeps an
@@ -7,6 +7,7 @@ empty label, for the legend names it too. Widths are estimates, so that no font 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from retainbench.harness.report_points import Datum
 
 LETTER = 5.7  # pixels of an average letter at the labels' size of 10 pixels
 HEIGHT = 11
+SLACK = 0.5  # pixels by which a name may be nearer to another mark than to its own
 MARK = 6  # half the side of a mark's square
 
 
@@ -33,6 +35,13 @@ class Box(NamedTuple):
             and self.top < other.bottom
             and other.top < self.bottom
         )
+
+    def gap(self, other: Box) -> float:
+        """Pixels from this box to the other's centre."""
+        x, y = (other.left + other.right) / 2, (other.top + other.bottom) / 2
+        across = max(self.left - x, x - self.right, 0.0)
+        along = max(self.top - y, y - self.bottom, 0.0)
+        return math.hypot(across, along)
 
 
 class Place(NamedTuple):
@@ -81,18 +90,24 @@ def labelled(
         text, (x, y) = str(rows[n][name]), place(rows[n])
         for candidate in PLACES:
             box = _text(x + candidate.x, y + candidate.y, candidate.side, LETTER * len(text))
-            if _inside(box, frame) and not any(box.meets(one) for one in taken):
+            free = not any(box.meets(one) for one in taken)
+            own = all(box.gap(marks[n]) <= box.gap(one) + SLACK for one in marks)
+            if free and own and _inside(box, frame):
                 found[n] = candidate
                 taken.append(box)
                 break
     return [{**row, **_fields(row, name, found.get(n))} for n, row in enumerate(rows)]
 
 
-def domain(values: Iterator[float]) -> tuple[float, float]:
-    """Limits of an axis that holds all values and zero, with a margin of a twentieth."""
+def domain(values: Iterator[float], room: float = 0.05) -> tuple[float, float]:
+    """Limits of an axis that holds all values and zero, with a margin of a twentieth.
+
+    Args:
+        room: margin at the upper end, as a share; names of the last marks need more.
+    """
     found = [0.0, *values]
-    margin = max(max(found) - min(found), 1.0) / 20
-    return min(found) - margin, max(found) + margin
+    span = max(max(found) - min(found), 1.0)
+    return min(found) - span / 20, max(found) + span * room
 
 
 def _fields(row: Datum, name: str, place: Place | None) -> Datum:

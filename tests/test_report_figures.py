@@ -53,6 +53,16 @@ def test_a_mark_that_stands_alone_is_named() -> None:
     assert "" in [row["label"] for row in found]
 
 
+def test_a_name_is_nearest_to_its_own_mark() -> None:
+    """Two marks one above the other: the upper one's name is not beside the lower one."""
+    rows: list[Datum] = [
+        {"recipe": "upper", "x": 130.0, "y": 100.0},
+        {"recipe": "lower", "x": 131.0, "y": 112.0},
+    ]
+    upper, lower = labelled(rows, "recipe", place, FRAME, range(2))
+    assert float(upper["label_y"] or 0) < 0 < float(lower["label_y"] or 0)
+
+
 def test_an_axis_holds_zero_and_every_value() -> None:
     low, high = domain(iter([3.0, 8.0]))
     assert low < 0 < 8 < high
