@@ -8,6 +8,7 @@ is never alone: shapes, tooltips and the data tables carry the same facts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -206,7 +207,7 @@ def write(drawn: Sequence[Figure], targets: Sequence[str], folder: Path) -> list
         for target in targets:
             if not figure.of(target):
                 continue
-            svg = vl_convert.vegalite_to_svg(spec(figure, target))
+            svg = renumbered(vl_convert.vegalite_to_svg(spec(figure, target)))
             stem = figure.key if len(targets) == 1 else f"{figure.key}-{_file_part(target)}"
             contents = {
                 "svg": svg.encode(),
@@ -217,6 +218,22 @@ def write(drawn: Sequence[Figure], targets: Sequence[str], folder: Path) -> list
                 files.append(folder / f"{stem}.{suffix}")
                 write_bytes(files[-1], content)
     return files
+
+
+def renumbered(svg: str) -> str:
+    """The SVG with the ids of its gradients and clips counted from 0.
+
+    Vega counts them over all figures of a process, so that the same figure had other bytes.
+
+    >>> renumbered("<a id='gradient_7'/><b fill='url(#gradient_7)'/><c id='clip3'/>")
+    "<a id='gradient_0'/><b fill='url(#gradient_0)'/><c id='clip1'/>"
+    """
+    seen: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"{found[1]}{seen.setdefault(found[0], len(seen))}"
+
+    return re.sub(r"\b(gradient_|clip)\d+\b", number, svg)
 
 
 def _file_part(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import report_fixtures as fixtures
@@ -98,6 +99,16 @@ def test_specifications_are_valid_vega_lite(key: str) -> None:
     assert {name: found[name] for name in valid if name != "config"} == {
         name: valid[name] for name in valid if name != "config"
     }
+
+
+def test_a_figure_has_the_same_bytes_whatever_was_drawn_before(tmp_path: Path) -> None:
+    cards = [c for c in fixtures.scorecards(seeds=(0,), failed=()) if c.recipe in ("sft", "es")]
+    drift = [f for f in report_figures.figures(report_rows.rows(cards), cards) if f.key == "drift"]
+    for name in ("first", "second"):
+        report_figures.write(drift, ["countdown"], tmp_path / name)
+    first, second = (tmp_path / name / "drift.svg" for name in ("first", "second"))
+    assert "gradient_0" in first.read_text(encoding="utf-8")
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_layers_are_numbered_and_many_of_them_stand_in_narrow_cells() -> None:
