@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, Packs, TaskCode, TrainData, quieten
+from retainbench.harness.cli_suite import Device, Packs, TaskCode, TrainData
+from retainbench.harness.quiet import quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, Packs, quieten
+from retainbench.harness.cli_suite import Device, Packs
 from retainbench.harness.errors import UsageError
+from retainbench.harness.quiet import quieten
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
 Policy = Annotated[Path | None, typer.Option(help="YAML with margins; default: the run's own.")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from retainbench.harness.cli_suite import quieten, screen
+from retainbench.harness.cli_suite import screen
+from retainbench.harness.quiet import quieten
 
 
 def suites() -> None:

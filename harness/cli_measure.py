@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from retainbench.harness.bench import What
-from retainbench.harness.cli_suite import Device, Packs, TaskCode, quieten
+from retainbench.harness.cli_suite import Device, Packs, TaskCode
+from retainbench.harness.quiet import quieten
 
 
 def evaluate(

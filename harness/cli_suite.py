@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +11,7 @@ import typer
 from rich.console import Console
 
 from retainbench.harness.errors import RetainbenchError, UsageError
+from retainbench.harness.quiet import quieten
 
 screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
@@ -186,21 +185,3 @@ def compare(
             typer.echo(report_text.markdown_grid(found))
     else:
         raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
-
-
-def quieten() -> None:
-    """Silence the progress bars and notices of the libraries below; ours are the ones to watch.
-
-    Warnings of theirs are about their own next versions; errors still propagate.
-    """
-    for name in (
-        "TQDM_DISABLE",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS",
-        "HF_HUB_DISABLE_PROGRESS_BARS",
-    ):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    for name in ("lm_eval", "datasets", "trl", "peft"):
-        logging.getLogger(name).setLevel(logging.ERROR)

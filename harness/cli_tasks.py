@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Packs, TaskCode, quieten, screen
+from retainbench.harness.cli_suite import Packs, TaskCode, screen
 from retainbench.harness.errors import UsageError
+from retainbench.harness.quiet import quieten
 
 HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence", "base scores")
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from retainbench.harness import bases, evaluate, freeze, tasks
-from retainbench.harness.cli_suite import quieten
 from retainbench.harness.export_source import mean
+from retainbench.harness.quiet import quieten
 from retainbench.harness.records import ItemRecord, Record, read_json, write_json, write_text
 from retainbench.harness.report_text import grid
 from retainbench.harness.suite import RetentionAxis

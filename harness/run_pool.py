@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from retainbench.harness.plan import Cell, Plan
+from retainbench.harness.quiet import quieten
 from retainbench.harness.records import Scorecard
 from retainbench.harness.run_cell import crashed, execute
 from retainbench.harness.score import Watch
@@ -108,7 +109,8 @@ def gpu_of(worker: int, device: str) -> str | None:
 
 
 def _settle(cores: list[int], gpu: str | None) -> None:
-    """Runs first in a worker process."""
+    """Runs first in a worker process; what it does is told by the process that started it."""
+    quieten()
     if cores:
         os.sched_setaffinity(0, cores)
     if gpu is not None:
