@@ -5,7 +5,7 @@ it wrote, in pieces, through Ray's object store; the driver puts the files toget
 folder and moves them in whole, so a cell is there or it is not. Where a node or a worker is lost on
 the way, what came of that attempt is thrown away and the cell runs again from its start elsewhere.
 
-Every node needs this package, the base (by name or under the same path) and the suite's tasks;
+Every node needs this package, the base (by name or under the same path) and the suite's packs;
 versions and the base's digest are compared before anything is computed there. The cluster is
 $RAY_ADDRESS, else the one that Ray finds on this machine. Not here: starting a cluster
 (`ray start`), live progress, and the sweep, which runs where the command runs.
@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness import bases, paths
+from retainbench.harness import bases, paths, tasks_code, tasks_pack
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.plan import Cell, Plan
 from retainbench.harness.records import Scorecard, write_bytes
@@ -41,6 +41,8 @@ ATTEMPTS = 4
 PIECE = 1 << 25
 """Bytes of a file that travel at once."""
 INCOMING = ".incoming"
+TOLD = (tasks_pack.VARIABLE, tasks_code.VARIABLE)
+"""Variables that workers are given: which packs are in use, and whether their code may run."""
 
 Files = dict[str, bytes]
 """Contents by path below the run folder."""
@@ -148,8 +150,12 @@ class _Task:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.attempts += 1
         # Ray's own retries would go on in the middle of a file that another attempt began.
+        told = {name: os.environ[name] for name in TOLD if name in os.environ}
         task = self.ray.remote(work).options(
-            num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_retries=0
+            num_cpus=self.resources.cpus,
+            num_gpus=self.resources.gpus,
+            max_retries=0,
+            runtime_env={"env_vars": told} if told else None,
         )
         self.pieces = task.remote(*self.arguments)
 
