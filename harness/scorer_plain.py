@@ -17,6 +17,11 @@ import torch
 
 from retainbench.harness.scorer_trie import build_trie
 
+SMALL = 10_000_000
+"""Parameters below which one CPU thread does all. Operations of such a model are too short to be
+shared: on two busy cores scoring with the embedded base took 2 s on one thread, and 8 to 24 s on
+two, which waited for each other."""
+
 
 class Request(NamedTuple):
     """Score the last `len(targets)` next-token predictions of `inputs`."""
@@ -61,13 +66,17 @@ class Readings(NamedTuple):
 
 @contextmanager
 def frozen(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    """Evaluation mode without gradients, a small model on one thread; then all is as it was."""
     modes = [(module, module.training) for module in model.modules()]
+    threads = torch.get_num_threads()
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        torch.set_num_threads(1)
     model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
+        torch.set_num_threads(threads)
         for module, training in modes:
             module.training = training
 

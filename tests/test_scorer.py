@@ -316,6 +316,20 @@ def test_lm_eval_finds_the_model_by_name() -> None:
     assert get_model("retainbench") is TrieLM
 
 
+def test_a_small_model_is_scored_by_one_thread() -> None:
+    """Threads that share short operations wait for each other; afterwards there are as many."""
+    model, seen, before = model_of("llama"), [], torch.get_num_threads()
+    hook = model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        with frozen(model):
+            score_packed(model, [Request([1, 2, 3], [4])])
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+        hook.remove()
+
+
 def test_order_and_repetition_change_nothing() -> None:
     pairs = [(f"a b {q}", f" {a}") for q in "abc" for a in ("a", "ab", "c")]
     ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=WINDOW)
