@@ -124,11 +124,10 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     (info,) = tasks_pack.read(pack)
     tasks.verify_lock(info)
     tamper(pack)
-    task = tasks_pack.lm_eval_task(info)
-    task.build_all_requests()
-    for request in task.instances:
+    prepared = evaluate._prepared(info, tasks.lock_digest(info), None)
+    for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
-    rows = evaluate._rows(task, shift=0)
+    rows = evaluate._rows(prepared, shift=0)
     with pytest.raises(IntegrityError, match="doc_hash of item sum:3"):
         evaluate.to_records(info, rows, None)
 
