@@ -16,7 +16,7 @@ from trainer_cases import job, letters
 
 from retainbench.harness import bases, drift
 from retainbench.harness.suite import Adaptation, Anchor
-from retainbench.trainers import _anchor, _evolution, _model, _noise, es
+from retainbench.trainers import _anchor, _evolution, _model, _noise, eggroll, es
 from retainbench.trainers._contract import TrainingError
 from retainbench.trainers._noise import Noise
 from retainbench.trainers._rollout import PATIENCE
@@ -297,6 +297,22 @@ def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path
         es.train(job(tiny_base, tmp_path, "es", steps=2, target=flat))
 
 
-def test_odd_antithetic_population_is_refused() -> None:
-    with pytest.raises(ValueError, match="even"):
-        options_of(population=5, antithetic=True)
+@pytest.mark.parametrize("method", [es, eggroll])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_reward_that_is_no_number_fails_the_cell(
+    tiny_base: Path, tmp_path: Path, method: Any, bad: float
+) -> None:
+    """Such a fitness would turn all weights into NaN."""
+    target = dataclasses.replace(letters(), reward=lambda _text, _item: bad)
+    chosen = job(tiny_base, tmp_path, method.__name__.rpartition(".")[2], target=target)
+    with pytest.raises(TrainingError, match=r"earned (nan|inf) at step \d: the target's reward"):
+        method.train(chosen)
+    assert not (tmp_path / END).exists()
+
+
+@pytest.mark.parametrize("method", [es, eggroll])
+def test_odd_antithetic_population_is_refused(method: Any) -> None:
+    with pytest.raises(ValueError, match="an antithetic population must be even"):
+        method.Options(population=5, antithetic=True)
+    assert method.Options(population=6, antithetic=True).directions == 3
+    assert method.Options(population=5, antithetic=False).directions == 5

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from retainbench.trainers._contract import Job, Outcome, TrainingError
+import numpy as np
+from pydantic import Field, model_validator
+
+from retainbench.trainers._contract import Job, Outcome, TrainerOptions, TrainingError
 from retainbench.trainers._model import overflowed
 from retainbench.trainers._noise import Vector, null_squared_step
 from retainbench.trainers._rollout import PATIENCE
@@ -29,6 +32,30 @@ if TYPE_CHECKING:
 
 FEW = 4
 """Steps without a reward that may happen by chance at the end of a short run."""
+
+
+class EvolutionOptions(TrainerOptions):
+    """Hyper-parameters that both have."""
+
+    population: int = Field(ge=2)
+    """Members N per step."""
+    sigma: float = Field(1e-3, gt=0)
+    """Standard deviation of the perturbation (arXiv:2509.24372; ESHyperscale/HyperscaleES)."""
+    antithetic: bool = False
+    """Members in pairs of opposite sign; the population must then be even."""
+    rollout_rows: int = Field(512, ge=1)
+    """Completions computed at once; changes memory and speed only."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.antithetic and self.population % 2:
+            raise ValueError("an antithetic population must be even")
+        return self
+
+    @property
+    def directions(self) -> int:
+        """Distinct directions of a step."""
+        return self.population // 2 if self.antithetic else self.population
 
 
 class Progress(NamedTuple):
@@ -44,6 +71,20 @@ class Progress(NamedTuple):
 def begin(job: Job, state: Any | None) -> Progress:
     """The progress that a run was interrupted at, or that of its start."""
     return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
+
+
+def check_fitness(fitness: Vector, step: int) -> None:
+    """Refuse a reward that is not a number before it gets into the weights.
+
+    Raises:
+        TrainingError: naming the step and the member.
+    """
+    if not np.isfinite(fitness).all():
+        member = int(np.flatnonzero(~np.isfinite(fitness))[0])
+        raise TrainingError(
+            f"member {member} earned {fitness[member]} at step {step + 1}: the target's reward "
+            "must give a number in [0, 1] for every response"
+        )
 
 
 def advance(

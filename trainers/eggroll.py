@@ -27,10 +27,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from retainbench.trainers import _noise
-from retainbench.trainers._contract import Job, Outcome, TrainerOptions
+from retainbench.trainers._contract import Job, Outcome
+from retainbench.trainers._evolution import EvolutionOptions
 from retainbench.trainers._noise import Noise, Vector
 
 if TYPE_CHECKING:
@@ -49,29 +50,19 @@ DIRECTIONS_AT_ONCE = 64
 """Directions whose factors are in memory during an update."""
 
 
-class Options(TrainerOptions):
+class Options(EvolutionOptions):
     """Hyper-parameters."""
 
     population: int = Field(128, ge=2)
     """Members N per step (AnqiQu/eggroll-vllm; the paper goes up to 1024 and far beyond)."""
     rank: int = Field(1, ge=1)
     """r of the noise (arXiv:2511.16652)."""
-    sigma: float = Field(1e-3, gt=0)
-    """Standard deviation of the perturbation (ESHyperscale/HyperscaleES, language models)."""
     learning_rate: float = Field(1e-3, gt=0)
     """alpha; equal to sigma, as in AnqiQu/eggroll-vllm."""
     prompts_per_step: int = Field(16, ge=1)
     """Prompts that every member answers in a step; our choice."""
     antithetic: bool = True
     """Members in pairs of opposite sign, as published; the population must then be even."""
-    rollout_rows: int = Field(1024, ge=1)
-    """Completions computed at once; changes memory and speed only."""
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Options:
-        if self.antithetic and self.population % 2:
-            raise ValueError("an antithetic population must be even")
-        return self
 
 
 def train(job: Job) -> Outcome:
@@ -100,6 +91,7 @@ def train(job: Job) -> Outcome:
         items = batch_at(job.target.train, job.seed, step, options.prompts_per_step)
         with _rollout.autocast(job):
             fitness = evaluate(found, noise, options, sampler, items)
+        _evolution.check_fitness(fitness, step)
         weights = update(found, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         _evolution.check_weights(parameters.values(), step)
@@ -115,8 +107,7 @@ def train(job: Job) -> Outcome:
 
 def noise_of(options: Options, key: int, step: int) -> Noise:
     """The noise of one step."""
-    directions = options.population // 2 if options.antithetic else options.population
-    return Noise(key, step, directions)
+    return Noise(key, step, options.directions)
 
 
 def evaluate(

@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from retainbench.trainers import _noise
-from retainbench.trainers._contract import Job, Outcome, TrainerOptions
+from retainbench.trainers._contract import Job, Outcome
+from retainbench.trainers._evolution import EvolutionOptions
 from retainbench.trainers._noise import Noise, Vector
 
 if TYPE_CHECKING:
@@ -39,29 +40,17 @@ ADAPTATIONS = ("full", "lora")
 ANCHORS = ("weights",)
 
 
-class Options(TrainerOptions):
+class Options(EvolutionOptions):
     """Hyper-parameters; defaults as published."""
 
     population: int = Field(30, ge=2)
     """Members N per step (arXiv:2509.24372)."""
-    sigma: float = Field(1e-3, gt=0)
-    """Standard deviation of the perturbation (arXiv:2509.24372)."""
     learning_rate: float = Field(5e-4, gt=0)
     """alpha, with 1/sigma absorbed (arXiv:2509.24372: sigma / 2)."""
     prompts_per_step: int = Field(200, ge=1)
     """Prompts that every member answers in a step (arXiv:2509.24372)."""
     noise: _noise.Kind = "iid"
     """`shape_correlated` shares noise between equal-shaped tensors, as the published code does."""
-    antithetic: bool = False
-    """Members in pairs of opposite sign; the population must then be even."""
-    rollout_rows: int = Field(512, ge=1)
-    """Completions computed at once; changes memory and speed only."""
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Options:
-        if self.antithetic and self.population % 2:
-            raise ValueError("an antithetic population must be even")
-        return self
 
 
 def train(job: Job) -> Outcome:
@@ -86,6 +75,7 @@ def train(job: Job) -> Outcome:
         step = trajectory.step
         noise = noise_of(options, key, step)
         fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
+        _evolution.check_fitness(fitness, step)
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         _evolution.check_weights(parameters.values(), step)
@@ -114,8 +104,7 @@ def _fitness(job: Job, sampler: Sampler, step: int) -> Callable[[], float]:
 
 def noise_of(options: Options, key: int, step: int) -> Noise:
     """The noise of one step."""
-    directions = options.population // 2 if options.antithetic else options.population
-    return Noise(key, step, directions, options.noise)
+    return Noise(key, step, options.directions, options.noise)
 
 
 def evaluate(
