@@ -18,9 +18,10 @@ import torch
 from retainbench.harness.scorer_trie import build_trie
 
 SMALL = 10_000_000
-"""Parameters below which one CPU thread does all. Operations of such a model are too short to be
-shared: on two busy cores scoring with the embedded base took 2 s on one thread, and 8 to 24 s on
-two, which waited for each other."""
+"""Parameters below which one CPU thread does all. Its log-likelihoods then depend on no number of
+threads (by 2e-5 otherwise), and a busy machine is no trap: scoring with the embedded base takes
+1.6 s; two threads take 1.0 s on idle cores, 4 s beside two busy processes and up to 24 s beside
+eight, waiting for each other."""
 
 
 class Request(NamedTuple):

@@ -317,7 +317,7 @@ def test_lm_eval_finds_the_model_by_name() -> None:
 
 
 def test_a_small_model_is_scored_by_one_thread() -> None:
-    """Threads that share short operations wait for each other; afterwards there are as many."""
+    """Its numbers do not depend on how many there are; afterwards there are as many."""
     model, seen, before = model_of("llama"), [], torch.get_num_threads()
     hook = model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     torch.set_num_threads(2)
