@@ -78,6 +78,12 @@ class Store:
         return self.folder / f"{info.name}-{digest(key)[:24]}.jsonl"
 
 
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: every look parses a distribution's metadata anew."""
+    return {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
+
+
 def model_digest(loaded: Loaded) -> str:
     """SHA-256 of what determines a model's answers: weights as loaded, tokenizer, template, dtype.
 
