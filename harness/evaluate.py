@@ -70,8 +70,7 @@ class Store:
             "model": model,
             "task": tasks.lock_digest(info),
             "limit": self.limit,
-            "versions": {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
-            | tasks_code.packages(info),
+            "versions": _versions() | tasks_code.packages(info),
         }
         if variation != USUAL:
             key["variation"] = variation._asdict()
