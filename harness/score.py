@@ -78,7 +78,8 @@ def retention(plan: Plan, cell: Cell, folder: paths.RunFolder, point: PointInput
         {name: rows for name, rows in columns(records).items() if name in plan.retention}
         for records in (folder.base_point(cell.base).records, point.records)
     )
-    axes = compare.compare(base, candidate, policy_of(plan.suite)).axes
+    outside = excluded(plan, cell)
+    axes = compare.compare(base, candidate, policy_of(plan.suite), excluded=outside).axes
     return -sum(axis.drop.value for axis in axes) / len(axes) if axes else math.nan
 
 

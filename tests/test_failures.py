@@ -7,6 +7,7 @@ run that ends well with the weights of its start is the silent success that none
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_rewards_that_teach_nothing(
     elif not CONSTANT[case]:
         assert reason is not None, "a reward without differences cannot have taught anything"
     assert reason is None or len(reason.split()) > 5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1.5, -0.1])
+@pytest.mark.parametrize("method", sorted({*METHODS} - IMITATION))
+def test_reward_outside_its_range_fails_the_cell(
+    tiny_base: Path, tmp_path: Path, method: str, bad: float
+) -> None:
+    """Before it gets into the weights: one NaN turns all of them into NaN."""
+    with pytest.raises(TrainingError, match=r"the target's reward gave (nan|inf|1\.5|-0\.1) for"):
+        _discovery.load(method).train(job(tiny_base, tmp_path, method, target=constant(bad)))
+    assert not (tmp_path / END).exists()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 from test_run import SFT, plan_of, suite
 
-from retainbench.harness import live
+from retainbench.harness import live, tasks
+from retainbench.harness import plan as planning
 from retainbench.harness import run as runner
 from retainbench.harness.errors import UsageError
 from retainbench.harness.paths import RunFolder
@@ -19,7 +20,14 @@ from retainbench.harness.records import Scorecard, read_jsonl
 
 
 def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> None:
-    plan = plan_of(suite(Path("fruitfly"), tasks=["capitals", "dates"], divergence_prompts=0))
+    """As the tables say it: items that the training data give away are left out."""
+    hot = SFT | {"options": SFT["options"] | {"learning_rate": 1e-2}}
+    settings = {"tasks": ["capitals", "dates"], "divergence_prompts": 0, "recipes": {"hot": hot}}
+    chosen = suite(Path("fruitfly"), **settings)
+    given = [item["id"] for item in tasks.items(tasks.discover()["capitals"])[::3]]
+    overlap = {"countdown": {"capitals": given}}
+    inputs = planning.gather(chosen).model_copy(update={"overlap": overlap})
+    plan = planning.plan(chosen, inputs)
     folder = RunFolder(tmp_path / "run")
     console = Console(file=io.StringIO(), force_terminal=True, width=160, highlight=False)
     with live.bars(console) as bars:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
-import importlib
 import io
 import json
 import math
@@ -263,12 +261,3 @@ def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -
     assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
     ungated = table(report_rows.rows([judged])).notes
     assert "The run was not gated: there are no verdicts." in ungated
-
-
-@pytest.mark.parametrize(
-    "module", ["columns", "compare", "estimates", "figures", "flips", "format", "html"]
-)
-def test_worked_examples_hold(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"retainbench.harness.report_{module}"))
-    assert result.attempted
-    assert result.failed == 0

@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from retainbench.trainers._contract import Job, Outcome, TrainerOptions, TrainingError
@@ -71,20 +70,6 @@ class Progress(NamedTuple):
 def begin(job: Job, state: Any | None) -> Progress:
     """The progress that a run was interrupted at, or that of its start."""
     return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
-
-
-def check_fitness(fitness: Vector, step: int) -> None:
-    """Refuse a reward that is not a number before it gets into the weights.
-
-    Raises:
-        TrainingError: naming the step and the member.
-    """
-    if not np.isfinite(fitness).all():
-        member = int(np.flatnonzero(~np.isfinite(fitness))[0])
-        raise TrainingError(
-            f"member {member} earned {fitness[member]} at step {step + 1}: the target's reward "
-            "must give a number in [0, 1] for every response"
-        )
 
 
 def advance(

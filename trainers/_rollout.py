@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.trainers._budget import Meter
-from retainbench.trainers._contract import Item, Job, Target
+from retainbench.trainers._contract import Item, Job, Target, TrainingError
 from retainbench.trainers._data import encode_all
 
 if TYPE_CHECKING:
@@ -127,8 +127,18 @@ def ended(stops: Stops, tokens: Sequence[int]) -> bool:
 
 
 def earned(target: Target, text: str, item: Item, finished: bool) -> float:
-    """The target's reward for what a completion says; 0 for one that was cut off."""
-    return float(target.reward(text, item)) if finished else 0.0
+    """The target's reward for what a completion says; 0 for one that was cut off.
+
+    Raises:
+        TrainingError: the reward is not a number in [0, 1]; with NaN the weights would be lost.
+    """
+    reward = float(target.reward(text, item)) if finished else 0.0
+    if not 0.0 <= reward <= 1.0:
+        raise TrainingError(
+            f"the target's reward gave {reward} for the response {text!r}: it must give a number "
+            "in [0, 1] for every response"
+        )
+    return reward
 
 
 def charge(meter: Meter, prompt_tokens: int, samples: Sequence[Sample]) -> None:

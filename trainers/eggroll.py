@@ -91,7 +91,6 @@ def train(job: Job) -> Outcome:
         items = batch_at(job.target.train, job.seed, step, options.prompts_per_step)
         with _rollout.autocast(job):
             fitness = evaluate(found, noise, options, sampler, items)
-        _evolution.check_fitness(fitness, step)
         weights = update(found, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         _evolution.check_weights(parameters.values(), step)

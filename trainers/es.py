@@ -75,7 +75,6 @@ def train(job: Job) -> Outcome:
         step = trajectory.step
         noise = noise_of(options, key, step)
         fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
-        _evolution.check_fitness(fitness, step)
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         _evolution.check_weights(parameters.values(), step)
