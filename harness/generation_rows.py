@@ -17,16 +17,19 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 ROOM = 32
 """Tokens by which the buffers grow."""
+PREFILL_TOKENS = {"cpu": 1152, "cuda": 65536}
+"""Prompt tokens per pass: on CPU activations stay in the second-level cache (0.51 ms per prompt of
+18 tokens on a 1M-parameter model, 0.68 ms in passes of 4608)."""
 
 
 class Prefilled(NamedTuple):
-    """Distinct prompts after one forward pass."""
+    """Distinct prompts, encoded."""
 
     logits_DV: torch.Tensor
     cache: Cache
     lengths_D: torch.Tensor
-    padding_DX: torch.Tensor | None
-    """True where a column of the P + W keys is padding; None if no prompt is shorter."""
+    padding_DX: torch.Tensor
+    """True where a column of the P + W keys is padding."""
 
 
 def encode_prefix(model: Any, prefix: Sequence[int]) -> DynamicCache:
@@ -41,7 +44,25 @@ def encode_prefix(model: Any, prefix: Sequence[int]) -> DynamicCache:
 def prefill(
     model: Any, prompts: Sequence[Sequence[int]], prefix: DynamicCache, shared: int
 ) -> Prefilled:
-    """Encode the prompts behind their first `shared` tokens, which are in `prefix`."""
+    """Encode the prompts behind their first `shared` tokens, which are in `prefix`.
+
+    Several passes, each as wide as its longest prompt: give prompts sorted by length.
+    """
+    most = PREFILL_TOKENS["cpu" if model.device.type == "cpu" else "cuda"]
+    passes, first = [], 0
+    while first < len(prompts):
+        last = first + 1
+        while last < len(prompts) and (last + 1 - first) * (len(prompts[last]) - shared) <= most:
+            last += 1
+        passes.append(_encode(model, prompts[first:last], prefix, shared))
+        first = last
+    return passes[0] if len(passes) == 1 else _joined(passes)
+
+
+def _encode(
+    model: Any, prompts: Sequence[Sequence[int]], prefix: DynamicCache, shared: int
+) -> Prefilled:
+    """One pass over some of the prompts."""
     device = model.device
     sizes = torch.tensor([len(prompt) - shared for prompt in prompts])
     width = int(sizes.max())
@@ -52,8 +73,7 @@ def prefill(
     positions = (torch.arange(width) - (width - sizes)[:, None]).clamp(min=0) + shared
     cache = _lend(prefix, len(prompts)) if shared else DynamicCache()
     mask = None
-    padded = bool(pad.any())
-    if padded or shared:
+    if shared or bool(pad.any()):
         q, k = torch.arange(width)[:, None], torch.arange(width)[None, :]
         # Padding sees itself, because a row of nothing is NaN.
         seen = (q == k) | ((k <= q) & ~pad[:, None, :])
@@ -69,7 +89,35 @@ def prefill(
         logits_to_keep=1,
     ).logits[:, -1]
     behind = torch.nn.functional.pad(pad, (shared, 0), value=False).to(device)
-    return Prefilled(logits, cache, (sizes + shared).to(device), behind if padded else None)
+    return Prefilled(logits, cache, (sizes + shared).to(device), behind)
+
+
+def _joined(passes: Sequence[Prefilled]) -> Prefilled:
+    """The passes as one; narrower ones get padding in front."""
+    pad = torch.nn.functional.pad
+    widths = [part.padding_DX.shape[1] for part in passes]
+    gaps = [max(widths) - width for width in widths]
+    cache = DynamicCache()
+    for i in range(len(passes[0].cache.layers)):
+        keys, values = (
+            torch.cat(
+                [
+                    pad(getattr(part.cache.layers[i], name), (0, 0, gap, 0))
+                    for part, gap in zip(passes, gaps, strict=True)
+                ]
+            )
+            for name in ("keys", "values")
+        )
+        cache.update(keys, values, i)
+    paddings = [
+        pad(part.padding_DX, (gap, 0), value=True) for part, gap in zip(passes, gaps, strict=True)
+    ]
+    return Prefilled(
+        torch.cat([part.logits_DV for part in passes]),
+        cache,
+        torch.cat([part.lengths_D for part in passes]),
+        torch.cat(paddings),
+    )
 
 
 class Rows:
@@ -85,9 +133,9 @@ class Rows:
             ]
         )
         self.mask_B11X: torch.Tensor | None = None
-        if prefilled.padding_DX is not None:
+        padding = prefilled.padding_DX[prompt_of_row]
+        if bool(padding.any()):
             dtype = prefilled.logits_DV.dtype
-            padding = prefilled.padding_DX[prompt_of_row]
             hidden = torch.nn.functional.pad(padding, (0, steps), value=False)
             self.mask_B11X = torch.zeros(
                 hidden.shape, dtype=dtype, device=hidden.device

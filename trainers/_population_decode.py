@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from retainbench.harness.generation_rows import PREFILL_TOKENS
 from retainbench.trainers._population import Active, Factors, select
 
-PREFILL_TOKENS = {"cpu": 1152, "cuda": 65536}
-"""Prompt tokens per pass: on CPU activations stay in the second-level cache (0.51 ms per prompt of
-18 tokens on a 1M-parameter model, 0.68 ms in passes of 4608)."""
 KEEP = 0.75
 """Rows leave the batch once no more than this share of it still runs."""
 
