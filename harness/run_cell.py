@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from retainbench.harness import bases, evaluate, paths, score, tasks
+from retainbench.harness import bases, evaluate, evaluate_records, paths, score, tasks
 from retainbench.harness.errors import RetainbenchError
 from retainbench.harness.plan import Cell, Plan, targets_of
 from retainbench.harness.records import (
@@ -30,7 +30,7 @@ def prepare(plan: Plan, root: Path, device: str) -> None:
     names = [*plan.retention, *targets_of(plan.suite)]
     for name in names:
         if not folder.items(name).exists():
-            write_jsonl(folder.items(name), evaluate.item_texts(known[name]))
+            write_jsonl(folder.items(name), evaluate_records.item_texts(known[name]))
     where = folder.base_point(plan.suite.base)
     if not where.records.exists():
         base = bases.load(bases.resolve(plan.suite.base).folder, device=device)

@@ -26,6 +26,7 @@ from freeze_fixtures import (
 from retainbench.harness import (
     bases,
     evaluate,
+    evaluate_records,
     freeze,
     freeze_lm_eval,
     freeze_source,
@@ -216,7 +217,9 @@ def test_a_pack_asks_and_scores_what_its_source_did(
     for record, row in zip(records, sorted(rows, key=lambda r: r["doc_id"]), strict=True):
         assert record.item_id == f"{name}:{row['doc_id']}"
         assert (record.prompt_hash, record.filter) == (row["prompt_hash"], row["filter"])
-        assert record.score == next(row[metric] for metric in evaluate.METRICS if metric in row)
+        assert record.score == next(
+            row[metric] for metric in evaluate_records.METRICS if metric in row
+        )
         if record.choice_logprobs is not None:
             theirs = [response[0][0] for response in row["resps"]]
             assert record.choice_logprobs == pytest.approx(theirs, abs=1e-4)

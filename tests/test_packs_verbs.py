@@ -11,7 +11,7 @@ import pytest
 import yaml
 from freeze_fixtures import PLAIN, choice_rows, make_pack, write_jsonl, write_sources
 
-from retainbench.harness import bases, cli, evaluate, suite, tasks, tasks_pack
+from retainbench.harness import bases, cli, evaluate, evaluate_records, suite, tasks, tasks_pack
 from retainbench.harness import plan as planning
 from retainbench.harness.errors import IntegrityError
 from retainbench.harness.records import Scorecard, read_jsonl
@@ -129,7 +129,7 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
         request.resps = [(-1.0, False)]
     rows = evaluate._rows(prepared, shift=0)
     with pytest.raises(IntegrityError, match="doc_hash of item sum:3"):
-        evaluate.to_records(info, rows, None)
+        evaluate_records.to_records(info, rows, None)
 
 
 def test_a_suite_gets_the_tasks_of_packs_and_may_name_them(
