@@ -33,7 +33,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_suite.plan,
         cli_suite.report,
         cli_suite.publish,
-        cli_suite.compare,
+        cli_gate.compare,
     ),
     "Certify and gate": (
         cli_certify.certify,

@@ -1,7 +1,7 @@
-"""The verbs `retainbench gate` and `retainbench power`: names and paths in, lines and a code out.
+"""The verbs that judge: gate, compare, power. Names and paths in, lines and a code out.
 
 Thin: `gate_command.py` and `power.py` do the work and are imported when a verb runs, so that
-`--help` stays fast. `cli.py` registers both functions.
+`--help` stays fast. `cli.py` registers the functions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli_suite import Device, Packs
+from retainbench.harness.cli_suite import Device, Packs, screen
 from retainbench.harness.errors import UsageError
 from retainbench.harness.quiet import quieten
 
@@ -107,6 +107,42 @@ def gate(
     )
     typer.echo(gate_command.printable(finished, os.environ))
     raise typer.Exit(finished.exit_code)
+
+
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Two run folders.")] = None,
+    base_results: Results = None,
+    candidate_results: Results = None,
+    axis: Axis = None,
+    metric: Metric = None,
+    filter: Filter = None,
+    cluster: Cluster = None,
+    pack: Packs = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
+    out: Out = None,
+) -> None:
+    """Set two runs side by side, or pair and gate what other harnesses have already scored."""
+    from retainbench.harness import report_compare, report_terminal, report_text
+
+    if base_results and candidate_results and not runs:
+        gate(
+            base_results=base_results,
+            candidate_results=candidate_results,
+            axis=axis,
+            metric=metric,
+            filter=filter,
+            cluster=cluster,
+            policy=policy,
+            out=out,
+        )
+    elif runs and len(runs) == 2 and not (base_results or candidate_results):
+        found = report_compare.compare_runs(*runs)
+        if screen.is_terminal:
+            screen.print(report_terminal.grid(found))
+        else:
+            typer.echo(report_text.markdown_grid(found))
+    else:
+        raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
 
 
 def power(

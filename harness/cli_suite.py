@@ -1,4 +1,4 @@
-"""The verbs that train, score and publish: run, plan, report, publish, compare."""
+"""The verbs that train, score and publish: run, plan, report, publish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from retainbench.harness.errors import RetainbenchError, UsageError
+from retainbench.harness.errors import RetainbenchError
 from retainbench.harness.quiet import quieten
 
 screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
@@ -156,32 +156,3 @@ def publish(
 
     publishing.publish(run, results)
     screen.print(f"Published to {results.resolve()}", soft_wrap=True)
-
-
-def compare(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Two run folders.")] = None,
-    base_results: Annotated[
-        Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect for the base.")
-    ] = None,
-    candidate_results: Annotated[
-        Path | None, typer.Option(help="The same for the candidate.")
-    ] = None,
-    pack: Packs = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, ...")] = None,
-) -> None:
-    """Set two runs side by side, or pair and gate what other harnesses have already scored."""
-    from retainbench.harness import cli_gate, report_compare, report_terminal, report_text
-
-    if base_results and candidate_results and not runs:
-        cli_gate.gate(
-            base_results=base_results, candidate_results=candidate_results, policy=policy, out=out
-        )
-    elif runs and len(runs) == 2 and not (base_results or candidate_results):
-        found = report_compare.compare_runs(*runs)
-        if screen.is_terminal:
-            screen.print(report_terminal.grid(found))
-        else:
-            typer.echo(report_text.markdown_grid(found))
-    else:
-        raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from adopt_fixtures import inspect_log, lighteval, lm_eval_row, lm_eval_run
 
+from retainbench.harness import cli
 from retainbench.harness.adopt_items import choices
 from retainbench.harness.errors import UsageError
 from retainbench.harness.gate_command import Finished, Sources, command
@@ -108,3 +110,33 @@ def test_choices_need_results_to_speak_of(tmp_path: Path) -> None:
     sources = Sources(run=tmp_path, choices=choices(axis=["tiny=numeric"]))
     with pytest.raises(UsageError, match="speak of --base-results"):
         command(sources)
+
+
+def test_compare_takes_the_choices_of_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm_eval(tmp_path / "results", False)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("margin: 0.05\nminimum_items: 30\n")
+    options = [
+        "--policy",
+        str(policy),
+        "--axis",
+        "tiny=numeric",
+        "--metric",
+        "tiny=acc_norm",
+        "--cluster",
+        "tiny=topic",
+    ]
+    for side in ("base", "candidate"):
+        options += [f"--{side}-results", str(tmp_path / "results")]
+    found = {}
+    for verb in ("gate", "compare"):
+        out = tmp_path / verb
+        monkeypatch.setattr(sys, "argv", ["retainbench", verb, *options, "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 3
+        found[verb] = json.loads((out / "gate.json").read_text())
+    assert found["gate"]["results"] == found["compare"]["results"]
+    assert '"acc_norm"' in json.dumps(found["compare"]["results"])
