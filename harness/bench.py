@@ -4,7 +4,7 @@
 with `--out`, publishes (bench_page.py). Each measurement alternates ours and the peer's, so that a
 machine that is busy with other things slows both.
 
-Command: `retainbench bench WHAT [--base BASE] [--items N] [--repeats N] [--out FOLDER]`.
+Command: `retainbench bench WHAT [--base BASE] [--items N] [--task TASK] [--repeats N] [--out DIR]`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from retainbench.harness.errors import UsageError
 What = Literal["scoring", "growth", "startup", "eggroll", "rollout", "drift", "matrix", "gate"]
 
 TAKES: dict[What, tuple[str, ...]] = {
-    "scoring": ("base", "items", "device", "dtype"),
+    "scoring": ("base", "items", "only", "device", "dtype"),
     "growth": ("base", "device", "dtype"),
     "startup": (),
     "eggroll": ("base", "device"),
@@ -40,6 +40,8 @@ class Options(NamedTuple):
     dtype: str | None = None
     packs: tuple[str, ...] = ()
     """Names of the packs in use, for the record."""
+    only: tuple[str, ...] = ()
+    """Tasks."""
 
 
 def bench(what: What, options: Options, out: Path | None, say: Callable[[str], None]) -> None:
@@ -59,7 +61,8 @@ def bench(what: What, options: Options, out: Path | None, say: Callable[[str], N
     for line in module.findings(stored):
         say(line)
     if out:
-        name = "-".join([what, *([Path(chosen["base"]).name] if "base" in chosen else [])])
+        named = [Path(chosen["base"]).name] if "base" in chosen else []
+        name = "-".join([what, *named, *options.only])
         how = bench_page.measured(
             what, command(what, options, out), options.repeats, _accelerator(options.device)
         )
@@ -70,13 +73,14 @@ def _chosen(what: What, options: Options) -> dict[str, Any]:
     given = {"base": "fruitfly" if "base" in TAKES[what] else None}
     given |= {
         name: value
-        for name in ("base", "items", "device", "dtype")
-        if (value := getattr(options, name)) is not None
+        for name in ("base", "items", "only", "device", "dtype")
+        if (value := getattr(options, name)) not in (None, ())
     }
     found = {name: value for name, value in given.items() if value is not None}
     for name in found:
         if name not in TAKES[what]:
-            raise UsageError(f"--{name} is not an option of `bench {what}`: leave it out")
+            option = "task" if name == "only" else name
+            raise UsageError(f"--{option} is not an option of `bench {what}`: leave it out")
     return found
 
 
@@ -93,6 +97,7 @@ def command(what: What, options: Options, out: Path) -> str:
         value = getattr(options, name)
         if value is not None:
             parts.append(f"--{name} {Path(str(value)).name}")
+    parts += [f"--task {name}" for name in options.only]
     parts += [f"--pack {name}" for name in options.packs]
     return " ".join([*parts, f"--out {out.parent.name}/{out.name}"])
 

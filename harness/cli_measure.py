@@ -87,6 +87,9 @@ def bench(
     items: Annotated[
         int | None, typer.Option(min=1, help="Items per task (scoring) or prompts (rollout) only.")
     ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Time scoring of this task only. Repeat.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 3,
     pack: Packs = None,
     device: Annotated[str | None, typer.Option(help="torch device; default: cpu.")] = None,
@@ -100,5 +103,5 @@ def bench(
 
     quieten()
     packs = tuple(folder.name for folder in pack or ())
-    options = benching.Options(repeats, base, items, device, dtype, packs)
+    options = benching.Options(repeats, base, items, device, dtype, packs, tuple(task or ()))
     benching.bench(what, options, out, typer.echo)

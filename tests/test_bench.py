@@ -99,8 +99,9 @@ def test_measurements_are_printed_and_published(tiny_base: Path, tmp_path: Path)
     options = bench.Options(repeats=1, base=str(tiny_base), items=4)
     bench.bench("rollout", options, out, said.append)
     bench.bench("growth", options._replace(items=None, repeats=2), out, said.append)
+    bench.bench("scoring", options._replace(only=("capitals",)), out, said.append)
     names = {path.name for path in out.iterdir()}
-    stems = ("growth-tiny", "rollout-tiny")
+    stems = ("growth-tiny", "rollout-tiny", "scoring-tiny-capitals")
     assert names == {"README.md", *(f"{s}.csv" for s in stems), *(f"{s}.json" for s in stems)}
     page = (out / "README.md").read_text("utf-8")
     assert page == bench_page.page(out)
@@ -108,6 +109,7 @@ def test_measurements_are_printed_and_published(tiny_base: Path, tmp_path: Path)
         "retainbench bench rollout --base tiny --items 4 --repeats 1 --out results/performance"
     )
     assert f"### `{command}`" in page
+    assert "--task capitals" in page
     assert str(tmp_path) not in page
     for line in said[-2:]:  # what the last measurement's rows show
         assert f"- {line}" in page
