@@ -99,7 +99,8 @@ def run(
     inputs = planning.gather(chosen, train_data or ())
     _say_overlap(planning.overlap_lines(chosen, inputs))
     root = out or Path("runs") / chosen.name
-    planned = planning.plan(sweep.resolve(chosen, inputs, root, device), inputs)
+    tell = (lambda _: None) if quiet else (lambda line: typer.echo(line, err=True))
+    planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
     with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
         cards = runner.run(
             planned,

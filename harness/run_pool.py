@@ -3,24 +3,29 @@
 A worker keeps to its share of the cores (or to a GPU of its own where the device is `cuda`), with
 as many threads, so that workers do not compete. A worker that dies - out of memory, a crash in a
 library - takes its own cell with it, which is recorded as failed, and a new one takes its place.
+The variants of a sweep are worked on in the same way (sweep.py).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
 from retainbench.harness.plan import Cell, Plan
 from retainbench.harness.quiet import quieten
 from retainbench.harness.records import Scorecard
 from retainbench.harness.run_cell import crashed, execute
 from retainbench.harness.score import Watch
+
+T = TypeVar("T")
 
 
 def serial(
@@ -39,21 +44,36 @@ def processes(
     plan: Plan, root: Path, device: str, workers: int, report_to: tuple[str, ...]
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
+    calls = [partial(execute, plan, cell, root, device, None, report_to) for cell in plan.cells]
+    for number, card in side_by_side(calls, workers, device):
+        cell = plan.cells[number]
+        died = RuntimeError("its worker process died")
+        yield cell, crashed(plan, cell, root, died) if card is None else card
+
+
+def side_by_side(
+    calls: Sequence[Callable[[], T]], workers: int, device: str
+) -> Iterator[tuple[int, T | None]]:
+    """Results of calls by their numbers, as they finish; None where the worker process died.
+
+    Args:
+        calls: can be pickled, as can what they return, which is not None.
+    """
     share = max(1, (os.cpu_count() or 1) // workers)
     free: SimpleQueue[_Worker] = SimpleQueue()
     for number in range(workers):
         free.put(_Worker(cores_of(number, share), gpu_of(number, device)))
 
-    def run(cell: Cell) -> Scorecard:
+    def run(call: Callable[[], T]) -> T | None:
         worker = free.get()
         try:
-            return worker.run(plan, cell, root, device, report_to)
+            return worker.run(call)
         finally:
             free.put(worker)
 
     with _threads(share), ThreadPoolExecutor(workers) as queue:
         try:
-            futures = {queue.submit(run, cell): cell for cell in plan.cells}
+            futures = {queue.submit(run, call): number for number, call in enumerate(calls)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
@@ -73,15 +93,13 @@ class _Worker:
         context = get_context("spawn")
         return ProcessPoolExecutor(1, context, initializer=_settle, initargs=self._place)
 
-    def run(
-        self, plan: Plan, cell: Cell, root: Path, device: str, report_to: tuple[str, ...]
-    ) -> Scorecard:
-        """One cell's scorecard."""
+    def run(self, call: Callable[[], T]) -> T | None:
+        """The call's result, or None after its death."""
         try:
-            return self._pool.submit(execute, plan, cell, root, device, None, report_to).result()
+            return self._pool.submit(call).result()
         except BrokenProcessPool:
             self._pool = self._start()
-            return crashed(plan, cell, root, RuntimeError("its worker process died"))
+            return None
 
     def close(self) -> None:
         self._pool.shutdown()

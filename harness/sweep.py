@@ -11,9 +11,11 @@ Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is re
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from retainbench.harness import bases, paths
+from retainbench.harness import bases, paths, run_pool
 from retainbench.harness import train as training
 from retainbench.harness.errors import UsageError
 from retainbench.harness.plan import Cell, Inputs, make_cell
@@ -47,8 +49,19 @@ class Choices(Record):
     choices: list[Choice]
 
 
-def resolve(suite: Suite, inputs: Inputs, root: Path, device: str = "cpu") -> Suite:
+def resolve(
+    suite: Suite,
+    inputs: Inputs,
+    root: Path,
+    device: str = "cpu",
+    workers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> Suite:
     """The suite with every recipe's option chosen; the suite itself where it has no sweep.
+
+    Args:
+        workers: processes that train variants side by side.
+        say: is told a line per variant.
 
     Raises:
         UsageError: several targets, or a recipe whose every variant failed.
@@ -61,10 +74,17 @@ def resolve(suite: Suite, inputs: Inputs, root: Path, device: str = "cpu") -> Su
             "write one suite per target"
         )
     folder = paths.RunFolder(root / "sweep")
-    found = [
-        _choose(suite, suite.sweep, inputs, name, recipe, folder, device)
-        for name, recipe in suite.recipes.items()
-    ]
+    cells = _cells(suite, suite.sweep, inputs)
+    once = {cell.id: cell for cell in cells.values()}
+    earned: dict[str, float | None] = {}
+    for cell, reward in _all_earned(list(once.values()), folder, device, workers):
+        earned[cell.id] = reward
+        result = "failed" if reward is None else f"earned {reward:.3f} on validation"
+        say(f"sweep {len(earned)}/{len(once)}: a variant of {cell.name} {result}")
+    tried: dict[str, list[Variant]] = {}
+    for (name, factor), cell in cells.items():
+        tried.setdefault(name, []).append(Variant(factor=factor, reward=earned[cell.id]))
+    found = [_choice(suite, name, variants) for name, variants in tried.items()]
     write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
     recipes = {
         choice.recipe: scaled(suite.recipes[choice.recipe], suite.sweep.option, choice.factor)
@@ -87,30 +107,45 @@ def _scale(stage: Stage, option: str, factor: float) -> Stage:
     return stage.model_copy(update={"options": changed})
 
 
-def _choose(
-    suite: Suite,
-    sweep: Sweep,
-    inputs: Inputs,
-    name: str,
-    recipe: Recipe,
-    folder: paths.RunFolder,
-    device: str,
-) -> Choice:
-    target = suite.targets[0]
+def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float], Cell]:
+    """A cell for each recipe and factor, in order."""
     amount = suite.budget.amount * sweep.budget_share
     short = suite.model_copy(
         update={"budget": Budget(unit=suite.budget.unit, amount=amount), "trajectory": [1.0]}
     )
-    variants = []
-    for factor in sorted(sweep.factors):
-        variant = scaled(recipe, sweep.option, factor)
-        cell = make_cell(short, inputs, target, name, variant, sweep.seed)
-        variants.append(Variant(factor=factor, reward=_earned(cell, folder, device)))
+    return {
+        (name, factor): make_cell(
+            short,
+            inputs,
+            suite.targets[0],
+            name,
+            scaled(recipe, sweep.option, factor),
+            sweep.seed,
+        )
+        for name, recipe in suite.recipes.items()
+        for factor in sorted(sweep.factors)
+    }
+
+
+def _choice(suite: Suite, name: str, variants: list[Variant]) -> Choice:
     scored = [v for v in variants if v.reward is not None]
     if not scored:
         raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
     best = max(scored, key=lambda v: (v.reward or 0.0, -v.factor))
-    return Choice(recipe=name, target=target, factor=best.factor, variants=variants)
+    return Choice(recipe=name, target=suite.targets[0], factor=best.factor, variants=variants)
+
+
+def _all_earned(
+    cells: list[Cell], folder: paths.RunFolder, device: str, workers: int
+) -> Iterator[tuple[Cell, float | None]]:
+    """What variants earned, as they end; None where one failed or its process died."""
+    calls = [partial(_earned, cell, folder, device) for cell in cells]
+    if workers == 1:
+        for cell, call in zip(cells, calls, strict=True):
+            yield cell, call().reward
+    else:
+        for number, one in run_pool.side_by_side(calls, workers, device):
+            yield cells[number], one.reward if one else None
 
 
 class Earned(Record):
@@ -119,7 +154,7 @@ class Earned(Record):
     reward: Share | None
 
 
-def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> float | None:
+def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> Earned:
     """Train a variant and score its end on the validation items."""
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
@@ -132,7 +167,7 @@ def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> float | None:
                 bases.load(end, device=device), training.load_target(cell.target)
             )
         write_json(known, Earned(reward=reward))
-    return read_json(known, Earned).reward
+    return read_json(known, Earned)
 
 
 def validation_reward(loaded: bases.Loaded, target: Target) -> float:

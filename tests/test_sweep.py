@@ -37,6 +37,24 @@ def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> 
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == before
 
 
+def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(
+        tiny_base,
+        recipes={"sft": SFT, "staged": {"stages": [SFT, SFT]}},
+        budget={"unit": "steps", "amount": 3},
+        sweep=Sweep(factors=[1.0, 0.1]).model_dump(),
+    )
+    inputs, said = planning.gather(chosen), list[str]()
+    alone = sweep.resolve(chosen, inputs, tmp_path / "alone")
+    both = sweep.resolve(chosen, inputs, tmp_path / "both", workers=2, say=said.append)
+    assert both == alone
+    written = [
+        (tmp_path / way / "sweep" / "choices.json").read_bytes() for way in ("alone", "both")
+    ]
+    assert written[0] == written[1]
+    assert [line.split(":")[0] for line in said] == [f"sweep {n}/4" for n in (1, 2, 3, 4)]
+
+
 def test_a_suite_without_sweep_passes_through(tiny_base: Path, tmp_path: Path) -> None:
     chosen = suite(tiny_base)
     assert sweep.resolve(chosen, planning.gather(chosen), tmp_path) is chosen
