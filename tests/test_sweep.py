@@ -11,16 +11,20 @@ from retainbench.harness import plan as planning
 from retainbench.harness import sweep
 from retainbench.harness.errors import UsageError
 from retainbench.harness.records import read_json
-from retainbench.harness.suite import Sweep
+from retainbench.harness.suite import Suite, Sweep
 
 
-def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> None:
-    chosen = suite(
-        tiny_base,
+def of_two_recipes(base: Path) -> Suite:
+    return suite(
+        base,
         recipes={"sft": SFT, "staged": {"stages": [SFT, SFT]}},
         budget={"unit": "steps", "amount": 3},
         sweep=Sweep(factors=[1.0, 0.1]).model_dump(),
     )
+
+
+def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = of_two_recipes(tiny_base)
     inputs = planning.gather(chosen)
     resolved = sweep.resolve(chosen, inputs, tmp_path)
     assert resolved.sweep is None
@@ -38,12 +42,7 @@ def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> 
 
 
 def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) -> None:
-    chosen = suite(
-        tiny_base,
-        recipes={"sft": SFT, "staged": {"stages": [SFT, SFT]}},
-        budget={"unit": "steps", "amount": 3},
-        sweep=Sweep(factors=[1.0, 0.1]).model_dump(),
-    )
+    chosen = of_two_recipes(tiny_base)
     inputs, said = planning.gather(chosen), list[str]()
     alone = sweep.resolve(chosen, inputs, tmp_path / "alone")
     both = sweep.resolve(chosen, inputs, tmp_path / "both", workers=2, say=said.append)
