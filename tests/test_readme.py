@@ -26,3 +26,10 @@ def test_named_places_exist() -> None:
         assert (paths.PACKAGE / path).exists(), path
     for name in re.findall(r"retainbench run ([a-z0-9-]+)", README):
         assert name in suite.available()
+
+
+def test_the_list_of_results_is_complete() -> None:
+    folder = paths.PACKAGE / "results"
+    listed = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    there = {path.relative_to(folder).as_posix() for path in folder.glob("*/**/README.md")}
+    assert sorted(listed) == sorted(there)
