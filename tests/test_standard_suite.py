@@ -35,6 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Result
     content = yaml.safe_load((paths.SUITES / "standard.yaml").read_text())
     for absent in ABSENT:
         del content["sources"][absent]
+    content["base"] = "fruitfly"  # is there without a download
     (home / "present.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     packs = home / "packs"
     with serve(hub) as address:
