@@ -85,6 +85,9 @@ def resolve(
     for (name, factor), cell in cells.items():
         tried.setdefault(name, []).append(Variant(factor=factor, reward=earned[cell.id]))
     found = [_choice(suite, name, variants) for name, variants in tried.items()]
+    for choice in found:
+        if end := at_the_edge(choice):
+            say(f"sweep: the {end} value of {choice.recipe} did best; a wider grid might do better")
     write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
     recipes = {
         choice.recipe: scaled(suite.recipes[choice.recipe], suite.sweep.option, choice.factor)
@@ -133,6 +136,14 @@ def _choice(suite: Suite, name: str, variants: list[Variant]) -> Choice:
         raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
     best = max(scored, key=lambda v: (v.reward or 0.0, -v.factor))
     return Choice(recipe=name, target=suite.targets[0], factor=best.factor, variants=variants)
+
+
+def at_the_edge(choice: Choice) -> str | None:
+    """Whether the value taken is the `smallest` or `largest` of its grid; None where it is not."""
+    factors = [variant.factor for variant in choice.variants]
+    if len(factors) == 1:
+        return None
+    return {min(factors): "smallest", max(factors): "largest"}.get(choice.factor)
 
 
 def _all_earned(

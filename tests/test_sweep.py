@@ -51,7 +51,18 @@ def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) ->
         (tmp_path / way / "sweep" / "choices.json").read_bytes() for way in ("alone", "both")
     ]
     assert written[0] == written[1]
-    assert [line.split(":")[0] for line in said] == [f"sweep {n}/4" for n in (1, 2, 3, 4)]
+    assert [line.split(":")[0] for line in said[:4]] == [f"sweep {n}/4" for n in (1, 2, 3, 4)]
+    assert all(line.endswith("did best; a wider grid might do better") for line in said[4:])
+    assert len(said) == 6, "of two values, each is at an edge"
+
+
+def test_a_value_inside_its_grid_is_not_at_the_edge() -> None:
+    variants = [sweep.Variant(factor=factor, reward=0.5) for factor in (0.1, 1.0, 10.0)]
+    choices = [
+        sweep.Choice(recipe="sft", target="countdown", factor=v.factor, variants=variants)
+        for v in variants
+    ]
+    assert [sweep.at_the_edge(c) for c in choices] == ["smallest", None, "largest"]
 
 
 def test_a_suite_without_sweep_passes_through(tiny_base: Path, tmp_path: Path) -> None:
