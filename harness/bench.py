@@ -18,7 +18,7 @@ from retainbench.harness.errors import UsageError
 What = Literal["scoring", "growth", "startup", "eggroll", "rollout", "drift", "matrix", "gate"]
 
 TAKES: dict[What, tuple[str, ...]] = {
-    "scoring": ("base", "items", "only", "device", "dtype"),
+    "scoring": ("base", "items", "task", "device", "dtype"),
     "growth": ("base", "device", "dtype"),
     "startup": (),
     "eggroll": ("base", "device"),
@@ -40,8 +40,8 @@ class Options(NamedTuple):
     dtype: str | None = None
     packs: tuple[str, ...] = ()
     """Names of the packs in use, for the record."""
-    only: tuple[str, ...] = ()
-    """Tasks."""
+    task: tuple[str, ...] = ()
+    """Names of the tasks to time; empty takes all."""
 
 
 def bench(what: What, options: Options, out: Path | None, say: Callable[[str], None]) -> None:
@@ -62,7 +62,7 @@ def bench(what: What, options: Options, out: Path | None, say: Callable[[str], N
         say(line)
     if out:
         named = [Path(chosen["base"]).name] if "base" in chosen else []
-        name = "-".join([what, *named, *options.only])
+        name = "-".join([what, *named, *options.task])
         how = bench_page.measured(
             what, command(what, options, out), options.repeats, _accelerator(options.device)
         )
@@ -73,14 +73,13 @@ def _chosen(what: What, options: Options) -> dict[str, Any]:
     given = {"base": "fruitfly" if "base" in TAKES[what] else None}
     given |= {
         name: value
-        for name in ("base", "items", "only", "device", "dtype")
+        for name in ("base", "items", "task", "device", "dtype")
         if (value := getattr(options, name)) not in (None, ())
     }
     found = {name: value for name, value in given.items() if value is not None}
     for name in found:
         if name not in TAKES[what]:
-            option = "task" if name == "only" else name
-            raise UsageError(f"--{option} is not an option of `bench {what}`: leave it out")
+            raise UsageError(f"--{name} is not an option of `bench {what}`: leave it out")
     return found
 
 
@@ -97,7 +96,7 @@ def command(what: What, options: Options, out: Path) -> str:
         value = getattr(options, name)
         if value is not None:
             parts.append(f"--{name} {Path(str(value)).name}")
-    parts += [f"--task {name}" for name in options.only]
+    parts += [f"--task {name}" for name in options.task]
     parts += [f"--pack {name}" for name in options.packs]
     return " ".join([*parts, f"--out {out.parent.name}/{out.name}"])
 

@@ -91,7 +91,7 @@ def bench(
     *,
     repeats: int,
     items: int | None = None,
-    only: Sequence[str] = (),
+    task: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Iterator[SpeedRow]:
@@ -99,12 +99,12 @@ def bench(
 
     Args:
         items: items of each task, evenly spread; None takes all.
-        only: these tasks instead, without a sum.
+        task: these tasks instead, without a sum.
     """
     loaded = bases.load(bases.resolve(base).folder, device=device, dtype=dtype)
     core = suite.load("quick").tasks
     packed = [name for name, info in tasks.packed().items() if info.kind == "multiple_choice"]
-    groups = ((CORE, core), (PACKS, packed)) if not only else ((None, only),)
+    groups = ((CORE, core), (PACKS, packed)) if not task else ((None, task),)
     for title, names in groups:
         if names:
             yield from _group(loaded, title, requests(names, items), repeats)

@@ -99,7 +99,7 @@ def test_measurements_are_printed_and_published(tiny_base: Path, tmp_path: Path)
     options = bench.Options(repeats=1, base=str(tiny_base), items=4)
     bench.bench("rollout", options, out, said.append)
     bench.bench("growth", options._replace(items=None, repeats=2), out, said.append)
-    bench.bench("scoring", options._replace(only=("capitals",)), out, said.append)
+    bench.bench("scoring", options._replace(task=("capitals",)), out, said.append)
     names = {path.name for path in out.iterdir()}
     stems = ("growth-tiny", "rollout-tiny", "scoring-tiny-capitals")
     assert names == {"README.md", *(f"{s}.csv" for s in stems), *(f"{s}.json" for s in stems)}
