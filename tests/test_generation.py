@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from retainbench.harness import generation_rows
 from retainbench.harness.errors import UsageError
 from retainbench.harness.generation import Completions, generate, stop_rule
 from retainbench.harness.scorer import TrieLM
@@ -116,6 +117,21 @@ def test_greedy_equals_transformers(
     out = generate(model_of(family), prompts, max_new_tokens=6, stops=NEVER, rows=rows)
     assert out.tokens == [reference(family, prompt, 6) for prompt in prompts]
     assert out.stopped == [False] * len(prompts)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("shared", [0, 9])
+def test_prompts_read_in_several_passes_are_answered_alike(
+    family: str, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes of one, two or three prompts and of other widths: padding is put in front."""
+    numbers = np.random.default_rng(shared)
+    start = numbers.integers(0, 250, shared).tolist()
+    prompts = [start + numbers.integers(0, 250, n).tolist() for n in (3, 14, 5, 9, 4, 3, 21)]
+    wanted = [reference(family, prompt, 8) for prompt in prompts]
+    monkeypatch.setitem(generation_rows.PREFILL_TOKENS, "cpu", 16)
+    found = generate(model_of(family), prompts, max_new_tokens=8, stops=NEVER)
+    assert found.tokens == wanted
 
 
 def test_buffers_grow_past_their_first_room() -> None:
