@@ -77,11 +77,11 @@ def score_repeats(
     A way answers those tasks that it can be used on, and of those every (first) item.
     """
     found: dict[str, list[ItemRecord]] = {}
-    for way, evaluate in order.repeats.items():
+    for way, scored_again in order.repeats.items():
         settings = {**order.settings, "scored again": way}
         stored = {name: _cached(base, name, settings, most) for name in names}
         if not all(path.is_file() for path in stored.values()):
-            fresh = evaluate(base.folder, names, most)
+            fresh = scored_again(base.folder, names, most)
             answered = {record.task for record in fresh}
             asked = {name: lock for name, lock in locks.items() if name in answered}
             check_locked(fresh, asked, f"base, {way}", most)

@@ -71,7 +71,7 @@ def certify(
         repeats={way: partial(score, variation=evaluate.VARIATIONS[way]) for way in again},
         train_data=train_data or (),
     )
-    rules = gate_policy.load(policy) if policy else planning.policy_of(chosen)
+    rules = gate_policy.load_policy(policy) if policy else planning.policy_of(chosen)
     made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
     typer.echo("\n".join(certify_report.screen(made.evidence)))
     clean = [one for one in made.evidence.train_data if not one.overlap]

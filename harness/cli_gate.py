@@ -163,7 +163,7 @@ def power(
     """
     from retainbench.harness import gate_policy, power_command
 
-    chosen = gate_policy.load(policy) if policy else None
+    chosen = gate_policy.load_policy(policy) if policy else None
     if (what is None) == (base_records is None):
         raise UsageError("name one thing: a run folder, a suite, or --base-records with --policy")
     pilots = pilot_records or []

@@ -65,7 +65,7 @@ class Store:
             "model": model,
             "task": tasks.lock_digest(info),
             "limit": self.limit,
-            "versions": _versions() | tasks_code.packages(info),
+            "versions": _store_versions() | tasks_code.packages(info),
         }
         if variation != USUAL:
             key["variation"] = variation._asdict()
@@ -73,7 +73,7 @@ class Store:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def _store_versions() -> dict[str, str]:
     """Read once: every look parses a distribution's metadata anew."""
     return {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
 

@@ -74,7 +74,7 @@ def command(
     Raises:
         UsageError, IntegrityError: as `gate_run`; nothing was judged.
     """
-    results = _results(sources, gate_policy.load(policy) if policy else None, tier)
+    results = _results(sources, gate_policy.load_policy(policy) if policy else None, tier)
     _check_pinned(results, pinned or {})
     if out:
         ci.write(out, results)

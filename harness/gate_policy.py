@@ -16,7 +16,7 @@ from retainbench.harness.records import Record
 from retainbench.harness.suite import Policy, explain
 
 
-def load(path: Path) -> Policy:
+def load_policy(path: Path) -> Policy:
     """Read a policy.
 
     Raises:

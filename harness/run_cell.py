@@ -80,6 +80,6 @@ def finished(root: Path, cell: Cell) -> Scorecard | None:
 
 def crashed(plan: Plan, cell: Cell, root: Path, error: Exception) -> Scorecard:
     """Write down that a cell crashed, so that it stays visible in every table."""
-    card = score.crashed(plan, cell, error)
+    card = score.crash_card(plan, cell, error)
     write_json(paths.RunFolder(root).cell(cell.id).scorecard, card)
     return card

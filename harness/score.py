@@ -168,7 +168,7 @@ def _diverge(
     )
 
 
-def crashed(plan: Plan, cell: Cell, error: Exception) -> Scorecard:
+def crash_card(plan: Plan, cell: Cell, error: Exception) -> Scorecard:
     """The scorecard of a cell that raised; it stays visible in every table."""
     trained = TrainRecord(
         cell=cell.id,
@@ -182,7 +182,7 @@ def crashed(plan: Plan, cell: Cell, error: Exception) -> Scorecard:
         environment={},
     )
     return compare.scorecard(
-        cell, trained, [], [], plan.suite.policy, provenance=provenance(plan, {})
+        cell, trained, [], [], policy_of(plan.suite), provenance=provenance(plan, {})
     )
 
 

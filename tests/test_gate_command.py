@@ -12,7 +12,7 @@ from gate_fixtures import stored_pair, suite
 
 from retainbench.harness.errors import IntegrityError, UsageError
 from retainbench.harness.gate_command import Sources, command
-from retainbench.harness.gate_policy import load
+from retainbench.harness.gate_policy import load_policy
 
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft", "pandas", "scipy")
 
@@ -65,9 +65,9 @@ def test_a_bad_policy_is_one_line(tmp_path: Path, text: str, message: str) -> No
     path = tmp_path / "policy.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        load(path)
+        load_policy(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        load(tmp_path / "none.yaml")
+        load_policy(tmp_path / "none.yaml")
 
 
 def test_sources_are_named_once_and_whole(tmp_path: Path) -> None:
