@@ -16,7 +16,7 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --cache-dir .mypy_cache/bases harness/bases/fruitfly/build.py
+	$(BIN)/mypy --cache-dir .mypy_cache/bases harness/models/embedded/fruitfly/build.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 install: $(VENV)/installed

@@ -1,7 +1,7 @@
 """What every task's build.py shares: the question record, distractors without shortcuts, freezing.
 
 Reads nothing. `freeze` writes items.jsonl beside a build.py; the same pools feed the corpus of the
-embedded base (harness/bases/fruitfly/build.py). Run a task's own build.py, not this file.
+embedded base (harness/models/embedded/fruitfly/build.py). Run a task's own build.py, not this file.
 
 A choice must not be recognisable without its question, so distractors are drawn exchangeably with
 the gold answer: facts take their distractors from a cycle in which every answer is offered equally

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save_file
 
-from retainbench.harness import tasks
-from retainbench.harness.certify import Certified, Order, certify
-from retainbench.harness.records import ItemRecord
-from retainbench.harness.suite import Policy, Suite
+from retainbench.harness.certificate.certify import Certified, Order, certify
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.tasks import catalogue
 
 TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}, "padding": None}
 DAMAGE = {"arithmetic": 0.15}
@@ -69,8 +69,8 @@ class Answers:
 
 def answers(name: str, lost: float) -> list[ItemRecord]:
     """Records of one task: every fifth item wrong, and the first `lost` share of them too."""
-    info = tasks.discover()[name]
-    locked = tasks.lock(info)
+    info = catalogue.discover()[name]
+    locked = catalogue.lock(info)
     return [
         ItemRecord(
             task=name,

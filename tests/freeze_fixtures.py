@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness import freeze, paths, tasks
-from retainbench.harness.suite import RetentionAxis
+from retainbench.harness.core import paths
+from retainbench.harness.core.schema import RetentionAxis
+from retainbench.harness.tasks import catalogue, freeze
 
 DATA = Path(os.environ.get("RETAINBENCH_TEST_DATA") or paths.PACKAGE.parent / "shared" / "data")
 """Real benchmark items beside the project; tests that need them skip without."""
@@ -107,7 +108,7 @@ def answer_rows(count: int = 8) -> list[dict[str, Any]]:
 
 def make_pack(
     out: Path, name: str = "sums", rows: Iterable[Mapping[str, Any]] = (), **options: Any
-) -> tasks.TaskInfo:
+) -> catalogue.TaskInfo:
     """OUT/NAME/ of the given rows, by default `choice_rows`."""
     axis: RetentionAxis = options.pop("axis", "numeric")
     file = write_jsonl(out.parent / f"{name}.jsonl", rows or choice_rows())

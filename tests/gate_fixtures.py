@@ -9,20 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.compare import PointInput, scorecard
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.plan import Inputs, Plan
-from retainbench.harness.records import (
+from retainbench.harness.comparison.compare import PointInput, scorecard
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import (
     Axis,
     CheckpointRecord,
     DriftSummary,
     ItemRecord,
     Ledger,
     TrainRecord,
-    write_json,
-    write_jsonl,
 )
-from retainbench.harness.suite import Policy, Suite
+from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.core.storage import write_json, write_jsonl
+from retainbench.harness.suites.plan import Inputs, Plan
 
 POLICY = Policy(margin=0.05, minimum_items=50)
 

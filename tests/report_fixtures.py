@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retainbench.harness.compare_methods import (
+from retainbench.harness.comparison.methods import (
     MatchedRow,
     MethodRow,
     Methods,
     RatioRow,
     TrajectoryRow,
 )
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.records import (
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import (
     AxisChange,
     DivergenceSummary,
     DriftSummary,
@@ -32,10 +32,9 @@ from retainbench.harness.records import (
     PointScore,
     Scorecard,
     TaskChange,
-    write_json,
-    write_jsonl,
 )
-from retainbench.harness.report_evidence import CellVerdict, Verdicts, files
+from retainbench.harness.core.storage import write_json, write_jsonl
+from retainbench.harness.report.table.evidence import CellVerdict, Verdicts, files
 
 HOSTILE = (
     "<script>window.pwned=1</script>",

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from hub_fixtures import Repository, jsonl
 
-from retainbench.harness.suite import Source
-from retainbench.harness.suite_lock import is_commit
+from retainbench.harness.core.schema import Source
+from retainbench.harness.suites.lock import is_commit
 
 NOW = "f" * 40
 """The commit at which every branch is."""

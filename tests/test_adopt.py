@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from adopt_fixtures import lm_eval_row, lm_eval_run, run_lm_eval
 
-from retainbench.harness import adopt, adopt_lm_eval
-from retainbench.harness.adopt_items import checked_score, soft_score
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.adoption import lm_eval as adopt_lm_eval
+from retainbench.harness.adoption import pair as adopt
+from retainbench.harness.adoption.items import checked_score, soft_score
+from retainbench.harness.core.errors import IntegrityError, UsageError
 
 CHOICES = adopt.Choices(axes={"tiny_ff": "numeric", "tiny_*": "temporal"})
 

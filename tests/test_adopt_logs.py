@@ -12,10 +12,10 @@ from typing import Any
 import adopt_fixtures as fixtures
 import pytest
 
-from retainbench.harness import adopt
-from retainbench.harness.adopt_items import soft_score
-from retainbench.harness.compare_pair import pair as pair_items
-from retainbench.harness.errors import IntegrityError
+from retainbench.harness.adoption import pair as adopt
+from retainbench.harness.adoption.items import soft_score
+from retainbench.harness.comparison.pairing import pair as pair_items
+from retainbench.harness.core.errors import IntegrityError
 
 CHOICES = adopt.Choices(axes={"tiny_*": "temporal"})
 
@@ -158,7 +158,7 @@ def test_hostile_archives_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(IntegrityError, match="damaged archive"):
         adopt.read(tmp_path / "none.eval")
     bomb = fixtures.archive(tmp_path / "bomb.eval", fixtures.inspect_log("arc", ["C"]))
-    monkeypatch.setattr("retainbench.harness.adopt_zip.LARGEST_VALUE", 100)
+    monkeypatch.setattr("retainbench.harness.adoption.inspect_ai.LARGEST_VALUE", 100)
     with pytest.raises(IntegrityError, match="is larger than"):
         adopt.read(bomb)
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from retainbench.harness import adopt, bases, evaluate, paths, tasks
-from retainbench.harness.compare import compare
-from retainbench.harness.errors import IntegrityError
-from retainbench.harness.gate_run import gate_records
-from retainbench.harness.records import ItemRecord
-from retainbench.harness.suite import Policy
+from retainbench.harness.adoption import pair as adopt
+from retainbench.harness.comparison.compare import compare
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.gate.candidates import gate_records
+from retainbench.harness.models import bases, loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.tasks import catalogue
 
 NAMES = ["capitals", "arithmetic_free"]
 
@@ -55,7 +59,7 @@ def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
     ours: dict[str, list[ItemRecord]] = {}
     for side, folder in models.items():
         run_lm_eval(folder, tmp_path / side)
-        ours[side] = evaluate.evaluate(bases.load(folder), tasks.find(NAMES))
+        ours[side] = evaluate.evaluate(loading.load(folder), catalogue.find(NAMES))
     theirs = adopt.pair(tmp_path / "base", tmp_path / "candidate")
     assert (theirs.part, theirs.base.harness) == ("full", "lm-eval 0.4.13")
     by_name = {r.task: r.axis for r in theirs.base.records}

@@ -23,14 +23,15 @@ from trainer_oracle import (
     words,
 )
 
-from retainbench.harness import bases
-from retainbench.harness.suite import Anchor
-from retainbench.trainers import _anchor, _discovery
-from retainbench.trainers._data import Example
+from retainbench.harness.core.schema import Anchor
+from retainbench.harness.models import loading
+from retainbench.harness.suites import methods
+from retainbench.trainers._shared import anchor as _anchor
+from retainbench.trainers._shared.data import Example
 
 END = "checkpoints/s0-1.0000"
 ANCHORED = {
-    kind: [name for name in _discovery.methods() if kind in _discovery.load(name).ANCHORS]
+    kind: [name for name in methods.methods() if kind in methods.load(name).ANCHORS]
     for kind in ("weights", "kl")
 }
 
@@ -76,7 +77,7 @@ def test_weights_anchor_at_full_strength_ends_at_the_base(
 ) -> None:
     rate = job(tiny_base, tmp_path, method).options.learning_rate
     anchor = Anchor(kind="weights", strength=1.0 / rate)
-    _discovery.load(method).train(job(tiny_base, tmp_path, method, anchor=anchor))
+    methods.load(method).train(job(tiny_base, tmp_path, method, anchor=anchor))
     assert weights(tmp_path / END) == weights(tiny_base)
 
 
@@ -90,7 +91,7 @@ def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
     for strength in (1e-6, 30.0):
         folder = tmp_path / str(strength)
         anchor = Anchor(kind="kl", strength=strength)
-        _discovery.load(method).train(job(tiny_base, folder, method, steps=4, anchor=anchor))
+        methods.load(method).train(job(tiny_base, folder, method, steps=4, anchor=anchor))
         lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
         moved[strength] = lines[-1]["kl"]
         assert all(line["kl"] >= -1e-6 for line in lines)
@@ -101,7 +102,7 @@ def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
 
 def test_every_method_takes_decay_and_those_with_a_token_loss_of_their_own_a_penalty() -> None:
     """DPO's beta and SDFT's teacher are pulls to the reference already; ES has no loss."""
-    assert ANCHORED["weights"] == list(_discovery.methods())
+    assert ANCHORED["weights"] == list(methods.methods())
     assert ANCHORED["kl"] == ["dft", "grpo", "ppo", "rft", "rloo", "sft"]
 
 
@@ -111,7 +112,7 @@ def test_penalised_gradient_is_that_of_loss_and_exact_kl(
 ) -> None:
     """The base is another model than the start, so that the first KL is not 0; in 1 and 4 parts."""
     save_tiny(tmp_path / "start", seed=1)
-    base, strength = bases.load(tiny_base).model, 0.3
+    base, strength = loading.load(tiny_base).model, 0.3
     for parts in (1, 4):
         chosen = job(
             tmp_path / "start",
@@ -129,7 +130,7 @@ def test_penalised_gradient_is_that_of_loss_and_exact_kl(
             tmp_path / "start", partial(supervised, rows=rows, method=method)
         )
         with gradients() as seen:
-            _discovery.load(method).train(chosen)
+            methods.load(method).train(chosen)
         assert_same(seen[0], {name: alone[name] + strength * wanted[name] for name in alone})
         (line,) = log_of(chosen)
         assert kl > 1e-3

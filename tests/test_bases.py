@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness import bases
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.models import bases, fetch, identity, loading
 
 
 @pytest.fixture
@@ -19,17 +19,17 @@ def copy(tiny_base: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_loads_in_evaluation_mode(tiny_base: Path) -> None:
     base = bases.resolve(str(tiny_base))
-    loaded = bases.load(base.folder)
+    loaded = loading.load(base.folder)
     assert not loaded.model.training
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("Answer: 42")) == "Answer: 42"
 
 
 def test_the_digest_is_of_contents(tiny_base: Path, copy: Path) -> None:
-    assert bases.folder_digest(copy) == bases.folder_digest(tiny_base)
+    assert identity.folder_digest(copy) == identity.folder_digest(tiny_base)
     (copy / "README.md").write_text("does not count")
-    assert bases.folder_digest(copy) == bases.folder_digest(tiny_base)
+    assert identity.folder_digest(copy) == identity.folder_digest(tiny_base)
     (copy / "generation_config.json").write_text('{"temperature": 2}')
-    assert bases.folder_digest(copy) != bases.folder_digest(tiny_base)
+    assert identity.folder_digest(copy) != identity.folder_digest(tiny_base)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_weights_that_are_not_numbers_are_refused(copy: Path) -> None:
     weights["model.norm.weight"][3] = float("nan")
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IntegrityError, match=r"model\.norm\.weight"):
-        bases.load(copy)
+        loading.load(copy)
 
 
 def test_missing_weights_are_refused(copy: Path) -> None:
@@ -71,14 +71,14 @@ def test_missing_weights_are_refused(copy: Path) -> None:
     del weights["model.norm.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IntegrityError, match="missing keys"):
-        bases.load(copy)
+        loading.load(copy)
 
 
 def test_names_are_suggested_and_fetching_is_explained() -> None:
     with pytest.raises(UsageError, match="did you mean 'fruitfly'"):
         bases.resolve("fruitfl")
     with pytest.raises(UsageError, match="smollm2-135m"):
-        bases.fetch("gpt-5")
+        fetch.fetch("gpt-5")
 
 
 def test_a_base_that_is_not_fetched_says_how(

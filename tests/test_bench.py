@@ -9,18 +9,20 @@ from typing import Any, get_args
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from retainbench.harness import bases, bench, bench_page
-from retainbench.harness.bench_arithmetic import flops, gemm_rate
-from retainbench.harness.bench_gate import bench as bench_gate
-from retainbench.harness.bench_growth import made_up
-from retainbench.harness.bench_matrix import GROWTH, PEER, fit
-from retainbench.harness.bench_matrix import findings as matrix_findings
-from retainbench.harness.bench_process import OURS, alternate, spend
-from retainbench.harness.bench_scoring import requests, rows, timed
-from retainbench.harness.errors import UsageError
-from retainbench.harness.scorer_forward import attention_width, prices, score_layout
-from retainbench.harness.scorer_layout import lay_out
-from retainbench.harness.scorer_plain import frozen
+from retainbench.harness.bench import bench
+from retainbench.harness.bench import page as bench_page
+from retainbench.harness.bench.arithmetic import flops, gemm_rate
+from retainbench.harness.bench.gate import bench as bench_gate
+from retainbench.harness.bench.growth import made_up
+from retainbench.harness.bench.matrix import GROWTH, PEER, fit
+from retainbench.harness.bench.matrix import findings as matrix_findings
+from retainbench.harness.bench.process import OURS, alternate, spend
+from retainbench.harness.bench.scoring import requests, rows, timed
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.models import bases, loading
+from retainbench.harness.models.inference import frozen
+from retainbench.harness.scoring.layout import lay_out
+from retainbench.harness.scoring.packed import attention_width, prices, score_layout
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "performance"
 
@@ -60,7 +62,7 @@ def test_ways_take_turns_and_are_compared_with_the_first() -> None:
 
 def test_flops_are_those_that_torch_counts(tiny_base: Path) -> None:
     """On a chain, where attention is plainly causal: torch counts the masked half of it too."""
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     (request, *_) = made_up(1, 1, 0, model.config.vocab_size)
     layout = lay_out([request], prices(model))
     with FlopCounterMode(display=False) as counter, frozen(model):
@@ -74,7 +76,7 @@ def test_flops_are_those_that_torch_counts(tiny_base: Path) -> None:
 
 
 def test_scoring_is_timed_and_compared_task_by_task() -> None:
-    loaded = bases.load(bases.named()["fruitfly"])
+    loaded = loading.load(bases.named()["fruitfly"])
     asked = requests(["capitals"], 6)["capitals"]
     ours, peer = rows("capitals", asked, timed(loaded, asked, (8,), 2))
     assert (ours.way, peer.way) == (OURS, "hf 8")
@@ -123,8 +125,8 @@ def test_an_option_that_a_measurement_does_not_have_is_refused() -> None:
         bench.bench("gate", bench.Options(items=3), None, print)
 
 
-@pytest.mark.parametrize("what", get_args(bench.What))
-def test_every_measurement_says_what_it_is(what: bench.What) -> None:
+@pytest.mark.parametrize("what", get_args(bench_page.What))
+def test_every_measurement_says_what_it_is(what: bench_page.What) -> None:
     module = bench_page.module(what)
     assert module.ABOUT
     assert bench_page.TITLES[what]

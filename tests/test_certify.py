@@ -13,12 +13,14 @@ import certify_fixtures as fixtures
 import pytest
 from certify_fixtures import DAMAGE, edit, make
 
-from retainbench.harness import bases, certify_measure, certify_report, statement
-from retainbench.harness.certify import certify
-from retainbench.harness.certify_verify import verify
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.gate_result import exit_code
-from retainbench.harness.records import sha256_file
+from retainbench.harness.certificate import measure as certify_measure
+from retainbench.harness.certificate import page as certify_report
+from retainbench.harness.certificate.certify import certify
+from retainbench.harness.certificate.verify import verify
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.verdicts import exit_code
+from retainbench.harness.models import bases, identity
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def test_base_against_itself_passes_with_no_change(tmp_path: Path) -> None:
         f"retention/{task}/acc" for task in fixtures.TASKS
     )
     assert stated["predicate"]["failedTests"] == []
-    candidate = statement.identify(tmp_path / "candidate")
+    candidate = identity.identify(tmp_path / "candidate")
     assert stated["subject"] == [{"name": "candidate", "digest": {"sha256": candidate.sha256}}]
     names = [entry["name"] for entry in stated["predicate"]["configuration"]]
     assert names[:5] == [
@@ -64,11 +66,11 @@ def test_the_subject_digest_is_that_of_model_signing(tmp_path: Path) -> None:
     for name, content in tree.items():
         (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "m" / name).write_text(content)
-    found = statement.identify(tmp_path / "m")
+    found = identity.identify(tmp_path / "m")
     assert found.sha256 == "84f7cd2473ea872f9ed559fe218ce87e79e3187d34d51c3c5a64b83c85f0f2ce"
     assert list(found.files)[-3:] == ["sub/.gitignore", "sub/x.txt", "sub-dir/y.txt"]
     (tmp_path / "m" / "model.sig").write_text("signature")
-    assert statement.identify(tmp_path / "m").sha256 == found.sha256
+    assert identity.identify(tmp_path / "m").sha256 == found.sha256
 
 
 def test_the_base_is_scored_once_and_the_candidate_every_time(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ import certify_fixtures as fixtures
 import pytest
 from certify_fixtures import DAMAGE, edit, keys, make
 
-from retainbench.harness import dsse
-from retainbench.harness.certify_bundle import Bundle
-from retainbench.harness.certify_verify import verify
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.records import canonical, sha256_file
+from retainbench.harness.certificate import dsse
+from retainbench.harness.certificate.bundle import Bundle
+from retainbench.harness.certificate.verify import verify
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.storage import canonical, sha256_file
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 from gate_fixtures import POLICY, Sides, sides, suite
 
-from retainbench.harness import ci, ci_markdown
-from retainbench.harness.ci_junit import junit
-from retainbench.harness.gate_command import Finished, printable, verdict_lines
-from retainbench.harness.gate_result import GateResult, failed
-from retainbench.harness.gate_run import gate_records
+from retainbench.harness.core.verdicts import GateResult, failed
+from retainbench.harness.gate import ci, job_summary
+from retainbench.harness.gate.candidates import gate_records
+from retainbench.harness.gate.command import Finished, printable, verdict_lines
+from retainbench.harness.gate.junit import junit
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(1)> | `code` **bold** [x](http://evil) "
@@ -93,7 +93,7 @@ def test_only_a_task_that_is_not_mandatory_may_be_skipped() -> None:
 def test_the_summary_has_the_verdict_first_and_the_worst_task_next(
     mixed: list[GateResult],
 ) -> None:
-    text = ci_markdown.summary(mixed)
+    text = job_summary.summary(mixed)
     assert text.startswith("## ⛔ Retention gate: ERROR")
     order = [text.index(f"### {sign}") for sign in "⛔❌❔✅"]
     assert order == sorted(order)
@@ -107,11 +107,11 @@ def test_the_summary_has_the_verdict_first_and_the_worst_task_next(
 def test_a_failure_of_two_hundred_tasks_fits_and_drops_whole_rows(
     two_hundred: GateResult,
 ) -> None:
-    whole = ci_markdown.summary([two_hundred])
+    whole = job_summary.summary([two_hundred])
     assert len(whole.encode()) < 900_000
     assert whole.count("\n| task\\_") == 200
-    assert len(ci_markdown.comment([two_hundred]).encode()) <= 60_000
-    comment = ci_markdown.summary([two_hundred], limit=20_000)
+    assert len(job_summary.comment([two_hundred]).encode()) <= 60_000
+    comment = job_summary.summary([two_hundred], limit=20_000)
     assert 18_000 < len(comment.encode()) <= 20_000
     shown = [line for line in comment.splitlines() if line.startswith("| task\\_")]
     left = re.search(r"\*\*(\d+) rows left out", comment)
@@ -127,7 +127,7 @@ def test_a_failure_of_two_hundred_tasks_fits_and_drops_whole_rows(
 def test_a_hundred_failed_candidates_of_two_hundred_tasks_stay_below_the_limit(
     two_hundred: GateResult,
 ) -> None:
-    text = ci_markdown.summary([two_hundred] * 100)
+    text = job_summary.summary([two_hundred] * 100)
     assert 800_000 < len(text.encode()) <= 900_000
     assert "rows left out for size" in text
 
@@ -167,7 +167,7 @@ def test_hostile_text_harms_no_surface(hostile: GateResult, tmp_path: Path) -> N
 
 
 def test_hostile_markdown_is_literal(hostile: GateResult) -> None:
-    text = ci_markdown.summary([hostile])
+    text = job_summary.summary([hostile])
     for active in ("[x](", "@everyone", "**bold**", "`code`", "http://", " #1 "):
         assert active not in text
     assert not re.search(r"(?<!\\)<(?!/?sub>)", text)

@@ -20,7 +20,9 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
     """Run a documented script with `retainbench` on the path."""
     program = folder / "bin" / "retainbench"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!{sys.executable}\nfrom retainbench.harness.cli import main\nmain()\n")
+    program.write_text(
+        f"#!{sys.executable}\nfrom retainbench.harness.cli.main import main\nmain()\n"
+    )
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(

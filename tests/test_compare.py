@@ -15,20 +15,14 @@ from gate_fixtures import Sides, record, sides, suite, target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.compare import PointInput, compare, gain, point_score, scorecard
-from retainbench.harness.compare_items import columns
-from retainbench.harness.compare_pair import pair
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.plan import Cell
-from retainbench.harness.records import (
-    CheckpointRecord,
-    ItemRecord,
-    Ledger,
-    TrainRecord,
-    canonical,
-    write_jsonl,
-)
-from retainbench.harness.suite import Policy
+from retainbench.harness.comparison.columns import columns
+from retainbench.harness.comparison.compare import PointInput, compare, gain, point_score, scorecard
+from retainbench.harness.comparison.pairing import pair
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import CheckpointRecord, ItemRecord, Ledger, TrainRecord
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.storage import canonical, write_jsonl
+from retainbench.harness.suites.plan import Cell
 
 POLICY = Policy(margin=0.05, minimum_items=50)
 

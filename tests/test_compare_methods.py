@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from gate_fixtures import Candidate, Sides, sides, stored_run, target
 
-from retainbench.harness.compare_arms import load
-from retainbench.harness.compare_methods import methods
-from retainbench.harness.errors import IntegrityError
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.records import ItemRecord
+from retainbench.harness.comparison.arms import load
+from retainbench.harness.comparison.methods import methods
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import ItemRecord
 
 
 def scored(won: int, lost: int) -> list[ItemRecord]:

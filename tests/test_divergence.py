@@ -12,31 +12,31 @@ import pytest
 import torch
 from conftest import save_tiny
 
-from retainbench.harness import bases
-from retainbench.harness.bases import Loaded
-from retainbench.harness.divergence import (
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.divergence.forward import compare
+from retainbench.harness.divergence.measure import (
     divergence,
     estimate,
     sample_continuations,
     summarise,
 )
-from retainbench.harness.divergence_forward import compare
-from retainbench.harness.divergence_records import Continuation, DivergenceReport
-from retainbench.harness.errors import IntegrityError
+from retainbench.harness.divergence.records import Continuation, DivergenceReport
+from retainbench.harness.models import loading
+from retainbench.harness.models.loading import Loaded
 
 PROMPTS = [f"Question: what is {n} + {n * n}?\nAnswer:" for n in range(1, 25)]
 
 
 @pytest.fixture(scope="module")
 def base(tiny_base: Path) -> Loaded:
-    return bases.load(tiny_base)
+    return loading.load(tiny_base)
 
 
 @pytest.fixture(scope="module")
 def candidate(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     folder = tmp_path_factory.mktemp("candidate") / "tiny"
     save_tiny(folder, seed=1)
-    loaded = bases.load(folder)
+    loaded = loading.load(folder)
     with torch.no_grad():
         loaded.model.lm_head.weight *= 8  # the random models are otherwise all but uniform
     return loaded
@@ -147,7 +147,7 @@ def test_the_sampler_names_the_direction_of_the_estimators(base: Loaded, candida
 def test_a_model_has_no_divergence_from_itself(
     base: Loaded, tiny_base: Path, continuations: list[Continuation]
 ) -> None:
-    again = bases.load(tiny_base)
+    again = loading.load(tiny_base)
     for other in (base, again):
         report = divergence(base.model, other.model, continuations, prompt_set="target")
         assert set(values(report).values()) == {0.0}
@@ -235,7 +235,7 @@ def test_cache_is_reused_keyed_and_checked(base: Loaded, candidate: Loaded, tmp_
 
 def test_different_vocabularies_are_refused(base: Loaded, tmp_path: Path) -> None:
     save_tiny(tmp_path / "other", seed=0, vocabulary="abc 0123456789?+:QuestionAnswer\nhis")
-    other = bases.load(tmp_path / "other")
+    other = loading.load(tmp_path / "other")
     with pytest.raises(IntegrityError, match="different vocabularies"):
         summarise(base, other, {"target": PROMPTS}, max_new_tokens=4)
     rows = sample_continuations(other, ["1"], max_new_tokens=4)
@@ -246,7 +246,7 @@ def test_different_vocabularies_are_refused(base: Loaded, tmp_path: Path) -> Non
 def test_nan_weights_are_refused(
     base: Loaded, tiny_base: Path, continuations: list[Continuation]
 ) -> None:
-    broken = bases.load(tiny_base)
+    broken = loading.load(tiny_base)
     with torch.no_grad():
         broken.model.lm_head.weight[5, 3] = torch.nan
     with pytest.raises(IntegrityError, match="target: the divergence after 'Question"):

@@ -12,10 +12,11 @@ import torch
 from trainer_cases import job, letters
 from trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
 
-from retainbench.harness import bases
-from retainbench.trainers import _model, dpo
-from retainbench.trainers._contract import Item, Job, Target
-from retainbench.trainers._data import Example
+from retainbench.harness.models import loading
+from retainbench.trainers import dpo
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.contract import Item, Job, Target
+from retainbench.trainers._shared.data import Example
 
 BEST = {
     "batch_size": 4,
@@ -44,7 +45,7 @@ def swappable(base: Path, out: Path, reward: Any, steps: int = 1) -> Job:
 def pairs(chosen: Job) -> list[tuple[Example, Example]]:
     """The first batch: (preferred, rejected)."""
     policy = _model.load(chosen)
-    made = dpo.Pairs(chosen, bases.load(chosen.base).model, policy)
+    made = dpo.Pairs(chosen, loading.load(chosen.base).model, policy)
     rows = [made.at(place).row for place in range(chosen.options.batch_size)]
     return [
         (Example(r["prompt_ids"], r["chosen_ids"]), Example(r["prompt_ids"], r["rejected_ids"]))
@@ -80,7 +81,7 @@ def test_gradient_is_the_formula_and_turns_round_with_the_pairs(
     for name, reward in (("early", early), ("late", late)):
         chosen = swappable(tiny_base, tmp_path / name, reward)
         made[name] = pairs(chosen)
-        base = bases.load(tiny_base).model
+        base = loading.load(tiny_base).model
         _, wanted = differentiate(
             tiny_base,
             lambda model, rows=made[name], base=base: (
@@ -101,7 +102,7 @@ def test_logged_margin_after_a_step_is_the_formula(tiny_base: Path, tmp_path: Pa
     chosen = swappable(tiny_base, tmp_path, early, steps=2)
     dpo.train(chosen)
     policy = _model.load(chosen)
-    base, tuned = policy.model, bases.load(tmp_path / "checkpoints/s0-0.5000").model
+    base, tuned = policy.model, loading.load(tmp_path / "checkpoints/s0-0.5000").model
     made = dpo.Pairs(chosen, base, policy)
     rows = [made.at(place).row for place in range(4, 8)]
     with torch.no_grad():

@@ -12,16 +12,14 @@ import torch
 from drift_fixtures import Tensors, dense, example, moved, write
 from safetensors.torch import save_file
 
-from retainbench.harness import (
-    bench_drift,
-    drift,
-    drift_blocks,
-    drift_files,
-    drift_work,
-)
-from retainbench.harness.drift_names import kind_of, layer_of
-from retainbench.harness.drift_records import DriftReport
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.bench import drift as bench_drift
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.drift import blocks as drift_blocks
+from retainbench.harness.drift import files as drift_files
+from retainbench.harness.drift import measure as drift
+from retainbench.harness.drift import tensor_pairs
+from retainbench.harness.drift.names import kind_of, layer_of
+from retainbench.harness.drift.records import DriftReport
 
 
 def check_against_oracle(report: DriftReport, base: Tensors, candidate: Tensors) -> None:
@@ -121,7 +119,7 @@ def test_threads_change_no_number_and_hide_no_error(
 ) -> None:
     here, there = write(tmp_path / "a", example()), write(tmp_path / "b", moved(example()))
     alone = drift.measure(here, there)
-    monkeypatch.setattr(drift_work, "threads", lambda: 3)
+    monkeypatch.setattr(tensor_pairs, "threads", lambda: 3)
     assert drift.measure(here, there) == alone
     broken = moved(example())
     broken["model.norm.weight"][5] = float("nan")
@@ -134,8 +132,8 @@ def test_the_number_of_threads_is_bounded(
     monkeypatch: pytest.MonkeyPatch, asked: str, found: int | None
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    cores = min(len(os.sched_getaffinity(0)), drift_work.MOST_THREADS)
-    assert drift_work.threads() == (found or cores)
+    cores = min(len(os.sched_getaffinity(0)), tensor_pairs.MOST_THREADS)
+    assert tensor_pairs.threads() == (found or cores)
 
 
 def test_drift_is_symmetric(tmp_path: Path) -> None:

@@ -12,13 +12,11 @@ import torch
 from drift_fixtures import Tensors, dense, example, write
 from safetensors.torch import load_file, save_file
 
-from retainbench.harness import (
-    drift,
-    drift_lora,
-    drift_spectral,
-)
-from retainbench.harness.drift_lora import LowRank
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.drift import lora as drift_lora
+from retainbench.harness.drift import measure as drift
+from retainbench.harness.drift import spectral
+from retainbench.harness.drift.lora import LowRank
 
 
 def adapter(folder: Path, tensors: Tensors, **options: Any) -> Path:
@@ -108,7 +106,7 @@ def test_worked_example_and_inner_product_of_adapters() -> None:
     b, a = np.array([[1.0, 0], [0, 2], [0, 0]]), np.array([[3.0, 0, 0], [0, 1, 0]])
     one = LowRank(b, a, 0.5)
     assert drift_lora.square(one) ** 0.5 == pytest.approx(1.802776, abs=5e-7)
-    found = drift_spectral.from_values(drift_lora.singular_values(one))
+    found = spectral.from_values(drift_lora.singular_values(one))
     assert found.norm == pytest.approx(1.5)
     assert found.stable_rank == pytest.approx(1.444444, abs=5e-7)
     generator = np.random.default_rng(0)

@@ -9,10 +9,8 @@ import pytest
 import torch
 from drift_fixtures import example, moved, write
 
-from retainbench.harness import (
-    drift,
-    drift_spectral,
-)
+from retainbench.harness.drift import measure as drift
+from retainbench.harness.drift import spectral
 
 
 def test_spectrum_matches_torch_svd(tmp_path: Path) -> None:
@@ -44,8 +42,8 @@ def test_spectrum_matches_torch_svd(tmp_path: Path) -> None:
 
 def test_matrices_beyond_the_size_limit_get_the_norm_only(monkeypatch: pytest.MonkeyPatch) -> None:
     change = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
-    monkeypatch.setattr(drift_spectral, "FULL_SPECTRUM", 16)
-    found = drift_spectral.spectrum(change)
+    monkeypatch.setattr(spectral, "FULL_SPECTRUM", 16)
+    found = spectral.spectrum(change)
     values = np.linalg.svd(change.astype(np.float64), compute_uv=False)
     assert found.norm == pytest.approx(values[0], rel=1e-5)
     assert found.stable_rank == pytest.approx((values**2).sum() / values[0] ** 2, rel=2e-5)
@@ -58,12 +56,12 @@ def test_subspace_overlap_separates_aligned_from_random_changes() -> None:
     left, _, right = np.linalg.svd(generator.standard_normal((80, 120)), full_matrices=False)
     base = (left * 0.8 ** np.arange(80) @ right).astype(np.float32)
     aligned = 0.1 * np.outer(left[:, 0], right[1]).astype(np.float32)
-    found = drift_spectral.subspace(base, aligned)
+    found = spectral.subspace(base, aligned)
     assert found is not None
     assert found.left == pytest.approx(1, abs=1e-5)
     assert found.right == pytest.approx(1, abs=1e-5)
     noise = 1e-3 * generator.standard_normal(base.shape).astype(np.float32)
-    random = drift_spectral.subspace(base, noise)
+    random = spectral.subspace(base, noise)
     assert random is not None
     assert random.rank == 16
     # 16 of 80 directions hold a share with standard deviation below 0.01 for 9600 entries
@@ -71,7 +69,7 @@ def test_subspace_overlap_separates_aligned_from_random_changes() -> None:
     assert random.right == pytest.approx(random.right_random, abs=0.03)
     assert random.mask == pytest.approx(random.mask_random, abs=1e-9)
     assert 0 < random.shift < 0.05
-    assert drift_spectral.subspace(base, np.zeros_like(base)) is None
+    assert spectral.subspace(base, np.zeros_like(base)) is None
 
 
 def test_subspace_level_reports_each_matrix(tmp_path: Path) -> None:

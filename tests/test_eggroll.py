@@ -13,10 +13,14 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import job
 
-from retainbench.harness import bases, bench_eggroll
-from retainbench.harness.generation import generate, stop_rule
-from retainbench.harness.suite import Anchor
-from retainbench.trainers import _noise, _population, _population_decode, eggroll, es
+from retainbench.harness.bench import eggroll as bench_eggroll
+from retainbench.harness.core.schema import Anchor
+from retainbench.harness.models import loading
+from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.trainers import eggroll, es
+from retainbench.trainers._evolution import noise as _noise
+from retainbench.trainers._evolution import population as _population
+from retainbench.trainers._evolution import population_decode
 
 END = "checkpoints/s0-1.0000"
 VOCABULARY = 84
@@ -29,7 +33,7 @@ def options_of(**values: Any) -> eggroll.Options:
 
 def llama(folder: Path) -> Any:
     """The tiny Llama with larger weights, so that greedy answers differ between members."""
-    model = bases.load(folder).model
+    model = loading.load(folder).model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
@@ -72,7 +76,7 @@ def moved(model: Any, drawn: Drawn, member: _noise.Direction, sigma: float) -> A
 @pytest.mark.parametrize("rank", [1, 4, 16])
 def test_noise_has_variance_one_at_every_rank(tiny_base: Path, rank: int) -> None:
     """64 directions: the variance's sd is below 0.02 even at rank 1, whose entries are products."""
-    drawn = draw(bases.load(tiny_base).model, rank, 64)
+    drawn = draw(loading.load(tiny_base).model, rank, 64)
     a, b = next(iter(drawn.values()))
     noise = torch.einsum("drm,drn->dmn", a, b) / rank**0.5
     assert float(noise.var()) == pytest.approx(1.0, abs=0.08)
@@ -98,7 +102,7 @@ def test_batched_population_equals_a_loop_of_models(
         active.factors = factors
         with torch.no_grad():
             logits = model(input_ids=ids.expand(8, -1)).logits
-        done = _population_decode.complete(
+        done = population_decode.complete(
             model, active, factors, prompts, max_new_tokens=12, stops=stops.ends_V, pad=1
         )
     assert done.prompt_tokens == 8 * (3 + 3 + 9 + 5 + 6)
@@ -116,7 +120,7 @@ def test_batched_population_equals_a_loop_of_models(
 
 def test_update_is_the_dense_sum(tiny_base: Path) -> None:
     options = options_of(population=6, rank=2, learning_rate=0.3)
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     before = copy.deepcopy(model.state_dict())
     found = _population.matrices(model)
     noise = eggroll.noise_of(options, 21, 5)
@@ -137,7 +141,7 @@ def test_update_is_the_dense_sum(tiny_base: Path) -> None:
 def test_rank_of_one_step(tiny_base: Path, population: int, rank: int, wanted: int) -> None:
     """min(N/2 x r, m, n) with antithetic pairs; q_proj is 32 x 32."""
     options = options_of(population=population, rank=rank, learning_rate=1.0)
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     found = {
         n: m for n, m in _population.matrices(model).items() if n.endswith("0.self_attn.q_proj")
     }
@@ -150,7 +154,7 @@ def test_rank_of_one_step(tiny_base: Path, population: int, rank: int, wanted: i
 
 @pytest.mark.parametrize("rank", [1, 4])
 def test_step_is_as_long_as_a_dense_one(tiny_base: Path, rank: int) -> None:
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     found = _population.matrices(model)
     dense = {name: torch.zeros_like(m.module.weight) for name, m in found.items()}
     for matrix in found.values():
@@ -171,7 +175,7 @@ def test_step_log_replays_to_the_same_bytes(
 ) -> None:
     chosen = job(tiny_base, tmp_path, "eggroll", anchor=anchor)
     outcome = eggroll.train(chosen)
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     lines = (tmp_path / "steps.jsonl").read_text().splitlines()
     eggroll.replay(model, map(json.loads, lines), chosen.options, anchor)
     saved = load_file(tmp_path / END / "model.safetensors")

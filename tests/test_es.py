@@ -14,13 +14,18 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import job, letters
 
-from retainbench.harness import bases, drift
-from retainbench.harness.suite import Adaptation, Anchor
-from retainbench.trainers import _anchor, _evolution, _model, _noise, eggroll, es
-from retainbench.trainers._contract import TrainingError
-from retainbench.trainers._noise import Noise
-from retainbench.trainers._rollout import PATIENCE
-from retainbench.trainers._trajectory import Trajectory
+from retainbench.harness.core.schema import Adaptation, Anchor
+from retainbench.harness.drift import measure as drift
+from retainbench.harness.models import bases, loading
+from retainbench.trainers import eggroll, es
+from retainbench.trainers._evolution import evolution
+from retainbench.trainers._evolution import noise as _noise
+from retainbench.trainers._evolution.noise import Noise
+from retainbench.trainers._shared import anchor as _anchor
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.contract import TrainingError
+from retainbench.trainers._shared.rollout import PATIENCE
+from retainbench.trainers._shared.trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
 
@@ -150,10 +155,10 @@ def test_null_of_published_runs(
     options = {"population": population, "learning_rate": 5e-4}
     chosen = job(tiny_base, tmp_path, "es", anchor=anchor, options=options)
     fitness = np.repeat([0.0, 1.0], population // 2)
-    progress = _evolution.Progress()
+    progress = evolution.Progress()
     for _ in range(steps):
         weights = _noise.z_scores(fitness)
-        progress = _evolution.advance(progress, chosen, d, fitness, weights)
+        progress = evolution.advance(progress, chosen, d, fitness, weights)
     before_pull = math.sqrt(progress.null_squared) / (1 - 5e-4 * strength)
     assert round(before_pull, 1) == wanted
 
@@ -181,7 +186,7 @@ def test_drift_of_pure_noise_is_the_null(population: int, steps: int, antithetic
 def test_drift_of_pure_noise_on_fruitfly_is_alpha_sqrt_d_t_over_n(population: int) -> None:
     """At 4, 16 and 64 steps. d is a million, so the relative sd is 0.07 %; 3 % is the promise, and
     shared or repeated noise would be off by more: 41 % where two steps draw the same."""
-    model = bases.load(bases.resolve("fruitfly").folder).model
+    model = loading.load(bases.resolve("fruitfly").folder).model
     parameters = {n: p.data for n, p in _model.trainable_parameters(model).items()}
     start = {name: value.clone() for name, value in parameters.items()}
     dimensions = sum(value.numel() for value in parameters.values())
@@ -218,13 +223,13 @@ def test_null_follows_the_l2_anchor(tiny_base: Path, tmp_path: Path) -> None:
     )
     parameters = {"a": torch.zeros(10_000)}
     origin = {"a": torch.zeros(10_000)}
-    rewards, progress = np.random.default_rng(0), _evolution.Progress()
+    rewards, progress = np.random.default_rng(0), evolution.Progress()
     for step in range(30):
         noise = es.noise_of(options, 1, step)
         fitness = rewards.random(8)
         weights = es.update(parameters, noise, options, fitness)
         _anchor.after_step(chosen.anchor, parameters, origin, options.learning_rate)
-        progress = _evolution.advance(progress, chosen, 10_000, fitness, weights)
+        progress = evolution.advance(progress, chosen, 10_000, fitness, weights)
     assert norm(parameters) / progress.null_squared**0.5 == pytest.approx(1.0, abs=0.03)
 
 
@@ -234,7 +239,7 @@ def test_step_log_replays_to_the_same_bytes(
 ) -> None:
     chosen = job(tiny_base, tmp_path, "es", anchor=anchor)
     outcome = es.train(chosen)
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     parameters = {n: p.data for n, p in _model.trainable_parameters(model).items()}
     es.replay(parameters, log_of(tmp_path), chosen.options, anchor)
     saved = load_file(tmp_path / END / "model.safetensors")
@@ -250,10 +255,10 @@ def test_no_null_where_it_cannot_be_compared_with_the_drift(
     tiny_base: Path, tmp_path: Path, adaptation: str, anchor: Anchor | None
 ) -> None:
     chosen = job(tiny_base, tmp_path, "es", steps=1, adaptation=adaptation, anchor=anchor)
-    moved = _evolution.Progress(null_squared=4.0, varied=True)
-    assert _evolution.null_of(moved, chosen) == {}
+    moved = evolution.Progress(null_squared=4.0, varied=True)
+    assert evolution.null_of(moved, chosen) == {}
     plain = dataclasses.replace(chosen, adaptation=Adaptation(kind="full"), anchor=None)
-    assert _evolution.null_of(moved, plain) == {"es_null": 2.0}
+    assert evolution.null_of(moved, plain) == {"es_null": 2.0}
 
 
 def test_null_goes_on_from_the_stage_before(tiny_base: Path, tmp_path: Path) -> None:
@@ -274,12 +279,12 @@ def test_rate_that_ruins_the_weights_fails_the_cell(tiny_base: Path, tmp_path: P
 def test_run_that_stops_earning_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
     """Long runs at once, short ones at their end; steps of equal reward above 0 are no failure."""
     chosen, weights = job(tiny_base, tmp_path, "es"), np.zeros(4)
-    progress = _evolution.Progress(varied=True)
+    progress = evolution.Progress(varied=True)
     for _ in range(PATIENCE - 1):
-        progress = _evolution.advance(progress, chosen, 10, np.zeros(4), weights)
+        progress = evolution.advance(progress, chosen, 10, np.zeros(4), weights)
     with pytest.raises(TrainingError, match=f"no member earned a reward in {PATIENCE} steps"):
-        _evolution.advance(progress, chosen, 10, np.zeros(4), weights)
-    assert _evolution.advance(progress, chosen, 10, np.full(4, 0.5), weights).barren == 0
+        evolution.advance(progress, chosen, 10, np.zeros(4), weights)
+    assert evolution.advance(progress, chosen, 10, np.full(4, 0.5), weights).barren == 0
 
     policy = _model.load(chosen)
     trajectory = Trajectory(chosen, policy, gradient=False)
@@ -287,8 +292,8 @@ def test_run_that_stops_earning_fails_the_cell(tiny_base: Path, tmp_path: Path) 
     for _ in range(9):
         trajectory.after_step({})
     with pytest.raises(TrainingError, match="in the last 5 of 9 steps, so the weights were lost"):
-        _evolution.close(trajectory, chosen, _evolution.Progress(varied=True, barren=5))
-    assert _evolution.close(trajectory, chosen, _evolution.Progress(varied=True, barren=4))
+        evolution.close(trajectory, chosen, evolution.Progress(varied=True, barren=5))
+    assert evolution.close(trajectory, chosen, evolution.Progress(varied=True, barren=4))
 
 
 def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:

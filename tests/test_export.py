@@ -18,12 +18,13 @@ import yaml
 from certify_fixtures import DAMAGE, TASKS, make
 from huggingface_hub import ModelCard, ModelCardData
 
-from retainbench.harness import tasks
-from retainbench.harness.errors import UsageError
-from retainbench.harness.export import FORMATS, export
-from retainbench.harness.export_hub import dump
-from retainbench.harness.export_records import sample_hash
-from retainbench.harness.records import ItemRecord, read_jsonl
+from retainbench.harness.certificate.every_eval_ever import sample_hash
+from retainbench.harness.certificate.export import FORMATS, export
+from retainbench.harness.certificate.hub import dump
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.tasks import catalogue
 
 TEXT = {"type": "string"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
@@ -156,9 +157,9 @@ def test_every_eval_ever(certificate: Path, tmp_path: Path) -> None:
             assert ids == {result["evaluation_result_id"]}
             details = result["score_details"]["details"]
             assert ("verdict" in details) == (side == "candidate")
-        info = tasks.discover()["arithmetic"]
+        info = catalogue.discover()["arithmetic"]
         asked = [row["input"]["raw"] for row in rows if row["evaluation_name"] == "arithmetic"]
-        assert asked == tasks.prompts(info)
+        assert asked == catalogue.prompts(info)
 
 
 def test_sample_hash_is_the_schemas_recipe() -> None:

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import SMALL, job, letters
 
-from retainbench.harness import paths
-from retainbench.harness.plan import Cell
-from retainbench.harness.suite import Budget, Recipe, Stage
-from retainbench.harness.train import train as train_cell
-from retainbench.trainers import _discovery
-from retainbench.trainers._contract import Job, Target, TrainingError
+from retainbench.harness.core import paths
+from retainbench.harness.core.schema import Budget, Recipe, Stage
+from retainbench.harness.running.train import train as train_cell
+from retainbench.harness.suites import methods
+from retainbench.harness.suites.plan import Cell
+from retainbench.trainers._shared.contract import Job, Target, TrainingError
 
-METHODS = _discovery.methods()
+METHODS = methods.methods()
 END = "checkpoints/s0-1.0000"
 IMITATION = {"sft", "dft", "sdft"}
 """Methods that follow the reference answers and never ask for a reward."""
@@ -41,7 +41,7 @@ def constant(value: float) -> Target:
 def end_of(chosen: Job, method: str) -> str | None:
     """Why a run failed or ended early; None after one that spent its budget. Weights moved."""
     try:
-        outcome = _discovery.load(method).train(chosen)
+        outcome = methods.load(method).train(chosen)
     except TrainingError as error:
         return str(error)
     start = load_file(chosen.base / "model.safetensors")
@@ -73,7 +73,7 @@ def test_reward_outside_its_range_fails_the_cell(
 ) -> None:
     """Before it gets into the weights: one NaN turns all of them into NaN."""
     with pytest.raises(TrainingError, match=r"the target's reward gave (nan|inf|1\.5|-0\.1) for"):
-        _discovery.load(method).train(job(tiny_base, tmp_path, method, target=constant(bad)))
+        methods.load(method).train(job(tiny_base, tmp_path, method, target=constant(bad)))
     assert not (tmp_path / END).exists()
 
 
@@ -93,7 +93,7 @@ def test_rate_that_ruins_the_weights_in_the_last_step(
     """The loss of that step was computed before its update, so only the weights can tell."""
     hot = job(tiny_base, tmp_path, method, steps=1, options={"learning_rate": 1e30})
     with pytest.raises(TrainingError, match=r"the weights overflowed (at|by) step 1"):
-        _discovery.load(method).train(hot)
+        methods.load(method).train(hot)
     assert not (tmp_path / END).exists()
 
 
@@ -113,13 +113,13 @@ def test_budget_below_one_step(tiny_base: Path, tmp_path: Path, method: str) -> 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_group_that_does_not_fit_the_batch(tiny_base: Path, tmp_path: Path, method: str) -> None:
     with pytest.raises(TrainingError, match="batch_size 12 is not a multiple of num_generations 8"):
-        _discovery.load(method).train(job(tiny_base, tmp_path, method, options={"batch_size": 12}))
+        methods.load(method).train(job(tiny_base, tmp_path, method, options={"batch_size": 12}))
 
 
 def test_dpo_on_the_best_needs_two_different_rewards(tiny_base: Path, tmp_path: Path) -> None:
     chosen = job(tiny_base, tmp_path, "dpo", target=constant(0.0), options={"chosen": "best"})
     with pytest.raises(TrainingError, match="no pair of answers with different rewards"):
-        _discovery.load("dpo").train(chosen)
+        methods.load("dpo").train(chosen)
 
 
 def failing(base: Path, method: str) -> Cell:

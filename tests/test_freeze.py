@@ -23,18 +23,12 @@ from freeze_fixtures import (
     write_sources,
 )
 
-from retainbench.harness import (
-    bases,
-    evaluate,
-    evaluate_records,
-    freeze,
-    freeze_lm_eval,
-    freeze_source,
-    tasks,
-    tasks_pack,
-)
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.freeze_lm_eval import Choices
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.models import loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import item_records as evaluate_records
+from retainbench.harness.tasks import catalogue, freeze, from_lm_eval, lm_eval_index, pack
+from retainbench.harness.tasks.from_lm_eval import Choices
 from retainbench.tasks import _numeric
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,18 +44,18 @@ def test_choices_of_a_jsonl_become_a_task(tmp_path: Path) -> None:
         8,
         "CC0",
     )
-    assert tasks.items(info)[3] == choice_rows()[3] | {"cluster": "sum:3"}
-    assert tasks.prompts(info)[3] == "Question: 3 + 1?\nAnswer:"
+    assert catalogue.items(info)[3] == choice_rows()[3] | {"cluster": "sum:3"}
+    assert catalogue.prompts(info)[3] == "Question: 3 + 1?\nAnswer:"
     provenance = json.loads((info.folder / "provenance.json").read_text())
     assert provenance["left_out_of_scoring"] == ["note"]
     assert provenance["context"] == "none"
-    tasks.verify_lock(info)
+    catalogue.verify_lock(info)
 
 
 def test_the_same_items_give_the_same_lock(tmp_path: Path) -> None:
     """Wherever and however often they are frozen."""
     locks = {
-        tasks.lock_digest(make_pack(tmp_path / place / "pack", licence="CC0"))
+        catalogue.lock_digest(make_pack(tmp_path / place / "pack", licence="CC0"))
         for place in ("one", "two")
     }
     assert len(locks) == 1
@@ -71,15 +65,15 @@ def test_minimal_pairs_are_compared_without_a_prompt(tmp_path: Path) -> None:
     """Empty queries: no question is put round them and nothing before the sentences."""
     info = make_pack(tmp_path / "pack", rows=[row | {"query": ""} for row in choice_rows()])
     assert (info.template, info.delimiter) == ("{{query}}", "")
-    assert set(tasks.prompts(info)) == {""}
+    assert set(catalogue.prompts(info)) == {""}
 
 
 def test_prompt_and_cluster_are_the_users(tmp_path: Path) -> None:
     """A prompt keeps its words; a cluster groups items."""
     rows = [row | {"cluster": "one"} for row in choice_rows()]
     info = make_pack(tmp_path / "pack", rows=rows, prompt="Sum {{query}} =")
-    assert tasks.prompts(info)[2] == "Sum 2 + 1? ="
-    assert {item.cluster for item in tasks.lock(info).items} == {"one"}
+    assert catalogue.prompts(info)[2] == "Sum 2 + 1? ="
+    assert {item.cluster for item in catalogue.lock(info).items} == {"one"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +156,7 @@ def test_numeric_answers_must_be_numbers(tmp_path: Path) -> None:
 def test_gold_answers_score_one_through_the_packs_own_code(tmp_path: Path, match: str) -> None:
     """The task that lm-eval gets judges a gold answer right and another one wrong."""
     info = make_pack(tmp_path / "pack", rows=answer_rows(), match=match)
-    task = tasks_pack.lm_eval_task(info)
+    task = pack.lm_eval_task(info)
     for doc in task.eval_docs:
         assert task.process_results(doc, [f" {doc['answer']}"])["exact_match"] == 1.0
         assert task.process_results(doc, ["77"])["exact_match"] == 0.0
@@ -175,12 +169,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packed(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tasks.TaskInfo]:
+def packed(
+    sources: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, catalogue.TaskInfo]:
     """Every plain source as a pack."""
     out = tmp_path_factory.mktemp("frozen")
-    made = freeze_source.load(list(PLAIN), sources)
+    made = lm_eval_index.load(list(PLAIN), sources)
     return {
-        name: freeze.write(freeze_lm_eval.frozen(name, task, Choices("numeric")), out)
+        name: freeze.write(from_lm_eval.frozen(name, task, Choices("numeric")), out)
         for name, task in made
     }
 
@@ -205,14 +201,14 @@ def logged(sources: Path, tiny_base: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize("name", list(PLAIN))
 def test_a_pack_asks_and_scores_what_its_source_did(
     name: str,
-    packed: dict[str, tasks.TaskInfo],
+    packed: dict[str, catalogue.TaskInfo],
     logged: dict[str, list[dict[str, Any]]],
     tiny_base: Path,
 ) -> None:
     """Prompts, log-likelihoods and the decisive metric, item for item."""
     info = packed[name]
     rows = [row for row in logged[name] if row["filter"] in ("none", "first")]
-    records = evaluate.evaluate(bases.load(tiny_base), [info])
+    records = evaluate.evaluate(loading.load(tiny_base), [info])
     assert len(records) == len(rows) == 9
     for record, row in zip(records, sorted(rows, key=lambda r: r["doc_id"]), strict=True):
         assert record.item_id == f"{name}:{row['doc_id']}"
@@ -227,11 +223,11 @@ def test_a_pack_asks_and_scores_what_its_source_did(
             assert record.response == row["resps"][0][0]
 
 
-def test_shots_are_frozen_with_each_item(packed: dict[str, tasks.TaskInfo]) -> None:
+def test_shots_are_frozen_with_each_item(packed: dict[str, catalogue.TaskInfo]) -> None:
     """Description and two solved examples stand in the query; the provenance says so."""
     info = packed["src_shots"]
     assert info.shots == 2
-    for prompt in tasks.prompts(info):
+    for prompt in catalogue.prompts(info):
         assert prompt.startswith("Sums.\n\n")
         assert prompt.count("plus 2?") == 2
         assert prompt.count("plus 1?") == 1
@@ -240,7 +236,7 @@ def test_shots_are_frozen_with_each_item(packed: dict[str, tasks.TaskInfo]) -> N
     assert provenance["versions"]["lm-eval"]
 
 
-def test_what_is_not_scored_is_listed(packed: dict[str, tasks.TaskInfo]) -> None:
+def test_what_is_not_scored_is_listed(packed: dict[str, catalogue.TaskInfo]) -> None:
     """Perplexity is no score per item; the second filter does not decide."""
     for name, left in (
         ("src_likelihood", ["metric perplexity"]),
@@ -251,16 +247,16 @@ def test_what_is_not_scored_is_listed(packed: dict[str, tasks.TaskInfo]) -> None
 
 
 def _frozen(folder: Path, name: str, choices: Choices | None = None) -> freeze.Frozen:
-    found, task = next(freeze_source.load([name], folder))
-    return freeze_lm_eval.frozen(found, task, choices or Choices("general"))
+    found, task = next(lm_eval_index.load([name], folder))
+    return from_lm_eval.frozen(found, task, choices or Choices("general"))
 
 
 def test_filter_cluster_and_shots_are_the_users(sources: Path, tmp_path: Path) -> None:
     choices = Choices("temporal", filter="whole", cluster="page", shots=0, licence="MIT")
     info = freeze.write(_frozen(sources, "src_generate", choices), tmp_path)
     assert (info.axis, info.licence, info.shots) == ("temporal", "MIT", 0)
-    assert tasks.prompts(info)[0] == "Sums.\n\nWhat is 0 plus 1?\nA:"
-    assert [item.cluster for item in tasks.lock(info).items[2:4]] == ["page 0", "page 1"]
+    assert catalogue.prompts(info)[0] == "Sums.\n\nWhat is 0 plus 1?\nA:"
+    assert [item.cluster for item in catalogue.lock(info).items[2:4]] == ["page 0", "page 1"]
     with pytest.raises(UsageError, match="no filter 'other'; it has first, whole"):
         _frozen(sources, "src_generate", Choices("general", filter="other"))
     with pytest.raises(UsageError, match="no field 'chapter'"):
@@ -289,4 +285,4 @@ def test_items_that_cannot_be_asked_are_left_out_and_listed(tmp_path: Path) -> N
 
 def test_an_unknown_task_is_a_usage_error(sources: Path) -> None:
     with pytest.raises(UsageError, match="knows no task 'nothing'"):
-        next(freeze_source.load(["nothing"], sources))
+        next(lm_eval_index.load(["nothing"], sources))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from freeze_fixtures import answer_rows, choice_rows, write_jsonl
 
-from retainbench.harness import freeze_check, paths
+from retainbench.harness.core import paths
+from retainbench.harness.validation import freeze_check
 
 PUBLISHED = paths.PACKAGE / "results" / "packs"
 

@@ -17,10 +17,11 @@ import yaml
 from hub_fixtures import Hub, Repository, Result, Shell, jsonl, serve
 from test_packs_verbs import SUITE
 
-from retainbench.harness import plan as planning
-from retainbench.harness import suite as suites
-from retainbench.harness import suite_lock, tasks, tasks_code, tasks_pack
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.suites import loading
+from retainbench.harness.suites import lock as suite_lock
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks import catalogue, pack, scoring_code
 
 OLD, PINNED, NEWEST = "a" * 40, "b" * 40, "c" * 40
 CHOICE = """task: NAME
@@ -77,8 +78,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, Shell]]
 @pytest.fixture
 def stage(hub: tuple[Hub, Shell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Datasets as they were, a folder of tasks, and a suite of four sources."""
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
-    monkeypatch.setenv(tasks_code.VARIABLE, "")
+    monkeypatch.setenv(pack.VARIABLE, "")
+    monkeypatch.setenv(scoring_code.VARIABLE, "")
     made, shell = hub
     made.datasets = {
         "o/sums": repository("data/test.jsonl", main=NEWEST),
@@ -116,8 +117,8 @@ class Stage(NamedTuple):
     def frozen(self) -> dict[str, str]:
         """Pack -> first letter of the commit that its items are of."""
         found = {}
-        for info in tasks_pack.read(self.packs):
-            (letter,) = {item["query"][0] for item in tasks.items(info)}
+        for info in pack.read(self.packs):
+            (letter,) = {item["query"][0] for item in catalogue.items(info)}
             found[info.name] = letter
         return found
 
@@ -145,13 +146,13 @@ def test_every_source_is_frozen_at_its_revision(stage: Stage) -> None:
     }
     assert "moving: 6 items, o/sums at " + NEWEST + ", pinned from now on" in made.out
     assert "pinned: 6 items, o/sums at " + PINNED + "\n" in made.out
-    infos = {info.name: info for info in tasks_pack.read(stage.packs)}
+    infos = {info.name: info for info in pack.read(stage.packs)}
     assert {name: info.axis for name, info in infos.items()} == {
         name: source["axis"] for name, source in SOURCES.items()
     }
     assert infos["both"].licence == "licence of o/sums"
     assert infos["both"].n_items == 12, "the tasks of a group are one pack"
-    assert len({item.cluster for item in tasks.lock(infos["both"]).items}) == 3
+    assert len({item.cluster for item in catalogue.lock(infos["both"]).items}) == 3
     assert json.loads((infos["both"].folder / "provenance.json").read_text())["name"] == "both"
 
 
@@ -161,27 +162,27 @@ def test_a_suite_is_loaded_with_its_packs_only(
     """Without them the command to make them is said; with others, or changed ones, it fails."""
     stage.write()
     with pytest.raises(UsageError, match=r"--suite .*small.yaml --out packs/small`, then"):
-        suites.load(str(stage.suite))
-    assert suites.read(str(stage.suite)).tasks == ["units"]
+        loading.load(str(stage.suite))
+    assert loading.read(str(stage.suite)).tasks == ["units"]
     assert stage.freeze().code == 0
-    tasks.use_packs([stage.packs])
-    chosen = suites.load(str(stage.suite))
+    catalogue.use_packs([stage.packs])
+    chosen = loading.load(str(stage.suite))
     assert chosen.tasks == ["units", *SOURCES]
     assert set(planning.gather(chosen).tasks) == {"countdown", *chosen.tasks}
     stage.write(SOURCES | {"pinned": SOURCES["pinned"] | {"revision": NEWEST}})
     with pytest.raises(IntegrityError, match=f"pinned is locked at revision {PINNED}"):
-        suites.load(str(stage.suite))
+        loading.load(str(stage.suite))
     stage.write()
-    info = tasks_pack.read(stage.packs / "moving")[0]
+    info = pack.read(stage.packs / "moving")[0]
     items = info.folder / "items.jsonl"
     items.write_bytes(items.read_bytes().replace(b"c: 1+1?", b"c: 1+2?"))
-    tasks.write_lock(info)  # a good pack, and not the one that was frozen
-    tasks.use_packs([stage.packs])
+    catalogue.write_lock(info)  # a good pack, and not the one that was frozen
+    catalogue.use_packs([stage.packs])
     with pytest.raises(IntegrityError, match=r"items.jsonl: differs from .*small.lock"):
-        suites.load(str(stage.suite))
+        loading.load(str(stage.suite))
     suite_lock.place(stage.packs, "small").unlink()
     with pytest.raises(UsageError, match=r"is not in small.lock"):
-        suites.load(str(stage.suite))
+        loading.load(str(stage.suite))
 
 
 def test_the_lock_makes_another_machine_freeze_the_same(stage: Stage) -> None:

@@ -1,7 +1,7 @@
 """fruitfly is what its card says: small, safe to load, knows the core, half-knows the targets.
 
-Reads harness/bases/fruitfly; the sampled scores are those of the shipped weights, so that a rebuilt
-base that knows too little or too much does not go unnoticed.
+Reads harness/models/embedded/fruitfly; the sampled scores are those of the shipped weights, so
+that a rebuilt base that knows too little or too much does not go unnoticed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from retainbench.harness import bases, evaluate, tasks, tasks_card
-from retainbench.harness.paths import BASES
+from retainbench.harness.core.paths import BASES
+from retainbench.harness.models import bases, loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.tasks import catalogue, folder
 from retainbench.tasks._build import normalised
 
 FOLDER = BASES / "fruitfly"
@@ -54,8 +56,10 @@ def test_every_digit_is_one_token(loaded: tuple[Any, Any]) -> None:
 def test_prompts_end_where_tokens_end(loaded: tuple[Any, Any]) -> None:
     """Prompt and answer encode to the same ids apart and together, for every kind of task."""
     tokenizer = loaded[1]
-    for info in tasks.discover().values():
-        for item, prompt in list(zip(tasks.items(info), tasks.prompts(info), strict=True))[:20]:
+    for info in catalogue.discover().values():
+        for item, prompt in list(zip(catalogue.items(info), catalogue.prompts(info), strict=True))[
+            :20
+        ]:
             texts = item.get("choices") or [item["answer"]]
             for text in texts if prompt else []:
                 tail = f"{info.delimiter}{text}"
@@ -68,8 +72,8 @@ def choice_accuracy(loaded: tuple[Any, Any], name: str, count: int) -> float:
     import torch
 
     model, tokenizer = loaded
-    info = tasks.discover()[name]
-    rows = list(zip(tasks.items(info), tasks.prompts(info), strict=True))[:count]
+    info = catalogue.discover()[name]
+    rows = list(zip(catalogue.items(info), catalogue.prompts(info), strict=True))[:count]
     right = 0
     for item, prompt in rows:
         head = tokenizer(prompt or tokenizer.eos_token).input_ids
@@ -97,9 +101,9 @@ def greedy_reward(loaded: tuple[Any, Any], name: str, count: int) -> float:
     import torch
 
     model, tokenizer = loaded
-    info = tasks.discover()[name]
-    module, rows = tasks.reward(info), tasks.items(info)[:count]
-    prompts = tasks.prompts(info)[:count]
+    info = catalogue.discover()[name]
+    module, rows = catalogue.reward(info), catalogue.items(info)[:count]
+    prompts = catalogue.prompts(info)[:count]
     tokenizer.padding_side = "left"
     encoded = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     with torch.inference_mode():
@@ -124,21 +128,21 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
 
     found = _corpus.sources()
     for name, open_families in _corpus.OPEN_FAMILIES.items():
-        info = tasks.discover()[name.partition("/")[2]]
+        info = catalogue.discover()[name.partition("/")[2]]
         frozen = {
-            normalised(row["query"] or row["choices"][row["gold"]]) for row in tasks.items(info)
+            normalised(row["query"] or row["choices"][row["gold"]]) for row in catalogue.items(info)
         }
         for family in found[name].families:
             if "" in open_families or family[0].family in open_families:
                 asked = {normalised(question.query or question.answer) for question in family}
                 assert not asked & frozen, name
-    for name, info in tasks.discover().items():
+    for name, info in catalogue.discover().items():
         source = found.get(f"target/{name}")
         if source is not None:
             rows = [
-                *tasks.items(info),
-                *tasks.split(info, "validation"),
-                *tasks.split(info, "train"),
+                *catalogue.items(info),
+                *catalogue.split(info, "validation"),
+                *catalogue.split(info, "train"),
             ]
             asked = {normalised(question.query) for question in source.families[0]}
             assert not asked & {normalised(row["query"]) for row in rows}, name
@@ -148,13 +152,13 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
 @pytest.mark.parametrize("name", ["agreement", "calendar", "capitals_free"])
 def test_the_cards_base_scores_are_measured(name: str) -> None:
     """What `retainbench tasks` prints is what `retainbench evaluate fruitfly NAME` does."""
-    (info,) = tasks.find([name])
-    records = evaluate.evaluate(bases.load(bases.resolve("fruitfly").folder), [info])
+    (info,) = catalogue.find([name])
+    records = evaluate.evaluate(loading.load(bases.resolve("fruitfly").folder), [info])
     measured = sum(record.score for record in records) / len(records)
-    assert tasks_card.base_scores(info)["fruitfly"] == pytest.approx(measured, abs=5e-4)
+    assert folder.base_scores(info)["fruitfly"] == pytest.approx(measured, abs=5e-4)
 
 
-@pytest.mark.parametrize("name", list(tasks.own()))
+@pytest.mark.parametrize("name", list(catalogue.own()))
 def test_every_card_has_base_scores(name: str) -> None:
-    (info,) = tasks.find([name])
-    assert "fruitfly" in tasks_card.base_scores(info)
+    (info,) = catalogue.find([name])
+    assert "fruitfly" in folder.base_scores(info)

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from gate_fixtures import POLICY, Sides, drift, run_folder, sides, suite, target
 
-from retainbench.harness.compare import compare
-from retainbench.harness.compare_arms import load
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.gate import Movement, gate
-from retainbench.harness.gate_result import GateResult, exit_code, failed, overall
-from retainbench.harness.gate_run import gate_records, gate_run
-from retainbench.harness.gate_tiers import detectable_drop, n_items, promise
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.plan import Plan
-from retainbench.harness.records import DivergenceSummary, read_json, write_json, write_jsonl
-from retainbench.harness.stats import (
+from retainbench.harness.comparison.arms import load
+from retainbench.harness.comparison.compare import compare
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import DivergenceSummary
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.storage import read_json, write_json, write_jsonl
+from retainbench.harness.core.verdicts import GateResult, exit_code, failed, overall
+from retainbench.harness.gate.candidates import gate_records, gate_run
+from retainbench.harness.gate.decide import Movement, gate
+from retainbench.harness.gate.tiers import detectable_drop, n_items, promise
+from retainbench.harness.statistics.paired import (
     PairedCounts,
     newcombe_interval,
     p_drop_within,
     tango_interval,
 )
-from retainbench.harness.suite import Policy
+from retainbench.harness.suites.plan import Plan
 
 
 def judged(both: Sides, policy: Policy = POLICY, **options: Any) -> GateResult:

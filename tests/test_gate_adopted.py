@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from adopt_fixtures import inspect_log, lighteval, lm_eval_row, lm_eval_run
 
-from retainbench.harness import cli
-from retainbench.harness.adopt_items import choices
-from retainbench.harness.errors import UsageError
-from retainbench.harness.gate_command import Finished, Sources, command
+from retainbench.harness.adoption.items import choices
+from retainbench.harness.cli import main as cli
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.gate.command import Finished, Sources, command
 
 ITEMS = 120
 

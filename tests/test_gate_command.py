@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from gate_fixtures import stored_pair, suite
 
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.gate_command import Sources, command
-from retainbench.harness.gate_policy import load_policy
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.gate.command import Sources, command
+from retainbench.harness.suites.loading import load_policy
 
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft", "pandas", "scipy")
 
@@ -88,7 +88,7 @@ def test_help_and_a_gate_on_records_import_nothing_heavy(tmp_path: Path, records
     paths = ["--base-records", "base.jsonl", "--candidate-records", "candidate.jsonl"]
     asked = [*paths, "--policy", "policy.yaml"] if records else ["--help"]
     program = (
-        "import sys\nfrom retainbench.harness.cli import main\ntry:\n    main()\n"
+        "import sys\nfrom retainbench.harness.cli.main import main\ntry:\n    main()\n"
         f"finally:\n    print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(

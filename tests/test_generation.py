@@ -24,10 +24,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from retainbench.harness import generation_rows
-from retainbench.harness.errors import UsageError
-from retainbench.harness.generation import Completions, generate, stop_rule
-from retainbench.harness.scorer import TrieLM
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.scoring import decoding_rows
+from retainbench.harness.scoring.backend import TrieLM
+from retainbench.harness.scoring.decoding import Completions, generate, stop_rule
 
 VOCABULARY, END = 260, 256
 SIZES = {
@@ -129,7 +129,7 @@ def test_prompts_read_in_several_passes_are_answered_alike(
     start = numbers.integers(0, 250, shared).tolist()
     prompts = [start + numbers.integers(0, 250, n).tolist() for n in (3, 14, 5, 9, 4, 3, 21)]
     wanted = [reference(family, prompt, 8) for prompt in prompts]
-    monkeypatch.setitem(generation_rows.PREFILL_TOKENS, "cpu", 16)
+    monkeypatch.setitem(decoding_rows.PREFILL_TOKENS, "cpu", 16)
     found = generate(model_of(family), prompts, max_new_tokens=8, stops=NEVER)
     assert found.tokens == wanted
 

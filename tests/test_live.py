@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 from test_run import SFT, plan_of, suite
 
-from retainbench.harness import live, tasks
-from retainbench.harness import plan as planning
-from retainbench.harness import run as runner
-from retainbench.harness.errors import UsageError
-from retainbench.harness.paths import RunFolder
-from retainbench.harness.records import Scorecard, read_jsonl
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.running import live
+from retainbench.harness.running import run as runner
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks import catalogue
 
 
 def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> No
     hot = SFT | {"options": SFT["options"] | {"learning_rate": 1e-2}}
     settings = {"tasks": ["capitals", "dates"], "divergence_prompts": 0, "recipes": {"hot": hot}}
     chosen = suite(Path("fruitfly"), **settings)
-    given = [item["id"] for item in tasks.items(tasks.discover()["capitals"])[::3]]
+    given = [item["id"] for item in catalogue.items(catalogue.discover()["capitals"])[::3]]
     overlap = {"countdown": {"capitals": given}}
     inputs = planning.gather(chosen).model_copy(update={"overlap": overlap})
     plan = planning.plan(chosen, inputs)

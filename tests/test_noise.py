@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from gate_fixtures import sides, suite
 
-from retainbench.harness import bases, evaluate, tasks
-from retainbench.harness.compare import compare
-from retainbench.harness.compare_noise import noise_floor
-from retainbench.harness.errors import IntegrityError
-from retainbench.harness.gate_run import gate_records
-from retainbench.harness.records import ItemRecord
-from retainbench.harness.suite import Policy
+from retainbench.harness.comparison.compare import compare
+from retainbench.harness.comparison.noise_floor import noise_floor
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.gate.candidates import gate_records
+from retainbench.harness.models import loading
+from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.tasks import catalogue
 
 POLICY = Policy(margin=0.05, minimum_items=50)
 NAMES = ("capitals", "capitals_free", "event_order")
@@ -33,8 +35,8 @@ def turned_over(records: list[ItemRecord], task: str, rows: range) -> list[ItemR
 @pytest.fixture(scope="module")
 def scored(tiny_base: Path) -> dict[str, list[ItemRecord]]:
     """The tiny base in every way of scoring it."""
-    loaded = bases.load(tiny_base)
-    infos = [tasks.discover()[name] for name in NAMES]
+    loaded = loading.load(tiny_base)
+    infos = [catalogue.discover()[name] for name in NAMES]
     ways = {"": evaluate.USUAL} | evaluate.VARIATIONS
     return {
         name: evaluate.evaluate(
@@ -94,7 +96,7 @@ def test_a_tie_goes_to_whichever_option_comes_first() -> None:
 
 
 def test_the_store_keeps_ways_of_scoring_apart(tmp_path: Path) -> None:
-    store, info = evaluate.Store(tmp_path), tasks.discover()["capitals"]
+    store, info = stored.Store(tmp_path), catalogue.discover()["capitals"]
     ways = [evaluate.USUAL, *evaluate.VARIATIONS.values()]
     assert len({store.path("model", info, way) for way in ways}) == len(ways)
     assert store.path("model", info, evaluate.USUAL) == store.path("model", info)

@@ -13,12 +13,15 @@ from conftest import save_tiny
 from trainer_cases import job, letters, weights
 from trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
 
-from retainbench.harness import bases
-from retainbench.harness.suite import Anchor
-from retainbench.trainers import _discovery, _model, _rollout, _trl_online
-from retainbench.trainers._contract import Job, TrainingError
-from retainbench.trainers._data import Example, encode, encode_all, item_at
-from retainbench.trainers._trajectory import Trajectory
+from retainbench.harness.core.schema import Anchor
+from retainbench.harness.models import bases, loading
+from retainbench.harness.suites import methods
+from retainbench.trainers._gradient import trl_online
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared import rollout
+from retainbench.trainers._shared.contract import Job, TrainingError
+from retainbench.trainers._shared.data import Example, encode, encode_all, item_at
+from retainbench.trainers._shared.trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
 ONE_GROUP = {"batch_size": 4, "num_generations": 4, "max_grad_norm": 1e9}
@@ -33,7 +36,7 @@ class Scripted(NamedTuple):
 
 
 def train(chosen: Job, method: str) -> None:
-    _discovery.load(method).train(chosen)
+    methods.load(method).train(chosen)
 
 
 def scripted(
@@ -49,9 +52,9 @@ def scripted(
     policy = _model.load(plain)
     prompt = plain.target.prompt(item_at(plain.target.train, plain.seed, 0))
     ids = encode(policy.tokenizer, prompt).prompt
-    sampling = _trl_online.rollouts(plain, policy, Trajectory(plain, policy))
+    sampling = trl_online.rollouts(plain, policy, Trajectory(plain, policy))
     rows = [Example(ids, tokens) for tokens in sampling.generate([ids] * 4)]
-    assert all(_rollout.ended(sampling.stops, rows[n].completion) for n in (0, 3))
+    assert all(rollout.ended(sampling.stops, rows[n].completion) for n in (0, 3))
     texts = policy.tokenizer.batch_decode([r.completion for r in rows], skip_special_tokens=True)
     answers = [text.split("\n", 1)[0] for text in texts]
     assert len(set(answers)) == 4
@@ -63,7 +66,7 @@ def scripted(
 def test_prompts_encoded_at_once_are_those_encoded_alone(tiny_base: Path, tmp_path: Path) -> None:
     """In order, repeated ones too; every rollout depends on it."""
     for base in (tiny_base, bases.resolve("fruitfly").folder):
-        chosen, tokenizer = job(base, tmp_path, "grpo"), bases.load(base).tokenizer
+        chosen, tokenizer = job(base, tmp_path, "grpo"), loading.load(base).tokenizer
         texts = [chosen.target.prompt(item) for item in chosen.target.train] * 2 + ["", "a"]
         assert encode_all(tokenizer, texts) == [encode(tokenizer, text).prompt for text in texts]
         assert encode_all(tokenizer, []) == []
@@ -221,7 +224,7 @@ def test_anchor_is_the_cells_base_not_the_stages_start(
     kind = chosen.adaptation.model_copy(update={"kind": adaptation})
     chosen = dataclasses.replace(chosen, reference=tiny_base, adaptation=kind)
     train(chosen, "grpo")
-    start, base = bases.load(tmp_path / "start").model, bases.load(tiny_base).model
+    start, base = loading.load(tmp_path / "start").model, loading.load(tiny_base).model
     with torch.no_grad():
         d = torch.cat([logprobs(base, row) - logprobs(start, row) for row in rows])
     k3 = float((d.exp() - d - 1).mean())

@@ -9,29 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness import paths
+from retainbench.harness.core import paths
 
 ROOT = paths.PACKAGE
 TORCH_FREE = (
-    "adopt",
-    "certify",
-    "certify_verify",
-    "cli",
-    "compare",
-    "compare_methods",
-    "drift",
-    "export",
-    "gate",
-    "gate_command",
-    "plan",
-    "power_command",
-    "publish",
-    "records",
-    "report",
-    "simulate",
-    "stats",
-    "suite",
-    "tasks",
+    "adoption.pair",
+    "certificate.certify",
+    "certificate.export",
+    "certificate.verify",
+    "cli.main",
+    "comparison.compare",
+    "comparison.methods",
+    "core.records",
+    "core.schema",
+    "drift.measure",
+    "gate.command",
+    "gate.decide",
+    "report.publish",
+    "report.report",
+    "statistics.paired",
+    "study_design.power_table",
+    "suites.plan",
+    "tasks.catalogue",
+    "validation.simulate",
 )
 BLOCK = """
 import sys
@@ -52,9 +52,9 @@ def test_the_light_modules_import_without_torch(module: str) -> None:
 
 def test_every_method_is_described_without_torch() -> None:
     listing = BLOCK.replace(
-        '"retainbench.harness." + sys.argv[1]', '"retainbench.trainers._describe"'
+        '"retainbench.harness." + sys.argv[1]', '"retainbench.harness.suites.describe"'
     )
-    listing += "\nimport retainbench.trainers._describe as d; d.markdown()"
+    listing += "\nimport retainbench.harness.suites.describe as d; d.markdown()"
     subprocess.run([sys.executable, "-c", listing, "-"], check=True)
 
 

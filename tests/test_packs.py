@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 from freeze_fixtures import answer_rows, make_pack
 
-from retainbench.harness import paths, tasks, tasks_pack
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.tasks_items import LONGEST_LINE
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks import pack as tasks_pack
+from retainbench.harness.tasks.items import LONGEST_LINE
 
 CANARY = "canary"
 
@@ -42,7 +44,7 @@ def pack(tmp_path: Path) -> Path:
 def _refused(pack: Path, *said: str) -> str:
     """The one line with which a pack is refused."""
     with pytest.raises(IntegrityError) as caught:
-        tasks.use_packs([pack])
+        catalogue.use_packs([pack])
     message = str(caught.value)
     assert "\n" not in message
     for word in said:
@@ -54,29 +56,29 @@ def _refused(pack: Path, *said: str) -> str:
 def _relock(pack: Path) -> None:
     """The attacker freezes anew, so that the lock holds."""
     for folder in tasks_pack.folders_of(pack):
-        tasks.write_lock(tasks.read_task(folder))
+        catalogue.write_lock(catalogue.read_task(folder))
 
 
 def test_a_good_pack_is_used(pack: Path) -> None:
-    tasks.use_packs([pack])
-    assert set(tasks.packed()) == {"sums", "words"}
-    assert tasks.find(["sums", "rb_words"])[1].folder == pack / "words"
+    catalogue.use_packs([pack])
+    assert set(catalogue.packed()) == {"sums", "words"}
+    assert catalogue.find(["sums", "rb_words"])[1].folder == pack / "words"
 
 
 def test_one_task_folder_is_a_pack_too(pack: Path) -> None:
     """Each folder is complete in itself."""
     shutil.copytree(pack / "words", pack.parent / "elsewhere" / "words")
-    tasks.use_packs([pack.parent / "elsewhere" / "words"])
-    assert set(tasks.packed()) == {"words"}
+    catalogue.use_packs([pack.parent / "elsewhere" / "words"])
+    assert set(catalogue.packed()) == {"words"}
 
 
 def test_what_is_no_pack_is_a_usage_error(pack: Path) -> None:
     for folder in (pack / "nothing", pack / "sums" / "items.jsonl"):
         with pytest.raises(UsageError, match="is no folder"):
-            tasks.use_packs([folder])
+            catalogue.use_packs([folder])
     (pack.parent / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no task"):
-        tasks.use_packs([pack.parent / "empty"])
+        catalogue.use_packs([pack.parent / "empty"])
 
 
 YAML_ATTACKS = {
@@ -299,7 +301,7 @@ def test_two_packs_with_one_name_are_refused(pack: Path) -> None:
     other = pack.parent / "other" / "sums"
     shutil.copytree(pack / "sums", other)
     with pytest.raises(IntegrityError, match=r"other/sums: a task named sums exists already"):
-        tasks.use_packs([pack, other])
+        catalogue.use_packs([pack, other])
 
 
 def test_a_pack_cannot_take_the_name_of_a_task(pack: Path) -> None:

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from freeze_fixtures import DATA
 
-from retainbench.harness import bases, evaluate, freeze, tasks
-from retainbench.harness.freeze_check import BENCHMARKS
-from retainbench.harness.records import ItemRecord
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.models import bases, loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.tasks import catalogue, freeze
+from retainbench.harness.validation.freeze_check import BENCHMARKS
 
 LIMIT = 25
 NAMES = [benchmark.name for benchmark in BENCHMARKS] + ["svamp", "gsm8k_test"]
@@ -37,12 +39,12 @@ pytestmark = [
 class Scored(NamedTuple):
     """The first items of every pack, answered by both."""
 
-    infos: dict[str, tasks.TaskInfo]
+    infos: dict[str, catalogue.TaskInfo]
     ours: dict[str, list[ItemRecord]]
     theirs: dict[str, list[dict[str, Any]]]
 
 
-def _freeze(out: Path) -> dict[str, tasks.TaskInfo]:
+def _freeze(out: Path) -> dict[str, catalogue.TaskInfo]:
     packs = [
         freeze.from_jsonl(DATA / f"{one.name}.jsonl", one.name, one.axis, prompt=one.prompt)
         for one in BENCHMARKS
@@ -77,7 +79,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     folder = tmp_path_factory.mktemp("packs")
     infos = _freeze(folder / "pack")
     base = bases.resolve("fruitfly").folder
-    records = evaluate.evaluate(bases.load(base), list(infos.values()), limit=LIMIT)
+    records = evaluate.evaluate(loading.load(base), list(infos.values()), limit=LIMIT)
     ours = {name: [record for record in records if record.task == name] for name in NAMES}
     return Scored(infos, ours, _lm_eval(base, folder / "pack", folder / "logs"))
 
@@ -112,9 +114,9 @@ def test_every_item_of_the_file_is_in_the_pack(scored: Scored, name: str) -> Non
     """With its text, choices and answer, in the file's order."""
     lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     given = [json.loads(line) for line in lines]
-    kept = tasks.items(scored.infos[name])
+    kept = catalogue.items(scored.infos[name])
     assert len(kept) == len(given)
     for row, source in zip(kept, given, strict=True):
         for key in row.keys() - {"aliases"}:
             assert row[key] == source[key], (source["id"], key)
-    tasks.verify_lock(scored.infos[name])
+    catalogue.verify_lock(scored.infos[name])

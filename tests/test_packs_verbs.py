@@ -11,10 +11,17 @@ import pytest
 import yaml
 from freeze_fixtures import PLAIN, choice_rows, make_pack, write_jsonl, write_sources
 
-from retainbench.harness import bases, cli, evaluate, evaluate_records, suite, tasks, tasks_pack
-from retainbench.harness import plan as planning
-from retainbench.harness.errors import IntegrityError
-from retainbench.harness.records import Scorecard, read_jsonl
+from retainbench.harness.cli import main as cli
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.models import loading
+from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.scoring import item_records as evaluate_records
+from retainbench.harness.suites import loading as suite_loading
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks import pack as tasks_pack
 
 SUITE = {
     "name": "small",
@@ -122,9 +129,9 @@ def test_scoring_verifies_packs_however_they_came_into_use(
 def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Path) -> None:
     """Every answered item is held against the lock, whenever its file was changed."""
     (info,) = tasks_pack.read(pack)
-    tasks.verify_lock(info)
+    catalogue.verify_lock(info)
     tamper(pack)
-    prepared = evaluate._prepared(info, tasks.lock_digest(info), None)
+    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None)
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
     rows = evaluate._rows(prepared, shift=0)
@@ -136,14 +143,14 @@ def test_a_suite_gets_the_tasks_of_packs_and_may_name_them(
     pack: Path, small: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Named or not, they are there once; an axis means the package's own tasks."""
-    assert suite.load(str(small)).tasks == ["units"]
-    tasks.use_packs([pack])
-    assert suite.load(str(small)).tasks == ["units", "sums"]
+    assert suite_loading.load(str(small)).tasks == ["units"]
+    catalogue.use_packs([pack])
+    assert suite_loading.load(str(small)).tasks == ["units", "sums"]
     small.write_text(
         yaml.safe_dump(SUITE | {"base": str(tiny_base), "tasks": ["sums", "numeric"]}),
         encoding="utf-8",
     )
-    chosen = suite.load(str(small))
+    chosen = suite_loading.load(str(small))
     names = planning.retention_tasks(chosen)
     assert names[0] == "sums"
     assert names.count("sums") == 1
@@ -160,10 +167,10 @@ def test_a_pack_is_part_of_a_plan_by_its_lock(
     for rows in (choice_rows(60), choice_rows(61)):
         shutil.rmtree(pack)
         info = make_pack(pack, rows=rows)
-        tasks.use_packs([pack])
-        digest = planning.gather(suite.load(str(small))).tasks["sums"]
-        assert digest == tasks.lock_digest(info)
-        found.append((digest, evaluate.Store(tmp_path).path("model", info).name))
+        catalogue.use_packs([pack])
+        digest = planning.gather(suite_loading.load(str(small))).tasks["sums"]
+        assert digest == catalogue.lock_digest(info)
+        found.append((digest, stored.Store(tmp_path).path("model", info).name))
     assert len(set(found)) == 2
     assert found[0][1] != found[1][1]
 
@@ -176,7 +183,7 @@ def test_run_scores_a_pack(
     assert call(monkeypatch, "run", small, "--out", out, "--pack", pack, "--quiet") == 0
     (card,) = read_jsonl(out / "scorecards.jsonl", Scorecard)
     (info,) = tasks_pack.read(pack)
-    assert card.provenance["task sums"] == tasks.lock_digest(info)
+    assert card.provenance["task sums"] == catalogue.lock_digest(info)
     assert json.loads((out / "plan.json").read_text())["retention"] == ["units", "sums"]
     monkeypatch.setenv(tasks_pack.VARIABLE, "")
     assert call(monkeypatch, "run", small, "--out", out, "--quiet") == 2
@@ -208,7 +215,7 @@ def test_tasks_lists_packs_with_chance_version_and_licence(
     assert head.split() == expected
     (line,) = [line for line in lines if line.split()[1] == "sums"]
     assert " ".join(line.split()) == "numeric sums multiple_choice 60 0.500 1.0 not stated"
-    assert len(lines) == len(tasks.own()) + 1
+    assert len(lines) == len(catalogue.own()) + 1
     (line,) = [line for line in lines if line.split()[1] == "arithmetic"]
     assert line.endswith("fruitfly 0.94, SmolLM2-135M-Instruct 0.61")
 
@@ -220,7 +227,7 @@ def test_a_packs_words_cannot_move_the_cursor(
     path = pack / "sums" / "sums.yaml"
     text = path.read_text(encoding="utf-8").replace("not stated", r'"\e[2J free"')
     path.write_text(text, encoding="utf-8")
-    tasks.write_lock(tasks.read_task(pack / "sums"))
+    catalogue.write_lock(catalogue.read_task(pack / "sums"))
     assert call(monkeypatch, "tasks", "--pack", pack) == 0
     shown = capsys.readouterr().out
     assert r"\x1b[2J free" in shown
@@ -255,7 +262,7 @@ def test_freeze_from_the_command_line(
     out = tmp_path / "pack"
     arguments = ["freeze", "--jsonl", file, "--name", "sums", "--axis", "numeric", "--out", out]
     assert call(monkeypatch, *arguments, "--prompt", r"{{query}}\n=") == 0
-    assert tasks.prompts(tasks_pack.read(out)[0])[0] == "0 + 1?\n="
+    assert catalogue.prompts(tasks_pack.read(out)[0])[0] == "0 + 1?\n="
     provenance = json.loads((out / "sums" / "provenance.json").read_text())
     assert provenance["command"][1:3] == ["freeze", "--jsonl"]
     for wrong in (["freeze", "--out", out], ["freeze", "--jsonl", file, "--out", out]):
@@ -271,5 +278,5 @@ def test_a_pack_is_scored_without_running_its_files(
 ) -> None:
     """No module of a pack is imported, so no compiled code appears beside it."""
     before = sorted(path.name for path in (pack / "sums").iterdir())
-    evaluate.evaluate(bases.load(tiny_base), tasks_pack.read(pack), limit=2)
+    evaluate.evaluate(loading.load(tiny_base), tasks_pack.read(pack), limit=2)
     assert sorted(path.name for path in (pack / "sums").iterdir()) == before

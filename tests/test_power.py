@@ -8,12 +8,12 @@ import certify_fixtures
 import pytest
 from gate_fixtures import POLICY, run_folder, sides, suite
 
-from retainbench.harness.certify import Order
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.power import power_plan
-from retainbench.harness.power_command import of_run, of_suite, table
-from retainbench.harness.power_sources import power_run, power_suite
-from retainbench.harness.records import ItemRecord
+from retainbench.harness.certificate.certify import Order
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.study_design.power import power_plan
+from retainbench.harness.study_design.power_sources import power_run, power_suite
+from retainbench.harness.study_design.power_table import of_run, of_suite, table
 
 
 def test_power_measures_the_variance_on_a_pilot() -> None:

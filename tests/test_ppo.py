@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import job, letters
 
-from retainbench.trainers import _advantage, ppo
-from retainbench.trainers._contract import TrainingError
+from retainbench.trainers import ppo
+from retainbench.trainers._gradient import advantage
+from retainbench.trainers._shared.contract import TrainingError
 
 END = "checkpoints/s0-1.0000"
 
@@ -23,7 +24,7 @@ END = "checkpoints/s0-1.0000"
 )
 def test_generalised_advantages(gae_lambda: float, wanted: list[float]) -> None:
     rewards = torch.tensor([[0.0, 0.0, 1.0]])
-    made = _advantage.gae(rewards, torch.full((1, 3), 0.5), torch.ones(1, 3), 1.0, gae_lambda)
+    made = advantage.gae(rewards, torch.full((1, 3), 0.5), torch.ones(1, 3), 1.0, gae_lambda)
     torch.testing.assert_close(made.advantages_BT, torch.tensor([wanted]))
     torch.testing.assert_close(made.returns_BT, torch.tensor([wanted]) + 0.5)
 
@@ -31,7 +32,7 @@ def test_generalised_advantages(gae_lambda: float, wanted: list[float]) -> None:
 def test_task_reward_stands_on_the_last_token_and_kl_on_all() -> None:
     mask = torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
     ratios = torch.tensor([[9.0, 0.5, -1.0, 9.0], [9.0, 9.0, 2.0, 0.0]])
-    made = _advantage.token_rewards(torch.tensor([1.0, 0.1]), ratios, mask, 0.1)
+    made = advantage.token_rewards(torch.tensor([1.0, 0.1]), ratios, mask, 0.1)
     wanted = torch.tensor([[0.0, -0.05, 1.1, 0.0], [0.0, 0.0, -0.2, 0.1]])
     torch.testing.assert_close(made, wanted)
 
@@ -50,10 +51,10 @@ def test_padding_counts_for_nothing() -> None:
             return torch.nn.functional.pad(inner, (left, right), value=rubbish)
 
         mask_BT = wide(mask, 0.0)
-        gained = _advantage.gae(wide(rewards, 7.0), wide(values, -3.0), mask_BT, 0.99, 0.95)
-        white = _advantage.whiten(gained.advantages_BT, mask_BT)
-        policy = _advantage.policy_loss(wide(logp, 2.0), wide(old, -2.0), white, mask_BT, 0.2, 5)
-        value = _advantage.value_loss(
+        gained = advantage.gae(wide(rewards, 7.0), wide(values, -3.0), mask_BT, 0.99, 0.95)
+        white = advantage.whiten(gained.advantages_BT, mask_BT)
+        policy = advantage.policy_loss(wide(logp, 2.0), wide(old, -2.0), white, mask_BT, 0.2, 5)
+        value = advantage.value_loss(
             wide(values, 4.0), wide(old, 1.0), gained.returns_BT, mask_BT, 0.2, 5
         )
         inner = white[:, left : left + 3]
@@ -68,7 +69,7 @@ def test_policy_clip_by_hand() -> None:
     """Ratios 2, 0.5, 2, 0.5, 1 with advantages 1, 1, -1, -1, 3 and e = 0.2."""
     ratios = torch.tensor([[2.0, 0.5, 2.0, 0.5, 1.0]])
     advantages = torch.tensor([[1.0, 1.0, -1.0, -1.0, 3.0]])
-    made = _advantage.policy_loss(
+    made = advantage.policy_loss(
         ratios.log(), torch.zeros(1, 5), advantages, torch.ones(1, 5), 0.2, 5
     )
     assert float(made.loss) == pytest.approx(-(1.2 + 0.5 - 2.0 - 0.8 + 3.0) / 5)
@@ -77,14 +78,14 @@ def test_policy_clip_by_hand() -> None:
 
 def test_value_clip_takes_the_larger_error() -> None:
     values, old, returns = torch.tensor([[2.0, 0.1]]), torch.zeros(1, 2), torch.tensor([[2.0, 1.0]])
-    loss = _advantage.value_loss(values, old, returns, torch.ones(1, 2), 0.2, 2)
+    loss = advantage.value_loss(values, old, returns, torch.ones(1, 2), 0.2, 2)
     assert float(loss) == pytest.approx(0.5 * (1.8**2 + 0.9**2) / 2)
 
 
 def test_explained_variance_of_perfect_and_empty_values() -> None:
     returns, mask = torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[1.0, 1.0, 0.0]])
-    assert _advantage.explained_variance(returns, returns, mask) == pytest.approx(1.0)
-    assert _advantage.explained_variance(torch.zeros(1, 3), returns, mask) == pytest.approx(0.0)
+    assert advantage.explained_variance(returns, returns, mask) == pytest.approx(1.0)
+    assert advantage.explained_variance(torch.zeros(1, 3), returns, mask) == pytest.approx(0.0)
 
 
 def test_bandit_with_four_arms_converges() -> None:
@@ -97,11 +98,11 @@ def test_bandit_with_four_arms_converges() -> None:
         probabilities = logits.detach().softmax(-1)
         arms = torch.multinomial(probabilities, 64, replacement=True, generator=generator)
         old = probabilities.log()[arms][:, None]
-        gained = _advantage.gae((arms == 2).float()[:, None], torch.zeros(64, 1), mask, 1.0, 0.95)
-        advantages = _advantage.whiten(gained.advantages_BT, mask)
+        gained = advantage.gae((arms == 2).float()[:, None], torch.zeros(64, 1), mask, 1.0, 0.95)
+        advantages = advantage.whiten(gained.advantages_BT, mask)
         for _ in range(2):
             logp = logits.log_softmax(-1)[arms][:, None]
-            made = _advantage.policy_loss(logp, old, advantages, mask, 0.2, 64)
+            made = advantage.policy_loss(logp, old, advantages, mask, 0.2, 64)
             optimizer.zero_grad()
             torch.autograd.backward(made.loss)
             optimizer.step()

@@ -18,18 +18,18 @@ from trainer_cases import DEVICES, ON_GPU, job
 from trainer_oracle import log_of
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from retainbench.harness import plan as planning
-from retainbench.harness import run as runner
-from retainbench.harness import suite as suites
-from retainbench.harness.suite import Anchor, Budget
-from retainbench.trainers import _discovery, _state
-from retainbench.trainers._contract import Job, TrainingError
+from retainbench.harness.core.schema import Anchor, Budget
+from retainbench.harness.running import run as runner
+from retainbench.harness.suites import loading, methods
+from retainbench.harness.suites import plan as planning
+from retainbench.trainers._shared import state
+from retainbench.trainers._shared.contract import Job, TrainingError
 
-METHODS = _discovery.methods()
+METHODS = methods.methods()
 CASES = [
-    (method, adaptation) for method in METHODS for adaptation in _discovery.load(method).ADAPTATIONS
+    (method, adaptation) for method in METHODS for adaptation in methods.load(method).ADAPTATIONS
 ]
-ANCHORED = [name for name in METHODS if "kl" in _discovery.load(name).ANCHORS]
+ANCHORED = [name for name in METHODS if "kl" in methods.load(name).ANCHORS]
 END = "checkpoints/s0-1.0000"
 
 
@@ -75,9 +75,9 @@ def test_bfloat16_is_for_computing_alone(
     plain = job(tiny_base, tmp_path, method, adaptation=adaptation, steps=2)
     chosen = dataclasses.replace(plain, dtype="bfloat16", device=device)
     with computed() as seen:
-        _discovery.load(method).train(chosen)
+        methods.load(method).train(chosen)
     assert seen == {torch.bfloat16}
-    kept = [*final_weights(chosen).values(), *tensors(_state.load(tmp_path / "state-0"))]
+    kept = [*final_weights(chosen).values(), *tensors(state.load(tmp_path / "state-0"))]
     assert {value.dtype for value in kept if value.is_floating_point()} == {torch.float32}
     assert all(bool(value.isfinite().all()) for value in kept)
     assert [line["step"] for line in log_of(chosen)] == [1, 2]
@@ -91,7 +91,7 @@ def test_penalty_compares_like_with_like(
     """A base in another precision than the policy would be at a distance from it from the start."""
     plain = job(tiny_base, tmp_path, method, anchor=Anchor(kind="kl", strength=0.1))
     chosen = dataclasses.replace(plain, dtype="bfloat16", device=device)
-    _discovery.load(method).train(chosen)
+    methods.load(method).train(chosen)
     first, *_, last = log_of(chosen)
     assert abs(first["kl"]) < 1e-6 < abs(last["kl"])
 
@@ -105,7 +105,7 @@ def test_interrupted_run_on_a_gpu_goes_on_where_it_was(
     the way that the whole run went. Lost moments or repeated data would be of that size."""
     whole = job(tiny_base, tmp_path / "whole", method, adaptation=adaptation)
     whole = dataclasses.replace(whole, dtype="bfloat16", device=device)
-    _discovery.load(method).train(whole)
+    methods.load(method).train(whole)
 
     def die(share: float, _metrics: dict[str, float]) -> None:
         if share >= 0.75:
@@ -113,8 +113,8 @@ def test_interrupted_run_on_a_gpu_goes_on_where_it_was(
 
     cut = dataclasses.replace(whole, out=tmp_path / "cut")
     with pytest.raises(KilledError):
-        _discovery.load(method).train(dataclasses.replace(cut, progress=die))
-    _discovery.load(method).train(cut)
+        methods.load(method).train(dataclasses.replace(cut, progress=die))
+    methods.load(method).train(cut)
     (start,) = (whole.out / "checkpoints/s0-0.0000").glob("*.safetensors")
     before, one, other = load_file(start), final_weights(whole), final_weights(cut)
     moved = sum(float((one[name] - before[name]).square().sum()) for name in before)
@@ -126,7 +126,7 @@ def test_interrupted_run_on_a_gpu_goes_on_where_it_was(
 @pytest.mark.parametrize("device", [ON_GPU])
 def test_the_quick_suite_runs_on_a_gpu_in_bfloat16(tmp_path: Path, device: str) -> None:
     """All its recipes, on a fiftieth of the budget and the first items of each task."""
-    quick = suites.load("quick")
+    quick = loading.load("quick")
     small = quick.model_copy(
         update={
             "dtype": "bfloat16",
@@ -148,7 +148,7 @@ def test_vllm_samples_and_is_charged(
     pytest.importorskip("vllm")
     plain = job(tiny_base, tmp_path, method, steps=2, options={"rollout": "vllm"})
     chosen = dataclasses.replace(plain, dtype="bfloat16", device=device)
-    _discovery.load(method).train(chosen)
+    methods.load(method).train(chosen)
     first, second = log_of(chosen)
     assert first["reward"] > 0, "answers that end at a newline earn at least 0.1"
     assert 0 < first["share"] < second["share"]
@@ -157,7 +157,7 @@ def test_vllm_samples_and_is_charged(
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_vllm_without_a_gpu_is_refused(tiny_base: Path, tmp_path: Path, method: str) -> None:
     with pytest.raises(TrainingError, match="rollout: vllm needs `--device cuda` and"):
-        _discovery.load(method).train(job(tiny_base, tmp_path, method, options={"rollout": "vllm"}))
+        methods.load(method).train(job(tiny_base, tmp_path, method, options={"rollout": "vllm"}))
 
 
 def test_a_numbered_gpu_is_refused_where_trl_would_take_another(
@@ -167,4 +167,4 @@ def test_a_numbered_gpu_is_refused_where_trl_would_take_another(
     elsewhere = dataclasses.replace(job(tiny_base, tmp_path, "sft", steps=1), device="meta")
     elsewhere = dataclasses.replace(elsewhere, points=())
     with pytest.raises(TrainingError, match="not on meta: set CUDA_VISIBLE_DEVICES"):
-        _discovery.load("sft").train(elsewhere)
+        methods.load("sft").train(elsewhere)

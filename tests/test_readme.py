@@ -7,7 +7,10 @@ import re
 import pytest
 from typer.main import get_command
 
-from retainbench.harness import cli, headline, paths, suite
+from retainbench.harness.cli import main as cli
+from retainbench.harness.core import paths
+from retainbench.harness.report import publish as headline
+from retainbench.harness.suites import loading
 
 README = (paths.PACKAGE / "README.md").read_text(encoding="utf-8")
 
@@ -25,7 +28,7 @@ def test_named_places_exist() -> None:
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (paths.PACKAGE / path).exists(), path
     for name in re.findall(r"retainbench run ([a-z0-9-]+)", README):
-        assert name in suite.available()
+        assert name in loading.available()
 
 
 def test_the_list_of_results_is_complete() -> None:

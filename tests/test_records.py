@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.records import (
-    Interval,
-    ItemText,
-    Ledger,
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import Interval, ItemText, Ledger
+from retainbench.harness.core.storage import (
     digest,
     read_json,
     read_jsonl,

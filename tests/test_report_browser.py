@@ -15,8 +15,8 @@ import pytest
 import report_fixtures as fixtures
 from test_run import plan_of, suite
 
-from retainbench.harness import report
-from retainbench.harness import run as runner
+from retainbench.harness.report import report
+from retainbench.harness.running import run as runner
 
 pytestmark = pytest.mark.browser
 

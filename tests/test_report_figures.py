@@ -10,10 +10,13 @@ import report_fixtures as fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness import report_charts, report_figures, report_more, report_rows
-from retainbench.harness.paths import TEMPLATES
-from retainbench.harness.report_labels import LETTER, MARK, Box, domain, labelled
-from retainbench.harness.report_points import Datum
+from retainbench.harness.core.paths import TEMPLATES
+from retainbench.harness.report.page import charts
+from retainbench.harness.report.page import figures as report_figures
+from retainbench.harness.report.page.labels import LETTER, MARK, Box, domain, labelled
+from retainbench.harness.report.page.points import Datum
+from retainbench.harness.report.table import further
+from retainbench.harness.report.table import rows as report_rows
 
 FRAME = Box(0, 0, 270, 270)
 POINTS = st.lists(st.tuples(st.floats(0, 270), st.floats(0, 270)), min_size=1, max_size=16)
@@ -75,7 +78,7 @@ def test_colours_are_seen_on_paper_and_on_the_dark_page(background: str) -> None
     assert background == "#ffffff" or f"--page: {background}" in (
         TEMPLATES / "table.css"
     ).read_text(encoding="utf-8")
-    for colour in report_charts.PALETTE:
+    for colour in charts.PALETTE:
         bright, dim = sorted((luminance(colour), luminance(background)), reverse=True)
         assert (bright + 0.05) / (dim + 0.05) >= 3, colour
 
@@ -131,13 +134,13 @@ def test_layers_are_numbered_and_many_of_them_stand_in_narrow_cells() -> None:
 
 def test_further_measures_leave_out_what_no_row_has() -> None:
     rows = report_rows.rows([c for c in fixtures.scorecards() if c.target == "countdown"])
-    grid = report_more.measures(rows)
+    grid = further.measures(rows)
     assert "New facts, pp" not in grid.head  # this run has no such target
     assert "Gain per drift" not in grid.head  # nor were its methods compared
     first = dict(zip(grid.head, grid.cells[0], strict=True))
     assert first["Recipe"] == "sft"
     assert first["Numeric worst, pp"].endswith("at 100 %")
     assert first["Unchanged, %"] == "8.0 / 18 / 28"
-    both = report_more.measures(report_rows.rows(fixtures.scorecards()))
+    both = further.measures(report_rows.rows(fixtures.scorecards()))
     assert "New facts, pp" in both.head
-    assert report_more.matched(rows) is None
+    assert further.matched(rows) is None

@@ -12,18 +12,16 @@ from pathlib import Path
 import pytest
 import report_fixtures as fixtures
 
-from retainbench.harness import (
-    publish,
-    report,
-    report_compare,
-    report_figures,
-    report_flips,
-    report_html,
-    report_rows,
-)
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.records import Scorecard, write_jsonl
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import write_jsonl
+from retainbench.harness.report import compare as report_compare
+from retainbench.harness.report import publish, report
+from retainbench.harness.report.page import figures as report_figures
+from retainbench.harness.report.page import flips as report_flips
+from retainbench.harness.report.page import html as report_html
+from retainbench.harness.report.table import rows as report_rows
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 

@@ -18,14 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from retainbench.harness import report, report_estimates, report_rows, report_text
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.records import Scorecard, write_jsonl
-from retainbench.harness.report_columns import Table, table
-from retainbench.harness.report_evidence import CellVerdict, Evidence
-from retainbench.harness.report_format import points
-from retainbench.harness.report_model import AXES
-from retainbench.harness.report_terminal import terminal
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.formatting import points
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import write_jsonl
+from retainbench.harness.report import report
+from retainbench.harness.report.table import estimates as report_estimates
+from retainbench.harness.report.table import rows
+from retainbench.harness.report.table import text as report_text
+from retainbench.harness.report.table.columns import Table, table
+from retainbench.harness.report.table.evidence import CellVerdict, Evidence
+from retainbench.harness.report.table.model import AXES
+from retainbench.harness.report.table.terminal import terminal
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def cards() -> list[Scorecard]:
 
 @pytest.fixture(scope="module")
 def shown(cards: list[Scorecard]) -> Table:
-    return table(report_rows.rows(cards))
+    return table(rows.rows(cards))
 
 
 def test_one_row_per_recipe_in_the_order_of_the_plan(shown: Table) -> None:
@@ -66,7 +70,7 @@ def test_failed_seed_leaves_no_estimate_but_a_reason(shown: Table) -> None:
 
 def test_seed_without_scorecard_counts_as_absent(cards: list[Scorecard]) -> None:
     gone = [c for c in cards if not (c.recipe == "grpo" and c.seed == 2)]
-    found = [row for row in report_rows.rows(gone) if row.recipe == "grpo"]
+    found = [row for row in rows.rows(gone) if row.recipe == "grpo"]
     assert [row.absent for row in found] == [{"2": "no scorecard"}] * 2
 
 
@@ -75,14 +79,14 @@ def test_all_cells_failed_still_renders(cards: list[Scorecard]) -> None:
         c.model_copy(update={"status": "failed", "reason": "out of memory", "points": []})
         for c in cards
     ]
-    found = table(report_rows.rows(dead))
+    found = table(rows.rows(dead))
     assert all(row.gain is None for row in found.rows)
     assert "failed (3 seeds)" in report_text.markdown(found)
 
 
 def test_one_seed_keeps_its_own_interval(cards: list[Scorecard]) -> None:
     single = [c for c in cards if c.seed == 0 and c.points]
-    for row in report_rows.rows(single):
+    for row in rows.rows(single):
         own = next(c for c in single if (c.target, c.recipe) == (row.target, row.recipe))
         assert row.gain is not None
         assert row.gain.low == pytest.approx(own.points[-1].gain.low, rel=1e-5)
@@ -161,7 +165,7 @@ def test_csv_has_no_sentinels_and_gives_a_reason_for_every_gap(shown: Table) -> 
 def test_no_text_breaks_a_table(text: str) -> None:
     card = fixtures.card("sft", fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
     hostile = card.model_copy(update={"target": text, "recipe": text, "method": text})
-    found = table(report_rows.rows([hostile]))
+    found = table(rows.rows([hostile]))
     lines = report_text.markdown(found).splitlines()
     grid = [re.sub(r"\\.", "", line) for line in lines if line.startswith("|")]
     assert len(grid) == 3
@@ -173,7 +177,7 @@ def test_no_text_breaks_a_table(text: str) -> None:
 @pytest.mark.parametrize("text", fixtures.HOSTILE)
 def test_markdown_neutralises(text: str) -> None:
     card = fixtures.card(text, fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
-    found = report_text.markdown(table(report_rows.rows([card]))).splitlines()[4]
+    found = report_text.markdown(table(rows.rows([card]))).splitlines()[4]
     assert found.startswith("| ")
     assert found.endswith(" |")
     found = found.split(" | sft, full | ")[0].removeprefix("| ")
@@ -191,7 +195,7 @@ def test_latex_compiles(cards: list[Scorecard], tmp_path: Path) -> None:
     hostile = [
         card.model_copy(update={"target": names[n % len(names)]}) for n, card in enumerate(cards)
     ]
-    shown = table(report_rows.rows(hostile))
+    shown = table(rows.rows(hostile))
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
     body = rf"{head}\begin{{document}}{report_text.latex(shown)}\end{{document}}"
     (tmp_path / "t.tex").write_text(body, encoding="utf-8")
@@ -218,7 +222,7 @@ def test_run_folder_without_scorecards_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_importing_report_is_light() -> None:
     code = (
-        "import sys; import retainbench.harness.report;"
+        "import sys; import retainbench.harness.report.report;"
         "print([m for m in ('torch', 'pandas', 'altair', 'jinja2', 'vl_convert', 'rich')"
         " if m in sys.modules])"
     )
@@ -231,7 +235,7 @@ def test_rounding_is_the_same_from_any_format() -> None:
 
 
 def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[Scorecard]) -> None:
-    found = report_rows.rows(cards)
+    found = rows.rows(cards)
     by_arm = {(row.target, row.recipe): row for row in found}
     numeric = by_arm["countdown", "sft"].numeric
     own = [c for c in cards if (c.target, c.recipe) == ("countdown", "sft")]
@@ -242,7 +246,7 @@ def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[S
         acquired = by_arm["new_facts", recipe].gain
         assert acquired is not None
         assert by_arm["countdown", recipe].new_facts == acquired
-    alone = report_rows.rows([c for c in cards if c.target == "countdown"])
+    alone = rows.rows([c for c in cards if c.target == "countdown"])
     assert all(row.new_facts is None and "new_facts" in row.missing for row in alone)
     line = next(csv.DictReader(io.StringIO(report_text.to_csv(found))))
     assert float(line["new_facts_low"]) < float(line["new_facts"]) < float(line["new_facts_high"])
@@ -257,7 +261,7 @@ def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -
     ]
     judged = card.model_copy(update={"points": [end.model_copy(update={"tasks": tasks})]})
     verdicts = {card.cell: CellVerdict(verdict="PASS", reasons=[])}
-    notes = table(report_rows.rows([judged], Evidence(verdicts, {}))).notes
+    notes = table(rows.rows([judged], Evidence(verdicts, {}))).notes
     assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
-    ungated = table(report_rows.rows([judged])).notes
+    ungated = table(rows.rows([judged])).notes
     assert "The run was not gated: there are no verdicts." in ungated

@@ -11,9 +11,12 @@ import pytest
 import torch
 from trainer_cases import job, letters
 
-from retainbench.harness import bases
-from retainbench.trainers import _gradient, _model, _rollout, rft
-from retainbench.trainers._contract import TrainingError
+from retainbench.harness.models import loading
+from retainbench.trainers import rft
+from retainbench.trainers._gradient import gradient as _gradient
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared import rollout
+from retainbench.trainers._shared.contract import TrainingError
 
 END = "checkpoints/s0-1.0000"
 
@@ -22,8 +25,8 @@ def options_of(**values: Any) -> rft.Options:
     return rft.Options(**values)
 
 
-def samples(*rows: tuple[str, float, bool]) -> list[_rollout.Sample]:
-    return [_rollout.Sample({}, [2], [3, 0], text, done, reward) for text, reward, done in rows]
+def samples(*rows: tuple[str, float, bool]) -> list[rollout.Sample]:
+    return [rollout.Sample({}, [2], [3, 0], text, done, reward) for text, reward, done in rows]
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -75,8 +78,8 @@ def test_objectives_have_the_published_values() -> None:
 
 def test_accumulation_leaves_the_gradient_alone(tiny_base: Path, tmp_path: Path) -> None:
     """Unequal lengths in unequal parts; float32 sums in another order set the tolerance."""
-    from retainbench.trainers._data import encode
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._shared.data import encode
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     gradients = []
     for parts in (1, 3):
@@ -100,7 +103,7 @@ def test_rounds_are_sampled_from_the_weights_before_them(tiny_base: Path, tmp_pa
     rounds = [(n, line) for n, line in enumerate(lines) if "sampled_from" in line]
     assert len(rounds) > 1
     for step, line in rounds:
-        model = bases.load(tmp_path / "checkpoints" / f"s0-{step}").model
+        model = loading.load(tmp_path / "checkpoints" / f"s0-{step}").model
         assert line["sampled_from"] == rft.weights_digest(model)
         assert line["rejected"] + sum(line["accepted_per_prompt"]) == line["samples"]
         assert line["samples"] == 8 * chosen.options.samples_per_prompt

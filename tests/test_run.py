@@ -15,14 +15,18 @@ from typing import Any
 import pytest
 import yaml
 
-from retainbench.harness import bases, evaluate, tasks
-from retainbench.harness import plan as planning
-from retainbench.harness import report as reporting
-from retainbench.harness import run as runner
-from retainbench.harness import suite as suites
-from retainbench.harness.errors import UsageError
-from retainbench.harness.paths import RunFolder
-from retainbench.harness.records import ItemRecord, Scorecard, read_jsonl
+from retainbench.harness.core import schema
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import ItemRecord, Scorecard
+from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.models import loading
+from retainbench.harness.report import report as reporting
+from retainbench.harness.running import run as runner
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.suites import loading as suites_loading
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks import catalogue
 
 TABLES = ("table.md", "table.csv", "table.json", "table.tex")
 SFT = {"method": "sft", "options": {"learning_rate": 1e-3, "batch_size": 4}}
@@ -32,7 +36,7 @@ ES = {
 }
 
 
-def suite(base: Path, **changes: Any) -> suites.Suite:
+def suite(base: Path, **changes: Any) -> schema.Suite:
     content: dict[str, Any] = {
         "name": "small",
         "description": "for tests",
@@ -47,10 +51,10 @@ def suite(base: Path, **changes: Any) -> suites.Suite:
         "items_per_task": 60,
         "recipes": {"sft": SFT},
     }
-    return suites.parse(content | changes, "test")
+    return suites_loading.parse(content | changes, "test")
 
 
-def plan_of(chosen: suites.Suite) -> planning.Plan:
+def plan_of(chosen: schema.Suite) -> planning.Plan:
     return planning.plan(chosen, planning.gather(chosen))
 
 
@@ -58,7 +62,7 @@ def test_a_killed_run_ends_in_the_same_tables(tiny_base: Path, tmp_path: Path) -
     chosen = suite(tiny_base, recipes={"sft": SFT, "es": ES})
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(chosen.model_dump(mode="json", exclude_none=True)))
-    command = [sys.executable, "-c", "from retainbench.harness.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from retainbench.harness.cli.main import main; main()", "run"]
 
     def start(folder: str) -> subprocess.Popen[bytes]:
         arguments = [*command, str(file), "--out", str(tmp_path / folder), "--quiet"]
@@ -93,8 +97,8 @@ def test_no_steps_leave_every_score_and_weight_as_it_was(tiny_base: Path, tmp_pa
     # The run's store knows that the weights are the base's; score them once more without it.
     folder = RunFolder(tmp_path / "run")
     checkpoint = folder.cell(card.cell).checkpoint("s0-1.0000")
-    infos = tasks.find(["capitals", "capitals_free", "dates", "countdown"])
-    again = evaluate.evaluate(bases.load(checkpoint), infos, limit=60)
+    infos = catalogue.find(["capitals", "capitals_free", "dates", "countdown"])
+    again = evaluate.evaluate(loading.load(checkpoint), infos, limit=60)
     assert again == read_jsonl(folder.base_point(chosen.base).records, ItemRecord)
 
 

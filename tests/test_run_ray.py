@@ -21,13 +21,13 @@ import pytest
 import torch
 from test_run import ES, SFT, TABLES, plan_of, suite
 
-from retainbench.harness import report as reporting
-from retainbench.harness import run as runner
-from retainbench.harness import run_ray
-from retainbench.harness import suite as suites
-from retainbench.harness.errors import IntegrityError, UsageError
-from retainbench.harness.plan import Plan
-from retainbench.harness.records import Scorecard
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.report import report as reporting
+from retainbench.harness.running import ray as run_ray
+from retainbench.harness.running import run as runner
+from retainbench.harness.suites import loading
+from retainbench.harness.suites.plan import Plan
 
 ray = pytest.importorskip("ray", reason="the `ray` extra is not installed")
 # Ray's own threads and processes warn when a node is killed under them.
@@ -92,7 +92,7 @@ def warm_up(cluster: Any) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
 
     def load() -> None:
-        from retainbench.harness import scorer  # noqa: F401
+        pass
 
     task = ray.remote(load)
     ray.get(
@@ -185,6 +185,6 @@ def test_a_lost_node_changes_no_table(
 def test_a_packaged_suite_loses_a_node_in_the_middle(
     cluster: Any, scratch: Path, tmp_path: Path
 ) -> None:
-    planned = plan_of(suites.load(str(PACKAGED)))
+    planned = plan_of(loading.load(str(PACKAGED)))
     cards = lose_a_node(planned, cluster, scratch, tmp_path, after=len(planned.cells) // 3)
     assert [card.status for card in cards] == ["done"] * len(planned.cells)

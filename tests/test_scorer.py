@@ -33,11 +33,12 @@ from transformers import (
     Qwen2Config,
 )
 
-from retainbench.harness.scorer import TrieLM
-from retainbench.harness.scorer_forward import score_packed
-from retainbench.harness.scorer_plain import Request, frozen, score_singly
-from retainbench.harness.scorer_texts import ask
-from retainbench.harness.scorer_trie import Costs, build_trie, plan
+from retainbench.harness.models.inference import frozen
+from retainbench.harness.scoring.backend import TrieLM
+from retainbench.harness.scoring.packed import score_packed
+from retainbench.harness.scoring.single import Request, score_singly
+from retainbench.harness.scoring.texts import ask
+from retainbench.harness.scoring.trie import Costs, build_trie, plan
 
 TOLERANCE = 1e-4
 """fp32 equality promised by DESIGN.md decision 3."""
@@ -219,12 +220,12 @@ def test_models_that_cannot_be_packed_say_so_once(
 ) -> None:
     shots = "Q: c\nA: d\n\n" * 3
     pairs = [(f"{shots}Q: {q}\nA:", a) for q, a in (("abc", " ab"), ("abc", " cc"), ("abb", " c"))]
-    with caplog.at_level(logging.WARNING, logger="retainbench.harness.scorer"):
+    with caplog.at_level(logging.WARNING, logger="retainbench.harness.scoring.backend"):
         ours = against_lm_eval(family, pairs)
         ours.loglikelihood(instances(*pairs))
     assert ours.work is not None
     assert ours.work.obstacle
-    told = [r for r in caplog.records if r.name == "retainbench.harness.scorer"]
+    told = [r for r in caplog.records if r.name == "retainbench.harness.scoring.backend"]
     assert [ours.work.obstacle in record.getMessage() for record in told] == [True]
 
 

@@ -13,14 +13,17 @@ from freeze_fixtures import DATA
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from retainbench.harness import bases, evaluate, freeze, suite, tasks, tasks_pack
-from retainbench.harness.bench_scoring import requests
-from retainbench.harness.freeze_check import BENCHMARKS
-from retainbench.harness.scorer import TrieLM
-from retainbench.harness.scorer_forward import prices
-from retainbench.harness.scorer_texts import ask, encoder
+from retainbench.harness.bench.scoring import requests
+from retainbench.harness.models import bases, loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring.backend import TrieLM
+from retainbench.harness.scoring.packed import prices
+from retainbench.harness.scoring.texts import ask, encoder
+from retainbench.harness.suites import loading as suite_loading
+from retainbench.harness.tasks import catalogue, freeze, pack
+from retainbench.harness.validation.freeze_check import BENCHMARKS
 
-CORE = suite.load("core").tasks
+CORE = suite_loading.load("core").tasks
 ITEMS = {"fruitfly": 25, "smollm2-135m": 3}
 """Of each task; a real model takes seconds for every one."""
 
@@ -33,14 +36,14 @@ class Both(NamedTuple):
     theirs: list[tuple[float, bool]]
 
 
-def model(name: str) -> bases.Loaded:
+def model(name: str) -> loading.Loaded:
     folder = bases.named()[name]
     if not folder.is_dir():
         pytest.skip(f"{name} is not there: `retainbench bases fetch {name}`")
-    return bases.load(folder)
+    return loading.load(folder)
 
 
-def answered(loaded: bases.Loaded, work: dict[str, list[Instance]]) -> dict[str, Both]:
+def answered(loaded: loading.Loaded, work: dict[str, list[Instance]]) -> dict[str, Both]:
     """Each in one call for all tasks, as evaluations ask."""
     ours = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
     peer = HFLM(loaded.model, tokenizer=loaded.tokenizer, batch_size=8)
@@ -99,11 +102,11 @@ def test_packs_of_public_benchmarks(
     if not DATA.is_dir():
         pytest.skip(f"needs benchmark files in {DATA} (or $RETAINBENCH_TEST_DATA)")
     loaded = model(base)
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
+    monkeypatch.setenv(pack.VARIABLE, "")
     for one in BENCHMARKS:
         file = DATA / f"{one.name}.jsonl"
         freeze.write(freeze.from_jsonl(file, one.name, one.axis, prompt=one.prompt), tmp_path)
-    tasks.use_packs([tmp_path])
+    catalogue.use_packs([tmp_path])
     work = requests([one.name for one in BENCHMARKS], ITEMS[base])
     for both in answered(loaded, work).values():
         assert_equal(both)
@@ -128,7 +131,7 @@ def test_hardly_a_token_is_computed_twice(name: str) -> None:
 
 
 def test_requests_are_spread_evenly_and_kept_whole() -> None:
-    every = evaluate.requests(tasks.find(["capitals"])[0])
+    every = evaluate.requests(catalogue.find(["capitals"])[0])
     few = requests(["capitals"], 5)["capitals"]
     items = [request.doc_id for request in few]
     last = max(request.doc_id for request in every)

@@ -11,10 +11,12 @@ import torch
 from trainer_cases import job
 from trainer_oracle import log_of
 
-from retainbench.harness import bases
-from retainbench.trainers import _model, _trl_online, sdft
-from retainbench.trainers._data import encode, item_at
-from retainbench.trainers._trajectory import Trajectory
+from retainbench.harness.models import loading
+from retainbench.trainers import sdft
+from retainbench.trainers._gradient import trl_online
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.data import encode, item_at
+from retainbench.trainers._shared.trajectory import Trajectory
 
 SMALL = {"batch_size": 4, "num_generations": 4}
 
@@ -66,7 +68,7 @@ def test_empty_demonstration_gives_no_loss(
 def test_student_never_reads_the_demonstration(tiny_base: Path, tmp_path: Path) -> None:
     """T-SDFT-2, for sampling and for training; the teacher reads it in every row."""
     chosen = job(tiny_base, tmp_path, "sdft", steps=2)
-    tokenizer = bases.load(tiny_base).tokenizer
+    tokenizer = loading.load(tiny_base).tokenizer
     with reading() as seen:
         sdft.train(chosen)
     students = {module for module, recording, _ in seen.rows if recording}
@@ -91,10 +93,10 @@ def test_student_never_reads_the_demonstration(tiny_base: Path, tmp_path: Path) 
 @pytest.mark.parametrize("distillation", ["full_logits", "topk_logits"])
 def test_first_loss_is_the_divergence(tiny_base: Path, tmp_path: Path, distillation: str) -> None:
     """Mean over the completions of the mean over tokens of D at a = 0.5, computed row by row."""
-    loaded = bases.load(tiny_base)
+    loaded = loading.load(tiny_base)
     with torch.no_grad():
         loaded.model.lm_head.weight.mul_(50)  # probabilities far from uniform: losses near 0.1
-    bases.save(loaded, tmp_path / "sharp")
+    loading.save(loaded, tmp_path / "sharp")
     options = SMALL | {"distillation": distillation, "topk": 5}
     chosen = job(tmp_path / "sharp", tmp_path / "run", "sdft", steps=1, options=options)
     policy = _model.load(chosen)
@@ -102,7 +104,7 @@ def test_first_loss_is_the_divergence(tiny_base: Path, tmp_path: Path, distillat
     prompt = chosen.target.prompt(item)
     ids = encode(policy.tokenizer, prompt).prompt
     shown = encode(policy.tokenizer, sdft.solved_item(chosen.target, item) + prompt).prompt
-    sampling = _trl_online.rollouts(chosen, policy, Trajectory(chosen, policy))
+    sampling = trl_online.rollouts(chosen, policy, Trajectory(chosen, policy))
     losses = []
     for completion in sampling.generate([ids] * 4):
         p = distribution(policy.model, ids, completion)

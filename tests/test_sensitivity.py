@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from gate_fixtures import Candidate, sides, stored_run, target
 
-from retainbench.harness import sensitivity, sensitivity_report, stats_sensitivity
-from retainbench.harness.errors import UsageError
-from retainbench.harness.paths import PACKAGE
-from retainbench.harness.records import ItemRecord, read_json
-from retainbench.harness.sensitivity import Sensitivity
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.paths import PACKAGE
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.storage import read_json
+from retainbench.harness.statistics import alarms
+from retainbench.harness.study_design import sensitivity, sensitivity_page
+from retainbench.harness.study_design.sensitivity import Sensitivity
 
 RESULTS = sorted((PACKAGE / "results" / "sensitivity").glob("*/sensitivity.json"))
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
@@ -92,7 +94,7 @@ def test_two_tasks_are_needed_where_damage_is_of_two_kinds() -> None:
     recipes = np.arange(240) % 6
     p[recipes % 2 == 0, 1] = 1e-4
     p[recipes % 2 == 1, 3] = 1e-4
-    chosen = stats_sensitivity.select(p, np.ones(240, bool), recipes, np.arange(240) % 24)
+    chosen = alarms.select(p, np.ones(240, bool), recipes, np.arange(240) % 24)
     assert sorted(chosen.order[: chosen.size]) == [1, 3]
     assert chosen.whole == 1.0
     assert chosen.held_out[0] < 0.9
@@ -104,7 +106,7 @@ def test_a_set_that_only_fits_the_recipes_it_was_chosen_on_does_not_pass() -> No
     recipes = np.repeat(np.arange(4), 30)
     p = np.full((120, 4), 0.9)
     p[np.arange(120), recipes] = 1e-6
-    chosen = stats_sensitivity.select(p, np.ones(120, bool), recipes, np.arange(120) // 10)
+    chosen = alarms.select(p, np.ones(120, bool), recipes, np.arange(120) // 10)
     assert chosen.size == 4
     assert chosen.held_out.tolist() == [0.0, 0.0, 0.0, 1.0]
 
@@ -116,10 +118,10 @@ def test_false_alarms_stay_below_alpha_for_sets_of_any_size() -> None:
     for _ in range(1500):
         drops = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(5, 60))
         clusters = (np.arange(60), np.arange(60) // 3)
-        rows.append([stats_sensitivity.p_of_loss(d, clusters[n % 2]) for n, d in enumerate(drops)])
+        rows.append([alarms.p_of_loss(d, clusters[n % 2]) for n, d in enumerate(drops)])
     p = np.array(rows)
     for size in (1, 2, 5):
-        share = stats_sensitivity.alarms(p, list(range(size)), 0.05).mean()
+        share = alarms.alarms(p, list(range(size)), 0.05).mean()
         assert share <= 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
         assert share > 0.005  # exact tests of few flips are careful, not deaf
 
@@ -127,9 +129,9 @@ def test_false_alarms_stay_below_alpha_for_sets_of_any_size() -> None:
 def test_graded_scores_get_the_clustered_t_test() -> None:
     lost = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5])
     clusters = np.arange(6)
-    assert stats_sensitivity.p_of_loss(lost, clusters) < 0.01
-    assert stats_sensitivity.p_of_loss(-lost, clusters) > 0.99
-    assert stats_sensitivity.p_of_loss(np.full(6, 0.5), clusters) < 0.05
+    assert alarms.p_of_loss(lost, clusters) < 0.01
+    assert alarms.p_of_loss(-lost, clusters) > 0.99
+    assert alarms.p_of_loss(np.full(6, 0.5), clusters) < 0.05
 
 
 @pytest.mark.parametrize("recipes", [("calm",), ("hot",)])
@@ -146,7 +148,7 @@ def test_a_folder_that_is_no_run_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_page_and_files_hold_the_same_numbers(found: Sensitivity, tmp_path: Path) -> None:
-    sensitivity_report.write(found, tmp_path)
+    sensitivity_page.write(found, tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "early - 1 of 3 tasks notice 100 %" in page
     assert page.count("| early | numeric | 120 | 100 |") == 1
@@ -155,12 +157,12 @@ def test_page_and_files_hold_the_same_numbers(found: Sensitivity, tmp_path: Path
     assert [row["task"] for row in rows] == ["early", "late", "never"]
     assert [row["selected"] for row in rows] == ["True", "False", "False"]
     assert float(rows[1]["power"]) == pytest.approx(found.tasks[1].power, rel=1e-5)
-    assert "early" in sensitivity_report.terminal(found)
+    assert "early" in sensitivity_page.terminal(found)
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
 def test_published_pages_are_rendered_from_their_rows(path: Path, tmp_path: Path) -> None:
-    sensitivity_report.write(read_json(path, Sensitivity), tmp_path / path.parent.name)
+    sensitivity_page.write(read_json(path, Sensitivity), tmp_path / path.parent.name)
     for name in ("README.md", "table.csv", "sizes.csv", "items.csv", "sensitivity.json"):
         assert (tmp_path / path.parent.name / name).read_bytes() == path.with_name(
             name

@@ -12,22 +12,21 @@ import pytest
 from gate_fixtures import POLICY, drift, record
 from rich.console import Console
 
-from retainbench.harness import report
-from retainbench.harness.compare import PointInput, scorecard
-from retainbench.harness.compare_methods import methods
-from retainbench.harness.compare_sequences import SequenceRow, phases, sequences
-from retainbench.harness.paths import RunFolder, point_name
-from retainbench.harness.plan import Cell, Inputs, Plan
-from retainbench.harness.records import (
+from retainbench.harness.comparison.compare import PointInput, scorecard
+from retainbench.harness.comparison.methods import methods
+from retainbench.harness.comparison.sequences import SequenceRow, phases, sequences
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import (
     CheckpointRecord,
     ItemRecord,
     ItemText,
     Ledger,
     Scorecard,
     TrainRecord,
-    write_json,
-    write_jsonl,
 )
+from retainbench.harness.core.storage import write_json, write_jsonl
+from retainbench.harness.report import report
+from retainbench.harness.suites.plan import Cell, Inputs, Plan
 
 NAMES = ("a", "b", "c")
 SCORES = ((0.8, 0.2, 0.1), (0.6, 0.9, 0.3), (0.5, 0.7, 0.95))

@@ -20,9 +20,10 @@ from trainer_oracle import (
     words,
 )
 
-from retainbench.harness import bases
-from retainbench.trainers import _model, dft, sft
-from retainbench.trainers._contract import Job
+from retainbench.harness.models import loading
+from retainbench.trainers import dft, sft
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.contract import Job
 
 END = "checkpoints/s0-1.0000"
 UNCLIPPED = {"batch_size": 8, "max_grad_norm": 1e9}
@@ -75,7 +76,7 @@ def test_dft_gradient_at_the_logits_is_p_times_that_of_cross_entropy(
     chosen = one_step(tiny_base, tmp_path, "dft")
     rows = first_batch(chosen)
     trained = sum(len(row.completion) for row in rows)
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     for row in rows:
         ids = torch.tensor([row.prompt + row.completion])
         logits_TV = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 : -1]
@@ -95,7 +96,7 @@ def test_dft_without_its_weights_is_sft(tiny_base: Path, tmp_path: Path) -> None
         chosen = one_step(tiny_base, tmp_path / method, method)
         train(chosen)
         losses[method] = log_of(chosen)[0]["loss"]
-    model = bases.load(tiny_base).model
+    model = loading.load(tiny_base).model
     logp = torch.cat([logprobs(model, row) for row in first_batch(chosen)]).detach()
     assert losses["sft"] == pytest.approx(float(-logp.mean()), rel=1e-5)
     assert losses["dft"] == pytest.approx(float(-(logp.exp() * logp).mean()), rel=1e-5)
@@ -116,7 +117,7 @@ def test_losses_have_the_published_values(
 
 def save_bigrams(base: Path, folder: Path, following: dict[str, tuple[str, float]]) -> None:
     """A model whose next token depends on the last one alone, with the given probabilities."""
-    model, tokenizer = bases.load(base)
+    model, tokenizer = loading.load(base)
     width = model.config.hidden_size
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -132,13 +133,13 @@ def save_bigrams(base: Path, folder: Path, following: dict[str, tuple[str, float
             others = head_VD.shape[0] - 1
             head_VD[target, place] = math.log(p * others / (1 - p)) / math.sqrt(width)
     model.config.rms_norm_eps = 1e-12
-    bases.save(bases.Loaded(model, tokenizer), folder)
+    loading.save(loading.Loaded(model, tokenizer), folder)
 
 
 def test_untrained_adapter_is_the_base_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
     """T-LORA-1."""
     policy = _model.load(job(tiny_base, tmp_path, "sft", adaptation="lora"))
-    base = bases.load(tiny_base).model
+    base = loading.load(tiny_base).model
     ids = torch.arange(2, 40)[None]
     with torch.no_grad():
         assert torch.equal(policy.model(ids).logits, base(ids).logits)
@@ -155,8 +156,8 @@ def test_adapter_drift_from_gram_matrices_is_that_of_the_merged_weights(
 ) -> None:
     """T-LORA-2: |s B A| from r x r products; the merged weights are rounded to float32."""
     tensors = load_file(adapter / "adapter_model.safetensors")
-    scale, merged = 2.0, dict(bases.load(adapter).model.named_parameters())
-    base = dict(bases.load(tiny_base).model.named_parameters())
+    scale, merged = 2.0, dict(loading.load(adapter).model.named_parameters())
+    base = dict(loading.load(tiny_base).model.named_parameters())
     for name in (n for n in tensors if n.endswith("lora_A.weight")):
         a = tensors[name].double()
         b = tensors[name.replace("lora_A", "lora_B")].double()
@@ -173,9 +174,9 @@ def test_merged_adapter_has_the_logits_of_the_unmerged(tiny_base: Path, adapter:
     """T-LORA-3: float32 rounding of W + s B A against W x + s B (A x)."""
     from peft import PeftModel
 
-    unmerged = PeftModel.from_pretrained(bases.load(tiny_base).model, adapter).eval()
+    unmerged = PeftModel.from_pretrained(loading.load(tiny_base).model, adapter).eval()
     ids = torch.arange(2, 40)[None]
     with torch.no_grad():
-        merged = bases.load(adapter).model(ids).logits
+        merged = loading.load(adapter).model(ids).logits
         torch.testing.assert_close(merged, unmerged(ids).logits, rtol=1e-5, atol=1e-5)
-        assert not torch.equal(merged, bases.load(tiny_base).model(ids).logits)
+        assert not torch.equal(merged, loading.load(tiny_base).model(ids).logits)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retainbench.harness import simulate
-from retainbench.harness.stats import newcombe_bounds
-from retainbench.harness.stats_respondents import SCENARIOS, known_forgetting
-from retainbench.harness.stats_simulation import (
+from retainbench.harness.statistics.paired import newcombe_bounds
+from retainbench.harness.validation import simulate
+from retainbench.harness.validation.respondents import SCENARIOS, known_forgetting
+from retainbench.harness.validation.simulation import (
     coverage_binary,
     coverage_clustered,
     coverage_graded,

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from trainer_cases import SMALL, weights
 
-from retainbench.harness import bases, paths
-from retainbench.harness import train as training
-from retainbench.harness.plan import Cell
-from retainbench.harness.records import TrainRecord
-from retainbench.harness.suite import Budget, Recipe
-from retainbench.trainers import _discovery
+from retainbench.harness.core import paths
+from retainbench.harness.core.records import TrainRecord
+from retainbench.harness.core.schema import Budget, Recipe
+from retainbench.harness.models import loading
+from retainbench.harness.running import train as training
+from retainbench.harness.suites import methods
+from retainbench.harness.suites.plan import Cell
 
 SFT = {"method": "sft", "options": SMALL["sft"]}
 LORA = SFT | {"adaptation": {"kind": "lora", "rank": 2}}
@@ -57,12 +58,12 @@ def test_a_stage_starts_from_the_weights_that_the_one_before_it_left(
     chosen, folder = cell(tiny_base, first, SFT), paths.CellFolder(tmp_path / "whole")
     whole = train(chosen, folder.root)
     job = training.make_job(chosen, 1, tiny_base, folder, whole.checkpoints[:1], "cpu")
-    left = bases.load(folder.root / whole.checkpoints[0].folder).model.state_dict()
+    left = loading.load(folder.root / whole.checkpoints[0].folder).model.state_dict()
     start = load_file(job.base / "model.safetensors")
     assert all(torch.equal(start[name], value) for name, value in left.items())
     assert weights(job.base) != weights(tiny_base)
     again = paths.CellFolder(tmp_path / "again")
-    _discovery.load("sft").train(dataclasses.replace(job, out=again.root))
+    methods.load("sft").train(dataclasses.replace(job, out=again.root))
     assert weights(again.checkpoint("s1-1.0000")) == end_of(folder.root, whole)
 
 

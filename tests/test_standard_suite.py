@@ -11,10 +11,14 @@ import yaml
 from hub_fixtures import Hub, Result, Shell, serve
 from standard_fixtures import NOW, SUBJECTS, N, datasets
 
-from retainbench.harness import bases, evaluate, paths, suite_lock, tasks, tasks_code, tasks_pack
-from retainbench.harness import suite as suites
-from retainbench.harness.compare_change import AXES
-from retainbench.harness.suite_lock import is_commit
+from retainbench.harness.comparison.changes import AXES
+from retainbench.harness.core import paths
+from retainbench.harness.models import loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.suites import loading as suites_loading
+from retainbench.harness.suites import lock as suite_lock
+from retainbench.harness.suites.lock import is_commit
+from retainbench.harness.tasks import catalogue, pack, scoring_code
 
 NEEDS = {"ifeval": "langdetect", "minerva_math500": "math_verify"}
 """Task -> a package of `retainbench[standard]` without which lm-eval cannot load it."""
@@ -26,8 +30,8 @@ CODE = {"truthfulqa_mc2", "ifeval", "minerva_math500", "agieval_aqua_rat", "agie
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Result]:
     """The packs, what freezing said, and what a plan with them says."""
     home = tmp_path_factory.mktemp("standard")
-    sources = suites.read("standard").sources
-    folder = tasks_code.root() / "mmlu" / "default"
+    sources = suites_loading.read("standard").sources
+    folder = scoring_code.root() / "mmlu" / "default"
     hub = Hub()
     hub.datasets = datasets(
         sources, [path.stem.removeprefix("mmlu_") for path in folder.glob("mmlu_*.yaml")]
@@ -49,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Result
 def test_every_task_of_the_issue_is_there_with_its_revision() -> None:
     """A commit, or a branch that the first freeze pins; where each commit was read is beside it."""
     text = (paths.SUITES / "standard.yaml").read_text()
-    sources = suites.read("standard").sources
+    sources = suites_loading.read("standard").sources
     moving = {name for name, source in sources.items() if not is_commit(source.revision)}
     assert moving == {
         "agieval_aqua_rat",
@@ -71,7 +75,7 @@ def test_every_task_of_the_issue_is_there_with_its_revision() -> None:
 
 def test_the_suite_is_frozen_whole(made: tuple[Path, Result, Result]) -> None:
     packs, frozen, _ = made
-    sources = suites.read("standard").sources
+    sources = suites_loading.read("standard").sources
     assert frozen.code == (2 if ABSENT else 0), frozen.err
     for absent in ABSENT:
         assert f"{absent}: {absent}: lm-eval cannot load it: ModuleNotFoundError" in frozen.out
@@ -80,13 +84,13 @@ def test_the_suite_is_frozen_whole(made: tuple[Path, Result, Result]) -> None:
     for name, entry in lock.items():
         pinned = sources[name].revision
         assert entry.revision == (pinned if is_commit(pinned) else NOW)
-    infos = {info.name: info for info in tasks_pack.read(packs)}
+    infos = {info.name: info for info in pack.read(packs)}
     assert {name: info.axis for name, info in infos.items()} == {n: sources[n].axis for n in lock}
     assert {name for name, info in infos.items() if info.code} == CODE - set(ABSENT)
     assert infos["mmlu"].n_items == N * 57
     assert infos["mmlu_pro"].n_items == 5 * len(SUBJECTS)
     assert infos["gsm8k"].shots == 5
-    assert len({item.cluster for item in tasks.lock(infos["mc_taco"]).items}) == 3
+    assert len({item.cluster for item in catalogue.lock(infos["mc_taco"]).items}) == 3
     assert infos["hellaswag"].licence == "licence of Rowan/hellaswag"
 
 
@@ -100,9 +104,9 @@ def test_several_right_answers_are_scored_as_lm_eval_does(
     made: tuple[Path, Result, Result], tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """agieval: the most likely choice, by summed log-likelihood, is among the right ones."""
-    monkeypatch.setenv(tasks_code.VARIABLE, "1")
-    (info,) = tasks_pack.read(made[0] / "agieval_sat_math")
-    records = evaluate.evaluate(bases.load(tiny_base), [info])
+    monkeypatch.setenv(scoring_code.VARIABLE, "1")
+    (info,) = pack.read(made[0] / "agieval_sat_math")
+    records = evaluate.evaluate(loading.load(tiny_base), [info])
     assert len(records) == N
     for record in records:
         assert record.choice_logprobs is not None

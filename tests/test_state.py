@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from retainbench.trainers import _state
+from retainbench.trainers._shared import state
 
 TREE = {
     "weights": {"w": torch.arange(6.0).reshape(2, 3)},
@@ -18,26 +18,26 @@ TREE = {
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    _state.save(tmp_path / "state", TREE)
-    back = _state.load(tmp_path / "state")
+    state.save(tmp_path / "state", TREE)
+    back = state.load(tmp_path / "state")
     assert back is not None
     assert torch.equal(back["weights"]["w"], TREE["weights"]["w"])  # type: ignore[call-overload]
     assert (back["steps"], back["none"]) == (TREE["steps"], None)
 
 
 def test_a_kill_between_the_two_renames_leaves_the_old_state(tmp_path: Path) -> None:
-    _state.save(tmp_path / "state", TREE)
+    state.save(tmp_path / "state", TREE)
     (tmp_path / "state").rename(tmp_path / "state.old")
-    assert _state.load(tmp_path / "state") is not None
-    assert _state.load(tmp_path / "absent") is None
+    assert state.load(tmp_path / "state") is not None
+    assert state.load(tmp_path / "absent") is None
 
 
 def test_a_loaded_state_is_freed_with_its_last_reference(tmp_path: Path) -> None:
     """Without the garbage collector: a cycle would hold gigabytes until it happens to run."""
-    _state.save(tmp_path / "state", TREE)
+    state.save(tmp_path / "state", TREE)
     gc.disable()
     try:
-        back = _state.load(tmp_path / "state")
+        back = state.load(tmp_path / "state")
         assert back is not None
         tensor = weakref.ref(back["weights"]["w"])
         del back

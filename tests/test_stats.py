@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from retainbench.harness.stats import (
+from retainbench.harness.core import paths
+from retainbench.harness.statistics.graded import (
+    acceleration,
+    bca_interval,
+    clustered_mean,
+    edgeworth_interval,
+    sign_flip_p,
+    t_interval,
+    t_quantile,
+)
+from retainbench.harness.statistics.paired import (
     PairedCounts,
     mcnemar,
     newcombe_interval,
@@ -23,20 +32,9 @@ from retainbench.harness.stats import (
     wilson,
     zero_flip_items,
 )
-from retainbench.harness.stats_graded import (
-    acceleration,
-    bca_interval,
-    clustered_mean,
-    edgeworth_interval,
-    sign_flip_p,
-    t_interval,
-    t_quantile,
-)
-from retainbench.harness.stats_simulation import exact_pass_rates
+from retainbench.harness.validation.simulation import exact_pass_rates
 
-MODULES = sorted(
-    p.stem for p in Path(__file__).resolve().parents[1].joinpath("harness").glob("stats*.py")
-)
+MODULES = sorted(p.stem for p in (paths.PACKAGE / "harness" / "statistics").glob("[a-z]*.py"))
 GRADED = np.array([-0.4, -0.1, 0, 0, 0.05, 0.1, 0.1, 0.2, 0.3, 0.75])
 
 # STATISTICS 2: counts, D, Newcombe, Tango at 90%, McNemar.
@@ -52,10 +50,9 @@ counts_with_items = st.tuples(cells, cells, cells, cells).filter(lambda c: sum(c
 
 
 def test_every_statistics_file_has_worked_examples() -> None:
-    silent = {"stats_respondents"}  # random draws only; checked in test_simulate
-    for module in set(MODULES) - silent:
+    for module in MODULES:
         tests = doctest.DocTestFinder().find(
-            importlib.import_module(f"retainbench.harness.{module}")
+            importlib.import_module(f"retainbench.harness.statistics.{module}")
         )
         assert any(t.examples for t in tests), module
 
@@ -77,7 +74,7 @@ def test_published_table() -> None:
 
 
 def test_newcombe_correlations() -> None:
-    from retainbench.harness.stats import _newcombe_phi
+    from retainbench.harness.statistics.paired import _newcombe_phi
 
     found = [float(_newcombe_phi(*np.array(CASES[k][0], float))) for k in "ABC"]
     assert found == pytest.approx([0.873594, 0.766733, 0.637617], abs=1e-6)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.stats_continual import sequence_scores
-from retainbench.harness.stats_flips import (
+from retainbench.harness.statistics.continual import sequence_scores
+from retainbench.harness.statistics.flips import (
     chance_rescaled,
     churn_above_floor,
     expected_flips,

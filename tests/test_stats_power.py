@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.stats import PairedCounts, mcnemar, tango_interval
-from retainbench.harness.stats_power import (
+from retainbench.harness.statistics.paired import PairedCounts, mcnemar, tango_interval
+from retainbench.harness.statistics.power import (
     false_alarms_p,
     growth_for_joint_power,
     items_needed,
@@ -18,7 +18,7 @@ from retainbench.harness.stats_power import (
     seeds_needed,
     unpaired_items_needed,
 )
-from retainbench.harness.stats_seeds import (
+from retainbench.harness.statistics.seeds import (
     decoded_means,
     draws,
     even_weights,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.stats_front import gain_per_cost, pareto_front
-from retainbench.harness.stats_trajectory import (
+from retainbench.harness.statistics.pareto import gain_per_cost, pareto_front
+from retainbench.harness.statistics.trajectory import (
     TrajectoryItems,
     area_to_gain,
     drop_at_gain,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from retainbench.harness.stats_front import gain_per_cost
-from retainbench.harness.stats_seeds import UNSEEN, percentile, resampled_means
-from retainbench.harness.stats_trajectory import TrajectoryItems, matched_gains
-from retainbench.harness.stats_unseen import normal_scores, unseen_error
+from retainbench.harness.statistics.pareto import gain_per_cost
+from retainbench.harness.statistics.seeds import UNSEEN, percentile, resampled_means
+from retainbench.harness.statistics.trajectory import TrajectoryItems, matched_gains
+from retainbench.harness.statistics.unseen import normal_scores, unseen_error
 
 CASE_Z = 0.026343  # STATISTICS 2: Tango's limit for 100 items without a flip
 

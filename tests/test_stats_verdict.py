@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.stats import Bounds, PairedCounts
-from retainbench.harness.stats_estimate import estimate
-from retainbench.harness.stats_gate import (
+from retainbench.harness.statistics.estimate import estimate
+from retainbench.harness.statistics.multiplicity import (
     Member,
     axis_mean,
     confirmed_regressions,
@@ -19,8 +18,9 @@ from retainbench.harness.stats_gate import (
     holm,
     judge_axis,
 )
-from retainbench.harness.stats_power import minimum_detectable_effect
-from retainbench.harness.stats_verdict import Judgement, at_chance, decide, judge
+from retainbench.harness.statistics.paired import Bounds, PairedCounts
+from retainbench.harness.statistics.power import minimum_detectable_effect
+from retainbench.harness.statistics.verdict import Judgement, at_chance, decide, judge
 
 Pair = tuple[np.ndarray, np.ndarray]
 VERDICTS = ("PASS", "REGRESSION", "INCONCLUSIVE")
@@ -417,7 +417,7 @@ def test_a_hundred_tasks_of_ten_thousand_items_take_seconds() -> None:
 
 def test_verdicts_need_neither_torch_nor_scipy_stats() -> None:
     code = (
-        "import sys, retainbench.harness.stats_gate as g; "
+        "import sys, retainbench.harness.statistics.multiplicity as g; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'pydantic', 'scipy.stats')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

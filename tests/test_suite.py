@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from retainbench.harness import plan as planning
-from retainbench.harness import suite as suites
-from retainbench.harness.errors import UsageError
+from retainbench.harness.core import schema
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.suites import loading
+from retainbench.harness.suites import plan as planning
 
 GOOD: dict[str, Any] = {
     "name": "small",
@@ -24,15 +25,15 @@ GOOD: dict[str, Any] = {
 }
 
 
-def load(tmp_path: Path, changes: dict[str, Any]) -> suites.Suite:
+def load(tmp_path: Path, changes: dict[str, Any]) -> schema.Suite:
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(GOOD | changes))
-    return suites.load(str(path))
+    return loading.load(str(path))
 
 
-@pytest.mark.parametrize("name", suites.available())
+@pytest.mark.parametrize("name", loading.available())
 def test_packaged_suites_load_and_are_named_like_their_file(name: str) -> None:
-    suite = suites.read(name)
+    suite = loading.read(name)
     assert suite.name == name
     assert suite.description
 
@@ -74,14 +75,14 @@ def test_a_mistake_is_one_line_with_the_file_and_the_remedy(
 
 def test_an_unknown_suite_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'quick'"):
-        suites.load("quik")
+        loading.load("quik")
 
 
 def test_invalid_yaml_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("a: [1,\nb: 2")
     with pytest.raises(UsageError, match=r"broken\.yaml: not valid YAML") as caught:
-        suites.load(str(path))
+        loading.load(str(path))
     assert "\n" not in str(caught.value)
 
 
@@ -91,7 +92,7 @@ def inputs(**changes: Any) -> planning.Inputs:
     return planning.Inputs.model_validate(digests | changes)
 
 
-def ids(suite: suites.Suite, known: planning.Inputs) -> list[str]:
+def ids(suite: schema.Suite, known: planning.Inputs) -> list[str]:
     return [cell.id for cell in planning.plan(suite, known).cells]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from test_run import SFT, suite
 
-from retainbench.harness import plan as planning
-from retainbench.harness import sweep
-from retainbench.harness.errors import UsageError
-from retainbench.harness.records import read_json
-from retainbench.harness.suite import Suite, Sweep
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.schema import Suite, Sweep
+from retainbench.harness.core.storage import read_json
+from retainbench.harness.running import sweep
+from retainbench.harness.suites import plan as planning
 
 
 def of_two_recipes(base: Path) -> Suite:

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from retainbench.harness import paths, tasks
-from retainbench.harness.errors import IntegrityError, UsageError
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.tasks import catalogue
 from retainbench.tasks._build import normalised
 
-KNOWN = tasks.discover()
+KNOWN = catalogue.discover()
 ALL = sorted(KNOWN)
 CHOICE = [name for name in ALL if KNOWN[name].kind == "multiple_choice"]
 FREE = [name for name in ALL if KNOWN[name].kind == "free_form"]
@@ -40,7 +41,7 @@ def test_there_are_three_core_tasks_and_a_free_form_one_on_each_axis() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_lock_holds(name: str) -> None:
     """The folder is what was frozen."""
-    tasks.verify_lock(KNOWN[name])
+    catalogue.verify_lock(KNOWN[name])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -63,13 +64,13 @@ def test_frozen_shots_are_those_of_the_build_and_no_items(name: str) -> None:
     preamble = "".join(f"Question: {query}\nAnswer: {answer}\n\n" for query, answer in shots)
     assert info.template == preamble + "Question: {{query}}\nAnswer:"
     assert len(shots) == info.shots
-    assert not {row["query"] for row in tasks.items(info)} & {query for query, _ in shots}
+    assert not {row["query"] for row in catalogue.items(info)} & {query for query, _ in shots}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_items_are_different_questions(name: str) -> None:
     """No two items ask the same after normalisation."""
-    rows = tasks.items(KNOWN[name])
+    rows = catalogue.items(KNOWN[name])
     asked = [normalised(row["query"] or " ".join(sorted(row["choices"]))) for row in rows]
     assert len(set(asked)) == len(rows)
 
@@ -87,7 +88,7 @@ def _expected(rows: list[dict[str, Any]], key: Callable[[str, int], float]) -> f
 @pytest.mark.parametrize("name", CHOICE)
 def test_no_shortcut_without_the_question(name: str) -> None:
     """Longest, shortest, first, last, most and least frequent choice: chance +- 3 SE."""
-    rows = tasks.items(KNOWN[name])
+    rows = catalogue.items(KNOWN[name])
     offered = Counter(choice for row in rows for choice in row["choices"])
     pickers: dict[str, Callable[[str, int], float]] = {
         "longest": lambda choice, _: len(choice),
@@ -107,7 +108,7 @@ def test_no_shortcut_without_the_question(name: str) -> None:
 @pytest.mark.parametrize("name", CHOICE)
 def test_choices_stand_in_the_order_of_their_hash(name: str) -> None:
     """Order depends on id and text alone."""
-    for row in tasks.items(KNOWN[name]):
+    for row in catalogue.items(KNOWN[name]):
         key = [
             hashlib.sha256(f"{row['id']}|{choice}".encode()).hexdigest()
             for choice in row["choices"]
@@ -120,7 +121,7 @@ def test_gold_and_aliases_match_and_a_constant_does_not(name: str) -> None:
     """The metric of the free-form tasks."""
     from retainbench.tasks._dataset import exact
 
-    rows = tasks.items(KNOWN[name])
+    rows = catalogue.items(KNOWN[name])
     for row in rows:
         for answer in (row["answer"], *row["aliases"]):
             assert exact(row, [f" {answer}\nQuestion:"])["exact_match"] == 1.0
@@ -132,8 +133,12 @@ def test_gold_and_aliases_match_and_a_constant_does_not(name: str) -> None:
 def test_gold_answers_score_one(name: str) -> None:
     """Of every split; with the leading space and the line end of a generation."""
     info = KNOWN[name]
-    module = tasks.reward(info)
-    rows = [*tasks.items(info), *tasks.split(info, "validation"), *tasks.split(info, "train")[:300]]
+    module = catalogue.reward(info)
+    rows = [
+        *catalogue.items(info),
+        *catalogue.split(info, "validation"),
+        *catalogue.split(info, "train")[:300],
+    ]
     for row in rows:
         assert module.reward(f" {row['answer']}\n\nQuestion: next", row) == 1.0, row
         assert module.valid(f" {row['answer']}", row), row
@@ -143,7 +148,7 @@ def test_gold_answers_score_one(name: str) -> None:
 def test_constant_answer_scores_at_chance(name: str) -> None:
     """The best constant out of the 20 commonest answers earns chance plus three standard errors."""
     info = KNOWN[name]
-    module, rows = tasks.reward(info), tasks.items(info)
+    module, rows = catalogue.reward(info), catalogue.items(info)
     common = Counter(row["answer"] for row in rows).most_common(20)
     best = max(sum(module.reward(answer, row) for row in rows) / len(rows) for answer, _ in common)
     format_only = 0.1 if name.startswith("countdown") else 0.0
@@ -171,14 +176,14 @@ def test_constant_answer_scores_at_chance(name: str) -> None:
 def test_hostile_responses_score_low_and_never_raise(name: str, response: str) -> None:
     """A reward is total: whatever a model writes, it is a number in [0, 0.1]."""
     info = KNOWN[name]
-    module, row = tasks.reward(info), tasks.items(info)[0]
+    module, row = catalogue.reward(info), catalogue.items(info)[0]
     assert 0.0 <= module.reward(response, row) <= 0.1
     assert module.valid(response, row) in (True, False)
 
 
 def test_countdown_reward_by_hand() -> None:
     """Right, wrong value, a number left out, a number used twice, no expression."""
-    module = tasks.reward(KNOWN["countdown"])
+    module = catalogue.reward(KNOWN["countdown"])
     item = {"numbers": [4, 7, 9], "target": 12}
     for response in ("9+7-4", "7 - 4 + 9", "(9+7)-4", "9+7-4 = 12", "9-(4-7)"):
         assert module.reward(response, item) == 1.0, response
@@ -192,7 +197,11 @@ def test_countdown_reward_by_hand() -> None:
 def test_splits_are_disjoint(name: str) -> None:
     """No query of one split is in another, after normalisation; nor is a problem reworded."""
     info = KNOWN[name]
-    splits = [tasks.items(info), tasks.split(info, "validation"), tasks.split(info, "train")]
+    splits = [
+        catalogue.items(info),
+        catalogue.split(info, "validation"),
+        catalogue.split(info, "train"),
+    ]
     for key in ("query", "id"):
         seen = [{normalised(row[key]) for row in rows} for rows in splits]
         assert sum(map(len, seen)) == len(set.union(*seen)), key
@@ -204,7 +213,11 @@ def test_splits_are_disjoint(name: str) -> None:
 def test_new_facts_splits_share_facts_but_no_phrasing() -> None:
     """Test phrasings are new; the people, towns and answers are those of training."""
     info = KNOWN["new_facts"]
-    splits = [tasks.items(info), tasks.split(info, "validation"), tasks.split(info, "train")]
+    splits = [
+        catalogue.items(info),
+        catalogue.split(info, "validation"),
+        catalogue.split(info, "train"),
+    ]
     facts = [{(row["cluster"], row["answer"]) for row in rows} for rows in splits]
     assert facts[0] == facts[1] == facts[2]
     forms = [{row["query"].replace(row["cluster"], "X") for row in rows} for rows in splits]
@@ -226,28 +239,28 @@ def test_rebuilt_items_are_byte_identical(name: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> tasks.TaskInfo:
+def copied(tmp_path: Path) -> catalogue.TaskInfo:
     """A pack: one task copied out of the package, with the base YAML and code that it uses."""
     axis = tmp_path / "tasks" / "general"
     shutil.copytree(KNOWN["capitals"].folder, axis / "capitals")
     for path in paths.TASKS.glob("_*"):
         if path.is_file():
             shutil.copy(path, tmp_path / "tasks" / path.name)
-    return tasks.read_task(axis / "capitals")
+    return catalogue.read_task(axis / "capitals")
 
 
 @pytest.mark.parametrize(
     "relative", ["items.jsonl", "capitals.yaml", "../../_dataset.py", "../../_multiple_choice.yaml"]
 )
-def test_one_changed_byte_is_named(copied: tasks.TaskInfo, relative: str) -> None:
+def test_one_changed_byte_is_named(copied: catalogue.TaskInfo, relative: str) -> None:
     """Tampering is exit 4 and says which file."""
-    tasks.verify_lock(copied)
+    catalogue.verify_lock(copied)
     path = copied.folder / relative
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(IntegrityError, match=Path(relative).name.replace(".", r"\.")):
-        tasks.verify_lock(copied)
+        catalogue.verify_lock(copied)
 
 
 def _spoil(row: dict[str, Any], change: dict[str, Any]) -> bytes:
@@ -266,14 +279,14 @@ def _spoil(row: dict[str, Any], change: dict[str, Any]) -> bytes:
     ],
 )
 def test_malformed_items_are_named(
-    copied: tasks.TaskInfo, change: dict[str, Any], said: str
+    copied: catalogue.TaskInfo, change: dict[str, Any], said: str
 ) -> None:
     """The message holds file, item and fault."""
     path = copied.folder / "items.jsonl"
     first = json.loads(path.read_bytes().splitlines()[0])
     path.write_bytes(_spoil(first, change))
     with pytest.raises(IntegrityError, match=f"items.jsonl:1: item {first['id']}.*{said}"):
-        tasks.items(copied)
+        catalogue.items(copied)
 
 
 @pytest.mark.parametrize(
@@ -287,38 +300,38 @@ def test_malformed_items_are_named(
         (b"", "no items"),
     ],
 )
-def test_malformed_files_are_named(copied: tasks.TaskInfo, data: bytes, said: str) -> None:
+def test_malformed_files_are_named(copied: catalogue.TaskInfo, data: bytes, said: str) -> None:
     """Bad bytes never reach lm-eval."""
     path = copied.folder / "items.jsonl"
     path.write_bytes(data)
     with pytest.raises(IntegrityError, match=f"items.jsonl.*{said}"):
-        tasks.items(copied)
+        catalogue.items(copied)
 
 
-def test_duplicate_id_is_named(copied: tasks.TaskInfo) -> None:
+def test_duplicate_id_is_named(copied: catalogue.TaskInfo) -> None:
     """Two rows with one id."""
     path = copied.folder / "items.jsonl"
     line = path.read_bytes().splitlines(keepends=True)[0]
     path.write_bytes(line + line)
     with pytest.raises(IntegrityError, match=r"items\.jsonl:2: item .* is there twice"):
-        tasks.items(copied)
+        catalogue.items(copied)
 
 
 def test_unknown_task_gets_the_nearest_name() -> None:
     """A typing error is a usage error."""
     with pytest.raises(UsageError, match="did you mean capitals"):
-        tasks.find(["capitels"])
-    assert tasks.find(["rb_capitals"]) == [KNOWN["capitals"]]
+        catalogue.find(["capitels"])
+    assert catalogue.find(["rb_capitals"]) == [KNOWN["capitals"]]
 
 
 def test_split_and_reward_are_for_targets_only() -> None:
     """Retention tasks have neither."""
     with pytest.raises(UsageError, match="no split"):
-        tasks.split(KNOWN["capitals"], "train")
+        catalogue.split(KNOWN["capitals"], "train")
     with pytest.raises(UsageError, match="no split"):
-        tasks.split(KNOWN["countdown"], "test")
+        catalogue.split(KNOWN["countdown"], "test")
     with pytest.raises(UsageError, match="no reward"):
-        tasks.reward(KNOWN["capitals"])
+        catalogue.reward(KNOWN["capitals"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -348,7 +361,7 @@ def test_hashes_equal_those_of_lm_eval() -> None:
     )
     for info in KNOWN.values():
         rows = {row["doc"]["id"]: row for row in results["samples"][info.lm_eval_name]}
-        locked = tasks.lock(info).items
+        locked = catalogue.lock(info).items
         assert len(rows) == len(locked) == info.n_items
         for item in locked:
             for kind in ("doc_hash", "prompt_hash", "target_hash"):

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from hub_fixtures import Hub, Repository, Result, Shell, jsonl, serve
 
-from retainbench.harness import bases, evaluate, freeze_source, tasks, tasks_code, tasks_pack
-from retainbench.harness.errors import IntegrityError, RetainbenchError, UsageError
+from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
+from retainbench.harness.models import loading
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.tasks import catalogue, lm_eval_index, scoring_code
+from retainbench.harness.tasks import pack as tasks_pack
 from retainbench.tasks import _code
 
 COMMIT = "e" * 40
@@ -44,7 +47,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Res
     hub = Hub()
     files = {"README.md": CARD.encode(), "validation.jsonl": jsonl(*rows)}
     hub.datasets["truthfulqa/truthful_qa"] = Repository({COMMIT: files}, main=COMMIT)
-    asked = ["freeze", "truthfulqa_mc2", "--include-path", tasks_code.root() / "truthfulqa"]
+    asked = ["freeze", "truthfulqa_mc2", "--include-path", scoring_code.root() / "truthfulqa"]
     asked += ["--out", folder / "pack"]
     with serve(hub) as address:
         shell = Shell(address, folder / "home")
@@ -60,12 +63,12 @@ def pack(
 ) -> Path:
     """A copy, and the user's word for this test."""
     monkeypatch.setenv(tasks_pack.VARIABLE, "")
-    monkeypatch.setenv(tasks_code.VARIABLE, "1")
+    monkeypatch.setenv(scoring_code.VARIABLE, "1")
     shutil.copytree(frozen[0], tmp_path / "pack")
     return tmp_path / "pack"
 
 
-def info_of(pack: Path) -> tasks.TaskInfo:
+def info_of(pack: Path) -> catalogue.TaskInfo:
     (info,) = tasks_pack.read(pack)
     return info
 
@@ -81,7 +84,7 @@ def test_the_users_word_is_asked_for(frozen: tuple[Path, Result, Result]) -> Non
 def test_items_code_and_chance_are_frozen(pack: Path) -> None:
     """Chance is what a guesser gets who is sure of one choice: the share of true ones."""
     info = info_of(pack)
-    tasks.verify_lock(info)
+    catalogue.verify_lock(info)
     assert info.code is not None
     assert (info.code.config, info.code.metric) == (MC2, "acc")
     assert list(info.code.files) == [
@@ -90,15 +93,15 @@ def test_items_code_and_chance_are_frozen(pack: Path) -> None:
         "truthfulqa/utils.py",
     ]
     expected = [sum(labels) / len(labels) for labels in LABELS]
-    assert [item.chance for item in tasks.lock(info).items] == expected
-    assert tasks.prompts(info)[1].endswith("Q: Is 1 a number?\nA:")
-    assert {"datasets", "numpy"} <= tasks_code.packages(info).keys()
+    assert [item.chance for item in catalogue.lock(info).items] == expected
+    assert catalogue.prompts(info)[1].endswith("Q: Is 1 a number?\nA:")
+    assert {"datasets", "numpy"} <= scoring_code.packages(info).keys()
 
 
 def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -> None:
     """The normalised probability of the true answers (arXiv:2109.07958), from the records."""
     info = info_of(pack)
-    records = evaluate.evaluate(bases.load(tiny_base), [info])
+    records = evaluate.evaluate(loading.load(tiny_base), [info])
     assert len(records) == len(LABELS)
     for record, labels in zip(records, LABELS, strict=True):
         assert record.choice_logprobs is not None
@@ -112,9 +115,9 @@ def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -
 def test_nothing_is_scored_without_the_users_word(
     pack: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(tasks_code.VARIABLE, "")
+    monkeypatch.setenv(scoring_code.VARIABLE, "")
     with pytest.raises(UsageError, match=f"is scored by code of lm-eval .{MC2}.*--allow-task-code"):
-        evaluate.evaluate(bases.load(tiny_base), [info_of(pack)], limit=1)
+        evaluate.evaluate(loading.load(tiny_base), [info_of(pack)], limit=1)
 
 
 def rewrite(pack: Path, old: str, new: str) -> None:
@@ -123,7 +126,7 @@ def rewrite(pack: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    tasks.write_lock(tasks.read_task(path.parent))
+    catalogue.write_lock(catalogue.read_task(path.parent))
 
 
 def test_code_that_was_changed_is_not_run(pack: Path) -> None:
@@ -132,7 +135,7 @@ def test_code_that_was_changed_is_not_run(pack: Path) -> None:
     assert code is not None
     rewrite(pack, code.files["truthfulqa/utils.py"], "f" * 64)
     with pytest.raises(IntegrityError, match=r"truthfulqa/utils\.py: is not what scored"):
-        tasks_code.scoring(info_of(pack))
+        scoring_code.scoring(info_of(pack))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_a_forged_reference_is_refused(pack: Path, old: str, new: str, said: str
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(RetainbenchError, match=said):
-        tasks_code.scoring(info_of(pack))
+        scoring_code.scoring(info_of(pack))
 
 
 @pytest.mark.parametrize("change", [{"chance": 1.5}, {"chance": "1"}, {"doc": {}}, {"doc": None}])
@@ -162,11 +165,11 @@ def test_a_forged_item_is_refused(pack: Path, change: dict[str, object]) -> None
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row | change) + "\n" for row in rows))
     with pytest.raises(IntegrityError, match=r"item truthfulqa_mc2:0: lacks doc, or a chance"):
-        tasks.write_lock(info_of(pack))
+        catalogue.write_lock(info_of(pack))
 
 
 def test_code_that_fails_names_the_item(pack: Path) -> None:
-    score = tasks_code.scoring(info_of(pack))
+    score = scoring_code.scoring(info_of(pack))
     with pytest.raises(IntegrityError, match=r"item x: not scored: KeyError: 'mc2_targets'"):
         score({"id": "x", "doc": "{}"}, [(-1.0, False)])
 
@@ -179,11 +182,11 @@ def test_plain_lm_eval_stops_instead_of_scoring_otherwise() -> None:
 @pytest.mark.parametrize("name", ["agieval/sat-math.yaml", "ifeval/ifeval.yaml", MC2])
 def test_the_code_of_a_task_is_all_that_it_imports(name: str) -> None:
     """YAML, bases and the Python beside them; digests are of what is installed."""
-    found = tasks_code.of_config(tasks_code.root() / name, "acc").files
+    found = scoring_code.of_config(scoring_code.root() / name, "acc").files
     folder = name.split("/")[0]
     assert name in found
     assert {path for path in found if path.endswith(".py")} == {
-        f"{folder}/{path.name}" for path in (tasks_code.root() / folder).glob("*.py")
+        f"{folder}/{path.name}" for path in (scoring_code.root() / folder).glob("*.py")
     }
 
 
@@ -192,7 +195,7 @@ def test_a_task_of_the_users_own_is_not_lm_evals(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("task: mine\nprocess_results: !function code.judge\n")
     (tmp_path / "code.py").write_text("def judge(doc, results): ...\n")
     with pytest.raises(UsageError, match="is not lm-eval's own"):
-        tasks_code.of_config(tmp_path / "mine.yaml", "acc")
+        scoring_code.of_config(tmp_path / "mine.yaml", "acc")
 
 
 def test_a_dataset_is_found_where_a_task_says(tmp_path: Path) -> None:
@@ -201,5 +204,5 @@ def test_a_dataset_is_found_where_a_task_says(tmp_path: Path) -> None:
     files = 'dataset_kwargs: {data_files: {test: "hf://datasets/o/m/x.jsonl"}}\n'
     (tmp_path / "address.yaml").write_text(f"task: address\ndataset_path: json\n{files}")
     (tmp_path / "local.yaml").write_text("task: local\ndataset_path: json\n")
-    index = freeze_source.Index(tmp_path)
+    index = lm_eval_index.Index(tmp_path)
     assert [index.dataset(name) for name in ("hub", "address", "local")] == ["o/n", "o/m", None]

@@ -13,12 +13,14 @@ from certify_fixtures import DAMAGE, POLICY, edit, order
 from freeze_fixtures import write_jsonl
 from test_packs_verbs import SUITE
 
-from retainbench.harness import cli, tasks
-from retainbench.harness.certify import Certified, certify
-from retainbench.harness.certify_verify import verify
-from retainbench.harness.errors import IntegrityError
-from retainbench.harness.records import Scorecard, read_jsonl, sha256_file
-from retainbench.harness.suite import Policy
+from retainbench.harness.certificate.certify import Certified, certify
+from retainbench.harness.certificate.verify import verify
+from retainbench.harness.cli import main as cli
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.storage import read_jsonl, sha256_file
+from retainbench.harness.tasks import catalogue
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stolen(path: Path, task: str, share: float) -> Path:
     """A training file with the first items of a task."""
-    items = tasks.items(tasks.discover()[task])
+    items = catalogue.items(catalogue.discover()[task])
     kept = items[: round(share * len(items))]
     return write_jsonl(path, [{"q": r["query"], "a": r["choices"][r["gold"]]} for r in kept])
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from trainer_cases import SMALL, job, weights
 
-from retainbench.harness import paths
-from retainbench.harness.suite import Anchor
-from retainbench.trainers import _describe, _discovery
-from retainbench.trainers._contract import Job
+from retainbench.harness.core import paths
+from retainbench.harness.core.schema import Anchor
+from retainbench.harness.suites import describe, methods
+from retainbench.trainers._shared.contract import Job
 
-METHODS = _discovery.methods()
+METHODS = methods.methods()
 CASES = [
-    (method, adaptation) for method in METHODS for adaptation in _discovery.load(method).ADAPTATIONS
+    (method, adaptation) for method in METHODS for adaptation in methods.load(method).ADAPTATIONS
 ]
 END = "checkpoints/s0-1.0000"
 
@@ -30,7 +30,7 @@ class KilledError(Exception):
 
 
 def train(chosen: Job, method: str) -> None:
-    _discovery.load(method).train(chosen)
+    methods.load(method).train(chosen)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -84,12 +84,12 @@ def test_no_budget_leaves_the_base_bit_for_bit(
 
 
 def test_readme_of_the_methods_is_generated() -> None:
-    assert (paths.TRAINERS / "README.md").read_text(encoding="utf-8") == _describe.markdown()
+    assert (paths.TRAINERS / "README.md").read_text(encoding="utf-8") == describe.markdown()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_option_is_documented(method: str) -> None:
-    described = _describe.describe(method)
+    described = describe.describe(method)
     assert described.paper
     assert described.summary
     assert [option.name for option in described.options if not option.meaning] == []

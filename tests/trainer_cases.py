@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from retainbench.harness.records import Ledger
-from retainbench.harness.suite import Adaptation, Anchor, Budget, Stage
-from retainbench.trainers import _discovery
-from retainbench.trainers._contract import Item, Job, Target
+from retainbench.harness.core.records import Ledger
+from retainbench.harness.core.schema import Adaptation, Anchor, Budget, Stage
+from retainbench.harness.suites import methods
+from retainbench.trainers._shared.contract import Item, Job, Target
 
 SMALL: dict[str, dict[str, Any]] = {
     "sft": {"learning_rate": 1e-3, "batch_size": 4},
@@ -84,7 +84,7 @@ def job(
         reference=base,
         target=target or letters(),
         adaptation=Adaptation(kind=adaptation, rank=2),
-        options=_discovery.options(stage),
+        options=methods.options(stage),
         anchor=anchor,
         budget=Budget(unit="steps", amount=steps),
         spent=Ledger(),

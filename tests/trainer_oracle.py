@@ -16,9 +16,9 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import LlamaForCausalLM
 
-from retainbench.harness import bases
-from retainbench.trainers._contract import Job, Target
-from retainbench.trainers._data import Example, batch_at, encode_item
+from retainbench.harness.models import loading
+from retainbench.trainers._shared.contract import Job, Target
+from retainbench.trainers._shared.data import Example, batch_at, encode_item
 
 Gradient = dict[str, torch.Tensor]
 
@@ -51,7 +51,7 @@ def gradients() -> Iterator[list[Gradient]]:
 
 def differentiate(base: Path, loss: Any) -> tuple[float, Gradient]:
     """Value and gradient of `loss(model)` at a checkpoint."""
-    model = bases.load(base).model
+    model = loading.load(base).model
     value = loss(model)
     value.backward()
     return float(value.detach()), {
@@ -69,7 +69,7 @@ def logprobs(model: Any, example: Example) -> torch.Tensor:
 
 def first_batch(job: Job) -> list[Example]:
     """The rows that a supervised method trains on in its first step."""
-    tokenizer = bases.load(job.base).tokenizer
+    tokenizer = loading.load(job.base).tokenizer
     items = batch_at(job.target.train, job.seed, 0, job.options.batch_size)
     return [encode_item(tokenizer, job.target, item) for item in items]
 

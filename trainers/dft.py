@@ -17,8 +17,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from retainbench.trainers import sft
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._gradient import GradientOptions
+from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.contract import Job, Outcome
 
 PAPER = "Wu et al. 2025, arXiv:2508.05629"
 ADAPTATIONS = ("full", "lora")

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.trainers._contract import Item, Job, Outcome, TrainingError
-from retainbench.trainers._data import batch_at, encode_item, generator
-from retainbench.trainers._gradient import GradientOptions
+from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
+from retainbench.trainers._shared.data import batch_at, encode_item, generator
 
 if TYPE_CHECKING:
-    from retainbench.trainers._model import Policy
-    from retainbench.trainers._rollout import Sample
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.rollout import Sample
+    from retainbench.trainers._shared.trajectory import Trajectory
 
 PAPER = "Rafailov et al. 2023, arXiv:2305.18290"
 ADAPTATIONS = ("full", "lora")
@@ -69,12 +69,13 @@ def train(job: Job) -> Outcome:
     """
     from trl import DPOConfig, DPOTrainer
 
-    from retainbench.harness import bases
-    from retainbench.trainers import _model, _trl
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.harness.models import loading
+    from retainbench.trainers._gradient import trl
+    from retainbench.trainers._shared import model
+    from retainbench.trainers._shared.trajectory import Trajectory
 
-    policy = _model.load(job)
-    reference = bases.load(job.base, device=job.device).model.requires_grad_(False)
+    policy = model.load(job)
+    reference = loading.load(job.base, device=job.device).model.requires_grad_(False)
     trajectory = Trajectory(job, policy)
     pairs = Pairs(job, reference, policy)
     options = job.options
@@ -90,8 +91,8 @@ def train(job: Job) -> Outcome:
         return Prepared(
             model=policy.model,
             ref_model=reference,
-            args=_trl.config(DPOConfig, job, scratch, beta=options.beta, max_length=None),
-            train_dataset=_trl.stream(lambda k: pairs.at(k).row, columns, first_row),
+            args=trl.config(DPOConfig, job, scratch, beta=options.beta, max_length=None),
+            train_dataset=trl.stream(lambda k: pairs.at(k).row, columns, first_row),
             processing_class=policy.tokenizer,
         )
 
@@ -101,7 +102,7 @@ def train(job: Job) -> Outcome:
         trajectory.meter.backward(tokens)
         pairs.charge_for_step(trajectory)
 
-    return _trl.run(trajectory, build, count, rows_per_step=options.batch_size)
+    return trl.run(trajectory, build, count, rows_per_step=options.batch_size)
 
 
 class Pairs:
@@ -112,9 +113,9 @@ class Pairs:
     """
 
     def __init__(self, job: Job, reference: Any, policy: Policy) -> None:
-        from retainbench.harness.records import Ledger
-        from retainbench.trainers import _rollout
-        from retainbench.trainers._budget import Meter
+        from retainbench.harness.core.records import Ledger
+        from retainbench.trainers._shared import rollout
+        from retainbench.trainers._shared.budget import Meter
 
         self._job = job
         self._known: list[Pair] = []
@@ -123,7 +124,7 @@ class Pairs:
         unlimited = job.budget.model_copy(update={"amount": 1e30})
         self._account = Meter(unlimited, policy.parameters, 0, Ledger(), Ledger())
         frozen = policy._replace(model=reference)
-        self._sampler = _rollout.sampler(job, frozen, self._account, BLOCK * 8)
+        self._sampler = rollout.sampler(job, frozen, self._account, BLOCK * 8)
 
     def at(self, position: int) -> Pair:
         """The pair of one row."""
@@ -143,12 +144,12 @@ class Pairs:
         trajectory.meter.samples((after.samples - before.samples) // parts)
 
     def _sample_block(self) -> None:
-        from retainbench.trainers import _rollout
+        from retainbench.trainers._shared import rollout
 
         options = self._job.options
         items = batch_at(self._job.target.train, self._job.seed, self._blocks, BLOCK)
-        with _rollout.autocast(self._job):
-            samples = _rollout.rollout(
+        with rollout.autocast(self._job):
+            samples = rollout.rollout(
                 self._sampler,
                 items,
                 copies=options.samples_per_prompt,

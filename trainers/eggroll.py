@@ -29,17 +29,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from retainbench.trainers import _noise
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._evolution import EvolutionOptions
-from retainbench.trainers._noise import Noise, Vector
+from retainbench.trainers._evolution import noise as _noise
+from retainbench.trainers._evolution.evolution import EvolutionOptions
+from retainbench.trainers._evolution.noise import Noise, Vector
+from retainbench.trainers._shared.contract import Job, Outcome
 
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.harness.suite import Anchor
-    from retainbench.trainers._population import Matrix
-    from retainbench.trainers._rollout import Sampler
+    from retainbench.harness.core.schema import Anchor
+    from retainbench.trainers._evolution.population import Matrix
+    from retainbench.trainers._shared.rollout import Sampler
 
     Matrices = Mapping[str, Matrix]
 
@@ -71,37 +71,41 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: no step gave two members different fitness, or the weights were lost.
     """
-    from retainbench.trainers import _anchor, _evolution, _model, _population, _rollout
-    from retainbench.trainers._data import batch_at, seed_for
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._evolution import evolution
+    from retainbench.trainers._evolution import population as _population
+    from retainbench.trainers._shared import anchor as _anchor
+    from retainbench.trainers._shared import model as _model
+    from retainbench.trainers._shared import rollout
+    from retainbench.trainers._shared.data import batch_at, seed_for
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
     policy = _model.load(job)
     found = _population.matrices(policy.model)
     policy = policy._replace(trainable=_population.size(found))
     trajectory = Trajectory(job, policy, gradient=False)
-    progress = _evolution.begin(job, trajectory.resume())
+    progress = evolution.begin(job, trajectory.resume())
     parameters = {f"{name}.weight": matrix.module.weight.data for name, matrix in found.items()}
     anchor = _model.reference_parameters(job, policy) if job.anchor else None
-    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     key = seed_for(job.seed, f"eggroll/{job.stage}")
     while trajectory.running:
         step = trajectory.step
         noise = noise_of(options, key, step)
         items = batch_at(job.target.train, job.seed, step, options.prompts_per_step)
-        with _rollout.autocast(job):
+        with rollout.autocast(job):
             fitness = evaluate(found, noise, options, sampler, items)
         weights = update(found, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
-        _evolution.check_weights(parameters.values(), step)
-        progress = _evolution.advance(progress, job, policy.trainable, fitness, weights)
+        evolution.check_weights(parameters.values(), step)
+        progress = evolution.advance(progress, job, policy.trainable, fitness, weights)
         trajectory.after_step(
-            _evolution.measures(fitness, progress, job),
+            evolution.measures(fitness, progress, job),
             lambda done=progress: list(done),  # type: ignore[misc]
             details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()}
             | ({} if step else {"perturbed": list(found)}),
         )
-    return _evolution.close(trajectory, job, progress)
+    return evolution.close(trajectory, job, progress)
 
 
 def noise_of(options: Options, key: int, step: int) -> Noise:
@@ -113,9 +117,11 @@ def evaluate(
     found: Matrices, noise: Noise, options: Options, sampler: Sampler, items: list[dict[str, Any]]
 ) -> Vector:
     """Mean reward of every member over the items; charges the sampler's meter."""
-    from retainbench.trainers import _population, _population_decode, _rollout
+    from retainbench.trainers._evolution import population as _population
+    from retainbench.trainers._evolution import population_decode
+    from retainbench.trainers._shared import rollout
 
-    prompts = _rollout.prompts(sampler, items)
+    prompts = rollout.prompts(sampler, items)
     population = _noise.members(options.population, options.antithetic)
     at_once = max(1, options.rollout_rows // len(prompts))
     scores: list[float] = []
@@ -126,7 +132,7 @@ def evaluate(
         local = [m._replace(direction=directions.index(m.direction)) for m in members]
         factors = _population.of_members(drawn, local, options.sigma)
         with _population.perturbed(found) as active:
-            done = _population_decode.complete(
+            done = population_decode.complete(
                 sampler.policy.model,
                 active,
                 factors,
@@ -147,13 +153,13 @@ def _mean_rewards(
     prompt_tokens: int,
 ) -> list[float]:
     """Each member's mean reward; charges the meter."""
-    from retainbench.trainers import _rollout
+    from retainbench.trainers._shared import rollout
 
     means, computed = [], prompt_tokens
     for answers in tokens:
-        samples = _rollout.score(sampler, items, prompts, answers)
-        _rollout.charge(sampler.meter, computed, samples)
-        means.append(float(_rollout.rewards(samples).mean()))
+        samples = rollout.score(sampler, items, prompts, answers)
+        rollout.charge(sampler.meter, computed, samples)
+        means.append(float(rollout.rewards(samples).mean()))
         computed = 0
     return means
 
@@ -165,7 +171,7 @@ def update(found: Matrices, noise: Noise, options: Options, fitness: Vector) -> 
     """
     import torch
 
-    from retainbench.trainers import _population
+    from retainbench.trainers._evolution import population as _population
 
     population = _noise.members(options.population, options.antithetic)
     weights = _noise.net_weights(_noise.z_scores(fitness), population)
@@ -192,7 +198,8 @@ def replay(
         model: the stage's starting point; where there is an anchor, it must be the cell's base too.
         steps: the stage's lines of `steps.jsonl`.
     """
-    from retainbench.trainers import _anchor, _population
+    from retainbench.trainers._evolution import population as _population
+    from retainbench.trainers._shared import anchor as _anchor
 
     found = _population.matrices(model)
     parameters: dict[str, torch.Tensor] = {n: m.module.weight.data for n, m in found.items()}

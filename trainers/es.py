@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from retainbench.trainers import _noise
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._evolution import EvolutionOptions
-from retainbench.trainers._noise import Noise, Vector
+from retainbench.trainers._evolution import noise as _noise
+from retainbench.trainers._evolution.evolution import EvolutionOptions
+from retainbench.trainers._evolution.noise import Noise, Vector
+from retainbench.trainers._shared.contract import Job, Outcome
 
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.harness.suite import Anchor
-    from retainbench.trainers._rollout import Sampler
+    from retainbench.harness.core.schema import Anchor
+    from retainbench.trainers._shared.rollout import Sampler
 
 PAPER = "Qiu et al. 2025, arXiv:2509.24372"
 ADAPTATIONS = ("full", "lora")
@@ -59,17 +59,19 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: no step gave two members different fitness, or the weights were lost.
     """
-    from retainbench.trainers import _anchor, _evolution, _model, _rollout
-    from retainbench.trainers._data import seed_for
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._evolution import evolution
+    from retainbench.trainers._shared import anchor as _anchor
+    from retainbench.trainers._shared import model, rollout
+    from retainbench.trainers._shared.data import seed_for
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
-    policy = _model.load(job)
+    policy = model.load(job)
     trajectory = Trajectory(job, policy, gradient=False)
-    progress = _evolution.begin(job, trajectory.resume())
-    parameters = {n: p.data for n, p in _model.trainable_parameters(policy.model).items()}
-    anchor = _model.reference_parameters(job, policy) if job.anchor else None
-    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    progress = evolution.begin(job, trajectory.resume())
+    parameters = {n: p.data for n, p in model.trainable_parameters(policy.model).items()}
+    anchor = model.reference_parameters(job, policy) if job.anchor else None
+    sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     key = seed_for(job.seed, f"es/{job.stage}")
     while trajectory.running:
         step = trajectory.step
@@ -77,26 +79,26 @@ def train(job: Job) -> Outcome:
         fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
-        _evolution.check_weights(parameters.values(), step)
-        progress = _evolution.advance(progress, job, policy.trainable, fitness, weights)
+        evolution.check_weights(parameters.values(), step)
+        progress = evolution.advance(progress, job, policy.trainable, fitness, weights)
         trajectory.after_step(
-            _evolution.measures(fitness, progress, job),
+            evolution.measures(fitness, progress, job),
             lambda done=progress: list(done),  # type: ignore[misc]
             details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
         )
-    return _evolution.close(trajectory, job, progress)
+    return evolution.close(trajectory, job, progress)
 
 
 def _fitness(job: Job, sampler: Sampler, step: int) -> Callable[[], float]:
     """A function that gives the policy's mean reward on this step's prompts."""
-    from retainbench.trainers import _rollout
-    from retainbench.trainers._data import batch_at
+    from retainbench.trainers._shared import rollout
+    from retainbench.trainers._shared.data import batch_at
 
     items = batch_at(job.target.train, job.seed, step, job.options.prompts_per_step)
 
     def fitness() -> float:
-        with _rollout.autocast(job):
-            return float(_rollout.rewards(_rollout.rollout(sampler, items)).mean())
+        with rollout.autocast(job):
+            return float(rollout.rewards(rollout.rollout(sampler, items)).mean())
 
     return fitness
 
@@ -166,7 +168,7 @@ def replay(
             where there is an anchor, it must be the cell's base too.
         steps: the stage's lines of `steps.jsonl`.
     """
-    from retainbench.trainers import _anchor
+    from retainbench.trainers._shared import anchor as _anchor
 
     origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
     for line in steps:

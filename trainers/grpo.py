@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from retainbench.trainers._anchor import kl_strength
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._trl_online import OnlineOptions, run
+from retainbench.trainers._gradient.trl_online import OnlineOptions, run
+from retainbench.trainers._shared.anchor import kl_strength
+from retainbench.trainers._shared.contract import Job, Outcome
 
 PAPER = "Shao et al. 2024, arXiv:2402.03300; Dr.GRPO: arXiv:2503.20783"
 ADAPTATIONS = ("full", "lora")

@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from retainbench.trainers._contract import Job, Outcome, TrainingError
-from retainbench.trainers._gradient import GradientOptions
+from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.trainers._budget import Meter
-    from retainbench.trainers._data import Batch, Example
-    from retainbench.trainers._gradient import Penalty, Places, Stepper
-    from retainbench.trainers._model import Policy
-    from retainbench.trainers._rollout import Sample, Sampler
+    from retainbench.trainers._gradient.gradient import Penalty, Places, Stepper
+    from retainbench.trainers._shared.budget import Meter
+    from retainbench.trainers._shared.data import Batch, Example
+    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.rollout import Sample, Sampler
 
 PAPER = "Schulman et al. 2017, arXiv:1707.06347; KL in the reward: arXiv:1909.08593"
 ADAPTATIONS = ("full", "lora")
@@ -122,21 +122,23 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: all answers of the whole run had the same reward.
     """
-    from retainbench.trainers import _gradient, _model, _rollout
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._shared import model
+    from retainbench.trainers._shared import rollout as _rollout
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
-    policy = _model.load(job)
+    policy = model.load(job)
     trajectory = Trajectory(job, policy)
     state = trajectory.resume()
     head, head_optimizer = value_head(job, policy)
-    stepper = _gradient.stepper(policy, options)
+    stepper = gradient.stepper(policy, options)
     learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
     current = restore(learner, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
-    reference = _gradient.reference_model(job) if options.kl_coefficient else None
-    anchored = _gradient.anchored(job, policy)
-    penalty = _gradient.penalty(job)
+    reference = gradient.reference_model(job) if options.kl_coefficient else None
+    anchored = gradient.anchored(job, policy)
+    penalty = gradient.penalty(job)
     lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)
     while trajectory.running:
         number, place = divmod(trajectory.step, options.epochs * options.minibatches)
@@ -160,8 +162,8 @@ def train(job: Job) -> Outcome:
 
 def answers(job: Job, sampler: Sampler, number: int) -> list[Sample]:
     """A rollout's answers with their task rewards."""
-    from retainbench.trainers import _rollout
-    from retainbench.trainers._data import batch_at, generator
+    from retainbench.trainers._shared import rollout as _rollout
+    from retainbench.trainers._shared.data import batch_at, generator
 
     options: Options = job.options
     count = options.batch_size // options.samples_per_prompt
@@ -183,7 +185,7 @@ def spread(samples: Sequence[Sample], lowest: float, highest: float) -> tuple[fl
 
 def minibatches(job: Job, number: int) -> list[list[int]]:
     """Rows of every update of a rollout; each epoch is a new permutation."""
-    from retainbench.trainers._data import seed_for
+    from retainbench.trainers._shared.data import seed_for
 
     options: Options = job.options
     order = np.random.default_rng(seed_for(job.seed, f"ppo/{job.stage}/{number}/minibatches"))
@@ -198,36 +200,37 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
     """Score a rollout with policy, value head and reference; compute its advantages."""
     import torch
 
-    from retainbench.trainers import _advantage, _gradient, _rollout
-    from retainbench.trainers._data import Example
+    from retainbench.trainers._gradient import advantage, gradient
+    from retainbench.trainers._shared import rollout as _rollout
+    from retainbench.trainers._shared.data import Example
 
     options: Options = learner.job.options
     examples = [Example(sample.prompt, sample.tokens) for sample in samples]
     pad, device = learner.policy.tokenizer.pad_token_id or 0, learner.job.device
-    batch, places = _gradient.batch_of(examples, pad, device)
+    batch, places = gradient.batch_of(examples, pad, device)
     with torch.no_grad():
         seen = look(learner, batch, places)
     learner.meter.forward(places.tokens)
     ratios_BT = torch.zeros_like(seen.logp_BT)
     if reference is not None:
         with _rollout.autocast(learner.job):
-            base_BTV = _gradient.reference_logits(reference, batch, places, learner.meter)
-        base_BT = _gradient.token_logprobs(base_BTV / options.temperature, places.targets_BT)
+            base_BTV = gradient.reference_logits(reference, batch, places, learner.meter)
+        base_BT = gradient.token_logprobs(base_BTV / options.temperature, places.targets_BT)
         ratios_BT = (seen.logp_BT - base_BT) * places.mask_BT
     rewards_B = torch.tensor([s.reward for s in samples], dtype=torch.float32, device=device)
-    rewards_BT = _advantage.token_rewards(
+    rewards_BT = advantage.token_rewards(
         rewards_B, ratios_BT, places.mask_BT, options.kl_coefficient
     )
-    made = _advantage.gae(
+    made = advantage.gae(
         rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
     )
-    advantages_BT = _advantage.whiten(made.advantages_BT, places.mask_BT)
+    advantages_BT = advantage.whiten(made.advantages_BT, places.mask_BT)
     measures = {
         "reward": float(rewards_B.mean()),
         "reward_sd": float(rewards_B.std(correction=0)),
         "cut_off": _rollout.cut_off(samples),
         "kl_per_answer": float(ratios_BT.sum(1).mean()),
-        "explained_variance": _advantage.explained_variance(
+        "explained_variance": advantage.explained_variance(
             seen.values_BT, made.returns_BT, places.mask_BT
         ),
     }
@@ -253,8 +256,8 @@ class Look(NamedTuple):
 
 def look(learner: Learner, batch: Batch, places: Places) -> Look:
     """One forward pass of policy and value head; the head computes in float32."""
-    from retainbench.trainers._gradient import token_logprobs
-    from retainbench.trainers._rollout import autocast
+    from retainbench.trainers._gradient.gradient import token_logprobs
+    from retainbench.trainers._shared.rollout import autocast
 
     with autocast(learner.job):
         made = learner.policy.model(
@@ -282,7 +285,7 @@ def update(
     anchored: Callable[[float], None],
 ) -> dict[str, float]:
     """One optimizer step of policy and value head on some rows; charges the meter."""
-    from retainbench.trainers._gradient import batch_of
+    from retainbench.trainers._gradient.gradient import batch_of
 
     options: Options = learner.job.options
     trained = sum(len(rollout.examples[row].completion) for row in rows)
@@ -316,7 +319,7 @@ def backward(
     """Add the gradient of some rows to what is there; returns the metrics' parts."""
     import torch
 
-    from retainbench.trainers import _advantage
+    from retainbench.trainers._gradient import advantage
 
     options: Options = learner.job.options
     width = places.mask_BT.shape[1]
@@ -324,10 +327,10 @@ def backward(
         part[list(rows), :width] for part in rollout[3:]
     )
     seen = look(learner, batch, places)
-    policy = _advantage.policy_loss(
+    policy = advantage.policy_loss(
         seen.logp_BT, old_BT, advantages_BT, places.mask_BT, options.clip, trained
     )
-    value = _advantage.value_loss(
+    value = advantage.value_loss(
         seen.values_BT, values_BT, returns_BT, places.mask_BT, options.value_clip, trained
     )
     extra, kl = penalty(batch, seen.logits_BTV, places, trained, learner.meter)
@@ -345,7 +348,7 @@ def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.O
     """A small network on the last hidden states that starts at value 0, and its optimizer."""
     import torch
 
-    from retainbench.trainers._data import seed_for
+    from retainbench.trainers._shared.data import seed_for
 
     width = policy.model.config.get_text_config().hidden_size
     with torch.random.fork_rng():
@@ -370,11 +373,11 @@ def snapshot(learner: Learner, current: Current) -> dict[str, Any]:
 
 def restore(learner: Learner, state: Any) -> Current:
     """Put back what `snapshot` took."""
-    from retainbench.trainers import _gradient
-    from retainbench.trainers._data import Example
+    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._shared.data import Example
 
-    _gradient.restore(learner.stepper.optimizer, state["optimizer"])
-    _gradient.restore(learner.head_optimizer, state["head_optimizer"])
+    gradient.restore(learner.stepper.optimizer, state["optimizer"])
+    gradient.restore(learner.head_optimizer, state["head_optimizer"])
     learner.head.load_state_dict(state["head"])
     (examples, first, measures, *tensors), lowest, highest = state["current"]
     moved = [tensor.to(learner.job.device) for tensor in tensors]

@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.trainers._contract import Item, Job, Outcome, Target
-from retainbench.trainers._gradient import GradientOptions
+from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 
 if TYPE_CHECKING:
-    from retainbench.trainers._data import Example
-    from retainbench.trainers._gradient import Penalty, Stepper
-    from retainbench.trainers._model import Policy
-    from retainbench.trainers._rollout import Sample, Sampler
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._gradient.gradient import Penalty, Stepper
+    from retainbench.trainers._shared.data import Example
+    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.rollout import Sample, Sampler
+    from retainbench.trainers._shared.trajectory import Trajectory
 
 PAPER = "Yuan et al. 2023, arXiv:2308.01825; iterative: arXiv:2510.18874"
 ADAPTATIONS = ("full", "lora")
@@ -89,19 +89,21 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: nothing was accepted before the first update.
     """
-    from retainbench.trainers import _gradient, _model, _rollout
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._shared import model as _model
+    from retainbench.trainers._shared import rollout
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
-    stepper = _gradient.stepper(policy, options)
+    stepper = gradient.stepper(policy, options)
     current = Round()
     if state := trajectory.resume():
-        _gradient.restore(stepper.optimizer, state["optimizer"])
+        gradient.restore(stepper.optimizer, state["optimizer"])
         current = Round(*state["round"])
     update = updater(job, policy, trajectory, stepper)
-    sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     while trajectory.running:
         account: dict[str, Any] = {}
         while trajectory.running and spent(current, options):
@@ -122,8 +124,8 @@ def spent(current: Round, options: Options) -> bool:
 
 def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str, Any]]:
     """Sample a round's completions; returns the new round and its account for the step log."""
-    from retainbench.trainers import _rollout
-    from retainbench.trainers._data import batch_at, generator
+    from retainbench.trainers._shared import rollout
+    from retainbench.trainers._shared.data import batch_at, generator
 
     options: Options = job.options
     rows: list[tuple[str, str]] = []
@@ -132,8 +134,8 @@ def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str,
     digest = weights_digest(sampler.policy.model)
     while True:
         items = batch_at(job.target.train, job.seed, number, options.prompts_per_round)
-        with _rollout.autocast(job):
-            made = _rollout.rollout(
+        with rollout.autocast(job):
+            made = rollout.rollout(
                 sampler,
                 items,
                 copies=options.samples_per_prompt,
@@ -195,10 +197,10 @@ def updater(
     job: Job, policy: Policy, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
-    from retainbench.trainers import _gradient
+    from retainbench.trainers._gradient import gradient
 
-    anchored = _gradient.anchored(job, policy)
-    penalty = _gradient.penalty(job)
+    anchored = gradient.anchored(job, policy)
+    penalty = gradient.penalty(job)
 
     def update(current: Round, account: dict[str, Any]) -> Round:
         examples = next_rows(job, policy.tokenizer, current)
@@ -219,7 +221,7 @@ def updater(
 
 def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
     """The next batch, encoded; at most one whole pass over the rows."""
-    from retainbench.trainers._data import encode, item_at, seed_for
+    from retainbench.trainers._shared.data import encode, item_at, seed_for
 
     rows = [{"prompt": prompt, "completion": text} for prompt, text in current.rows]
     seed = seed_for(job.seed, f"rft/{job.stage}/order/{current.sampled}")
@@ -237,7 +239,8 @@ def backward(
     """Accumulate the gradient of the batch's loss; charges the meter; returns the metrics."""
     import torch
 
-    from retainbench.trainers import _gradient, _rollout
+    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._shared import rollout
 
     options: Options = job.options
     trained = sum(len(example.completion) for example in examples)
@@ -245,10 +248,10 @@ def backward(
     totals: dict[str, float] = {}
     for start in range(0, len(examples), size):
         part = examples[start : start + size]
-        batch, places = _gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
-        with _rollout.autocast(job):
-            logits_BTV = _gradient.logits(policy.model, batch, places)
-        loss, metrics = _gradient.token_loss(logits_BTV, places, options.objective, trained)
+        batch, places = gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
+        with rollout.autocast(job):
+            logits_BTV = gradient.logits(policy.model, batch, places)
+        loss, metrics = gradient.token_loss(logits_BTV, places, options.objective, trained)
         extra, kl = penalty(batch, logits_BTV, places, trained, trajectory.meter)
         torch.autograd.backward(loss + extra)
         trajectory.meter.forward(places.tokens)
@@ -260,7 +263,7 @@ def backward(
 
 def weights_digest(model: Any) -> str:
     """SHA-256 over the trainable parameters' names and bytes."""
-    from retainbench.trainers import _model
+    from retainbench.trainers._shared import model as _model
 
     made = hashlib.sha256()
     for name, value in _model.trainable_parameters(model).items():

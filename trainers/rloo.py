@@ -14,9 +14,9 @@ Deviations from TRL's defaults:
 
 from __future__ import annotations
 
-from retainbench.trainers._anchor import kl_strength
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._trl_online import OnlineOptions, run
+from retainbench.trainers._gradient.trl_online import OnlineOptions, run
+from retainbench.trainers._shared.anchor import kl_strength
+from retainbench.trainers._shared.contract import Job, Outcome
 
 PAPER = "Ahmadian et al. 2024, arXiv:2402.14740"
 ADAPTATIONS = ("full", "lora")

@@ -36,12 +36,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retainbench.trainers._contract import Item, Job, Outcome, Target
-from retainbench.trainers._data import encode_all, item_at
-from retainbench.trainers._trl_online import GroupOptions
+from retainbench.trainers._gradient.trl_online import GroupOptions
+from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
+from retainbench.trainers._shared.data import encode_all, item_at
 
 if TYPE_CHECKING:
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._shared.trajectory import Trajectory
 
 PAPER = "Shenfeld et al. 2026, arXiv:2601.19897"
 ADAPTATIONS = ("full", "lora")
@@ -82,19 +82,20 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     Raises:
         TrainingError: batch and group do not fit.
     """
-    from retainbench.trainers import _model, _trl, _trl_online
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._gradient import trl, trl_online
+    from retainbench.trainers._shared import model as _model
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
-    _trl_online.check_groups(options)
+    trl_online.check_groups(options)
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
-    sampling = _trl_online.rollouts(job, policy, trajectory)
+    sampling = trl_online.rollouts(job, policy, trajectory)
     trainer_class, config_class = _trl_classes(job)
     built: list[Any] = []
 
     def row(position: int) -> dict[str, Any]:
-        number = _trl_online.question_at(options, position)
+        number = trl_online.question_at(options, position)
         item = item_at(job.target.train, job.seed, number)
         return {
             "prompt": job.target.prompt(item),
@@ -104,7 +105,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     def build(first_row: int, scratch: str) -> Any:
         trainer = trainer_class(
             model=policy.model,
-            args=_trl.config(
+            args=trl.config(
                 config_class,
                 job,
                 scratch,
@@ -118,10 +119,10 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
                 distillation_topk=min(options.topk, _vocabulary(policy.model)),
                 distillation_alpha=options.alpha,
             ),
-            train_dataset=_trl.stream(row, ["prompt", "privileged_context"], first_row),
+            train_dataset=trl.stream(row, ["prompt", "privileged_context"], first_row),
             processing_class=policy.tokenizer,
         )
-        trainer._get_train_sampler = lambda *_: _trl.in_order(trainer.train_dataset)
+        trainer._get_train_sampler = lambda *_: trl.in_order(trainer.train_dataset)
         trainer._tokenize_prompts = partial(encode_all, policy.tokenizer)
         trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
         trainer.eos_token_ids = sampling.ends
@@ -134,8 +135,8 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
         trajectory.meter.forward(student + int(part["teacher_attention_mask"].sum()))
         trajectory.meter.backward(student)
 
-    rows = _trl_online.rows_per_step(options)
-    return _trl.run(trajectory, build, count, rows_per_step=rows)
+    rows = trl_online.rows_per_step(options)
+    return trl.run(trajectory, build, count, rows_per_step=rows)
 
 
 def current_part(trainer: Any) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _trl_classes(job: Job) -> tuple[Any, Any]:
     """TRL's trainer with our teacher, and its config; TRL warns of whatever is experimental."""
     from trl.import_utils import TRLExperimentalWarning
 
-    from retainbench.harness import bases
+    from retainbench.harness.models import loading
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TRLExperimentalWarning)
@@ -162,7 +163,7 @@ def _trl_classes(job: Job) -> tuple[Any, Any]:
         def _setup_teacher_model(self) -> None:
             self.teacher_model = self.model
             if job.options.teacher == "base" and job.adaptation.kind == "full":
-                loaded = bases.load(job.base, device=job.device).model.requires_grad_(False)
+                loaded = loading.load(job.base, device=job.device).model.requires_grad_(False)
                 self.teacher_model = self.accelerator.prepare_model(loaded, evaluation_mode=True)
 
     return Distiller, SDFTConfig

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from retainbench.trainers._contract import Job, Outcome
-from retainbench.trainers._data import Batch, encode_item, item_at
-from retainbench.trainers._gradient import GradientOptions, Places
+from retainbench.trainers._gradient.gradient import GradientOptions, Places
+from retainbench.trainers._shared.contract import Job, Outcome
+from retainbench.trainers._shared.data import Batch, encode_item, item_at
 
 if TYPE_CHECKING:
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._shared.trajectory import Trajectory
 
 PAPER = "Ouyang et al. 2022, arXiv:2203.02155, step 1"
 ADAPTATIONS = ("full", "lora")
@@ -40,8 +40,9 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
     """SFT with one of TRL's token losses; DFT differs in nothing else."""
     from trl import SFTConfig, SFTTrainer
 
-    from retainbench.trainers import _model, _trl
-    from retainbench.trainers._trajectory import Trajectory
+    from retainbench.trainers._gradient import trl
+    from retainbench.trainers._shared import model as _model
+    from retainbench.trainers._shared.trajectory import Trajectory
 
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
@@ -61,7 +62,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
     def build(first_row: int, scratch: str) -> Any:
         return trainer_class(
             model=policy.model,
-            args=_trl.config(
+            args=trl.config(
                 SFTConfig,
                 job,
                 scratch,
@@ -69,7 +70,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            train_dataset=_trl.stream(row, ["input_ids", "labels"], first_row),
+            train_dataset=trl.stream(row, ["input_ids", "labels"], first_row),
             processing_class=policy.tokenizer,
         )
 
@@ -80,16 +81,16 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
         trajectory.meter.samples(len(inputs["attention_mask"]))
 
     rows = job.options.batch_size
-    return _trl.run(trajectory, build, count, rows_per_step=rows)
+    return trl.run(trajectory, build, count, rows_per_step=rows)
 
 
 def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
     """TRL's trainer with the KL to the base, per trained token, added to its loss."""
     from trl import SFTTrainer
 
-    from retainbench.trainers import _gradient
+    from retainbench.trainers._gradient import gradient
 
-    penalty = _gradient.penalty(job)
+    penalty = gradient.penalty(job)
 
     class Held(SFTTrainer):
         def compute_loss(
@@ -97,8 +98,8 @@ def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
         ) -> Any:
             batch, places = placed(inputs)
             trained = int(num_items_in_batch)
-            logits_BTV = _gradient.logits(model, batch, places)
-            plain, _ = _gradient.token_loss(logits_BTV, places, loss, trained)
+            logits_BTV = gradient.logits(model, batch, places)
+            plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
             extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
             # TRL logs the mean over the parts of a step; these add up over them.
             self._metrics["train"]["kl"].append(measured["kl"] * job.options.accumulation)

@@ -1,0 +1,5 @@
+"""Results of other harnesses -> records: lm-eval, lighteval, Inspect.
+
+May import: core, statistics, tasks, models, suites, scoring. Never torch.
+Face: pair.
+"""

@@ -1,0 +1,145 @@
+"""Ed25519 signatures over statements in a DSSE envelope.
+
+Reads and writes bytes only. The signature covers the raw payload under DSSE's pre-authentication
+encoding (PAE); `open_envelope` verifies before anything parses the payload, and the bytes it
+returns are the authority. A key id is a hint for people: trust comes from the key that the caller
+gives. Keys are PEM files as `openssl genpkey -algorithm ed25519` makes them.
+
+Protocol: https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
+Leaves out: certificates, transparency logs and other algorithms; cosign signs the same file so.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.storage import canonical
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+ENVELOPE_KEYS = {"payload", "payloadType", "signatures"}
+
+
+class Opened(NamedTuple):
+    """What an envelope, or a bare statement, carries."""
+
+    payload: bytes
+    signed: bool
+    keyid: str | None
+    """Of the key that was verified; None if no key was given."""
+
+
+def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Pre-authentication encoding: lengths are decimal counts of bytes.
+
+    >>> pae(b"hello world", "http://example.com/HelloWorld")
+    b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
+    """
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def seal(payload: bytes, key: Ed25519PrivateKey) -> bytes:
+    """A canonical envelope with one signature."""
+    signature = {"keyid": keyid(key.public_key()), "sig": _encode(key.sign(pae(payload)))}
+    envelope = {
+        "payload": _encode(payload),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [signature],
+    }
+    return canonical(envelope).encode() + b"\n"
+
+
+def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) -> Opened:
+    """The payload of an envelope, verified if a key is given; or the bytes of a bare statement.
+
+    Raises:
+        IntegrityError: not JSON, no signature by the key, or a key was given for an unsigned file.
+    """
+    outer = _object(data, where)
+    if not outer.keys() & ENVELOPE_KEYS:
+        if key is not None:
+            raise IntegrityError(f"{where}: is an unsigned statement, so no key can vouch for it")
+        return Opened(data, signed=False, keyid=None)
+    if outer.keys() != ENVELOPE_KEYS or outer["payloadType"] != PAYLOAD_TYPE:
+        raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
+    payload = _decode(outer["payload"], where)
+    try:
+        signatures = [_decode(entry["sig"], where) for entry in outer["signatures"]]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{where}: malformed signatures in the envelope") from error
+    if key is None:
+        return Opened(payload, signed=True, keyid=None)
+    if not any(_valid(key, signature, payload) for signature in signatures):
+        raise IntegrityError(f"{where}: no signature by the key {keyid(key)[:16]}...")
+    return Opened(payload, signed=True, keyid=keyid(key))
+
+
+def keyid(key: Ed25519PublicKey) -> str:
+    """SHA-256 of the key's DER form, in hexadecimal."""
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(der).hexdigest()
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """Read a private key from an unencrypted PEM file."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: cannot be read as an unencrypted PEM private key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(
+            f"{path}: not an Ed25519 key; openssl genpkey -algorithm ed25519 makes one"
+        )
+    return key
+
+
+def public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key from a PEM file."""
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: cannot be read as a PEM public key") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError(f"{path}: not an Ed25519 public key")
+    return key
+
+
+def _valid(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:
+    try:
+        key.verify(signature, pae(payload))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _object(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: not valid JSON, perhaps truncated: {error}") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{where}: expected a JSON object")
+    return value
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decode(text: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise IntegrityError(f"{where}: malformed base64 in the envelope") from error

@@ -1,0 +1,153 @@
+"""A certificate for people: the lines of the screen, `table.csv` and `report.html`.
+
+Takes the `Evidence` of a certificate and returns texts; `certificate/certify.py` writes them.
+Nothing rests on these files: `verify` reads the records. Deterministic: equal evidence gives equal
+bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from retainbench.harness.certificate.bundle import Evidence
+from retainbench.harness.core.escaping import csv_cell, terminal
+from retainbench.harness.core.formatting import NONE, brief, counted, points
+from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding
+from retainbench.harness.gate.command import verdict_lines
+from retainbench.harness.report.page.html import small_page
+from retainbench.harness.report.table.columns import Grid
+
+COLUMNS = (
+    "axis,task,metric,verdict,mandatory,n,clusters,base_score,candidate_score,drop,drop_low,"
+    "drop_high,level,method,margin,holm_p,lost,gained,noise_churn,minimum_detectable_effect,"
+    "items_to_decide"
+)
+"""Of `table.csv`, in score points as stored."""
+
+
+def screen(evidence: Evidence) -> list[str]:
+    """What a person reads at the end: the verdict, tasks that are not PASS, axes, weights."""
+    verdict, *rest = verdict_lines(evidence.gate)
+    lines = [verdict, *map(_axis_line, evidence.gate.axes), *rest]
+    if evidence.drift:
+        lines.append(f"  weights: {_weights(evidence)}")
+    if evidence.divergence:
+        lines.append(f"  KL to the base, nats per token: {_kl(evidence)}")
+    return lines
+
+
+def table(evidence: Evidence) -> str:
+    """One row per task as CSV; a missing value is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS.split(","))
+    for task in evidence.gate.tasks:
+        change = task.change
+        values: list[object] = [change.axis, csv_cell(change.task), csv_cell(change.metric)]
+        values += [task.verdict, task.mandatory, change.n, change.clusters]
+        values += [change.base_score, change.candidate_score, change.drop.value, change.drop.low]
+        values += [change.drop.high, change.drop.level, change.drop.method, change.margin]
+        values += [task.holm_p, change.lost, change.gained, change.noise_churn]
+        values += [change.minimum_detectable_effect, task.items_to_decide]
+        writer.writerow("" if value is None else value for value in values)
+    return text.getvalue()
+
+
+def page(evidence: Evidence) -> str:
+    """One HTML document without scripts."""
+    gate = evidence.gate
+    return small_page(
+        "certificate.html",
+        title=f"{evidence.candidate.name} against {evidence.base.name}",
+        verdict=gate.verdict,
+        reasons=[*gate.reasons, *gate.warnings],
+        facts=_facts(evidence),
+        grids=[_axes(evidence), _tasks(evidence)],
+    )
+
+
+def _axis_line(axis: AxisGate) -> str:
+    if axis.change is None:
+        return f"  {axis.axis:8} no task above chance"
+    gated = "" if axis.gated else " (not gated as a whole)"
+    return (
+        f"  {axis.axis:8} mean drop {points(axis.change.drop)} points over "
+        f"{counted(axis.change.tasks, 'task')}, {axis.change.n} items: {axis.verdict}{gated}"
+    )
+
+
+def _weights(evidence: Evidence) -> str:
+    drift = evidence.drift
+    if drift is None:
+        return NONE
+    return (
+        f"moved by {brief(drift.relative, 100)} % of the base's norm, "
+        f"{brief(drift.unchanged_exact, 100)} % of them unchanged ({terminal(drift.dtypes)})"
+    )
+
+
+def _kl(evidence: Evidence) -> str:
+    found = evidence.divergence.forward if evidence.divergence else {}
+    return ", ".join(f"{axis} {brief(value)}" for axis, value in found.items()) or NONE
+
+
+def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+    floors = [task.change.noise_churn for task in evidence.gate.tasks]
+    known = [floor for floor in floors if floor is not None]
+    return [
+        ("Suite", evidence.suite),
+        ("Items", evidence.gate.tier),
+        ("Weights", _weights(evidence)),
+        ("KL to the base on retention prompts, nats per token", _kl(evidence)),
+        ("A/A noise floor", f"at most {100 * max(known):.1f} % of a task" if known else "none"),
+        ("Made", evidence.created),
+        ("Command", " ".join(evidence.command)),
+        ("Base", f"{evidence.base.name}, sha256 {evidence.base.sha256}"),
+        ("Candidate", f"{evidence.candidate.name}, sha256 {evidence.candidate.sha256}"),
+        *((f"{name}", value) for name, value in evidence.settings.items()),
+        *((f"{name}", value) for name, value in evidence.environment.items()),
+    ]
+
+
+def _axes(evidence: Evidence) -> Grid:
+    cells = [
+        [axis.axis, axis.verdict if axis.gated else f"{axis.verdict}, not gated as a whole"]
+        + [points(axis.change.drop) if axis.change else NONE]
+        + [str(value) for value in ((axis.change.tasks, axis.change.n) if axis.change else (0, 0))]
+        for axis in evidence.gate.axes
+    ]
+    note = (
+        "Drop: base minus candidate in points, rescaled so that guessing is 0, mean over the "
+        "axis' tasks above chance; positive is forgetting."
+    )
+    return Grid("Axes", ["Axis", "Verdict", "Mean drop", "Tasks", "Items"], "llrrr", cells, [note])
+
+
+def _tasks(evidence: Evidence) -> Grid:
+    head = ["Axis", "Task", "Verdict", "Base", "Candidate", "Drop", "Margin", "Items"]
+    head += ["Lost / gained", "Detectable", "What would decide"]
+    level = f"{100 * (1 - 2 * evidence.gate.alpha):g} %"
+    note = (
+        f"Points; brackets: the {level} interval that decides. Detectable: the smallest margin "
+        "that would pass with power 0.8 if nothing was lost."
+    )
+    rows = [_row(task) for task in evidence.gate.tasks]
+    return Grid("Tasks, worst first", head, "lllrrrrrrrl", rows, [note, evidence.scope])
+
+
+def _row(task: TaskGate) -> list[str]:
+    change = task.change
+    return [
+        change.axis,
+        change.task + ("" if task.mandatory else " (not mandatory)"),
+        task.verdict,
+        f"{100 * change.base_score:.1f}",
+        f"{100 * change.candidate_score:.1f}",
+        points(change.drop),
+        brief(change.margin, 100),
+        str(change.n),
+        NONE if change.lost is None else f"{change.lost} / {change.gained}",
+        brief(change.minimum_detectable_effect, 100),
+        "; ".join([*task.reasons, *filter(None, [deciding(task)])]) or NONE,
+    ]

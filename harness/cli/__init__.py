@@ -1,0 +1,5 @@
+"""The command line: one file is one family of verbs.
+
+May import: every room.
+Face: main.
+"""

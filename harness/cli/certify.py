@@ -1,0 +1,119 @@
+"""The verbs around certificates: certify, verify, export."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli.options import Device, Packs, TaskCode, TrainData
+from retainbench.harness.core.process import quieten
+
+Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
+Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]
+
+
+def certify(
+    base: Model,
+    candidate: Model,
+    suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
+    out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
+    pack: Packs = None,
+    train_data: TrainData = None,
+    allow_task_code: TaskCode = False,
+    policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
+    tier: Annotated[
+        Literal["smoke", "standard", "full"],
+        typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
+    ] = "full",
+    repeat_base: Annotated[
+        bool, typer.Option("--repeat-base", help="Score the base twice; refuse other answers.")
+    ] = False,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
+
+    The base is also scored in the ways of the suite's noise_floor, and KL to it is measured on
+    retention prompts, except for the smoke tier. The tasks of a --pack are added to the suite's and
+    must pass as those do.
+
+    Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
+    """
+    from retainbench.harness.certificate import certify as certifying
+    from retainbench.harness.certificate import measure as certify_measure
+    from retainbench.harness.certificate import page as certify_report
+    from retainbench.harness.core.escaping import terminal
+    from retainbench.harness.core.verdicts import exit_code
+    from retainbench.harness.scoring import evaluate, stored
+    from retainbench.harness.suites import loading
+    from retainbench.harness.suites import loading as suites_loading
+    from retainbench.harness.suites import plan as planning
+
+    quieten()
+    chosen = suites_loading.load(suite)
+    score = partial(evaluate.of_folder, device=device)
+    again = () if tier == "smoke" else chosen.noise_floor
+    measure = (
+        certify_measure.drift_only
+        if tier == "smoke"
+        else partial(certify_measure.drift_and_kl, suite=chosen, device=device)
+    )
+    order = certifying.Order(
+        evaluate=score,
+        settings=stored.scoring_settings(device),
+        command=["retainbench", *sys.argv[1:]],
+        measure=measure,
+        key=key,
+        tier=tier,
+        repeat_base=repeat_base,
+        repeats={way: partial(score, variation=evaluate.VARIATIONS[way]) for way in again},
+        train_data=train_data or (),
+    )
+    rules = loading.load_policy(policy) if policy else planning.policy_of(chosen)
+    made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
+    typer.echo("\n".join(certify_report.screen(made.evidence)))
+    clean = [one for one in made.evidence.train_data if not one.overlap]
+    for line in certifying.overlap_lines(clean, rules):
+        typer.echo(f"Training data: {terminal(line, 500)}")
+    typer.echo(f"Certificate, table and report: {out.resolve()}")
+    raise typer.Exit(exit_code([made.gate]))
+
+
+def verify(
+    certificate: Certificate,
+    candidate: Annotated[Path | None, typer.Option(help="Model folder that was certified.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Model folder it was compared with.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM, public key that must have signed.")] = None,
+    pack: Packs = None,
+) -> None:
+    """Recompute a certificate's digests, statistics and verdict from its records.
+
+    Exit codes: 0 it holds, 2 usage, 4 anything differs.
+    """
+    from retainbench.harness.certificate import verify as certify_verify
+
+    found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key)
+    typer.echo(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
+    for note in found.notes:
+        typer.echo(f"Note: {note}")
+
+
+def export(
+    certificate: Certificate,
+    format: Annotated[
+        str, typer.Option(help="cyclonedx, eval-results, every-eval-ever or model-index.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    pack: Packs = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Write a certificate's scores in another format."""
+    from retainbench.harness.certificate import export as exporting
+
+    for file in exporting.export(certificate, format, out, overwrite=overwrite):
+        typer.echo(file)

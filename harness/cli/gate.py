@@ -1,0 +1,180 @@
+"""The verbs that judge: gate, compare, power. Names and paths in, lines and a code out.
+
+Thin: `gate/command.py` and `study_design/power.py` do the work and are imported when a verb runs,
+so that `--help` stays fast. `cli/main.py` registers the functions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli.options import Device, Packs, screen
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.process import quieten
+
+Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
+Policy = Annotated[Path | None, typer.Option(help="YAML with margins; default: the run's own.")]
+Cells = Annotated[list[str] | None, typer.Option("--cell", help="Gate this cell only; repeat.")]
+Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
+Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
+TASKS = "Tasks of other harnesses (TASK may be a pattern; repeat)"
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS,
+        metavar="TASK=AXIS",
+        help="general (default), numeric, temporal or target.",
+    ),
+]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS,
+        metavar="TASK=NAME",
+        help="Default: reward, acc, exact_match or the first.",
+    ),
+]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS, metavar="TASK=NAME", help="Of lm-eval; default: the first."
+    ),
+]
+Cluster = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=TASKS, metavar="TASK=FIELD", help="Field of an item that names its cluster."
+    ),
+]
+Tier = Annotated[
+    Literal["smoke", "standard", "full"],
+    typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, summary.md.")]
+Allow = Annotated[
+    bool, typer.Option("--allow-inconclusive", help="Exit 0 instead of 3; verdicts stay.")
+]
+Pin = Annotated[str | None, typer.Option(help="SHA-256 that it must have, else exit 4.")]
+
+
+def gate(
+    run: Run = None,
+    policy: Policy = None,
+    cell: Cells = None,
+    base_records: Records = None,
+    candidate_records: Records = None,
+    base_results: Results = None,
+    candidate_results: Results = None,
+    axis: Axis = None,
+    metric: Metric = None,
+    filter: Filter = None,
+    cluster: Cluster = None,
+    pack: Packs = None,
+    tier: Tier = "full",
+    out: Out = None,
+    allow_inconclusive: Allow = False,
+    policy_sha256: Pin = None,
+    base_sha256: Pin = None,
+) -> None:
+    """Decide whether candidates kept what their base knew: PASS, REGRESSION or INCONCLUSIVE.
+
+    Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
+    """
+    from retainbench.harness.adoption import items as adopt_items
+    from retainbench.harness.gate import command as gate_command
+
+    sources = gate_command.Sources(
+        run=run,
+        cells=tuple(cell or ()),
+        base_records=base_records,
+        candidate_records=candidate_records,
+        base_results=base_results,
+        candidate_results=candidate_results,
+        choices=adopt_items.choices(axis or (), metric or (), filter or (), cluster or ()),
+    )
+    pins = {"policy": policy_sha256, "base_records": base_sha256}
+    finished = gate_command.command(
+        sources,
+        policy=policy,
+        tier=tier,
+        out=out,
+        allow_inconclusive=allow_inconclusive,
+        pinned={name: value for name, value in pins.items() if value},
+        environment=os.environ,
+    )
+    typer.echo(gate_command.printable(finished, os.environ))
+    raise typer.Exit(finished.exit_code)
+
+
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Two run folders.")] = None,
+    base_results: Results = None,
+    candidate_results: Results = None,
+    axis: Axis = None,
+    metric: Metric = None,
+    filter: Filter = None,
+    cluster: Cluster = None,
+    pack: Packs = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
+    out: Out = None,
+) -> None:
+    """Set two runs side by side, or pair and gate what other harnesses have already scored."""
+    from retainbench.harness.report import compare as report_compare
+    from retainbench.harness.report.table import terminal, text
+
+    if base_results and candidate_results and not runs:
+        gate(
+            base_results=base_results,
+            candidate_results=candidate_results,
+            axis=axis,
+            metric=metric,
+            filter=filter,
+            cluster=cluster,
+            policy=policy,
+            out=out,
+        )
+    elif runs and len(runs) == 2 and not (base_results or candidate_results):
+        found = report_compare.compare_runs(*runs)
+        if screen.is_terminal:
+            screen.print(terminal.grid(found))
+        else:
+            typer.echo(text.markdown_grid(found))
+    else:
+        raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
+
+
+def power(
+    what: Annotated[str | None, typer.Argument(help="A run folder, or a suite.")] = None,
+    policy: Policy = None,
+    base_records: Records = None,
+    pilot_records: Annotated[
+        list[Path] | None, typer.Option(help="Another scoring of the same items; repeat.")
+    ] = None,
+    pack: Packs = None,
+    device: Device = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say how many items and seeds a policy's margins need, and what the present ones can show.
+
+    Of a suite the base is scored (or taken from the cache), also in the ways of its noise_floor:
+    their flips are the least that a trained candidate shows. A run, or --pilot-records, tells more.
+    """
+    from retainbench.harness.study_design import power_table
+    from retainbench.harness.suites import loading
+
+    chosen = loading.load_policy(policy) if policy else None
+    if (what is None) == (base_records is None):
+        raise UsageError("name one thing: a run folder, a suite, or --base-records with --policy")
+    pilots = pilot_records or []
+    if what is None:
+        found = power_table.of_records(base_records, pilots, chosen)
+    elif (Path(what) / "plan.json").is_file():
+        found = power_table.of_run(Path(what), pilots, chosen)
+    else:
+        quieten()
+        found = power_table.of_suite(what, pilots, chosen, device)
+    typer.echo(found.model_dump_json(indent=1) if json else power_table.table(found))

@@ -1,0 +1,108 @@
+"""The verbs that measure one thing: evaluate, drift, sensitivity, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retainbench.harness.bench.page import What
+from retainbench.harness.cli.options import Device, Packs, TaskCode
+from retainbench.harness.core.process import quieten
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A named base, a folder, an adapter or a hub id.")],
+    tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
+    out: Annotated[Path | None, typer.Option(help="Write per-item records to this JSONL.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
+    pack: Packs = None,
+    allow_task_code: TaskCode = False,
+    device: Device = "cpu",
+) -> None:
+    """Score a model on frozen tasks, item by item."""
+    from retainbench.harness.core import storage
+    from retainbench.harness.models import bases, loading
+    from retainbench.harness.scoring import evaluate as evaluating
+    from retainbench.harness.tasks import catalogue
+
+    quieten()
+    loaded = loading.load(bases.resolve(model).folder, device=device)
+    found = evaluating.evaluate(loaded, catalogue.find(tasks), limit=limit)
+    if out:
+        storage.write_jsonl(out, found)
+    for name in dict.fromkeys(record.task for record in found):
+        scores = [record.score for record in found if record.task == name]
+        typer.echo(f"{name:20} {sum(scores) / len(scores):.4f}  n {len(scores)}")
+
+
+def drift(
+    base: Annotated[Path, typer.Argument(help="Folder of the base.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder of a checkpoint or an adapter.")],
+    spectral: Annotated[
+        bool, typer.Option("--spectral", help="Spectral norms and ranks, too.")
+    ] = False,
+    subspace: Annotated[
+        bool, typer.Option("--subspace", help="Overlap with the base's principal subspaces.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the whole report to this JSON.")] = None,
+) -> None:
+    """Measure how far and where the weights of two checkpoints differ."""
+    from retainbench.harness.core import storage
+    from retainbench.harness.drift import measure as measuring
+
+    found = measuring.measure(base, candidate, spectral=spectral, subspace=subspace)
+    if out:
+        storage.write_json(out, found)
+    whole = found.overall
+    typer.echo(
+        f"Frobenius {whole.frobenius:.6g}  relative {whole.relative:.4g}  "
+        f"largest {whole.max_abs:.3g}  unchanged {whole.unchanged.exact:.4f}"
+    )
+    for kind in found.kinds:
+        relative = "-" if kind.relative is None else f"{kind.relative:.4g}"
+        typer.echo(f"  {kind.group:8} relative {relative:10} share {kind.squared_share:.3f}")
+
+
+def sensitivity(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; all are one body of evidence.")],
+    alpha: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="False alarms per checkpoint, any set.")
+    ] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="Folder for page, CSV and JSON.")] = None,
+) -> None:
+    """Rank retention tasks by how early and surely they notice forgetting; find the fewest."""
+    from retainbench.harness.study_design import sensitivity as finding
+    from retainbench.harness.study_design import sensitivity_page
+
+    found = finding.measure(runs, alpha)
+    if out:
+        sensitivity_page.write(found, out)
+    typer.echo(sensitivity_page.terminal(found))
+
+
+def bench(
+    what: Annotated[What, typer.Argument()],
+    base: Annotated[str | None, typer.Option(help="Model; default: the embedded fruitfly.")] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items per task (scoring) or prompts (rollout) only.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Time scoring of this task only. Repeat.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 3,
+    pack: Packs = None,
+    device: Annotated[str | None, typer.Option(help="torch device; default: cpu.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="torch dtype; default: float32.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to publish to, such as results/performance.")
+    ] = None,
+) -> None:
+    """Time us and the peers on this machine, in turn; prints medians and spread."""
+    from retainbench.harness.bench import bench as benching
+
+    quieten()
+    packs = tuple(folder.name for folder in pack or ())
+    options = benching.Options(repeats, base, items, device, dtype, packs, tuple(task or ()))
+    benching.bench(what, options, out, typer.echo)

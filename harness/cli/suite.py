@@ -1,0 +1,151 @@
+"""The verbs that train, score and publish: run, plan, report, publish.
+
+The verbs that list what there is: suites, methods, bases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli.options import (
+    Device,
+    Packs,
+    RunFolder,
+    SuiteName,
+    TaskCode,
+    TrainData,
+    screen,
+)
+from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.process import quieten
+
+
+def run(
+    suite: SuiteName,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; default runs/<suite>.")
+    ] = None,
+    device: Device = "cpu",
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This machine, or the Ray cluster at $RAY_ADDRESS or on this machine."),
+    ] = "local",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that train side by side.")
+    ] = 1,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
+    ] = None,
+    pack: Packs = None,
+    train_data: TrainData = None,
+    allow_task_code: TaskCode = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
+    ] = False,
+) -> None:
+    """Train and score every cell of a suite, resume what was interrupted, write the tables."""
+    from retainbench.harness.core import paths
+    from retainbench.harness.report import report
+    from retainbench.harness.running import live, sweep
+    from retainbench.harness.running import run as runner
+    from retainbench.harness.suites import loading
+    from retainbench.harness.suites import plan as planning
+
+    quieten()
+    live.check_trackers(report_to or ())
+    chosen = loading.load(suite)
+    inputs = planning.gather(chosen, train_data or ())
+    _say_overlap(planning.overlap_lines(chosen, inputs))
+    root = out or Path("runs") / chosen.name
+    tell = (lambda _: None) if quiet else (lambda line: typer.echo(line, err=True))
+    planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
+    with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
+        cards = runner.run(
+            planned,
+            root,
+            device=device,
+            executor=executor,
+            workers=workers,
+            watch=view.step,
+            finished=view.finished,
+            report_to=tuple(report_to or ()),
+        )
+    report.report(root)
+    screen.print(report.terminal(root))
+    broken = sum(card.status == "failed" for card in cards)
+    screen.print(f"{len(cards) - broken} cells done, {broken} failed.")
+    screen.print(f"Tables, report.html and all records: {root.resolve()}", soft_wrap=True)
+    if broken == len(cards):
+        raise RetainbenchError("no cell of the suite succeeded")
+
+
+def plan(suite: SuiteName, pack: Packs = None, train_data: TrainData = None) -> None:
+    """Show the cells that a suite would run, with their ids."""
+    from retainbench.harness.suites import loading
+    from retainbench.harness.suites import plan as planning
+
+    chosen = loading.load(suite)
+    planned = planning.plan(chosen, planning.gather(chosen, train_data or ()))
+    for cell in planned.cells:
+        screen.print(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
+    screen.print(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
+    _say_overlap(planning.overlap_lines(chosen, planned.inputs))
+
+
+def _say_overlap(lines: list[str]) -> None:
+    from retainbench.harness.core.escaping import terminal
+
+    for line in lines:
+        typer.echo(f"Training data: {terminal(line, 500)}")
+
+
+def report(run: RunFolder) -> None:
+    """Write tables, figures and the HTML report of a run from its stored scorecards."""
+    from retainbench.harness.report import report as reporting
+
+    reporting.report(run)
+    screen.print(reporting.terminal(run))
+
+
+def publish(
+    run: RunFolder, results: Annotated[Path, typer.Argument(help="Folder such as results/NAME.")]
+) -> None:
+    """Copy a run's rows and tables to a results folder that can be rebuilt and compared."""
+    from retainbench.harness.report import publish as publishing
+
+    publishing.publish(run, results)
+    screen.print(f"Published to {results.resolve()}", soft_wrap=True)
+
+
+def suites() -> None:
+    """List the packaged suites."""
+    from retainbench.harness.suites import loading as suite_files_loading
+
+    for name in suite_files_loading.available():
+        screen.print(f"{name:20} {suite_files_loading.read(name).description}")
+
+
+def methods() -> None:
+    """List the post-training methods with paper, adaptations, anchors and options."""
+    from retainbench.harness.suites import describe
+
+    screen.print(describe.terminal())
+
+
+def list_bases() -> None:
+    """List named bases and where they are."""
+    from retainbench.harness.models import bases
+
+    for name, folder in bases.named().items():
+        typer.echo(f"{name:16} {folder if folder.exists() else 'not fetched'}")
+
+
+def fetch(name: str) -> None:
+    """Download a named base and convert it to safetensors in the user's cache."""
+    from retainbench.harness.models import fetch as bases_fetch
+
+    quieten()
+    typer.echo(bases_fetch.fetch(name))

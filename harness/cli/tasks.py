@@ -1,0 +1,148 @@
+"""The verbs around frozen tasks: tasks lists them, freeze makes packs of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from retainbench.harness.cli.options import Packs, TaskCode, screen
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.process import quieten
+
+HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence", "base scores")
+
+
+def tasks(pack: Packs = None) -> None:
+    """List retention tasks and targets with axis, items, chance, version, licence, base scores."""
+    from retainbench.harness.core.escaping import terminal
+    from retainbench.harness.tasks import catalogue
+    from retainbench.harness.tasks import folder as tasks_card
+
+    rows = [HEAD]
+    for info in catalogue.discover().values():
+        locked = catalogue.lock(info).items
+        chance = sum(item.chance for item in locked) / len(locked)
+        kind = "contexts" if info.contexts else info.kind
+        scores = tasks_card.base_scores(info).items()
+        rows.append(
+            (
+                info.axis,
+                info.name,
+                kind,
+                str(info.n_items),
+                f"{chance:.3f}",
+                terminal(info.version, 20),
+                terminal(info.licence, 80),
+                ", ".join(f"{terminal(name, 40)} {score:.2f}" for name, score in scores),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())
+
+
+def freeze(
+    out: Annotated[Path, typer.Option(help="Folder of the pack; one folder per task in it.")],
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="lm-eval tasks, groups or tags; or give --jsonl.")
+    ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(help="Rows {id, query, choices, gold} or {id, query, answer}."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task made of --jsonl.")] = None,
+    axis: Annotated[
+        Literal["general", "numeric", "temporal"], typer.Option(help="Axis of the tasks.")
+    ] = "general",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="For --jsonl: text around {{query}}; default a question and `Answer:`."),
+    ] = None,
+    match: Annotated[
+        Literal["exact", "numeric"], typer.Option(help="For --jsonl: how answers are compared.")
+    ] = "exact",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="For --jsonl: longest answer.")] = 16,
+    licence: Annotated[str | None, typer.Option(help="Licence of the items.")] = None,
+    include_path: Annotated[
+        Path | None, typer.Option(help="Look for lm-eval tasks here instead of in lm-eval.")
+    ] = None,
+    filter: Annotated[
+        str | None, typer.Option(help="lm-eval filter that decides; default the first.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Field of lm-eval's documents that names shared passages.")
+    ] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option(min=0, help="Shots of lm-eval tasks; default the task's own.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Freeze every source of a suite, at the revisions it pins.")
+    ] = None,
+    allow_task_code: TaskCode = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Snapshot evaluation items to a pack that runs offline; use it with --pack.
+
+    A pack holds the items: share it under their licence only. With --suite a lock is written beside
+    the packs; it holds no items, and where it lies another machine freezes the same or fails.
+    """
+    from retainbench.harness.tasks import freeze as freezing
+    from retainbench.harness.tasks import from_lm_eval, lm_eval_index
+
+    quieten()
+    command = ["retainbench", *sys.argv[1:]]
+    given = [bool(tasks), jsonl is not None, suite is not None]
+    if sum(given) != 1 or (jsonl is not None) != (name is not None):
+        raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
+    if suite is not None:
+        _freeze_suite(suite, out, include_path, overwrite, command)
+    if jsonl is not None and name is not None:
+        made = freezing.from_jsonl(
+            jsonl,
+            name,
+            axis,
+            prompt=prompt.replace("\\n", "\n") if prompt is not None else None,
+            match=match,
+            max_new_tokens=max_new_tokens,
+            licence=licence or "not stated",
+            command=command,
+        )
+        _say(made, freezing.write(made, out, overwrite=overwrite).folder)
+    choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot)
+    for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
+        made = from_lm_eval.frozen(found, task, choices, command)
+        _say(made, freezing.write(made, out, overwrite=overwrite).folder)
+
+
+def _freeze_suite(
+    name: str, out: Path, include: Path | None, overwrite: bool, command: list[str]
+) -> None:
+    from retainbench.harness.suites import freeze as freeze_suite
+    from retainbench.harness.suites import loading
+
+    order = freeze_suite.Order(loading.read(name), out, include, overwrite, command)
+    failed = []
+    for outcome in freeze_suite.run(order):
+        screen.print(f"{outcome.name}: {outcome.said}", soft_wrap=True, markup=False)
+        failed += [outcome.name] if outcome.frozen is None else []
+    if failed:
+        raise UsageError(
+            f"{len(failed)} of {len(order.suite.sources)} tasks could not be frozen "
+            f"({', '.join(failed)}); the others are kept: mend what is said above and run it again"
+        )
+
+
+def _say(made: object, folder: Path) -> None:
+    from retainbench.harness.tasks.freeze import Frozen
+
+    assert isinstance(made, Frozen)
+    source = made.provenance
+    screen.print(f"{folder}: {source.items} items, context {source.context}", soft_wrap=True)
+    if source.left_out:
+        screen.print(f"  left out: {len(source.left_out)} items ({source.left_out[0].reason})")
+    if source.left_out_of_scoring:
+        screen.print(f"  not scored: {', '.join(source.left_out_of_scoring)}")

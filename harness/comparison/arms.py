@@ -1,0 +1,213 @@
+"""A run folder -> per-item tables of every arm (base x target x recipe) over seeds and points.
+
+Reads the plan, scorecards and item records of a run; writes nothing. What comes out is what the
+two-level statistics need: gain[S, T, I] on the target's items and, per axis, chance-rescaled
+drop[S, T, J] on the items of the tasks that are above chance, all seeds and arms on the same items
+in the same order. An arm with a failed or unscored seed has no tables and says why: an average over
+the seeds that happen to be there is not the method's.
+Shapes: S seeds, T checkpoints (the base first), I target items, J retention items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from retainbench.harness.comparison.changes import AXES
+from retainbench.harness.comparison.columns import Columns, columns
+from retainbench.harness.comparison.pairing import Floats, Pair, pair
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import PointScore, Scorecard
+from retainbench.harness.core.storage import read_json
+from retainbench.harness.statistics.verdict import at_chance
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.suites.plan import Cell, Plan
+
+
+class Items(NamedTuple):
+    """The items of one table, in the order of its last axis."""
+
+    clusters: list[str]
+    """`task cluster`, so that clusters of different tasks never meet."""
+    tasks: list[str]
+    """The stratum of each item: its task."""
+    scales: list[float]
+    """The largest possible change of each item: 1 / (1 - chance) where it is rescaled, else 1."""
+
+
+class Arm(NamedTuple):
+    """One method on one target."""
+
+    base: str
+    target: str
+    recipe: str
+    seeds: list[int]
+    budgets: list[float]
+    """Share of the budget at each checkpoint, 0 first, increasing."""
+    gain: Floats
+    """(S, T, I)"""
+    drops: dict[str, Floats]
+    """Axis -> (S, T, J); axes without a task above chance are absent."""
+    ends: list[PointScore]
+    """The scored end point of each seed, for drift, KL and cost."""
+
+
+class Arms(NamedTuple):
+    """All complete arms of one base and target, and why the others are missing."""
+
+    arms: list[Arm]
+    absent: dict[str, str]
+    """Recipe -> reason."""
+    asked: Items
+    kept: dict[str, Items]
+    """Axis -> its items."""
+
+
+class _Tables(NamedTuple):
+    gain: Floats
+    drops: dict[str, Floats]
+
+
+def load(run: Path) -> dict[tuple[str, str], Arms]:
+    """Arms by (base, target), in the plan's order.
+
+    Raises:
+        IntegrityError: records are missing or do not pair.
+    """
+    folder = paths.RunFolder(run)
+    plan = read_json(folder.plan, Plan)
+    base = columns(folder.base_point(plan.suite.base).records)
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in plan.cells:
+        groups.setdefault((cell.base, cell.target), []).append(cell)
+    return {key: _arms(folder, plan, base, cells) for key, cells in groups.items()}
+
+
+def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Cell]) -> Arms:
+    target = cells[0].target
+    start = _only(base, {*plan.retention, target})
+    outside = _excluded(plan, cells)
+    itself = pair(start, start, outside)
+    kept: dict[str, list[str]] = {
+        axis: names for axis in AXES if (names := _above_chance(itself, axis))
+    }
+    by_recipe: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_recipe.setdefault(cell.name, []).append(cell)
+    arms: list[Arm] = []
+    absent: dict[str, str] = {}
+    for name, seeds in by_recipe.items():
+        cards = [_card(folder, cell) for cell in seeds]
+        if broken := [card.reason for card in cards if card.status == "failed" or not card.points]:
+            absent[name] = f"{len(broken)} of {len(seeds)} seeds have no result: {broken[0]}"
+            continue
+        arms.append(_arm(folder, start, seeds, cards, kept, outside))
+    asked = _items(itself, [label for label, p in itself.items() if p.axis == "target"])
+    return Arms(arms, absent, asked, {axis: _items(itself, names) for axis, names in kept.items()})
+
+
+def _excluded(plan: Plan, cells: Sequence[Cell]) -> dict[str, set[str]]:
+    """Contaminated items of any cell, so that all arms are compared on the same items."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        for task, ids in planning.excluded(plan, cell).items():
+            found.setdefault(task, set()).update(ids)
+    return found
+
+
+def _arm(
+    folder: paths.RunFolder,
+    base: Columns,
+    cells: Sequence[Cell],
+    cards: Sequence[Scorecard],
+    kept: Mapping[str, Sequence[str]],
+    outside: Mapping[str, set[str]],
+) -> Arm:
+    budgets = [_budgets(card) for card in cards]
+    if any(one != budgets[0] for one in budgets):
+        raise IntegrityError(f"{cells[0].name}: seeds were scored at different shares: {budgets}")
+    by_seed = [
+        [_tables(folder, base, cell, point, kept, outside) for point in _points(card)]
+        for cell, card in zip(cells, cards, strict=True)
+    ]
+    return Arm(
+        base=cells[0].base,
+        target=cells[0].target,
+        recipe=cells[0].name,
+        seeds=[cell.seed for cell in cells],
+        budgets=[0.0, *budgets[0]],
+        gain=_stacked([[one.gain for one in points] for points in by_seed]),
+        drops={
+            axis: _stacked([[one.drops[axis] for one in points] for points in by_seed])
+            for axis in kept
+        },
+        ends=[card.points[-1] for card in cards],
+    )
+
+
+def _stacked(values: Sequence[Sequence[Floats]]) -> Floats:
+    """(S, T, I) with the base as the first checkpoint: nothing gained, nothing dropped."""
+    table = np.array(values)
+    return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
+
+
+def _points(card: Scorecard) -> list[PointScore]:
+    """Scored points past the base; where two have one share (a stage's end), the later one."""
+    last = {point.fraction: point for point in card.points if point.fraction > 0}
+    return [last[fraction] for fraction in sorted(last)]
+
+
+def _budgets(card: Scorecard) -> list[float]:
+    return [point.fraction for point in _points(card)]
+
+
+def _tables(
+    folder: paths.RunFolder,
+    base: Columns,
+    cell: Cell,
+    point: PointScore,
+    kept: Mapping[str, Sequence[str]],
+    outside: Mapping[str, set[str]],
+) -> _Tables:
+    name = paths.point_name(point.stage, point.fraction)
+    candidate = columns(folder.cell(cell.id).point(name).records)
+    pairs = pair(base, _only(candidate, set(base)), outside)
+    gains = [p.candidate - p.base for p in pairs.values() if p.axis == "target"]
+    drops = {
+        axis: np.concatenate([_rescaled(pairs[label]) for label in labels])
+        for axis, labels in kept.items()
+    }
+    return _Tables(np.concatenate(gains), drops)
+
+
+def _rescaled(one: Pair) -> Floats:
+    drop: Floats = (one.base - one.candidate) / (1 - one.chance)
+    return drop
+
+
+def _only(records: Columns, tasks: set[str]) -> Columns:
+    return {k: rows for k, rows in records.items() if k in tasks or k.split("/")[0] in tasks}
+
+
+def _above_chance(pairs: Mapping[str, Pair], axis: str) -> list[str]:
+    on_axis = {label: one for label, one in pairs.items() if one.axis == axis}
+    return [k for k, p in on_axis.items() if not at_chance(p.base, p.chance, p.clusters)]
+
+
+def _items(pairs: Mapping[str, Pair], labels: Sequence[str]) -> Items:
+    chosen = [(label, code) for label in labels for code in pairs[label].clusters.tolist()]
+    scales = [
+        1.0 if pairs[label].axis == "target" else 1 / (1 - chance)
+        for label in labels
+        for chance in pairs[label].chance.tolist()
+    ]
+    names = [label for label, _ in chosen]
+    return Items([f"{label} {code}" for label, code in chosen], names, scales)
+
+
+def _card(folder: paths.RunFolder, cell: Cell) -> Scorecard:
+    return read_json(folder.cell(cell.id).scorecard, Scorecard)

@@ -1,0 +1,120 @@
+"""The A/A noise floor: how much answers change when the same base is scored in another way.
+
+Reads records of the base and of its repeated scorings (`evaluate.VARIATIONS`); returns per task the
+churn and the scatter of soft scores. Reads the files that `paths.PointFolder.noise` names, writes
+nothing. Churn that does not exceed the floor must not be called forgetting (STATISTICS 8):
+`lowered` takes such a REGRESSION back.
+
+Leaves out: other seeds of sampled decoding; every task here is scored greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retainbench.harness.comparison.columns import Columns, Records, columns
+from retainbench.harness.comparison.pairing import Floats, Pair, pair
+from retainbench.harness.core.paths import PointFolder
+from retainbench.harness.statistics.flips import churn_above_floor
+from retainbench.harness.statistics.paired import is_binary
+from retainbench.harness.statistics.verdict import Judgement
+
+NAMES = ("repeat", "batch", "options")
+"""Every variation that a run may have scored; `evaluate.VARIATIONS` says what each one does."""
+
+Repeats = Mapping[str, Records]
+"""Variation -> records of the base scored in that way, on some or all of its tasks."""
+
+
+class Noise(NamedTuple):
+    """One task's floor, from the variations that could score it."""
+
+    churns: dict[str, float]
+    """Variation -> share of items that changed sides; empty for graded scores."""
+    soft: float | None
+    """Root mean square change of an item's soft score in the noisiest variation."""
+    flipped: NDArray[np.bool_] | None
+    """Items that changed sides in the variation with the most of them, in the order of the pair;
+    None for graded scores."""
+
+
+def stored(where: PointFolder) -> dict[str, Columns]:
+    """The repeated scorings of a base that are on disk, read once."""
+    found = {name: where.noise(name) for name in NAMES}
+    return {name: columns(path) for name, path in found.items() if path.is_file()}
+
+
+def noise_floor(
+    base: Records, repeats: Repeats, excluded: Mapping[str, Set[str]] | None = None
+) -> dict[str, Noise]:
+    """Per task label what changed between the base and its own repeated scorings.
+
+    Args:
+        excluded: items left out, the same as of the comparison that the floor stands beside.
+
+    Raises:
+        IntegrityError: a repeated scoring does not hold the items of the base.
+    """
+    start = columns(base)
+    pairs: dict[str, dict[str, Pair]] = {}
+    for name, records in repeats.items():
+        again = {label: rows for label, rows in columns(records).items() if label in start}
+        same = {label: start[label] for label in again}
+        for label, one in pair(same, again, excluded).items():
+            pairs.setdefault(label, {})[name] = one
+    return {label: _noise(found) for label, found in pairs.items()}
+
+
+def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
+    """The judgement, with a REGRESSION taken back whose churn the floor may explain."""
+    above = above_floor(one, noise)
+    if above is not False or found.verdict == "PASS" or not (found.drop and found.drop > 0):
+        return found
+    churn, floor = _share(flips_of(one)), max(noise.churns.values())
+    why = (
+        f"a churn of {100 * churn:.1f} % cannot be told from the A/A floor of {100 * floor:.1f} % "
+        "(sign test): not to be called forgetting"
+    )
+    reasons = (*found.reasons, why)
+    if found.verdict == "INCONCLUSIVE":
+        return replace(found, reasons=reasons)
+    return replace(found, verdict="INCONCLUSIVE", reasons=reasons, p_within=1.0)
+
+
+def above_floor(one: Pair, noise: Noise) -> bool | None:
+    """Whether more items changed sides than in the noisiest A/A run; None for graded scores."""
+    if noise.flipped is None or not (is_binary(one.base) and is_binary(one.candidate)):
+        return None
+    return churn_above_floor(flips_of(one), noise.flipped)
+
+
+def flips_of(one: Pair) -> NDArray[np.bool_]:
+    """Which items changed sides."""
+    changed: NDArray[np.bool_] = one.base != one.candidate
+    return changed
+
+
+def _noise(found: Mapping[str, Pair]) -> Noise:
+    soft = [rms for one in found.values() if (rms := _scatter(one)) is not None]
+    scatter = max(soft) if soft else None
+    if not all(is_binary(one.base) and is_binary(one.candidate) for one in found.values()):
+        return Noise({}, scatter, None)
+    flips = {name: flips_of(one) for name, one in found.items()}
+    churns = {name: _share(changed) for name, changed in flips.items()}
+    return Noise(churns, scatter, flips[max(churns, key=lambda name: churns[name])])
+
+
+def _scatter(one: Pair) -> float | None:
+    if one.base_soft is None or one.candidate_soft is None:
+        return None
+    d: Floats = one.base_soft - one.candidate_soft
+    return float(np.sqrt(np.mean(d * d)))
+
+
+def _share(changed: NDArray[np.bool_]) -> float:
+    return float(np.mean(changed))

@@ -1,0 +1,192 @@
+"""Base and candidate, item by item: the integrity rules, then paired columns for the statistics.
+
+Takes the columns of `comparison/columns.py`. Items pair on (task, doc_hash, filter, repeat); prompt
+hash, target hash, metric, axis, cluster and chance must be equal on both sides. A duplicate, a
+missing, an extra or a changed item is an `IntegrityError` that names task and item: an inner join
+would hide exactly the items that a broken candidate could not answer.
+
+Rows are put in the order of their keys, so no result depends on the order of a file. Repeats of one
+item (sampled decodes, permuted options) are averaged inside the item: pooling them as items makes
+evidence out of nothing (a 4-0 result repeated three times falls from p .06 to .0002).
+
+Leaves out: the check against a task's lock; what was scored was locked before it was scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retainbench.harness.comparison.columns import Records, columns, floats
+from retainbench.harness.core.errors import IntegrityError
+
+Floats = NDArray[np.float64]
+
+KEYS = ("doc_hash", "repeat")
+EQUAL = ("prompt_hash", "target_hash", "metric", "axis", "cluster", "chance")
+
+
+class Pair(NamedTuple):
+    """One task's items, answered by both; arrays of one length, in the order of doc_hash."""
+
+    label: str
+    task: str
+    axis: str
+    metric: str
+    repeats: int
+    items: Any
+    """Item ids as an Arrow array of strings."""
+    base: Floats
+    candidate: Floats
+    base_soft: Floats | None
+    """None unless every item of both sides has a soft score."""
+    candidate_soft: Floats | None
+    base_valid: Floats
+    candidate_valid: Floats
+    chance: Floats
+    clusters: NDArray[np.intp]
+    excluded: int
+    """Items left out because they overlap the training data."""
+
+
+def pair(
+    base: Records, candidate: Records, excluded: Mapping[str, Set[str]] | None = None
+) -> dict[str, Pair]:
+    """Pair two checkpoints' records, task by task.
+
+    Args:
+        base: a file, a list of records, or columns already read.
+        candidate: the same for the other checkpoint.
+        excluded: task -> item ids to leave out on both sides (contaminated items).
+
+    Raises:
+        IntegrityError: naming the task and the item at which the two sides differ.
+    """
+    left, right = columns(base), columns(candidate)
+    for label in left:
+        if label not in right:
+            raise IntegrityError(f"task {label!r} was scored for the base, not for the candidate")
+    for label in right:
+        if label not in left:
+            raise IntegrityError(f"task {label!r} was scored for the candidate, not for the base")
+    outside = excluded or {}
+    return {label: _pair_task(label, left[label], right[label], outside) for label in left}
+
+
+def _pair_task(label: str, base: Any, candidate: Any, excluded: Mapping[str, Set[str]]) -> Pair:
+    left, right = _sorted(label, base, "base"), _sorted(label, candidate, "candidate")
+    _require_equal_keys(label, left, right)
+    for name in EQUAL:
+        unequal = ~_equal(left[name], right[name])
+        if unequal.any():
+            row = int(np.flatnonzero(unequal)[0])
+            raise IntegrityError(
+                f"task {label!r}, item {_value(left, 'item_id', row)!r}: {name} differs: base "
+                f"{_value(left, name, row)!r}, candidate {_value(right, name, row)!r} "
+                f"({int(unequal.sum())} of {len(left)} items)"
+            )
+    for name in ("metric", "axis"):
+        if len(found := sorted(pc.unique(left[name]).to_pylist())) > 1:
+            raise IntegrityError(f"task {label!r} mixes several values of {name}: {found}")
+    return _averaged(label, left, right, excluded)
+
+
+def _sorted(label: str, table: Any, side: str) -> Any:
+    """The table in the order of its keys; a key that occurs twice is an error."""
+    if len(table) == 0:
+        raise IntegrityError(f"task {label!r} has no items for the {side}")
+    order = pc.sort_indices(table, sort_keys=[(key, "ascending") for key in KEYS])
+    rows = table.take(order).combine_chunks()
+    same = np.ones(len(rows) - 1, bool)
+    for key in KEYS:
+        same &= ~_new_item(rows[key])
+    if same.any():
+        row = int(np.flatnonzero(same)[0])
+        first, second = (_value(rows, "item_id", r) for r in (row, row + 1))
+        raise IntegrityError(
+            f"task {label!r}: items {first!r} and {second!r} of the {side} have the same key "
+            f"(doc_hash {_value(rows, 'doc_hash', row)}, repeat {_value(rows, 'repeat', row)})"
+        )
+    return rows
+
+
+def _require_equal_keys(label: str, left: Any, right: Any) -> None:
+    if len(left) == len(right) and all(_equal(left[key], right[key]).all() for key in KEYS):
+        return
+    sides = [
+        dict(zip(_keys(rows), rows["item_id"].to_pylist(), strict=True)) for rows in (left, right)
+    ]
+    missing = [name for key, name in sides[0].items() if key not in sides[1]]
+    extra = [name for key, name in sides[1].items() if key not in sides[0]]
+    parts = [
+        f"{len(names)} {word} (first: {min(names)!r})"
+        for names, word in ((missing, "missing from the candidate"), (extra, "unknown to the base"))
+        if names
+    ]
+    raise IntegrityError(f"task {label!r}: the two sides hold different items: {', '.join(parts)}")
+
+
+def _keys(rows: Any) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[key].to_pylist() for key in KEYS), strict=True))
+
+
+def _equal(left: Any, right: Any) -> NDArray[np.bool_]:
+    return floats(pc.equal(left, right)) == 1
+
+
+def _value(rows: Any, name: str, row: int) -> Any:
+    return rows[name][row].as_py()
+
+
+def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]]) -> Pair:
+    """Columns as arrays: contaminated items out, repeats averaged inside the item."""
+    task, axis, metric = (str(_value(left, name, 0)) for name in ("task", "axis", "metric"))
+    before = len(pc.unique(left["doc_hash"]))
+    if outside := excluded.get(task):
+        keep = pc.invert(pc.is_in(left["item_id"], pa.array(sorted(outside))))
+        left, right = left.filter(keep), right.filter(keep)
+    if len(left) == 0:
+        raise IntegrityError(
+            f"task {label!r}: all {before} items overlap the training data; none is left to judge"
+        )
+    starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
+    counts = np.diff(starts, append=len(left))
+
+    def mean(rows: Any, name: str) -> Floats:
+        values = floats(rows[name])
+        return values if len(starts) == len(values) else np.add.reduceat(values, starts) / counts
+
+    soft = not (left["soft_score"].null_count or right["soft_score"].null_count)
+    codes = np.from_dlpack(left["cluster"].dictionary_encode().combine_chunks().indices)
+    return Pair(
+        label=label,
+        task=task,
+        axis=axis,
+        metric=metric,
+        repeats=int(counts.max()),
+        items=_at(left["item_id"], starts),
+        base=mean(left, "score"),
+        candidate=mean(right, "score"),
+        base_soft=mean(left, "soft_score") if soft else None,
+        candidate_soft=mean(right, "soft_score") if soft else None,
+        base_valid=mean(left, "valid"),
+        candidate_valid=mean(right, "valid"),
+        chance=mean(left, "chance"),
+        clusters=codes[starts].astype(np.intp),
+        excluded=before - len(starts),
+    )
+
+
+def _at(column: Any, rows: NDArray[np.intp]) -> Any:
+    """The rows of a column; all of them (no repeats, nothing excluded) are not copied."""
+    return column if len(rows) == len(column) else column.take(pa.array(rows))
+
+
+def _new_item(hashes: Any) -> NDArray[np.bool_]:
+    """Whether each row but the first asks another item than the row before."""
+    return ~_equal(hashes.slice(1), hashes.slice(0, len(hashes) - 1))

@@ -1,0 +1,281 @@
+"""Every JSON and JSONL file that retainbench writes, as strict pydantic models.
+
+Reads and writes nothing but what it is told: `write_json`, `write_jsonl` and their readers are the
+only way files with records come to be, so that all of them are canonical (UTF-8, sorted keys, no
+NaN), atomic (temporary sibling, fsync, rename) and versioned. A reader refuses an unknown schema
+version, an unknown key, a missing key and a non-finite number, naming file and line.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Axis = Literal["general", "numeric", "temporal", "target"]
+Verdict = Literal["PASS", "REGRESSION", "INCONCLUSIVE"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ItemRecord(Record):
+    """One item of one task answered by one checkpoint; the unit of every statistic.
+
+    Items pair on (task, doc_hash, filter, repeat); equal prompt and target hashes are required.
+    """
+
+    task: str
+    axis: Axis
+    item_id: str
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+    filter: str = "none"
+    metric: str
+    """What `score` is: `acc`, `exact_match`, `reward`, or the name in an adopted log."""
+    repeat: int = 0
+    cluster: str
+    chance: Share
+    """Expected score of a guesser on this item: 1/k for k choices, 0 for free-form answers."""
+    score: Share
+    soft_score: Share | None = None
+    """Probability of the gold choice, normalised over the choices."""
+    valid: bool = True
+    response: str | None = None
+    """What the model wrote (free form), or the text of the chosen choice."""
+    choice_logprobs: list[float] | None = None
+    gold: int | str | None = None
+
+
+class ItemText(Record):
+    """What an item asks, stored once per run so that reports can show lost and gained items."""
+
+    task: str
+    item_id: str
+    doc_hash: str
+    prompt: str
+    choices: list[str] | None
+    gold: str
+
+
+class Ledger(Record):
+    """What a recipe has spent, in every unit (METHODS 0)."""
+
+    steps: int = 0
+    samples: int = 0
+    """Completions trained on (SFT, DPO) or scored by the reward (RL, ES, RFT)."""
+    forward_tokens: int = 0
+    """Tokens through the model forwards, generation included."""
+    backward_tokens: int = 0
+    generated_tokens: int = 0
+    flops: float = 0.0
+    """2N per forward token + 4N per backward token, N = parameters of the model."""
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+class CheckpointRecord(Record):
+    """One scored point of a trajectory."""
+
+    stage: int
+    """0-based stage of the recipe; a single-method recipe has stage 0 only."""
+    fraction: float
+    """Share of the whole budget at which the checkpoint was taken (0 = the base itself)."""
+    folder: str
+    """Relative to the cell's folder."""
+    weights_digest: str
+    ledger: Ledger
+
+
+class TrainRecord(Record):
+    """`cells/<id>/train.json`: what training one cell did."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: str
+    status: Literal["done", "failed"]
+    reason: str | None = None
+    """Why it failed, or why it ended before the budget (for example: nothing was accepted)."""
+    checkpoints: list[CheckpointRecord]
+    trainable_parameters: int
+    total_parameters: int
+    metrics: dict[str, float]
+    """Final values of the method's own metrics (zero-sd share, clip share, es_null, ...)."""
+    dtypes: dict[str, str]
+    """parameter, master, optimizer and saved dtype."""
+    environment: dict[str, str]
+
+
+class Interval(Record):
+    """A point estimate with its two-sided interval; `level` states the confidence."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+    n: int
+    method: str
+    """tango, newcombe, bca, cluster-t, two-level bootstrap, ..."""
+
+
+class TaskChange(Record):
+    """Base against candidate on one task (drop > 0 means the candidate lost)."""
+
+    task: str
+    axis: Axis
+    n: int
+    clusters: int
+    chance: float
+    base_score: float
+    candidate_score: float
+    drop: Interval
+    crosscheck: Interval | None = None
+    soft_drop: Interval | None = None
+    lost: int | None = None
+    """n10: right before, wrong after (None for graded scores)."""
+    gained: int | None = None
+    churn: float | None = None
+    forgetting_chance_adjusted: float | None = None
+    backward_transfer_chance_adjusted: float | None = None
+    base_valid: float
+    candidate_valid: float
+    base_at_chance: bool
+    p_drop_within_margin: float | None = None
+    p_drop_beyond_margin: float | None = None
+    mcnemar_p: float | None = None
+    minimum_detectable_effect: float | None = None
+    metric: str = "acc"
+    repeats: int = 1
+    """Decodes or permutations per item, averaged inside the item."""
+    excluded: int = 0
+    """Items left out on both sides because they overlap the training data."""
+    base_score_given_valid: float | None = None
+    candidate_score_given_valid: float | None = None
+    noise_churn: float | None = None
+    """Churn of the same task in the noisiest A/A run (base against base scored in another way)."""
+    noise_churns: dict[str, float] = {}
+    """Variation (repeat, batch, options) -> churn of the base against itself."""
+    noise_soft: float | None = None
+    """Root mean square change of an item's soft score in the noisiest A/A run."""
+    above_noise: bool | None = None
+    """More items changed sides than in the noisiest A/A run (one-sided sign test at alpha); if
+    False, the change must not be called forgetting. None without an A/A run."""
+    rescaled_drop: float | None = None
+    """Mean of (base - candidate) / (1 - chance) over items: what axes average."""
+    rescaled_error: float | None = None
+    margin: float | None = None
+    """The policy's margin that verdict and p-values refer to; None for targets."""
+    verdict: Verdict | None = None
+    """Of this task alone, before Holm's correction over all tasks; None for targets."""
+    reasons: list[str] = []
+    """Why the verdict is not PASS."""
+    items_if_unchanged: int | None = None
+    """Items that would PASS with power .8 if nothing was lost."""
+    items_if_as_observed: int | None = None
+    """Items that would decide with power .8 if the observed drop were true; None = never."""
+
+
+class AxisChange(Record):
+    """Mean over the axis' tasks of the chance-rescaled drop, and of the rescaled scores.
+
+    Tasks at chance cannot show forgetting: they are named in `at_chance` and left out of the mean.
+    """
+
+    axis: Axis
+    tasks: int
+    n: int
+    base_score: float
+    candidate_score: float
+    drop: Interval
+    soft_drop: Interval | None = None
+    lost: int
+    gained: int
+    at_chance: list[str] = []
+    margin: float | None = None
+    verdict: Verdict | None = None
+    """Of the mean, before the gate adds regressions of single tasks that Holm confirms."""
+    reasons: list[str] = []
+    p_drop_within_margin: float | None = None
+
+
+class DriftSummary(Record):
+    """Global geometry of candidate minus base."""
+
+    frobenius: float
+    relative: float
+    changed_parameters: int
+    parameters: int
+    unchanged_exact: float
+    unchanged_1e5: float
+    unchanged_bf16: float
+    cosine: float
+    by_kind: dict[str, float]
+    """Share of the squared norm per module kind."""
+    by_layer: dict[str, float]
+    relative_by_kind: dict[str, float]
+    es_null: float | None = None
+    over_null: float | None = None
+    dtypes: str
+
+
+class DivergenceSummary(Record):
+    """Exact KL in nats per token on continuations sampled from the base."""
+
+    forward: dict[str, float]
+    """Prompt set -> KL(base || candidate); sets are `target`, `general`, `numeric`, `temporal`."""
+    reverse: dict[str, float]
+    tokens: dict[str, int]
+    estimator: str
+    prompt_weighted: dict[str, float] = {}
+    """Forward KL, mean over prompts of the mean over tokens."""
+    sampled: dict[str, dict[str, float]] = {}
+    """Prompt set -> forward KL per token by the estimators k1, k2, k3 (METHODS 15)."""
+
+
+class PointScore(Record):
+    """A candidate at one point of its trajectory, against the base."""
+
+    stage: int
+    fraction: float
+    ledger: Ledger
+    weights_digest: str
+    base_reward: float
+    candidate_reward: float
+    gain: Interval
+    base_valid: float
+    candidate_valid: float
+    tasks: list[TaskChange]
+    axes: list[AxisChange]
+    drift: DriftSummary | None
+    divergence: DivergenceSummary | None
+
+
+class Scorecard(Record):
+    """`cells/<id>/scorecard.json`: gain, retention, drift, divergence and cost of one cell."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: str
+    base: str
+    target: str
+    recipe: str
+    """The name the recipe has in the suite."""
+    method: str
+    """The method, or `a+b` for stages."""
+    adaptation: str
+    seed: int
+    budget: str
+    """For example `3e+12 flops`."""
+    status: Literal["done", "failed"]
+    reason: str | None = None
+    points: list[PointScore]
+    """In order of stage and fraction; the last one is the end point. Empty when failed."""
+    metrics: dict[str, float]
+    trainable_parameters: int
+    total_parameters: int
+    provenance: dict[str, str]

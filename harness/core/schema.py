@@ -1,0 +1,192 @@
+"""Suite YAML -> `Suite`: what is compared with what, strictly checked before anything runs.
+
+A suite names a base, targets, retention tasks, recipes, seeds, one budget for all and a policy. An
+unknown key, method, task or option is a `UsageError` that names the file, the key and the nearest
+valid name. Hyper-parameters live here and nowhere else: a recipe's `options` are checked against
+the `Options` model of its trainer, which also holds the documented defaults.
+
+Command: `retainbench suites` lists them, `retainbench plan SUITE` shows what one would run.
+Leaves out: whether models and tasks load; `suites/plan.py` and the steps after it find that out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from retainbench.harness.core.records import Record, Share
+
+Unit = Literal["flops", "samples", "tokens", "steps"]
+RetentionAxis = Literal["general", "numeric", "temporal"]
+
+
+class Budget(Record):
+    """What every recipe of the suite may spend; `tokens` are forward tokens."""
+
+    unit: Unit
+    amount: Annotated[float, Field(ge=0)]
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+class Adaptation(Record):
+    """Which parameters move: all of them, or low-rank adapters on every linear layer."""
+
+    kind: Literal["full", "lora"] = "full"
+    rank: Annotated[int, Field(ge=1)] = 16
+    """arXiv:2405.09673 sweeps 16, 64 and 256."""
+    alpha: float | None = None
+    """Scale s = alpha / rank; default 2 x rank (arXiv:2405.09673)."""
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "full" else f"lora r={self.rank}"
+
+
+class Anchor(Record):
+    """A pull towards the base, on top of the method."""
+
+    kind: Literal["weights", "kl"]
+    """`weights`: after each step theta - theta_0 decays (arXiv:2605.30148). `kl`: a penalty."""
+    norm: Literal["l1", "l2"] = "l2"
+    """For `weights` only."""
+    strength: Annotated[float, Field(ge=0)]
+    """lambda of the decay (10 for l2, 0.01 for l1 in the paper), or the penalty's coefficient."""
+
+
+def _expand(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Stage(Record):
+    """One method with its adaptation, options and share of the recipe's budget."""
+
+    method: str
+    adaptation: Annotated[Adaptation, BeforeValidator(_expand)] = Adaptation()
+    options: dict[str, Any] = {}
+    anchor: Anchor | None = None
+    target: str | None = None
+    """Trains on this target instead of the cell's: a sequence of targets."""
+    share: Annotated[float, Field(gt=0)] = 1.0
+    """Relative to the other stages' shares."""
+
+
+class Resources(Record):
+    """What a cell needs of a cluster's node (`--executor ray`); changes no number."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """A fraction shares a GPU."""
+
+
+class Recipe(Record):
+    """One method, or a list of stages that run one after another."""
+
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    resources: Resources = Resources()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        """`{method: sft, ...}` is short for one stage."""
+        if isinstance(value, dict) and "stages" not in value:
+            stage = {key: part for key, part in value.items() if key != "resources"}
+            rest = {key: part for key, part in value.items() if key == "resources"}
+            return {"stages": [stage], **rest}
+        return value
+
+    @property
+    def method(self) -> str:
+        """`sft`, or `sft+grpo` for stages."""
+        return "+".join(stage.method for stage in self.stages)
+
+    @property
+    def adaptation(self) -> str:
+        """Distinct adaptations in order: `full`, `lora r=16`, `full+lora r=16`."""
+        return "+".join(dict.fromkeys(str(stage.adaptation) for stage in self.stages))
+
+
+class Policy(Record):
+    """When a checkpoint may be released; margins are drops in score points (0.02 = 2 pp)."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """One-sided; the verdict uses the two-sided 1 - 2 alpha interval."""
+    margin: Share = 0.05
+    task_margins: dict[str, Share] = {}
+    axis_margins: dict[RetentionAxis, Share] = {}
+    """An axis that is named here is gated as a whole too (mean chance-rescaled drop)."""
+    mandatory: list[str] | None = None
+    """Tasks that must PASS; None = every retention task of the suite."""
+    minimum_items: Annotated[int, Field(ge=2)] = 50
+    minimum_gain: float | None = None
+    """Floor on the lower limit of the gain; None = retention alone decides."""
+    maximum_relative_drift: float | None = None
+    """Advisory: exceeding it warns and never decides."""
+    maximum_kl: float | None = None
+    """Advisory, nats per token on retention prompts."""
+    soft_margin: Share | None = None
+    """Advisory margin on the soft-score drop: an early warning."""
+    contaminated: Literal["exclude", "refuse", "report"] = "exclude"
+    """What happens to retention items that overlap the training data."""
+
+
+class Source(Record):
+    """Where a retention task comes from that is frozen once, with internet (suites/freeze.py)."""
+
+    axis: RetentionAxis
+    task: str | None = None
+    """lm-eval's name, if not the entry's own; a group's tasks become one pack."""
+    revision: str = "main"
+    """Commit of the dataset on the hub; a branch is pinned by the first freeze, in SUITE.lock."""
+    filter: str | None = None
+    """lm-eval's filter that decides; None = the first."""
+    cluster: str | None = None
+    """Field of lm-eval's documents that names what items share; None = each its own."""
+
+
+class Sweep(Record):
+    """Choose one option per recipe on the target's validation split, before the real cells."""
+
+    option: str = "learning_rate"
+    factors: Annotated[list[float], Field(min_length=2)]
+    """Multiples of the recipe's own value."""
+    seed: int = 0
+    budget_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Suite(Record):
+    """A whole comparison."""
+
+    name: str
+    description: str
+    base: str
+    targets: Annotated[list[str], Field(min_length=1)]
+    tasks: list[str]
+    """Short names of retention tasks; an axis name stands for all its core tasks."""
+    sources: dict[str, Source] = {}
+    """Further retention tasks, by the names of their packs."""
+    recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    budget: Budget
+    trajectory: Annotated[list[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
+    """Fractions of the budget at which a checkpoint is kept and scored."""
+    policy: Policy = Policy()
+    sweep: Sweep | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
+    divergence_prompts: Annotated[int, Field(ge=0)] = 32
+    """Prompts per set for the KL to the base; 0 leaves KL out."""
+    divergence_tokens: Annotated[int, Field(ge=1)] = 32
+    """Longest continuation sampled per prompt."""
+    noise_floor: list[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
+    """A/A scorings of the base: as it is, with another batch size, with the options turned by one
+    place. Each costs as much as scoring the base on the retention tasks once; [] = none."""
+    items_per_task: Annotated[int, Field(ge=1)] | None = None
+    """Scores the first n items of each task only; such a run can never certify."""
+
+    @model_validator(mode="after")
+    def _retains(self) -> Self:
+        if not (self.tasks or self.sources):
+            raise ValueError("tasks: name one, or a source")
+        return self

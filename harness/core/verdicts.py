@@ -1,0 +1,116 @@
+"""The records a gate writes (`gate.json`) and the exit code that they mean.
+
+Exit codes are a stable interface: 0 PASS, 1 REGRESSION, 2 usage error, 3 INCONCLUSIVE, 4 integrity
+failure; of several candidates 4 outranks 1, 1 outranks 3, 3 outranks 0. Reads and writes nothing;
+`gate/decide.py` fills the records, `gate/ci.py` shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from retainbench.harness.core.records import (
+    SCHEMA_VERSION,
+    AxisChange,
+    Interval,
+    Record,
+    TaskChange,
+    Verdict,
+)
+
+Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]
+
+FULL = "full"
+EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "REGRESSION": 1, "INCONCLUSIVE": 3, "ERROR": 4}
+WORST_FIRST: tuple[Outcome, ...] = ("ERROR", "REGRESSION", "INCONCLUSIVE", "PASS")
+
+
+class TaskGate(Record):
+    """One task in the gate."""
+
+    change: TaskChange
+    mandatory: bool
+    verdict: Verdict
+    """INCONCLUSIVE where a regression is not confirmed by Holm's correction."""
+    unadjusted: bool
+    """The task's own interval lies above its margin, but Holm's correction does not confirm it."""
+    holm_p: float
+    items_to_decide: int | None
+    """Items of this kind that would decide with power .8; None for a decided or hopeless task."""
+    reasons: list[str]
+
+
+def deciding(task: TaskGate) -> str:
+    """What would end an INCONCLUSIVE, in words; empty for a decided task."""
+    if task.verdict != "INCONCLUSIVE":
+        return ""
+    if task.items_to_decide is None:
+        return "no number of items would decide"
+    return f"{task.items_to_decide} items would decide"
+
+
+class AxisGate(Record):
+    """One axis in the gate; it decides only if the policy names a margin for it."""
+
+    axis: str
+    change: AxisChange | None
+    """None: no task of the axis is above chance."""
+    gated: bool
+    verdict: Verdict
+    reasons: list[str]
+
+
+class GateResult(Record):
+    """`gate.json`: the verdict on one candidate with everything it rests on."""
+
+    schema_version: int = SCHEMA_VERSION
+    candidate: str
+    """A cell's id or a name of the user's; for people, identity is in the digests."""
+    label: str
+    verdict: Outcome
+    reasons: list[str]
+    """Why it is not PASS."""
+    warnings: list[str]
+    """Advisory limits that were exceeded."""
+    tasks: list[TaskGate]
+    """Worst first."""
+    axes: list[AxisGate]
+    gain: Interval | None
+    alpha: float
+    tier: str = FULL
+    """Which items were judged: `full`, or which part of them."""
+    digests: dict[str, str] = {}
+    """Of what was judged: base records, candidate records, policy."""
+
+
+def first_items(most: int | None) -> str:
+    """How a result names that only the first items of each task were scored; None: all were."""
+    return FULL if most is None else f"first {most} items of each task"
+
+
+def failed(candidate: str, label: str, reason: str, alpha: float) -> GateResult:
+    """The result for a candidate that could not be judged: ERROR, never PASS."""
+    return GateResult(
+        candidate=candidate,
+        label=label or candidate,
+        verdict="ERROR",
+        reasons=[reason],
+        warnings=[],
+        tasks=[],
+        axes=[],
+        gain=None,
+        alpha=alpha,
+    )
+
+
+def overall(results: Sequence[GateResult]) -> Outcome:
+    """The verdict on several candidates: the worst one; nothing gated is ERROR."""
+    found = {result.verdict for result in results}
+    return next((verdict for verdict in WORST_FIRST if verdict in found), "ERROR")
+
+
+def exit_code(results: Sequence[GateResult], allow_inconclusive: bool = False) -> int:
+    """The process exit code; `allow_inconclusive` turns 3 into 0 and leaves every verdict alone."""
+    code = EXIT_CODES[overall(results)]
+    return 0 if code == EXIT_CODES["INCONCLUSIVE"] and allow_inconclusive else code

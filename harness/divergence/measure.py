@@ -1,0 +1,268 @@
+"""KL divergence between base and candidate on continuations of given prompts (METHODS 15).
+
+Reads two loaded models and prompts; writes continuations to a cache if it is given one. The primary
+number is the forward KL(base || candidate), exact over the full vocabulary at each token of
+continuations that the base samples at temperature 1 without top-k or top-p. Beside it stand the
+exact reverse KL in the same contexts, and the sampled estimators k1, k2, k3 of the sampler's
+direction, on the same tokens.
+
+Every sampled token counts once, the one that ends a continuation (end of text, or a newline)
+included; prompt tokens and padding never. Logits are computed in the models' dtype, the log-softmax
+and all sums in float64. Values on continuations from different samplers have different contexts and
+must not be compared.
+
+Command: part of `retainbench run` and `certify`.
+
+Left out: KL on greedy text (no estimator of it is valid), and top-k truncated KL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import DivergenceSummary
+from retainbench.harness.core.storage import digest, read_jsonl, write_jsonl
+from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
+from retainbench.harness.divergence.records import (
+    Continuation,
+    Direction,
+    DivergenceReport,
+    KlEstimate,
+)
+from retainbench.harness.models.inference import frozen
+from retainbench.harness.models.loading import Loaded
+from retainbench.harness.scoring.decoding import generate, stop_rule
+
+Sampler = Literal["base", "candidate"]
+ESTIMATOR = (
+    "exact over the vocabulary in float64, mean per token of continuations sampled from the base "
+    "at temperature 1; reverse on the same contexts; k1, k2, k3 estimate the forward direction"
+)
+
+
+def summarise(
+    base: Loaded,
+    candidate: Loaded,
+    prompts: Mapping[str, Sequence[str]],
+    *,
+    max_new_tokens: int,
+    cache: Path | None = None,
+    seed: int = 0,
+) -> DivergenceSummary:
+    """Exact KL on several sets of prompts, as the scorecard's columns.
+
+    Args:
+        base: the base with its tokenizer.
+        candidate: the candidate with its tokenizer.
+        prompts: set (`target`, `general`, ...) -> prompts.
+        max_new_tokens: longest continuation.
+        cache: where continuations of the base are kept, for all its candidates.
+        seed: of the continuations.
+
+    Raises:
+        IntegrityError: the tokenizers differ, or a model gives NaN.
+    """
+    require_same_tokenizer(base.tokenizer, candidate.tokenizer, prompts)
+    reports = {
+        name: divergence(
+            base.model,
+            candidate.model,
+            sample_continuations(
+                base, texts, max_new_tokens=max_new_tokens, cache=cache, seed=seed
+            ),
+            prompt_set=name,
+        )
+        for name, texts in prompts.items()
+    }
+    exact = {name: report.find("base || candidate", "exact") for name, report in reports.items()}
+    reverse = {name: report.find("candidate || base", "exact") for name, report in reports.items()}
+    return DivergenceSummary(
+        forward={name: estimate.per_token for name, estimate in exact.items()},
+        reverse={name: estimate.per_token for name, estimate in reverse.items()},
+        tokens={name: report.tokens for name, report in reports.items()},
+        estimator=ESTIMATOR,
+        prompt_weighted={name: estimate.per_prompt for name, estimate in exact.items()},
+        sampled={
+            name: {k: report.find("base || candidate", k).per_token for k in ("k1", "k2", "k3")}
+            for name, report in reports.items()
+        },
+    )
+
+
+def require_same_tokenizer(base: Any, candidate: Any, prompts: Mapping[str, Sequence[str]]) -> None:
+    """Raise `IntegrityError` unless vocabularies and the token ids of all prompts agree."""
+    if base.get_vocab() != candidate.get_vocab():
+        raise IntegrityError("base and candidate have different vocabularies; KL is undefined")
+    for name, texts in prompts.items():
+        for text in texts:
+            if base(text)["input_ids"] != candidate(text)["input_ids"]:
+                raise IntegrityError(
+                    f"base and candidate tokenise a prompt of {name!r} differently: {text[:40]!r}"
+                )
+
+
+def sample_continuations(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> list[Continuation]:
+    """What a model writes after each prompt at temperature 1, up to a newline or the end of text.
+
+    Args:
+        loaded: the sampler with its tokenizer.
+        prompts: at least one text.
+        max_new_tokens: longest continuation.
+        seed: equal seeds give equal continuations, whatever the batch.
+        cache: continuations are read from and written to `<stem>-<key>.jsonl` beside this path;
+            the key covers the weights, the prompts' tokens, the length and the seed.
+
+    Raises:
+        IntegrityError: the cached file was changed.
+    """
+    ids = [list(loaded.tokenizer(text)["input_ids"]) for text in prompts]
+    key = digest([weights_digest(loaded.model), ids, max_new_tokens, seed])
+    file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
+    if file and file.exists():
+        return _read_cached(file, key, len(prompts))
+    stops = stop_rule(
+        [loaded.tokenizer.eos_token_id],
+        loaded.model.config.get_text_config().vocab_size,
+        ["\n"],
+        loaded.tokenizer,
+    )
+    written = generate(
+        loaded.model,
+        ids,
+        max_new_tokens=max_new_tokens,
+        stops=stops,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    drawn = zip(prompts, ids, written.tokens, written.stopped, strict=True)
+    found = [
+        Continuation(
+            prompt=text,
+            prompt_ids=before,
+            ids=after,
+            ended=ended,
+            digest=digest([key, number, before, after, ended]),
+        )
+        for number, (text, before, after, ended) in enumerate(drawn)
+    ]
+    if file:
+        write_jsonl(file, found)
+    return found
+
+
+def _read_cached(file: Path, key: str, expected: int) -> list[Continuation]:
+    found = read_jsonl(file, Continuation)
+    if len(found) != expected:
+        raise IntegrityError(f"{file}: {len(found)} continuations, expected {expected}; delete it")
+    for number, row in enumerate(found):
+        if row.digest != digest([key, number, row.prompt_ids, row.ids, row.ended]):
+            raise IntegrityError(
+                f"{file}:{number + 1}: was changed after sampling; delete the file"
+            )
+    return found
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over names, dtypes and values of a model's parameters."""
+    found = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        found.update(f"{name} {parameter.dtype}".encode())
+        flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        found.update(flat.numpy().data)
+    return found.hexdigest()
+
+
+def divergence(
+    base: Any,
+    candidate: Any,
+    continuations: Sequence[Continuation],
+    *,
+    prompt_set: str,
+    sampler: Sampler = "base",
+    logit_bytes: int = LOGIT_BYTES,
+) -> DivergenceReport:
+    """Exact and sampled KL between two models, in nats.
+
+    Args:
+        base: a causal language model of transformers.
+        candidate: another one with the same vocabulary, on any device.
+        continuations: sampled at temperature 1 from `sampler`; at least one token in all.
+        prompt_set: name of the set of prompts, for the report.
+        sampler: which of the two models wrote them; the sampled estimators estimate the KL from it.
+        logit_bytes: memory for logits; changes speed only.
+
+    Raises:
+        IntegrityError: the vocabularies differ in size, or a divergence is NaN or infinite.
+    """
+    p, q = (base, candidate) if sampler == "base" else (candidate, base)
+    tokens = [len(one.ids) for one in continuations]
+    if not sum(tokens):
+        raise IntegrityError(f"prompt set {prompt_set!r} has no continuation to measure")
+    with ExitStack() as stack:
+        for model in {id(m): m for m in (p, q)}.values():
+            stack.enter_context(frozen(model))
+        found = per_continuation(p, q, continuations, logit_bytes)
+    for one, values in zip(continuations, found, strict=True):
+        if not np.isfinite(values).all():
+            raise IntegrityError(
+                f"{prompt_set}: the divergence after {one.prompt[:40]!r} is NaN or infinite"
+            )
+    there: Direction = "base || candidate" if sampler == "base" else "candidate || base"
+    back: Direction = "candidate || base" if sampler == "base" else "base || candidate"
+    named = (
+        (there, "exact"),
+        (back, "exact"),
+        (there, "k1"),
+        (there, "k2"),
+        (there, "k3"),
+    )  # in the order of PerToken
+    return DivergenceReport(
+        prompt_set=prompt_set,
+        sampler=sampler,
+        prompts=len(continuations),
+        tokens=sum(tokens),
+        ended=sum(one.ended for one in continuations),
+        dtypes={"base": str(base.dtype), "candidate": str(candidate.dtype), "softmax": "float64"},
+        estimates=[
+            estimate(direction, name, [values[n] for values in found])
+            for n, (direction, name) in enumerate(named)
+        ],
+    )
+
+
+def estimate(direction: Direction, estimator: str, by_prompt: Sequence[Vector]) -> KlEstimate:
+    """Token- and prompt-weighted means of per-token values, with the error over prompts.
+
+    Args:
+        direction: what is estimated.
+        estimator: exact, k1, k2 or k3.
+        by_prompt: nats at each token, one array per continuation.
+    """
+    kept = [values for values in by_prompt if len(values)]
+    sums, counts = np.array([v.sum() for v in kept]), np.array([len(v) for v in kept])
+    mean, number = float(sums.sum() / counts.sum()), len(kept)
+    squares = float(np.sum((sums - mean * counts) ** 2))
+    error = (number / (number - 1) * squares) ** 0.5 / counts.sum() if number > 1 else None
+    return KlEstimate(
+        direction=direction,
+        estimator=estimator,
+        per_token=mean,
+        per_token_error=error,
+        per_prompt=float(np.mean(sums / counts)),
+        per_sequence=float(np.mean(sums)),
+    )

@@ -1,0 +1,32 @@
+"""Which prompts KL is measured on: the first ones of each axis, spread over its tasks.
+
+Reads the tasks' items; writes nothing and needs no torch. Minimal pairs have no prompt to continue
+and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retainbench.harness.tasks import catalogue
+
+
+def prompt_sets(names: Sequence[str], number: int) -> dict[str, list[str]]:
+    """Axis (or `target`) -> its first prompts, in turn from each of its tasks.
+
+    Args:
+        names: short names of tasks, in the order in which they take turns.
+        number: prompts per axis at most.
+    """
+    known = catalogue.discover()
+    by_axis: dict[str, list[list[str]]] = {}
+    for name in names:
+        info = known[name]
+        by_axis.setdefault(info.axis, []).append([p for p in catalogue.prompts(info) if p])
+    found = {axis: _round_robin(lists)[:number] for axis, lists in by_axis.items()}
+    return {axis: prompts for axis, prompts in found.items() if prompts}
+
+
+def _round_robin(lists: list[list[str]]) -> list[str]:
+    longest = max(len(entries) for entries in lists)
+    return [entries[n] for n in range(longest) for entries in lists if n < len(entries)]

@@ -1,0 +1,169 @@
+"""What `retainbench gate` does: gate stored results, write what CI shows, say the exit code.
+
+Three sources, one at a time: a run folder, two record files, or two folders of results that another
+harness wrote. Scores nothing and never imports torch. The caller prints the lines (plain text, safe
+for a terminal and for a workflow's log) and exits with the code.
+
+Command: `retainbench gate RUN [--policy FILE] [--tier smoke] [--out DIR] ...`
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from retainbench.harness.adoption.items import DEFAULT_CHOICES, Choices
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.escaping import github_untrusted, terminal
+from retainbench.harness.core.formatting import counted, points
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.verdicts import GateResult, TaskGate, deciding, exit_code, overall
+from retainbench.harness.gate import ci
+from retainbench.harness.gate.candidates import gate_records, gate_run
+from retainbench.harness.gate.tiers import Tier, promise
+from retainbench.harness.suites import loading
+
+MOST_TASKS_SHOWN = 20
+
+
+class Sources(NamedTuple):
+    """What to gate; exactly one of run, records, results."""
+
+    run: Path | None = None
+    cells: Sequence[str] = ()
+    base_records: Path | None = None
+    candidate_records: Path | None = None
+    base_results: Path | None = None
+    candidate_results: Path | None = None
+    choices: Choices = DEFAULT_CHOICES
+    """About tasks of the results: axis, metric, filter, cluster."""
+
+
+class Finished(NamedTuple):
+    """The outcome of the command."""
+
+    results: list[GateResult]
+    lines: list[str]
+    """For the terminal, verdict last."""
+    workflow: list[str]
+    """GitHub workflow commands, to be printed as they are; empty elsewhere."""
+    exit_code: int
+
+
+def command(
+    sources: Sources,
+    *,
+    policy: Path | None = None,
+    tier: Tier = "full",
+    out: Path | None = None,
+    allow_inconclusive: bool = False,
+    pinned: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
+    """Gate what is stored.
+
+    Args:
+        policy: YAML; needed unless a run folder brings its own.
+        out: folder for gate.json, junit.xml, summary.md and comment.md.
+        allow_inconclusive: exit with 0 instead of 3; verdicts stay as they are.
+        pinned: `policy` and `base_records` -> SHA-256 from a protected branch; another digest is
+            an integrity failure.
+        environment: of the process; GitHub's files are written when it says GITHUB_ACTIONS=true.
+
+    Raises:
+        UsageError, IntegrityError: as `gate_run`; nothing was judged.
+    """
+    results = _results(sources, loading.load_policy(policy) if policy else None, tier)
+    _check_pinned(results, pinned or {})
+    if out:
+        ci.write(out, results)
+    code = exit_code(results, allow_inconclusive)
+    lines = [line for result in results for line in verdict_lines(result)]
+    if tier != "full":
+        most = max((len(result.tasks) for result in results), default=0)
+        margins = [task.change.margin or 0.0 for result in results for task in result.tasks]
+        lines.append(promise(tier, most, max(margins, default=0.0), results[0].alpha))
+    if allow_inconclusive and exit_code(results) != code:
+        lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict stands")
+    lines.append(f"gate: {overall(results)} ({counted(len(results), 'candidate')}), exit {code}")
+    return Finished(results, lines, ci.github(results, environment or {}), code)
+
+
+def printable(finished: Finished, environment: Mapping[str, str]) -> str:
+    """All lines for standard output; in a workflow's log none of ours can act as a command."""
+    text = "\n".join(finished.lines)
+    if environment.get("GITHUB_ACTIONS") != "true":
+        return text
+    quiet = github_untrusted(text, secrets.token_hex(16))
+    return "\n".join([quiet, *finished.workflow])
+
+
+def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateResult]:
+    records = (sources.base_records, sources.candidate_records)
+    others = (sources.base_results, sources.candidate_results)
+    given = [sources.run is not None, records != (None, None), others != (None, None)]
+    if sum(given) != 1:
+        raise UsageError(
+            "name one thing to gate: a run folder, or --base-records with --candidate-records, "
+            "or --base-results with --candidate-results"
+        )
+    if sources.choices != DEFAULT_CHOICES and others == (None, None):
+        raise UsageError("--axis, --metric, --filter and --cluster speak of --base-results")
+    if sources.run is not None:
+        return gate_run(sources.run, policy, cells=sources.cells, tier=tier)
+    if policy is None:
+        raise UsageError("--policy is needed: a file with at least `margin: 0.02`")
+    if records != (None, None):
+        if records[0] is None or records[1] is None:
+            raise UsageError("--base-records and --candidate-records go together")
+        return [gate_records(records[0], records[1], policy, name=str(records[1]), tier=tier)]
+    if others[0] is None or others[1] is None:
+        raise UsageError("--base-results and --candidate-results go together")
+    return [_adopted(others[0], others[1], sources.choices, policy, tier)]
+
+
+def _adopted(
+    base: Path, candidate: Path, choices: Choices, policy: Policy, tier: Tier
+) -> GateResult:
+    from retainbench.harness.adoption import pair as adopt
+
+    pair = adopt.pair(base, candidate, choices)
+    sides = (pair.base.records, pair.candidate.records)
+    result = gate_records(*sides, policy, name=str(candidate), tier=tier, part=pair.part)
+    return result.model_copy(update={"warnings": [*result.warnings, *pair.remarks]})
+
+
+def _check_pinned(results: Sequence[GateResult], pinned: Mapping[str, str]) -> None:
+    for name, expected in pinned.items():
+        for result in results:
+            found = result.digests.get(name)
+            if result.verdict != "ERROR" and found != expected.lower():
+                raise IntegrityError(f"{name} has the digest {found}, pinned is {expected}")
+
+
+def verdict_lines(result: GateResult) -> list[str]:
+    """One candidate for the terminal: its verdict, then the tasks that are not PASS."""
+    gain = f", gain {points(result.gain)} points" if result.gain else ""
+    lines = [f"{result.verdict:12} {terminal(result.label)}{gain}"]
+    if result.verdict == "ERROR" or not result.tasks:
+        lines += [f"  {terminal(reason)}" for reason in result.reasons]
+    open_ = [task for task in result.tasks if task.verdict != "PASS"]
+    lines += [_task_line(task) for task in open_[:MOST_TASKS_SHOWN]]
+    if len(open_) > MOST_TASKS_SHOWN:
+        lines.append(f"  and {counted(len(open_) - MOST_TASKS_SHOWN, 'more task')}")
+    named = {task.change.task for task in open_}
+    others = [r for r in result.reasons if r.split(":")[0].removesuffix(" regressed") not in named]
+    lines += [f"  {terminal(reason)}" for reason in others if result.tasks]
+    return lines + [f"  warning: {terminal(line)}" for line in result.warnings]
+
+
+def _task_line(task: TaskGate) -> str:
+    change = task.change
+    found = (
+        f"  {task.verdict:12} {terminal(change.task, 60)} ({change.axis}): drop "
+        f"{points(change.drop)} points, margin {100 * (change.margin or 0):g}, {change.n} items"
+    )
+    alone = "a regression on its own, not after Holm" if task.unadjusted else ""
+    return "; ".join(filter(None, (found, alone, deciding(task))))

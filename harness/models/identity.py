@@ -1,0 +1,56 @@
+"""A model folder by content: SHA-256 of each file and of the whole, by model-signing's rule."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import Record
+from retainbench.harness.core.storage import digest, sha256_file
+
+IGNORED = (".git", ".gitattributes", ".github", ".gitignore", "model.sig")
+
+
+class ModelIdentity(Record):
+    """A model folder by content."""
+
+    name: str
+    sha256: str
+    """Of the whole folder, by model-signing's rule."""
+    files: dict[str, str]
+    """SHA-256 by relative path."""
+
+
+def identify(folder: Path, name: str | None = None) -> ModelIdentity:
+    """Digest a model folder as model-signing does.
+
+    Raises:
+        IntegrityError: a linked folder or something that is neither file nor folder.
+    """
+    files = {}
+    for path in folder.rglob("*"):
+        relative = PurePosixPath(path.relative_to(folder))
+        if relative.parts[0] in IGNORED:
+            continue
+        if path.is_file():
+            files[relative] = sha256_file(path)
+        elif path.is_symlink() or not path.is_dir():
+            raise IntegrityError(f"{path}: a link to a folder or a special file in a model folder")
+    ordered = sorted(files)
+    whole = hashlib.sha256(b"".join(bytes.fromhex(files[path]) for path in ordered))
+    return ModelIdentity(
+        name=name or folder.resolve().name,
+        sha256=whole.hexdigest(),
+        files={str(path): files[path] for path in ordered},
+    )
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the sorted (name, SHA-256) pairs of the files that determine a model's output.
+
+    Documentation and pictures do not count; everything that is loaded does.
+    """
+    kept = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    files = sorted(p for p in folder.iterdir() if p.suffix in kept)
+    return digest({p.name: sha256_file(p) for p in files})

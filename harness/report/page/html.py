@@ -1,0 +1,212 @@
+"""One self-contained HTML report: tables, figures, flips explorer, provenance; no network.
+
+Reads what `report/report.py` hands over; returns the page as text. The page carries a Content
+Security Policy that allows exactly its own scripts and style sheet, by hash: Vega (bundled offline
+by vl-convert, run with its interpreter so that no `eval` is needed), `report.js`, and `table.css`
+with `report.css`. Jinja2 escapes everything; data for the scripts is JSON without `<`, `>` or `&`.
+Deterministic: the same scorecards give the same bytes, so there is no date on the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from retainbench.harness.core.formatting import (
+    NONE,
+    brief,
+    counted,
+    duration,
+    flops,
+    listed,
+    points,
+)
+from retainbench.harness.core.paths import TEMPLATES
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.report.page import figures as report_figures
+from retainbench.harness.report.page import flips as report_flips
+from retainbench.harness.report.page.figures import Figure
+from retainbench.harness.report.page.flips import Flips
+from retainbench.harness.report.table import further, glance
+from retainbench.harness.report.table.columns import Table, worst_first
+from retainbench.harness.report.table.evidence import CellVerdict
+from retainbench.harness.report.table.model import AXES
+
+Suite = Mapping[str, Any]
+
+SHOWN_VALUES = 4  # distinct values of one provenance key that are listed
+
+
+class Fact(NamedTuple):
+    """One line of provenance."""
+
+    name: str
+    value: str
+
+
+def page(
+    table: Table,
+    cards: Sequence[Scorecard],
+    figures: Sequence[Figure],
+    flips: Flips,
+    verdicts: Mapping[str, CellVerdict],
+    suite: Suite,
+) -> str:
+    """The report as one HTML document.
+
+    Args:
+        suite: the suite as in plan.json, or {} where the folder has none.
+    """
+    scripts = [_bundle(), (TEMPLATES / "report.js").read_text(encoding="utf-8")]
+    style = _style("table.css", "report.css")
+    targets = list(dict.fromkeys(row.target for row in table.rows))
+    rendered: str = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            policy=policy(scripts, style),
+            scripts=scripts,
+            style=style,
+            title=suite.get("name") or "run",
+            suite=suite,
+            table=table,
+            targets=targets,
+            facts=scope(cards),
+            rulings=glance.rulings(cards, verdicts),
+            glances=glance.glance(table.rows),
+            matched=further.matched(table.rows),
+            measures=further.measures(table.rows),
+            figures=figures,
+            data=embedded({"specs": _specs(figures, targets)}),
+            flips=embedded(report_flips.payload(flips, cards)),
+            flip_note=flip_note(flips),
+            cards=cards,
+            verdicts=verdicts,
+            provenance=provenance(cards),
+            suite_json=json.dumps(suite, ensure_ascii=False, indent=1),
+        )
+    )
+    return rendered
+
+
+def table_page(table: Table) -> str:
+    """The table alone as a small HTML document without scripts."""
+    return small_page("table.html", table=table)
+
+
+def small_page(template: str, **values: Any) -> str:
+    """A template as an HTML document with the tables' style sheet and without scripts."""
+    style = _style("table.css")
+    page = _environment().get_template(template)
+    rendered: str = page.render(policy=policy([], style), style=style, **values)
+    return rendered
+
+
+def _style(*names: str) -> str:
+    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def policy(scripts: Sequence[str], style: str) -> str:
+    """Content Security Policy: nothing but these scripts and this style sheet, by hash."""
+    sources = " ".join(_hash(script) for script in scripts) or "'none'"
+    return (
+        f"default-src 'none'; script-src {sources}; style-src {_hash(style)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def embedded(value: Any) -> str:
+    """JSON that is safe inside a script element: no character that HTML parsing looks for.
+
+    >>> embedded("</script>")
+    '"\\\\u003c/script\\\\u003e"'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from inside vl-convert."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;")
+    if "</script" in script or "<!--" in script:
+        raise ValueError("the Vega bundle would end its own script element")
+    return script
+
+
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"points": points, "brief": brief, "flops": flops, "time": duration}
+    environment.globals |= {"AXES": AXES, "NONE": NONE, "worst_first": worst_first}
+    environment.globals["LABELS"] = glance.LABELS
+    return environment
+
+
+def _specs(figures: Sequence[Figure], targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        figure.key: {
+            target: report_figures.spec(figure, target) for target in targets if figure.of(target)
+        }
+        for figure in figures
+    }
+
+
+def scope(cards: Sequence[Scorecard]) -> list[Fact]:
+    """The line under the title: what was run."""
+    done = sum(bool(card.points) for card in cards)
+    failed = len(cards) - done
+    return [
+        Fact("Base", listed(card.base for card in cards)),
+        Fact("Target", listed(card.target for card in cards)),
+        Fact("Recipes", str(len({card.recipe for card in cards}))),
+        Fact("Seeds", str(len({card.seed for card in cards}))),
+        Fact("Budget per cell", listed(card.budget for card in cards)),
+        Fact("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
+    ]
+
+
+def flip_note(flips: Flips) -> str:
+    """How many flips there are, how many are on the page, and why some are not."""
+    note = f"{counted(flips.total, 'item')} changed sides."
+    if len(flips.shown) < flips.total:
+        note = (
+            f"{flips.total} items changed sides; {len(flips.shown)} of them are on this page, the "
+            "same number for every cell, task and direction. The run folder's records hold all."
+        )
+    if flips.unread:
+        note += f" {counted(flips.unread, 'cell')} came without item records."
+    return note
+
+
+def provenance(cards: Sequence[Scorecard]) -> list[Fact]:
+    """What all cells share, and the distinct values of what differs."""
+    names = list(dict.fromkeys(name for card in cards for name in card.provenance))
+    return [Fact(name, _values(cards, name)) for name in names]
+
+
+def _values(cards: Sequence[Scorecard], name: str) -> str:
+    found = list(dict.fromkeys(card.provenance.get(name, "absent") for card in cards))
+    more = len(found) - SHOWN_VALUES
+    return "; ".join(found[:SHOWN_VALUES]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,169 @@
+"""A run folder -> a folder under results/ that a stranger can read and check.
+
+Writes scorecards.jsonl, verdicts.json and methods.json (the rows), table.{md,csv,json,tex,html},
+figures/ and a README.md with the table, the command, the environment and the digests. Everything is
+generated: the same rows give the same bytes (but for PDF files, whose writer numbers its objects at
+random), and a test re-renders every published table.
+Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
+are large; the run folder keeps them.
+
+Put the published quick results into README.md, between the headline marks: a table and a figure.
+
+Reads `results/quick/`, writes README.md. The front page shows the columns that answer the question
+- what was gained, what was forgotten, how far the weights moved - and links to all others. A test
+compares the two, so the page cannot drift from the results.
+Command: `python -m retainbench.harness.report.publish`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.markdown import escaped, grid
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import write_bytes, write_text
+from retainbench.harness.report import report
+from retainbench.harness.report.table import evidence
+from retainbench.harness.report.table.columns import Table
+from retainbench.harness.report.table.text import markdown
+
+FIGURE = "pareto"  # the figure that the README shows
+SUFFIXES = (".svg", ".pdf")  # PNG files are three quarters of all bytes; the run folder has them
+
+
+def publish(run_folder: Path, results_folder: Path) -> None:
+    """Write (or refresh) a published folder from a run folder.
+
+    Raises:
+        UsageError: no scorecards, or the target folder holds something else.
+        IntegrityError: a record is malformed.
+    """
+    _require_ours(results_folder)
+    report.report(run_folder)
+    sources = (RunFolder(run_folder).scorecards, *evidence.files(run_folder))
+    goals = (RunFolder(results_folder).scorecards, *evidence.files(results_folder))
+    for source, goal in zip(sources, goals, strict=True):
+        goal.unlink(missing_ok=True)
+        if source.is_file():
+            write_bytes(goal, source.read_bytes())
+    _copy_figures(run_folder / "figures", results_folder / "figures")
+    suite = str(report.suite(RunFolder(run_folder)).get("name") or run_folder.name)
+    render(results_folder, suite)
+
+
+def render(folder: Path, suite: str) -> None:
+    """Write tables and README of a published folder from the rows that are in it."""
+    cards = report.load_scorecards(folder)
+    table = report.load_table(folder)
+    for suffix in report.FORMATS:
+        write_text(RunFolder(folder).table(suffix), report.render(table, suffix))
+    write_text(
+        folder / "README.md", readme(folder.name, suite, table, cards, shown_figures(folder))
+    )
+
+
+def readme(
+    name: str, suite: str, table: Table, cards: Sequence[Scorecard], figures: Sequence[str]
+) -> str:
+    """The published folder's front page.
+
+    Args:
+        figures: paths of the figures to show, relative to the folder.
+    """
+    command = f"retainbench run {suite} --out runs/{suite}"
+    facts = provenance(cards)
+    return "\n".join(
+        [
+            f"# {escaped(name)}",
+            "",
+            "Generated; do not edit. Made and remade with",
+            "",
+            "```",
+            command,
+            f"retainbench publish runs/{suite} results/{name}",
+            "```",
+            "",
+            "`table.csv` and `table.json` hold every column, `scorecards.jsonl` every cell and "
+            "scored checkpoint.",
+            "",
+            markdown(table),
+            *(f"![Gain against retention, {escaped(name)}]({path})" for path in figures),
+            "",
+            "## Environment and digests",
+            "",
+            *grid(["What", "Value"], [[key, value] for key, value in facts], "ll"),
+            "",
+        ]
+    )
+
+
+def provenance(cards: Sequence[Scorecard]) -> list[tuple[str, str]]:
+    """What the cells' provenance says, one line a name, distinct values in order."""
+    names = list(dict.fromkeys(name for card in cards for name in card.provenance))
+    return [
+        (name, "; ".join(dict.fromkeys(c.provenance[name] for c in cards if name in c.provenance)))
+        for name in names
+    ]
+
+
+def _require_ours(folder: Path) -> None:
+    """An existing folder is overwritten only if it was published before."""
+    if folder.exists() and any(folder.iterdir()) and not RunFolder(folder).scorecards.is_file():
+        raise UsageError(f"{folder} is not a published folder; choose another name under results/")
+
+
+def _copy_figures(source: Path, goal: Path) -> None:
+    """Replace the published figures, so that none of an earlier run stays behind."""
+    if goal.exists():
+        shutil.rmtree(goal)
+    for path in sorted(source.iterdir()) if source.is_dir() else []:
+        if path.suffix in SUFFIXES:
+            write_bytes(goal / path.name, path.read_bytes())
+
+
+def shown_figures(folder: Path) -> list[str]:
+    """Figures that the README shows, relative to the folder: one per target."""
+    found = sorted((folder / "figures").glob(f"{FIGURE}*.svg"))
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+START, END = "<!-- headline:", "<!-- /headline -->"
+SHOWN = (
+    "base", "target", "recipe", "method", "gain", "general", "numeric", "temporal", "drift",
+    "verdict",
+)  # fmt: skip
+"""Columns of the standardized table that the front page has room for."""
+LEGEND = (
+    "Gain: reward on the new task, after minus before; drop: what was lost on the retention tasks "
+    "of an axis (below zero: won). Both in percentage points (pp)."
+)
+
+
+def with_headline(readme: str, results: Path) -> str:
+    """The README's text with table and figure of a published run between its marks."""
+    before, rest = readme.split(START)
+    mark, _, after = rest.partition(" -->\n")
+    after = after.split(END)[1]
+    return f"{before}{START}{mark} -->\n{_headline(results)}{END}{after}"
+
+
+def _headline(results: Path) -> str:
+    table = report.load_table(results)
+    columns = [column for column in table.columns if column.key in SHOWN]
+    scope = table.notes[:2]  # base, budget, seeds; n and intervals
+    short = markdown(table._replace(columns=columns, notes=[LEGEND, *scope], further=()))
+    place = results.relative_to(paths.PACKAGE).as_posix()
+    more = f"All columns, footnotes, environment and digests: [{place}]({place}/README.md)."
+    figure = f"![Gain against retention, one panel per axis]({place}/figures/pareto.svg)"
+    return f"{short}\n{more}\n\n{figure}\n"
+
+
+if __name__ == "__main__":
+    page = paths.PACKAGE / "README.md"
+    quick = paths.PACKAGE / "results" / "quick"
+    write_text(page, with_headline(page.read_text(encoding="utf-8"), quick))

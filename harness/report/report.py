@@ -1,0 +1,114 @@
+"""Scorecards -> the standardized table in five formats, the figures and the HTML report.
+
+Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
+RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Has verdicts.json and
+methods.json made by the steps before (`report/table/evidence.py`) and computes no statistic of its
+own. Never imports torch; figures and templates are imported when they are drawn.
+
+Command: `retainbench report RUN`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import read_jsonl, write_text
+from retainbench.harness.report.table import evidence as report_evidence
+from retainbench.harness.report.table import further, rows, text
+from retainbench.harness.report.table.columns import Table, table
+from retainbench.harness.report.table.evidence import Evidence
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FORMATS = ("md", "csv", "json", "tex", "html")
+
+
+def report(run_folder: Path, *, figures: bool = True) -> Table:
+    """Write every table, the figures and the HTML report of a run; returns the table.
+
+    Args:
+        figures: also write SVG, PNG and PDF files; the HTML report has its figures either way.
+
+    Raises:
+        UsageError: the folder has no scorecards.
+        IntegrityError: a record is malformed or the verdicts cannot be computed.
+    """
+    from retainbench.harness.report.page import figures as report_figures
+    from retainbench.harness.report.page import flips as report_flips
+    from retainbench.harness.report.page import html
+
+    run = RunFolder(run_folder)
+    cards = load_scorecards(run_folder)
+    evidence = report_evidence.current(run_folder)
+    shown = _table(cards, evidence)
+    for suffix in FORMATS:
+        write_text(run.table(suffix), render(shown, suffix))
+    drawn = report_figures.figures(shown.rows, cards)
+    flips = report_flips.collect(run, cards)
+    write_text(run.report, html.page(shown, cards, drawn, flips, evidence.verdicts, suite(run)))
+    if figures:
+        targets = list(dict.fromkeys(row.target for row in shown.rows))
+        report_figures.write(drawn, targets, run_folder / "figures")
+    return shown
+
+
+def terminal(run_folder: Path, width: int | None = None) -> RenderableType:
+    """The table of a run for a Rich console, fitted to `width` (default: this terminal's)."""
+    from retainbench.harness.report.table import terminal as report_terminal
+
+    columns = width or shutil.get_terminal_size((160, 24)).columns
+    return report_terminal.terminal(load_table(run_folder), columns)
+
+
+def load_table(run_folder: Path) -> Table:
+    """Rows and footnotes from a folder that holds scorecards.jsonl: a run, or a published one."""
+    evidence = report_evidence.stored(run_folder)
+    return _table(load_scorecards(run_folder), evidence)
+
+
+def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
+    found = table(rows.rows(cards, evidence))
+    return found._replace(further=further.grids(evidence.sequences))
+
+
+def load_scorecards(run_folder: Path) -> list[Scorecard]:
+    """Scorecards of a run in the plan's order; refuses an absent or empty file."""
+    path = RunFolder(run_folder).scorecards
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; give a folder that `retainbench run` has written")
+    cards = read_jsonl(path, Scorecard)
+    if not cards:
+        raise UsageError(f"{path} is empty: the run has no cells to report")
+    return cards
+
+
+def render(shown: Table, suffix: str) -> str:
+    """The table in one format of `FORMATS`."""
+    if suffix == "html":
+        from retainbench.harness.report.page import html
+
+        return html.table_page(shown)
+    if suffix == "csv":
+        return text.to_csv(shown.rows)
+    if suffix == "json":
+        return text.to_json(shown)
+    return text.markdown(shown) if suffix == "md" else text.latex(shown)
+
+
+def suite(run: RunFolder) -> dict[str, Any]:
+    """The suite in plan.json as plain data (its model would import the trainers), or {}."""
+    if not run.plan.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(run.plan.read_bytes())["suite"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{run.plan}: not a plan: {error}") from error
+    return found

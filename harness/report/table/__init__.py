@@ -1,0 +1,1 @@
+"""The standardized table: rows, columns, notes, and its text formats."""

@@ -1,0 +1,145 @@
+"""The standardized table's row, as a strict record: everything that CSV and JSON hold.
+
+Reads and writes nothing. `report/table/rows.py` fills it from scorecards, `core/formatting.py` says
+how a person sees it. Numbers are score points in [0, 1], nats per token, or the unit in the field's
+line.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from retainbench.harness.core.records import Interval, Record
+
+RetentionAxis = Literal["general", "numeric", "temporal"]
+AXES: tuple[RetentionAxis, ...] = get_args(RetentionAxis)
+
+
+class AxisColumns(Record):
+    """Retention on one axis: drop > 0 is forgetting, chance-rescaled, in score points."""
+
+    drop: Interval | None = None
+    soft_drop: Interval | None = None
+    lost: float | None = None
+    """Items right before and wrong after, mean per seed."""
+    gained: float | None = None
+    forgetting_chance_adjusted: float | None = None
+    """Share of items lost beyond what guessing explains, unclipped, mean over the axis' tasks;
+    a published companion that is never gated on."""
+    backward_transfer_chance_adjusted: float | None = None
+    """The same for items gained."""
+    tasks: int | None = None
+    items: int | None = None
+    worst_drop: float | None = None
+    """Largest drop along the trajectory of the seeds' mean; biased up by the choice."""
+    worst_fraction: float | None = None
+    area: float | None = None
+    """Drop integrated over the share of the budget, score points."""
+    matched_drop: Interval | None = None
+    """Drop where the mean trajectory first reaches `gain_to_match`."""
+    matched_reason: str | None = None
+    at_chance: list[str] = Field(default_factory=list)
+    """Tasks at which the base only guesses: left out, because they cannot show forgetting."""
+
+
+class DriftColumns(Record):
+    """How far the weights moved, mean over seeds."""
+
+    relative: float
+    frobenius: float
+    over_null: float | None
+    unchanged_exact: float
+    unchanged_1e5: float
+    unchanged_bf16: float
+    dtypes: str
+
+
+class CostColumns(Record):
+    """What a seed's cell spent, mean over seeds; memory is the largest."""
+
+    flops: float
+    steps: float
+    samples: float
+    forward_tokens: float
+    backward_tokens: float
+    generated_tokens: float
+    seconds: float = Field(exclude=True)
+    """Wall time and memory differ between runs of one plan: the report shows them, tables do not,
+    so that an interrupted run ends in the same bytes as a whole one."""
+    peak_memory_bytes: int = Field(exclude=True)
+
+
+class TableRow(Record):
+    """One arm of the comparison at the end of its budget."""
+
+    base: str
+    target: str
+    recipe: str
+    method: str
+    adaptation: str
+    stages: int
+    budget: str
+    seeds: list[int]
+    """Seeds that finished."""
+    absent: dict[str, str]
+    """Seed -> why it has no scorecard with an end point; when not empty, no estimate is given."""
+    gain: Interval | None = None
+    new_facts: Interval | None = None
+    """Acquisition of new facts: the recipe's gain on the target `new_facts` of the same run."""
+    base_reward: float | None = None
+    candidate_reward: float | None = None
+    base_valid: float | None = None
+    candidate_valid: float | None = None
+    general: AxisColumns = AxisColumns()
+    numeric: AxisColumns = AxisColumns()
+    temporal: AxisColumns = AxisColumns()
+    churn: float | None = None
+    """Share of retention items whose answer changed between right and wrong, mean over tasks."""
+    noise_churn: float | None = None
+    """The same for base against base (A/A), the noisiest way of scoring it again in each task;
+    None when no such run was made."""
+    noise_churns: dict[str, float] = Field(default_factory=dict)
+    """Way of scoring the base again (repeat, batch, options) -> churn, mean over its tasks."""
+    noise_soft: float | None = None
+    """Root mean square change of an item's soft score in A/A, mean over tasks that have one."""
+    tasks_above_noise: float | None = None
+    """Retention tasks with more flips than the A/A run explains, mean per seed; on the others the
+    change must not be called forgetting."""
+    forgetting_chance_adjusted: float | None = None
+    """As in the axes, mean over all retention tasks."""
+    backward_transfer_chance_adjusted: float | None = None
+    minimum_detectable_effect: float | None = None
+    """Largest over the retention tasks, in score points."""
+    excluded_items: int | None = None
+    """Retention items left out on both sides because they overlap the training data, most of all
+    seeds."""
+    drift: DriftColumns | None = None
+    kl_on: float | None = None
+    """KL(base || candidate), nats per token, on the target's prompts."""
+    kl_off: float | None = None
+    """The same on retention prompts, mean over axes."""
+    gain_to_match: float | None = None
+    """Half of the largest mean gain on the target: where `matched_drop` is read."""
+    gain_per_drift: Interval | None = None
+    """Gain in score points over relative drift as a share."""
+    gain_per_kl: Interval | None = None
+    """Gain in score points over KL on retention prompts."""
+    on_front: bool | None = None
+    """Not dominated in gain and worst-axis drop by another recipe on the target."""
+    dominated_by: list[str] = Field(default_factory=list)
+    cost: CostColumns | None = None
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    verdicts: dict[str, int] = Field(default_factory=dict)
+    """Verdict -> number of seeds; empty when the run was not gated."""
+    margins: dict[str, float] = Field(default_factory=dict)
+    """Retention task -> drop that the policy allows it, score points."""
+    missing: dict[str, str] = Field(default_factory=dict)
+    """Column -> why it is null."""
+
+    def axis(self, name: RetentionAxis) -> AxisColumns:
+        """Columns of one retention axis."""
+        columns: AxisColumns = getattr(self, name)
+        return columns

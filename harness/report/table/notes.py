@@ -1,0 +1,189 @@
+"""Footnotes of the standardized table: n, seeds, intervals, what is not comparable, what failed.
+
+Pure; unescaped lines of text, one sentence group each, the same under every format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from retainbench.harness.core.formatting import clipped, counted, listed
+from retainbench.harness.report.table.model import AXES, TableRow
+
+
+def notes(rows: Sequence[TableRow]) -> list[str]:
+    """Footnotes: what the numbers are, n, seeds, intervals, what is not comparable, what failed."""
+    done = [row for row in rows if not row.absent]
+    return [
+        *_scope(rows, done),
+        *_meaning(done),
+        *_doubts(done),
+        *_limits(rows),
+        *(
+            f"Failed: {row.recipe} on {row.target}, seed {seed}: {clipped(why)}"
+            for row in rows
+            for seed, why in row.absent.items()
+        ),
+    ]
+
+
+def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
+    if not done:
+        return [f"No recipe finished all of its seeds ({counted(len(rows), 'row')})."]
+    found = list(dict.fromkeys(seed for row in done for seed in row.seeds))
+    seeds = (
+        f"mean over seeds {listed(found)}"
+        if len(found) > 1
+        else f"seed {listed(found)} only, so intervals speak of these runs and not of the methods"
+    )
+    return [
+        f"Base {listed(row.base for row in rows)}; every recipe at the end of its budget of "
+        f"{listed(row.budget for row in rows)}; {seeds}.",
+        f"n: {_items(done)}. Brackets: {_intervals(done)}.",
+    ]
+
+
+def _items(done: Sequence[TableRow]) -> str:
+    first = done[0]
+    axes = (
+        f"{axis} {first.axis(axis).items} in {counted(first.axis(axis).tasks or 0, 'task')}"
+        for axis in AXES
+        if first.axis(axis).drop
+    )
+    target = listed(row.gain.n for row in done if row.gain)
+    return "; ".join([f"{target} target items", *axes])
+
+
+def _intervals(done: Sequence[TableRow]) -> str:
+    gains = [row.gain for row in done if row.gain]
+    drops = [drop for row in done for axis in AXES if (drop := row.axis(axis).drop)]
+    levels = listed(f"{100 * interval.level:g} %" for interval in [*gains, *drops])
+    methods = [listed(interval.method for interval in found) for found in (gains, drops)]
+    how = methods[0] if methods[0] == methods[1] else "gain {}, drops {}".format(*methods)
+    return f"{levels} confidence intervals ({how})"
+
+
+def _meaning(done: Sequence[TableRow]) -> list[str]:
+    if not done:
+        return []
+    dtypes = listed(row.drift.dtypes for row in done if row.drift)
+    null = any(row.drift and row.drift.over_null is not None for row in done)
+    return [
+        "Gain: mean reward on the target's test items, candidate minus base. Drop: base minus "
+        "candidate on the axis' tasks, mean over tasks, rescaled so that guessing is 0; positive "
+        "is forgetting. Both in percentage points (pp). Lost / gained: retention items that turned "
+        "wrong / right, mean per seed.",
+        "Drift: norm of the weight change over the norm of the base"
+        + (f" ({dtypes})" if dtypes else "")
+        + ("; in parentheses, over that of a random walk of the same length." if null else ".")
+        + " KL on / off: KL(base || candidate) in nats per token on the target's prompts / on "
+        "retention prompts. Cost: computed training FLOPs of one seed.",
+        *_verdict(done),
+    ]
+
+
+def _verdict(done: Sequence[TableRow]) -> list[str]:
+    """By what rule the gate decides, and how small a drop it can see."""
+    if not any(row.verdicts for row in done):
+        return ["The run was not gated: there are no verdicts."]
+    mde = max((row.minimum_detectable_effect or 0.0 for row in done), default=0.0)
+    level = max(row.gain.level for row in done if row.gain)
+    seen = f" The least sensitive task detects drops from {_points(mde)} on." if mde else ""
+    return [
+        "Verdict: on retention alone, by the single tasks and not by the means shown here. PASS: "
+        f"with {50 * (1 + level):g} % confidence no task dropped by more than its margin"
+        f"{_margins(done)}; REGRESSION: with the same confidence one did; INCONCLUSIVE: neither "
+        f"is shown, mostly for want of items.{seen}"
+    ]
+
+
+def _margins(done: Sequence[TableRow]) -> str:
+    """The margin of most tasks, and the tasks with another one."""
+    margins = {task: margin for row in done for task, margin in row.margins.items()}
+    if not margins:
+        return ""
+    usual, _ = Counter(margins.values()).most_common(1)[0]
+    others = [
+        f"{task.removeprefix('rb_')} {_points(margin)}"
+        for task, margin in margins.items()
+        if margin != usual
+    ]
+    return f" ({', '.join([_points(usual), *others])})"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g} pp"
+
+
+def _doubts(done: Sequence[TableRow]) -> list[str]:
+    """Noise floor, tasks at chance, contaminated items."""
+    if not done:
+        return []
+    lucky = listed(
+        name.removeprefix("rb_")
+        for row in done
+        for axis in AXES
+        for name in row.axis(axis).at_chance
+    )
+    excluded = max(row.excluded_items or 0 for row in done)
+    return [
+        *_noise(done),
+        *([f"At chance for the base and left out of the axes: {lucky}."] if lucky else []),
+        *([f"{excluded} items overlap the training data and are left out."] if excluded else []),
+    ]
+
+
+WAYS = {
+    "repeat": "scored again",
+    "batch": "with another batch size",
+    "options": "with the options turned",
+}
+"""How the base was scored once more, by the names of a suite's `noise_floor`."""
+
+
+def _noise(done: Sequence[TableRow]) -> list[str]:
+    """The A/A floor, whether equal settings gave other answers, and whose flips it explains."""
+    floors = [row for row in done if row.noise_churn is not None]
+    if not floors:
+        return ["No A/A run (base against itself): how many flips are noise is not known."]
+    churns = {
+        name: max(row.noise_churns[name] for row in floors if name in row.noise_churns)
+        for name in dict.fromkeys(name for row in floors for name in row.noise_churns)
+    }
+    ways = ", ".join(f"{_percent(churn)} {WAYS.get(name, name)}" for name, churn in churns.items())
+    soft = max((row.noise_soft or 0.0 for row in floors), default=0.0)
+    found = [
+        f"A/A noise floor, base against base, items that change sides, mean over tasks: {ways}; "
+        f"soft scores move by {soft:.2g}. Largest churn of a recipe: "
+        f"{_percent(max(row.churn or 0.0 for row in floors))}."
+    ]
+    if churns.get("repeat"):
+        found.append("Scored twice in one way, the base gave other answers: not deterministic.")
+    several = len({row.target for row in done}) > 1
+    quiet = [
+        f"{row.recipe} on {row.target}" if several else row.recipe
+        for row in floors
+        if row.tasks_above_noise == 0
+    ]
+    if quiet:
+        found.append(
+            "Flips not above the A/A floor on any task (sign test), so not to be called "
+            f"forgetting: {listed(quiet)}."
+        )
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _limits(rows: Sequence[TableRow]) -> list[str]:
+    apart: list[str] = []
+    if len({row.target for row in rows}) > 1:
+        apart.append("gains on different targets")
+    if len({row.budget for row in rows}) > 1:
+        apart.append("rows with different budgets")
+    if len({row.base for row in rows}) > 1:
+        apart.append("rows of different bases")
+    return [f"Not comparable: {', '.join(apart)}."] if apart else []

@@ -1,0 +1,280 @@
+"""Cells on an existing Ray cluster: a task each, with the resources that its recipe names.
+
+Nodes need not share a file system. A task works in a folder of its own on its node and yields what
+it wrote, in pieces, through Ray's object store; the driver puts the files together beside the run
+folder and moves them in whole, so a cell is there or it is not. Where a node or a worker is lost on
+the way, what came of that attempt is thrown away and the cell runs again from its start elsewhere.
+
+Every node needs this package, the base (by name or under the same path) and the suite's packs;
+versions and the base's digest are compared before anything is computed there. The cluster is
+$RAY_ADDRESS, else the one that Ray finds on this machine. Not here: starting a cluster
+(`ray start`), live progress, and the sweep, which runs where the command runs.
+
+Command: `retainbench run SUITE --executor ray`
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.schema import Resources
+from retainbench.harness.core.storage import write_bytes
+from retainbench.harness.models import bases
+from retainbench.harness.running.cell import crashed, execute, finished, prepare
+from retainbench.harness.suites.plan import Cell, Plan
+from retainbench.harness.tasks import pack, scoring_code
+
+log = logging.getLogger("retainbench")
+
+ATTEMPTS = 4
+"""Times that a cell is begun before it counts as failed."""
+PIECE = 1 << 25
+"""Bytes of a file that travel at once."""
+INCOMING = ".incoming"
+TOLD = (pack.VARIABLE, scoring_code.VARIABLE)
+"""Variables that workers are given: which packs are in use, and whether their code may run."""
+
+Files = dict[str, bytes]
+"""Contents by path below the run folder."""
+
+
+class Piece(NamedTuple):
+    """The next bytes of a file."""
+
+    name: str
+    data: bytes
+
+
+def cells(
+    plan: Plan, root: Path, device: str, report_to: tuple[str, ...]
+) -> Iterator[tuple[Cell, Scorecard]]:
+    """Score the base on the cluster, then every cell; scorecards as cells finish.
+
+    Raises:
+        UsageError: no Ray, no cluster, a node that lacks something, or resources nobody has.
+    """
+    with _connected() as ray:
+        _check_resources(ray, plan)
+        shutil.rmtree(root / INCOMING, ignore_errors=True)
+        most = Resources(
+            cpus=max(cell.recipe.resources.cpus for cell in plan.cells),
+            gpus=max(cell.recipe.resources.gpus for cell in plan.cells),
+        )
+        plan_ref = ray.put(plan)
+        begin = _Task(ray, root, most, (plan_ref, None, device, report_to, given(plan, root)))
+        for _ in _finished(ray, [begin]):
+            pass
+        inputs = ray.put(given(plan, root))
+        waiting = []
+        for cell in plan.cells:
+            if card := finished(root, cell):
+                yield cell, card
+                continue
+            arguments = (plan_ref, cell, device, report_to, inputs)
+            waiting.append(_Task(ray, root, cell.recipe.resources, arguments, cell))
+        for task in _finished(ray, waiting):
+            assert task.cell is not None
+            yield task.cell, task.scorecard or crashed(plan, task.cell, root, _lost())
+        shutil.rmtree(root / INCOMING, ignore_errors=True)
+
+
+def _lost() -> RuntimeError:
+    return RuntimeError(f"the node or worker that ran it was lost {ATTEMPTS} times")
+
+
+@contextmanager
+def _connected() -> Iterator[Any]:
+    """Ray, connected to a cluster; a connection that was there before is used and left."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("Ray is not installed: pip install 'retainbench[ray]'") from error
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as error:
+        raise UsageError(
+            "no Ray cluster found: start one with `ray start --head`, or set RAY_ADDRESS"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_resources(ray: Any, plan: Plan) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for cell in plan.cells:
+        wanted = cell.recipe.resources
+        if not any(
+            n.get("CPU", 0) >= wanted.cpus and n.get("GPU", 0) >= wanted.gpus for n in nodes
+        ):
+            raise UsageError(
+                f"recipe {cell.name!r} asks for {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs, "
+                "which no node of the cluster has: change its `resources`"
+            )
+
+
+@dataclass
+class _Task:
+    """A cell (or the base's scoring) on its way; begun by the first call of `begin`."""
+
+    ray: Any
+    root: Path
+    resources: Resources
+    arguments: tuple[Any, ...]
+    cell: Cell | None = None
+    attempts: int = 0
+    pieces: Any = None
+    scorecard: Scorecard | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of this attempt come together."""
+        return self.root / INCOMING / (self.cell.id if self.cell else "base")
+
+    def begin(self) -> None:
+        """Submit it, from the start."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.attempts += 1
+        # Ray's own retries would go on in the middle of a file that another attempt began.
+        told = {name: os.environ[name] for name in TOLD if name in os.environ}
+        task = self.ray.remote(work).options(
+            num_cpus=self.resources.cpus,
+            num_gpus=self.resources.gpus,
+            max_retries=0,
+            runtime_env={"env_vars": told} if told else None,
+        )
+        self.pieces = task.remote(*self.arguments)
+
+    def receive(self) -> bool:
+        """Take the piece that is ready; True once there is none left."""
+        try:
+            piece = self.ray.get(next(self.pieces))
+        except StopIteration:
+            adopt(self.folder, self.root)
+            return True
+        if isinstance(piece, Scorecard):
+            self.scorecard = piece
+        else:
+            append(self.folder / piece.name, piece.data)
+        return False
+
+
+def _finished(ray: Any, tasks: list[_Task]) -> Iterator[_Task]:
+    """Tasks as they end; a task whose node is lost begins again, up to ATTEMPTS times.
+
+    Raises:
+        RetainbenchError: what a node refused to do.
+    """
+    for task in tasks:
+        task.begin()
+    running = {task.pieces: task for task in tasks}
+    while running:
+        (ready, *_), _ = ray.wait(list(running), num_returns=1, fetch_local=False)
+        task = running.pop(ready)
+        try:
+            if task.receive():
+                yield task
+                continue
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            name = task.cell.label if task.cell else "the base"
+            log.warning("%s: lost with its node or worker (%s)", name, type(error).__name__)
+            task.scorecard = None
+            if task.attempts == ATTEMPTS:
+                yield task
+                continue
+            task.begin()
+        running[task.pieces] = task
+
+
+def work(
+    plan: Plan, cell: Cell | None, device: str, report_to: tuple[str, ...], inputs: Files
+) -> Iterator[Piece | Scorecard]:
+    """On a node: one cell, or the base's scoring, in a folder of its own; yields what is new."""
+    check_node(plan)
+    with tempfile.TemporaryDirectory(prefix="retainbench-") as scratch:
+        root = Path(scratch)
+        for name, data in inputs.items():
+            write_bytes(root / name, data)
+        scorecard = None
+        if cell is None:
+            prepare(plan, root, device)
+        else:
+            scorecard = execute(plan, cell, root, device, None, report_to)
+        for file in sorted(path for path in root.rglob("*") if path.is_file()):
+            name = file.relative_to(root).as_posix()
+            if name not in inputs:
+                yield from pieces(file, name)
+        if scorecard is not None:
+            yield scorecard
+
+
+def check_node(plan: Plan) -> None:
+    """Compare this node with what the plan rests on.
+
+    Raises:
+        IntegrityError: other versions, or another base under the same name.
+    """
+    here = {name: version(name) for name in plan.inputs.versions}
+    if here != plan.inputs.versions:
+        other = {n: v for n, v in here.items() if v != plan.inputs.versions[n]}
+        raise IntegrityError(f"node {socket.gethostname()} has other versions: {other}")
+    if bases.resolve(plan.suite.base).digest != plan.inputs.base:
+        raise IntegrityError(f"node {socket.gethostname()} has another {plan.suite.base}")
+
+
+def given(plan: Plan, root: Path) -> Files:
+    """What a node needs of the run folder: the base's records and its continuations."""
+    base = paths.RunFolder(root).base_point(plan.suite.base).root
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
+
+
+def pieces(file: Path, name: str) -> Iterator[Piece]:
+    """A file in order; an empty one is one empty piece."""
+    with file.open("rb") as stream:
+        yield Piece(name, stream.read(PIECE))
+        while data := stream.read(PIECE):
+            yield Piece(name, data)
+
+
+def append(file: Path, data: bytes) -> None:
+    """Add a piece to a file, on disk when this returns."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def adopt(incoming: Path, root: Path) -> None:
+    """Move what came into the run folder: cells whole, other files where they are not there yet."""
+    for cell in sorted((incoming / "cells").glob("*")):
+        place = root / "cells" / cell.name
+        if place.exists():
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cell.rename(place)
+    for file in sorted(path for path in incoming.rglob("*") if path.is_file()):
+        place = root / file.relative_to(incoming)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+    shutil.rmtree(incoming, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""Execute a plan: train and score every cell, resume after a kill, keep going past failures.
+
+A run folder belongs to one plan. Cells are independent and finish one by one; a finished cell is
+read back, an interrupted one goes on from its last state, and a cell that fails is recorded with
+its reason while the others run. The tables at the end are the same whatever was interrupted, and
+whoever executed it: this process, worker processes (running/pool.py) or a Ray cluster
+(running/ray.py).
+
+Writes everything that `paths.RunFolder` names. Command: `retainbench run SUITE [--out RUN]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import read_json, write_json, write_jsonl
+from retainbench.harness.running import pool
+from retainbench.harness.running.cell import Watch, prepare
+from retainbench.harness.suites.plan import Cell, Plan
+
+Executor = Literal["local", "ray"]
+Finished = Callable[[Cell, Scorecard], None]
+
+
+def run(
+    plan: Plan,
+    root: Path,
+    *,
+    device: str = "cpu",
+    executor: Executor = "local",
+    workers: int = 1,
+    watch: Watch | None = None,
+    finished: Finished | None = None,
+    report_to: tuple[str, ...] = (),
+) -> list[Scorecard]:
+    """Run what is missing of a plan and return all scorecards in the plan's order.
+
+    Args:
+        root: the run folder; created, or continued if it belongs to this plan.
+        workers: processes on this machine that train cells side by side.
+        watch: called with a cell, the share of its budget that is spent and the last step's
+            metrics; by a local run with one worker only.
+        finished: called once per cell, as it finishes.
+
+    Raises:
+        UsageError: the folder belongs to another suite or plan, or an executor cannot be used.
+    """
+    folder = open_folder(plan, root)
+    scorecards: dict[str, Scorecard] = {}
+    for cell, scorecard in _execute(plan, root, device, executor, workers, watch, report_to):
+        scorecards[cell.id] = scorecard
+        if finished:
+            finished(cell, scorecard)
+    ordered = [scorecards[cell.id] for cell in plan.cells]
+    write_jsonl(folder.scorecards, ordered)
+    return ordered
+
+
+def _execute(
+    plan: Plan,
+    root: Path,
+    device: str,
+    executor: Executor,
+    workers: int,
+    watch: Watch | None,
+    report_to: tuple[str, ...],
+) -> Iterator[tuple[Cell, Scorecard]]:
+    """Scorecards as cells finish."""
+    if executor == "ray":
+        from retainbench.harness.running import ray
+
+        if workers > 1:
+            raise UsageError("--workers is for this machine; a Ray cluster has its own")
+        return ray.cells(plan, root, device, report_to)
+    prepare(plan, root, device)
+    if workers == 1:
+        return pool.serial(plan, root, device, watch, report_to)
+    return pool.processes(plan, root, device, workers, report_to)
+
+
+def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
+    """Create the run folder, or check that it belongs to this plan."""
+    folder = paths.RunFolder(root)
+    if folder.plan.exists():
+        before = read_json(folder.plan, Plan)
+        if before != plan:
+            changed = [
+                key for key in Plan.model_fields if getattr(before, key) != getattr(plan, key)
+            ]
+            raise UsageError(
+                f"{root} belongs to another run of suite {before.suite.name!r} "
+                f"(different: {', '.join(changed)}); choose another folder with --out"
+            )
+    elif root.exists() and any(entry.name != "sweep" for entry in root.iterdir()):
+        raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
+    write_json(folder.plan, plan)
+    return folder

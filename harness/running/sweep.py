@@ -1,0 +1,205 @@
+"""Choose one option per recipe on the validation split, before the cells that are reported.
+
+A suite's `sweep` multiplies an option (the learning rate) of every recipe by its factors, trains
+each variant with one seed, and keeps the value with the highest mean reward on the target's
+validation items; test and retention items are never looked at. Ties go to the smaller value. In a
+recipe of stages the option of every stage that has it is multiplied by the same factor.
+
+Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is read back. Called by
+`retainbench run`; a suite without `sweep` passes through unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import Record, Share
+from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
+from retainbench.harness.core.storage import read_json, write_json
+from retainbench.harness.models import loading
+from retainbench.harness.running import pool
+from retainbench.harness.running import train as training
+from retainbench.harness.suites import methods
+from retainbench.harness.suites.plan import Cell, Inputs, make_cell
+from retainbench.trainers._shared.contract import Target
+
+
+class Variant(Record):
+    """One value that was tried: the factor and what it earned."""
+
+    factor: float
+    reward: Share | None
+    """Mean reward on the validation items; None where training failed."""
+
+
+class Choice(Record):
+    """What was tried for one recipe on one target, and what was taken."""
+
+    recipe: str
+    target: str
+    factor: float
+    variants: list[Variant]
+
+
+class Choices(Record):
+    """`choices.json`."""
+
+    option: str
+    choices: list[Choice]
+
+
+def resolve(
+    suite: Suite,
+    inputs: Inputs,
+    root: Path,
+    device: str = "cpu",
+    workers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> Suite:
+    """The suite with every recipe's option chosen; the suite itself where it has no sweep.
+
+    Args:
+        workers: processes that train variants side by side.
+        say: is told a line per variant.
+
+    Raises:
+        UsageError: several targets, or a recipe whose every variant failed.
+    """
+    if suite.sweep is None:
+        return suite
+    if len(suite.targets) > 1:
+        raise UsageError(
+            f"suite {suite.name}: `sweep` chooses on one target's validation items; "
+            "write one suite per target"
+        )
+    folder = paths.RunFolder(root / "sweep")
+    cells = _cells(suite, suite.sweep, inputs)
+    once = {cell.id: cell for cell in cells.values()}
+    earned: dict[str, float | None] = {}
+    for cell, reward in _all_earned(list(once.values()), folder, device, workers):
+        earned[cell.id] = reward
+        result = "failed" if reward is None else f"earned {reward:.3f} on validation"
+        say(f"sweep {len(earned)}/{len(once)}: a variant of {cell.name} {result}")
+    tried: dict[str, list[Variant]] = {}
+    for (name, factor), cell in cells.items():
+        tried.setdefault(name, []).append(Variant(factor=factor, reward=earned[cell.id]))
+    found = [_choice(suite, name, variants) for name, variants in tried.items()]
+    for choice in found:
+        if end := at_the_edge(choice):
+            say(f"sweep: the {end} value of {choice.recipe} did best; a wider grid might do better")
+    write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
+    recipes = {
+        choice.recipe: scaled(suite.recipes[choice.recipe], suite.sweep.option, choice.factor)
+        for choice in found
+    }
+    return suite.model_copy(update={"recipes": recipes, "sweep": None})
+
+
+def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
+    """A recipe with one option multiplied, in every stage whose method has it."""
+    stages = [_scale(stage, option, factor) for stage in recipe.stages]
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _scale(stage: Stage, option: str, factor: float) -> Stage:
+    complete = methods.options(stage).model_dump(mode="json")
+    if option not in complete:
+        return stage
+    changed = stage.options | {option: complete[option] * factor}
+    return stage.model_copy(update={"options": changed})
+
+
+def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float], Cell]:
+    """A cell for each recipe and factor, in order."""
+    amount = suite.budget.amount * sweep.budget_share
+    short = suite.model_copy(
+        update={"budget": Budget(unit=suite.budget.unit, amount=amount), "trajectory": [1.0]}
+    )
+    return {
+        (name, factor): make_cell(
+            short,
+            inputs,
+            suite.targets[0],
+            name,
+            scaled(recipe, sweep.option, factor),
+            sweep.seed,
+        )
+        for name, recipe in suite.recipes.items()
+        for factor in sorted(sweep.factors)
+    }
+
+
+def _choice(suite: Suite, name: str, variants: list[Variant]) -> Choice:
+    scored = [v for v in variants if v.reward is not None]
+    if not scored:
+        raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
+    best = max(scored, key=lambda v: (v.reward or 0.0, -v.factor))
+    return Choice(recipe=name, target=suite.targets[0], factor=best.factor, variants=variants)
+
+
+def at_the_edge(choice: Choice) -> str | None:
+    """Whether the value taken is the `smallest` or `largest` of its grid; None where it is not."""
+    factors = [variant.factor for variant in choice.variants]
+    if len(factors) == 1:
+        return None
+    return {min(factors): "smallest", max(factors): "largest"}.get(choice.factor)
+
+
+def _all_earned(
+    cells: list[Cell], folder: paths.RunFolder, device: str, workers: int
+) -> Iterator[tuple[Cell, float | None]]:
+    """What variants earned, as they end; None where one failed or its process died."""
+    calls = [partial(_earned, cell, folder, device) for cell in cells]
+    if workers == 1:
+        for cell, call in zip(cells, calls, strict=True):
+            yield cell, call().reward
+    else:
+        for number, one in pool.side_by_side(calls, workers, device):
+            yield cells[number], one.reward if one else None
+
+
+class Earned(Record):
+    """`validation.json` of a variant."""
+
+    reward: Share | None
+
+
+def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> Earned:
+    """Train a variant and score its end on the validation items."""
+    where = folder.cell(cell.id)
+    known = where.root / "validation.json"
+    if not known.exists():
+        trained = training.train(cell, where, device=device)
+        reward = None
+        if trained.status == "done":
+            end = where.root / trained.checkpoints[-1].folder
+            reward = validation_reward(
+                loading.load(end, device=device), training.load_target(cell.target)
+            )
+        write_json(known, Earned(reward=reward))
+    return read_json(known, Earned)
+
+
+def validation_reward(loaded: loading.Loaded, target: Target) -> float:
+    """Mean reward of greedy answers to the target's validation items."""
+    from retainbench.harness.scoring.decoding import generate, stop_rule
+    from retainbench.trainers._shared.data import encode
+
+    tokenizer = loaded.tokenizer
+    vocabulary = loaded.model.config.get_text_config().vocab_size
+    made = generate(
+        loaded.model,
+        [encode(tokenizer, target.prompt(item)).prompt for item in target.validation],
+        max_new_tokens=target.max_new_tokens,
+        stops=stop_rule([tokenizer.eos_token_id], vocabulary, ["\n"], tokenizer),
+    )
+    texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
+    rewards = [
+        target.reward(text.split("\n", 1)[0], item)
+        for text, item in zip(texts, target.validation, strict=True)
+    ]
+    return sum(rewards) / len(rewards)

@@ -1,0 +1,204 @@
+"""One cell -> its trajectory of checkpoints, through the trainers of its stages.
+
+Reads the cell, its base and its target; writes `train.json`, `steps.jsonl` and `checkpoints/` in
+the cell's folder. A finished cell is left alone, an interrupted one goes on from its last state, a
+cell whose method cannot go on is recorded as failed with the reason and never counts as success.
+
+Command: `retainbench train SUITE CELL` (and `retainbench run`, which trains all).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.storage import read_json, write_json
+from retainbench.harness.models import bases, identity, loading
+from retainbench.harness.suites import methods
+from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
+from retainbench.harness.tasks import catalogue
+from retainbench.trainers._shared.budget import used
+from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
+
+Progress = Callable[[float, dict[str, float]], None]
+
+
+def train(
+    cell: Cell,
+    folder: paths.CellFolder,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    report_to: tuple[str, ...] = (),
+) -> TrainRecord:
+    """Train one cell, or return the record of a cell that is already trained.
+
+    Args:
+        progress: called with the share of the whole budget that is spent and the step's metrics.
+    """
+    if folder.train.exists():
+        return read_json(folder.train, TrainRecord)
+    base = bases.resolve(cell.base)
+    checkpoints: list[CheckpointRecord] = []
+    outcome, reason = Outcome({}), None
+    try:
+        for stage in range(len(cell.recipe.stages)):
+            job = make_job(cell, stage, base.folder, folder, checkpoints, device)
+            outcome = _run_stage(cell, stage, job, progress, report_to, outcome)
+            checkpoints += _kept(job, folder)
+    except TrainingError as error:
+        reason = str(error)
+    record = TrainRecord(
+        cell=cell.id,
+        status="failed" if reason else "done",
+        reason=reason or outcome.reason,
+        checkpoints=checkpoints,
+        metrics=outcome.metrics,
+        environment=environment(device),
+        dtypes={"parameter": "float32", "master": "float32", "optimizer": "float32"}
+        | {"compute": cell.dtype, "saved": "float32"},
+        total_parameters=outcome.parameters,
+        trainable_parameters=outcome.trainable,
+    )
+    write_json(folder.train, record)
+    return record
+
+
+def _run_stage(
+    cell: Cell,
+    stage: int,
+    job: Job,
+    progress: Progress | None,
+    report_to: tuple[str, ...],
+    before: Outcome,
+) -> Outcome:
+    """Train one stage and carry the metrics of earlier stages along.
+
+    `es_null` is the whole recipe's: a stage goes on from the one before it, and where a stage moves
+    the weights otherwise there is none any more, because the drift is not a random walk alone.
+    """
+    from dataclasses import replace
+
+    begin, end = stage_span(cell, stage, job.spent)
+    job = replace(job, report_to=report_to, null=before.metrics.get("es_null") if stage else 0.0)
+    if progress:
+        tell = progress
+        job = replace(
+            job, progress=lambda share, metrics: tell(begin + share * (end - begin), metrics)
+        )
+    outcome = methods.load(cell.recipe.stages[stage].method).train(job)
+    carried = {name: value for name, value in before.metrics.items() if name != "es_null"}
+    return outcome._replace(metrics=carried | outcome.metrics)
+
+
+def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
+    """Begin and end of a stage as shares of the cell's budget.
+
+    It begins where the stage before it stopped, a step past its own end perhaps, so that a recipe
+    of many stages overshoots the budget by no more than one step.
+
+    Raises:
+        TrainingError: the stages before have spent this one's share too.
+    """
+    shares = [stage.share for stage in cell.recipe.stages]
+    end = sum(shares[: stage + 1]) / sum(shares)
+    if not cell.budget.amount:
+        return sum(shares[:stage]) / sum(shares), end
+    begin = used(spent, cell.budget.unit) / cell.budget.amount
+    if begin >= end:
+        raise TrainingError(
+            f"stage {stage} has no budget: the stages before it spent {begin:.0%} of the recipe's, "
+            f"and it ends at {end:.0%}; use a larger budget or smaller steps"
+        )
+    return begin, end
+
+
+def make_job(
+    cell: Cell,
+    stage: int,
+    base: Path,
+    folder: paths.CellFolder,
+    before: list[CheckpointRecord],
+    device: str,
+) -> Job:
+    """The job of one stage; the points of the trajectory that fall into it, and its end."""
+    spec = cell.recipe.stages[stage]
+    spent = before[-1].ledger if before else Ledger()
+    begin, end = stage_span(cell, stage, spent)
+    inside = [f for f in cell.trajectory if (begin < f < end) or (f == 0.0 and stage == 0)]
+    points = tuple(
+        (paths.point_name(stage, fraction), (fraction - begin) / (end - begin))
+        for fraction in [*inside, end]
+    )
+    return Job(
+        base=stage_base(folder, before) if before else base,
+        reference=base,
+        target=load_target(spec.target or cell.target),
+        adaptation=spec.adaptation,
+        options=methods.options(spec),
+        anchor=spec.anchor,
+        budget=Budget(unit=cell.budget.unit, amount=cell.budget.amount * (end - begin)),
+        spent=spent,
+        points=points,
+        seed=cell.seed,
+        stage=stage,
+        out=folder.root,
+        device=device,
+        dtype=cell.dtype,
+    )
+
+
+def stage_base(folder: paths.CellFolder, before: list[CheckpointRecord]) -> Path:
+    """A full checkpoint to start the next stage from: adapters are merged first."""
+    last = folder.root / before[-1].folder
+    if not (last / "adapter_config.json").exists():
+        return last
+    merged = last.with_name(last.name + "-merged")
+    if not merged.exists():
+        loading.save(loading.load(last), merged)
+    return merged
+
+
+def _kept(job: Job, folder: paths.CellFolder) -> list[CheckpointRecord]:
+    """Records of the checkpoints that the stage has kept."""
+    records = []
+    begin_end = dict(job.points)
+    for name in begin_end:
+        where = folder.checkpoint(name)
+        records.append(
+            CheckpointRecord(
+                stage=job.stage,
+                fraction=float(name.split("-")[1]),
+                folder=str(where.relative_to(folder.root)),
+                weights_digest=identity.folder_digest(where),
+                ledger=read_json(where.with_name(name + ".json"), Ledger),
+            )
+        )
+    return records
+
+
+def load_target(name: str) -> Target:
+    """A target's training and validation items and its reward; its test items stay out."""
+    info = catalogue.discover()[name]
+    reward = catalogue.reward(info)
+    return Target(
+        name=name,
+        train=catalogue.split(info, "train"),
+        validation=catalogue.split(info, "validation"),
+        reward=reward.reward,
+        valid=reward.valid,
+        max_new_tokens=info.max_new_tokens,
+    )
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions and machine, recorded with every cell."""
+    versions = {name: version(name) for name in NUMERIC_PACKAGES}
+    machine = {"python": platform.python_version(), "machine": platform.machine()}
+    return versions | machine | {"device": device, "system": platform.system()}

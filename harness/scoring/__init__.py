@@ -1,0 +1,5 @@
+"""A model and tasks -> one record per item: trie scorer, decoder, stored results.
+
+May import: core, statistics, tasks, models.
+Face: evaluate, stored, backend, decoding.
+"""

@@ -1,0 +1,293 @@
+"""lm-eval model `retainbench`: the numbers of lm-eval's `hf`, each shared token computed once.
+
+All requests of a call form one token trie (scoring/trie.py) that runs packed (scoring/attention.py,
+scoring/packed.py). Loading, tokenisation, truncation and chat templates are lm-eval's own HFLM, of
+which this is a subclass; scoring and generation are ours. Models that cannot be packed are scored
+request by request: logged once, and recorded in `TrieLM.work.obstacle`.
+
+Command: `python -m retainbench.harness.scoring.backend --model retainbench --model_args
+pretrained=DIR,dtype=float32 --tasks ...` is the `lm_eval` command line with this model registered
+(lm-eval discovers no third-party models by itself).
+
+Deviations from HFLM: softmax in fp32 whatever the dtype; weights from safetensors only; sampled
+generation draws from its own generator; only greedy and temperature sampling are offered.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.models.inference import frozen
+from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
+from retainbench.harness.scoring.packed import prices, score_layout, score_packed
+from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
+from retainbench.harness.scoring.single import Scored, Work, score_singly
+from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, Tokens, ask, encoder
+
+log = logging.getLogger(__name__)
+
+
+class TrieLM(HFLM):
+    """Scores over the token trie of all requests of a call.
+
+    pretrained: a folder, a hub id or a loaded transformers model (then `tokenizer` is required).
+    tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
+    rows: responses in flight while generating; None likewise.
+    seed: of sampled responses; each call starts from it.
+    Everything else is HFLM's. A loaded model keeps its training flags.
+    """
+
+    work: Work | None
+    """Account of the last scoring call."""
+    stopped: list[bool]
+    """Of the last generation call: the response ended by itself, within its tokens."""
+
+    def __init__(
+        self,
+        pretrained: Any,
+        tokens_per_pass: int | None = None,
+        seed: int = 0,
+        rows: int | None = None,
+        **options: Any,
+    ) -> None:
+        loaded = not isinstance(pretrained, str)
+        flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
+        if not loaded:
+            options.setdefault("use_safetensors", True)
+        with hold_back("lm_eval.models.huggingface", loaded):
+            super().__init__(pretrained, **options)
+        for module, training in flags:
+            module.training = training
+        self.tokens_per_pass = int(tokens_per_pass) if tokens_per_pass else None
+        self.seed = int(seed)
+        self.rows = int(rows) if rows else None
+        self.work = None
+        self.stopped = []
+        self._probed: tuple[str | None] | None = None
+        self._told: set[str] = set()
+        self._rules: dict[tuple[str, ...], Stops] = {}
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood (natural log) and greedy flag of each (context, continuation)."""
+        if not requests:
+            return []
+        pairs: list[Pair] = [request.args for request in requests]
+        distinct = tuple(sorted(set(pairs)))
+        scored = self._score(distinct)
+        found = dict(zip(distinct, _answers(scored), strict=True))
+        for pair, answer in found.items():
+            self.cache_hook.add_partial("loglikelihood", pair, answer)
+        return [found[pair] for pair in pairs]
+
+    def _score(self, pairs: tuple[Pair, ...]) -> Scored:
+        obstacle = self._obstacle(1)
+        if obstacle is None:
+            asked = ask(self._encoder, prices(self.model), pairs)
+            obstacle = self._obstacle(asked.layout.longest)
+        if obstacle is not None:
+            return self._singly(self._encoder.requests(pairs), obstacle)
+        self._tell_cut(asked.cut)
+        with frozen(self.model):
+            scored = score_layout(self.model, asked.layout, budget=self.tokens_per_pass)
+        self.work = scored.work
+        return scored
+
+    def _singly(self, encoded: Encoded, obstacle: str) -> Scored:
+        self._tell(f"scoring request by request: {obstacle}")
+        self._tell_cut(encoded.cut)
+        with frozen(self.model):
+            scored = score_singly(self.model, encoded.requests, obstacle)
+        self.work = scored.work
+        return scored
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return encoder(self)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[Any, Tokens, Tokens]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Score token pairs; contexts that do not fit are cut from the left, as lm-eval does."""
+        made = [self._encoder.request(context, wanted, pair) for pair, context, wanted in requests]
+        obstacle = self._obstacle(max(len(request.inputs) for request in made))
+        if obstacle is not None:
+            return _answers(self._singly(Encoded(made, False), obstacle))
+        with frozen(self.model):
+            scored = score_packed(self.model, made, budget=self.tokens_per_pass)
+        self.work = scored.work
+        return _answers(scored)
+
+    def _obstacle(self, longest: int) -> str | None:
+        configured = configured_obstacle(self.model, longest)
+        if configured is not None:
+            return configured
+        if self._probed is None:
+            self._probed = (probed_obstacle(self.model),)
+        return self._probed[0]
+
+    def _tell_cut(self, cut: bool) -> None:
+        if cut:
+            self._tell(f"contexts longer than {self.max_length} tokens are cut from the left")
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            log.warning(message)
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-likelihood of whole texts, in windows of max_length with one token of context."""
+        texts = [request.args[0] for request in requests]
+        windows: list[tuple[None, Tokens, Tokens]] = []
+        counts: list[int] = []
+        for text in texts:
+            rolled = get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            before = len(windows)
+            windows.extend((None, *make_disjoint_window(window)) for window in rolled)
+            counts.append(len(windows) - before)
+        values = iter(self._loglikelihood_tokens(windows) if windows else [])
+        totals = [sum((next(values)[0] for _ in range(count)), 0.0) for count in counts]
+        for text, total in zip(texts, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Responses up to the first stop string; `stopped` says which of them ended by themselves.
+
+        Raises:
+            UsageError: a generation option that is neither greedy nor plain temperature sampling.
+        """
+        groups: dict[str, list[int]] = defaultdict(list)
+        for i, request in enumerate(requests):
+            groups[json.dumps(request.args[1], sort_keys=True)].append(i)
+        answers = [""] * len(requests)
+        self.stopped = [False] * len(requests)
+        for options, members in groups.items():
+            contexts = [requests[i].args[0] for i in members]
+            texts, stopped = self._generate(contexts, json.loads(options))
+            for i, text, ended in zip(members, texts, stopped, strict=True):
+                answers[i], self.stopped[i] = text, ended
+                self.cache_hook.add_partial("generate_until", requests[i].args, text)
+        return answers
+
+    def _generate(
+        self, contexts: list[str], options: dict[str, Any]
+    ) -> tuple[list[str], list[bool]]:
+        chosen = generation_options(options, self.max_gen_toks)
+        room = self.max_length - chosen.tokens
+        if room < 1:
+            raise UsageError(
+                f"max_gen_toks {chosen.tokens} leaves no room for a prompt in a window of "
+                f"{self.max_length} tokens: ask for fewer"
+            )
+        known = self._encoder.texts(contexts)
+        completions = generate(
+            self.model,
+            [known[text][-room:] or [self.prefix_token_id] for text in contexts],
+            max_new_tokens=chosen.tokens,
+            stops=self._stops(chosen.until),
+            temperature=chosen.temperature,
+            generator=torch.Generator().manual_seed(self.seed),
+            rows=self.rows,
+        )
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        texts = [
+            postprocess_generated_text(self.tok_decode(tokens), [*chosen.until, eos], None)
+            for tokens in completions.tokens
+        ]
+        return texts, completions.stopped
+
+    def _stops(self, until: tuple[str, ...]) -> Stops:
+        if until not in self._rules:
+            ends = self.model.generation_config.eos_token_id
+            ids = {self.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+            size = self.model.config.get_text_config().vocab_size
+            self._rules[until] = stop_rule(ids, size, until, self.tokenizer)
+        return self._rules[until]
+
+
+def _answers(scored: Scored) -> list[tuple[float, bool]]:
+    return list(zip(scored.loglikelihood.tolist(), scored.greedy.tolist(), strict=True))
+
+
+class GenerationOptions(NamedTuple):
+    """What a task's `generation_kwargs` ask for."""
+
+    until: tuple[str, ...]
+    tokens: int
+    temperature: float
+    """0 is greedy."""
+
+
+def generation_options(options: dict[str, Any], default_tokens: int) -> GenerationOptions:
+    """Read lm-eval generation options; filters of the distribution are moot when greedy.
+
+    Raises:
+        UsageError: an option this backend does not have.
+    """
+    rest = dict(normalize_gen_kwargs(options, default_tokens))
+    until, tokens = rest.pop("until"), rest.pop("max_gen_toks")
+    sampled, temperature = rest.pop("do_sample"), rest.pop("temperature", 1.0)
+    if not sampled:
+        rest = {key: value for key, value in rest.items() if key not in ("top_p", "top_k", "min_p")}
+    if rest.get("top_p") == 1:
+        del rest["top_p"]
+    if rest:
+        raise UsageError(
+            f"the retainbench model has no generation option {', '.join(sorted(rest))}: "
+            "leave it out, or use --model hf"
+        )
+    return GenerationOptions(tuple(until), tokens, float(temperature) if sampled else 0.0)
+
+
+@contextmanager
+def hold_back(name: str, wanted: bool = True) -> Iterator[None]:
+    """Hold back HFLM's two warnings that a loaded model was passed, which is meant here."""
+    logger = logging.getLogger(name)
+    before = logger.disabled
+    logger.disabled = before or wanted
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def main() -> None:
+    """The `lm_eval` command line with this model registered."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
+
+
+if __name__ == "__main__":
+    # Run as a file, this is a second copy of the class; the importable one registers itself.
+    from retainbench.harness.scoring.backend import main as importable_main
+
+    importable_main()
+else:
+    register_model("retainbench")(TrieLM)

@@ -1,0 +1,308 @@
+"""Batched decoding for evaluation, rollouts and KL samples: greedy or by temperature.
+
+`generate` takes token ids and gives token ids. A prefix that all prompts share and each distinct
+prompt are encoded once, whatever the number of samples (scoring/decoding_rows.py); rows that have
+stopped leave the batch. A batch that runs out of memory is done again in halves. Stop strings are
+looked for in the tokens' own texts, and in the decoded response only after a token that could
+complete one.
+
+A sampled token is the inverse of the cumulative distribution at a uniform number drawn beforehand
+for (completion, step). So a completion does not depend on how the work was batched (beyond the
+rounding of the logits), and the same generator state gives the same completions.
+
+Left out: beams, penalties, top-k and top-p, which no method or task here uses. Models with a
+recurrent state or a sliding window in use are decoded row by row without a cache: slow, but right.
+
+Letters: N completions, B rows in flight, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from retainbench.harness.models.inference import frozen, ran_out_of_memory
+from retainbench.harness.scoring.decoding_rows import Prefilled, Rows, encode_prefix, prefill
+from retainbench.harness.scoring.probe import configured_obstacle
+
+SHARED = 8
+"""Shortest prefix common to all prompts that is worth a forward pass of its own."""
+CACHE_BYTES = {"cpu": 2**30, "cuda": 2**33}
+"""Most bytes of keys and values in one batch."""
+MOST_ROWS = {"cpu": 512, "cuda": 4096}
+CHECK_EVERY = {"cpu": 1, "cuda": 8}
+"""Steps between looks at which rows have stopped; each look makes the host wait for the device."""
+KEEP = 0.75
+"""Stopped rows leave once at most this share of the batch is still running."""
+
+
+class Stops(NamedTuple):
+    """When a completion ends. Made by `stop_rule`, to be kept and used for many calls."""
+
+    ends_V: torch.Tensor
+    """Tokens that end it at once: stop ids, and tokens whose text contains a stop string."""
+    suspects_V: torch.Tensor | None
+    """Tokens that may complete a stop string begun earlier; None if there is no such string."""
+    strings: tuple[str, ...]
+    decode: Callable[[list[int]], str] | None
+
+
+class Completions(NamedTuple):
+    """N = len(prompts) * samples completions, the samples of a prompt next to each other."""
+
+    tokens: list[list[int]]
+    """Generated ids, with the token that ended the completion."""
+    stopped: list[bool]
+    """It ended by itself; False if `max_new_tokens` cut it off."""
+    logprobs: list[list[float]] | None
+    """Natural log-probability of each token under the distribution it was drawn from (greedy: the
+    model's own); None unless asked for."""
+    rows: int
+    """Most completions in flight at the end: fewer than at the start if memory ran out."""
+
+
+class _Run(NamedTuple):
+    """One call of `generate`: how to choose tokens, and where they go."""
+
+    stops: Stops
+    temperature: float
+    uniforms_NT: torch.Tensor
+    tokens_NT: torch.Tensor
+    length_N: torch.Tensor
+    stopped_N: torch.Tensor
+    logprob_NT: torch.Tensor | None
+
+
+def stop_rule(
+    ids: Collection[int], vocabulary: int, strings: Sequence[str] = (), tokenizer: Any = None
+) -> Stops:
+    """Ends at any of the token ids, or as soon as the response contains any of the strings.
+
+    vocabulary: size of the model's output. tokenizer: needed for strings; decodes every token once.
+    """
+    ends = torch.zeros(vocabulary, dtype=torch.bool)
+    ends[[i for i in ids if 0 <= i < vocabulary]] = True
+    wanted = tuple(s for s in strings if s)
+    if not wanted:
+        return Stops(ends, None, (), None)
+
+    def decode(tokens: list[int]) -> str:
+        return str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
+
+    size = min(vocabulary, len(tokenizer))
+    texts = [decode([i]) for i in range(size)]
+    ends[:size] |= torch.tensor([any(s in text for s in wanted) for text in texts])
+    last = {s[-1] for s in wanted if len(s) > 1}
+    if not last:
+        return Stops(ends, None, wanted, decode)
+    # An incomplete character decodes to U+FFFD, so its last byte may end any string.
+    suspects = torch.zeros(vocabulary, dtype=torch.bool)
+    suspects[:size] = torch.tensor(
+        ["\ufffd" in text or any(c in text for c in last) for text in texts]
+    )
+    return Stops(ends, suspects, wanted, decode)
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stops: Stops,
+    samples: int = 1,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    logprobs: bool = False,
+    rows: int | None = None,
+) -> Completions:
+    """Continue each prompt `samples` times by at most `max_new_tokens` tokens.
+
+    temperature: 0 is greedy; otherwise `generator` is required.
+    rows: most completions in flight; None takes what CACHE_BYTES of keys and values allow.
+
+    Raises:
+        ValueError: an empty prompt, no token to generate, or sampling without a generator.
+        MemoryError: a single completion does not fit.
+    """
+    if any(len(prompt) == 0 for prompt in prompts) or max_new_tokens < 1:
+        raise ValueError("every prompt needs a token, and max_new_tokens must be at least 1")
+    count, device = len(prompts) * samples, model.device
+    uniforms = torch.zeros(count, 0, device=device)
+    if temperature > 0:
+        if generator is None:
+            raise ValueError("sampling needs a torch.Generator")
+        uniforms = torch.rand(
+            count, max_new_tokens, generator=generator, device=generator.device
+        ).to(device)
+    suspects = None if stops.suspects_V is None else stops.suspects_V.to(device)
+    run = _Run(
+        stops._replace(ends_V=stops.ends_V.to(device), suspects_V=suspects),
+        temperature,
+        uniforms,
+        torch.zeros(count, max_new_tokens, dtype=torch.long, device=device),
+        torch.full((count,), max_new_tokens, device=device),
+        torch.zeros(count, dtype=torch.bool, device=device),
+        torch.zeros(count, max_new_tokens, device=device) if logprobs else None,
+    )
+    if not count:
+        return _completions(run, 0)
+    with frozen(model):
+        return _completions(run, _decode_all(model, prompts, samples, run, rows))
+
+
+def _decode_all(
+    model: Any, prompts: Sequence[Sequence[int]], samples: int, run: _Run, rows: int | None
+) -> int:
+    """Decode all completions; returns the most that were in flight at the end."""
+    steps = run.tokens_NT.shape[1]
+    longest = max(map(len, prompts)) + steps
+    if configured_obstacle(model, longest) or not getattr(
+        model, "_supports_attention_backend", False
+    ):
+        for i in range(len(run.tokens_NT)):
+            _decode_uncached(model, prompts[i // samples], i, run)
+        return 1
+    distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda p: (len(p), p))
+    place = {prompt: i for i, prompt in enumerate(distinct)}
+    waiting = sorted(range(len(run.tokens_NT)), key=lambda i: place[tuple(prompts[i // samples])])
+    shared = _shared_length(distinct)
+    prefix = encode_prefix(model, distinct[0][:shared])
+    rows = min(len(waiting), rows or _most_rows(model, longest))
+    while waiting:
+        batch = waiting[:rows]
+        # Neighbours in length, so little padding; several samples of a prompt share its encoding.
+        prompt_of_row = [place[tuple(prompts[i // samples])] for i in batch]
+        first = prompt_of_row[0]
+        needed = distinct[first : prompt_of_row[-1] + 1]
+        chosen = torch.tensor(prompt_of_row, device=model.device) - first
+        index_B = torch.tensor(batch, device=model.device)
+        if _fits(model, partial(prefill, model, needed, prefix, shared), chosen, index_B, run):
+            waiting = waiting[rows:]
+        elif rows == 1:
+            raise MemoryError(f"one completion of {longest} tokens does not fit in memory")
+        else:
+            rows = max(1, len(batch) // 2)
+    return rows
+
+
+def _fits(
+    model: Any,
+    fill: Callable[[], Prefilled],
+    prompt_of_row: torch.Tensor,
+    index_B: torch.Tensor,
+    run: _Run,
+) -> bool:
+    """Decode one batch; False, and its rows as they were, if memory ran out."""
+    try:
+        _decode_batch(model, fill(), prompt_of_row, index_B, run)
+        return True
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+    run.length_N[index_B] = run.tokens_NT.shape[1]
+    run.stopped_N[index_B] = False
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return False
+
+
+def _decode_batch(
+    model: Any, filled: Prefilled, prompt_of_row: torch.Tensor, index_B: torch.Tensor, run: _Run
+) -> None:
+    """Decode until all rows have stopped; row b is completion index_B[b]."""
+    steps = run.tokens_NT.shape[1]
+    rows = Rows(filled, prompt_of_row, steps)
+    running_B = torch.ones_like(index_B, dtype=torch.bool)
+    every = CHECK_EVERY.get(index_B.device.type, CHECK_EVERY["cuda"])
+    for step in range(steps):
+        token_B = _choose(rows.logits_BV, index_B, step, run)
+        ended_B = _ended(token_B, index_B, step, run) & running_B
+        run.length_N[index_B] = torch.where(ended_B, step + 1, run.length_N[index_B])
+        run.stopped_N[index_B] |= ended_B
+        running_B &= ~ended_B
+        if step + 1 == steps:
+            break
+        if (step + 1) % every == 0:
+            left = int(running_B.sum())
+            if left == 0:
+                break
+            if left <= KEEP * len(running_B):
+                kept = running_B.nonzero()[:, 0]
+                rows.keep(kept)
+                index_B, token_B, running_B = index_B[kept], token_B[kept], running_B[kept]
+        rows.step(model, token_B, step)
+
+
+def _decode_uncached(model: Any, prompt: Sequence[int], i: int, run: _Run) -> None:
+    """One completion, the whole sequence again at every step."""
+    index = torch.tensor([i], device=model.device)
+    ids = torch.tensor([list(prompt)], device=model.device)
+    for step in range(run.tokens_NT.shape[1]):
+        token = _choose(model(input_ids=ids, use_cache=False).logits[:, -1], index, step, run)
+        if bool(_ended(token, index, step, run)):
+            run.length_N[i] = step + 1
+            run.stopped_N[i] = True
+            return
+        ids = torch.cat([ids, token[None]], dim=1)
+
+
+def _choose(logits_BV: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run) -> torch.Tensor:
+    """Next token of each row, noted down with its log-probability."""
+    logits_BV = logits_BV.float()
+    if run.temperature > 0:
+        logits_BV = logits_BV / run.temperature
+        total_BV = torch.softmax(logits_BV, dim=-1).cumsum(-1)
+        # Scaled by the sum, which rounding leaves a little off 1.
+        at_B1 = run.uniforms_NT[index_B, step, None] * total_BV[:, -1:]
+        token_B = torch.searchsorted(total_BV, at_B1, right=True)[:, 0]
+        token_B = token_B.clamp_(max=logits_BV.shape[1] - 1)
+    else:
+        token_B = logits_BV.argmax(dim=-1)
+    run.tokens_NT[index_B, step] = token_B
+    if run.logprob_NT is not None:
+        chosen_B = torch.log_softmax(logits_BV, dim=-1).gather(1, token_B[:, None])[:, 0]
+        run.logprob_NT[index_B, step] = chosen_B
+    return token_B
+
+
+def _ended(token_B: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run) -> torch.Tensor:
+    stops = run.stops
+    ended_B = stops.ends_V[token_B]
+    if stops.suspects_V is None or stops.decode is None:
+        return ended_B
+    for b in (stops.suspects_V[token_B] & ~ended_B).nonzero()[:, 0].tolist():
+        text = stops.decode(run.tokens_NT[index_B[b], : step + 1].tolist())
+        ended_B[b] = any(s in text for s in stops.strings)
+    return ended_B
+
+
+def _shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens common to all prompts, at least one short of the shortest; 0 if hardly any."""
+    if len(prompts) < 2:
+        return 0
+    low, high = min(prompts), max(prompts)
+    size = min(map(len, prompts)) - 1
+    common = next((i for i in range(size) if low[i] != high[i]), size)
+    return common if common >= SHARED else 0
+
+
+def _most_rows(model: Any, length: int) -> int:
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    keys = getattr(config, "num_key_value_heads", None) or heads
+    each = 2 * config.num_hidden_layers * keys * size * length * model.dtype.itemsize
+    kind = "cpu" if model.device.type == "cpu" else "cuda"
+    return max(1, min(MOST_ROWS[kind], CACHE_BYTES[kind] // each))
+
+
+def _completions(run: _Run, rows: int) -> Completions:
+    lengths = run.length_N.tolist()
+    tokens = [line[:n] for line, n in zip(run.tokens_NT.tolist(), lengths, strict=True)]
+    logprobs = None
+    if run.logprob_NT is not None:
+        logprobs = [line[:n] for line, n in zip(run.logprob_NT.tolist(), lengths, strict=True)]
+    return Completions(tokens, run.stopped_N.tolist(), logprobs, rows)

@@ -1,0 +1,252 @@
+"""A checkpoint and tasks -> one record per item. The only file that imports lm_eval.
+
+Retention tasks and target tests are ordinary lm-eval tasks; lm-eval makes their prompts and metrics
+and our backend answers (`scoring/backend.py`, the same numbers as lm-eval's own). What comes back
+is checked against the task's lock (`scoring/item_records.py`).
+
+Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype, task lock and
+variation make the key. lm-eval's own response cache is not keyed by the model and is never used
+(OUTPUTS 8). A `Variation` scores the same model in another way, for the noise floor.
+
+Command: `retainbench evaluate MODEL TASK...`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.models import loading, seeds
+from retainbench.harness.models.loading import Loaded
+from retainbench.harness.scoring.item_records import to_records
+from retainbench.harness.tasks import catalogue, pack
+
+
+class Variation(NamedTuple):
+    """A scoring of the same model that ought to give the same answers: what is done otherwise."""
+
+    again: int = 0
+    """Scored anew with nothing changed."""
+    batch: bool = False
+    """A third of the tokens per pass, and a hundred responses in flight."""
+    shift: int = 0
+    """Choices turned cyclically by so many places; tasks without choices are left out."""
+
+
+USUAL = Variation()
+VARIATIONS = {
+    "repeat": Variation(again=1),
+    "batch": Variation(batch=True),
+    "options": Variation(shift=1),
+}
+"""Of the A/A noise floor, by the names that a suite's `noise_floor` has.
+
+No prompt of these tasks shows its options, so every shift asks for the same log-likelihoods in
+another order and one shift is as good as all k.
+"""
+
+
+@cache
+def _store_versions() -> dict[str, str]:
+    """Read once: every look parses a distribution's metadata anew."""
+    return {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
+
+
+def affects(variation: Variation, info: catalogue.TaskInfo) -> bool:
+    """Whether a task can be scored in this way: only choices of our own scoring can be turned."""
+    return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
+
+
+def of_folder(
+    folder: Path,
+    names: Sequence[str],
+    limit: int | None = None,
+    *,
+    device: str = "cpu",
+    variation: Variation = USUAL,
+) -> list[ItemRecord]:
+    """`evaluate` for a model folder and tasks by name, of which some may not take the variation."""
+    infos = [info for info in catalogue.find(names) if affects(variation, info)]
+    return evaluate(loading.load(folder, device=device), infos, limit=limit, variation=variation)
+
+
+def evaluate(
+    loaded: Loaded,
+    infos: Sequence[catalogue.TaskInfo],
+    *,
+    limit: int | None = None,
+    variation: Variation = USUAL,
+) -> list[ItemRecord]:
+    """Score a model on frozen tasks; records in order of task and item.
+
+    Leaves every random generator and the model's training flags as they were.
+
+    Args:
+        limit: scores the first n items of each task only.
+
+    Raises:
+        IntegrityError: a task differs from its lock, before or after scoring.
+    """
+    if not infos:
+        return []
+    for info in infos:
+        catalogue.verify_lock(info)
+    samples = _score(loaded, infos, limit, variation)
+    return [
+        record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
+    ]
+
+
+def _score(
+    loaded: Loaded, infos: Sequence[catalogue.TaskInfo], limit: int | None, variation: Variation
+) -> dict[str, list[dict[str, Any]]]:
+    """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
+
+    lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
+    a task are built once per process: rendering them takes longer than scoring a small model.
+    """
+    from retainbench.harness.scoring.backend import TrieLM
+
+    model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
+    prepared = [_prepared(info, catalogue.lock_digest(info), limit) for info in infos]
+    by_type: dict[str, list[Any]] = {}
+    for task, _ in prepared:
+        for request in _turned(task.instances, variation.shift):
+            request.resps, request.filtered_resps = [], {}
+            by_type.setdefault(request.request_type, []).append(request)
+    with seeds.isolated():
+        for kind, requests in by_type.items():
+            answers = getattr(model, kind)(requests, disable_tqdm=True)
+            for request, answer in zip(requests, answers, strict=True):
+                request.resps.append(answer)
+    return {
+        info.lm_eval_name: _rows(one, variation.shift)
+        for info, one in zip(infos, prepared, strict=True)
+    }
+
+
+def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:
+    """Options of the scoring model that make it batch otherwise."""
+    from retainbench.harness.scoring.packed import tokens_per_pass
+
+    if not variation.batch:
+        return {}
+    return {"tokens_per_pass": max(1, tokens_per_pass(loaded.model) // 3), "rows": 100}
+
+
+def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
+    """Requests with those of each item turned cyclically; requests of an item are neighbours."""
+    if not shift:
+        return list(requests)
+    by_doc: dict[int, list[Any]] = {}
+    for request in requests:
+        by_doc.setdefault(request.doc_id, []).append(request)
+    return [r for group in by_doc.values() for r in turned(group, shift)]
+
+
+def turned(values: Sequence[Any], shift: int) -> list[Any]:
+    """A list turned cyclically.
+
+    >>> turned(["a", "b", "c"], 1)
+    ['b', 'c', 'a']
+    """
+    at = shift % len(values)
+    return [*values[at:], *values[:at]]
+
+
+def requests(info: catalogue.TaskInfo) -> list[Any]:
+    """The task's requests as lm-eval builds them (its `Instance`s)."""
+    return list(_prepared(info, catalogue.lock_digest(info), None).task.instances)
+
+
+class Prepared(NamedTuple):
+    """An lm-eval task with its requests, and what its sample rows say whatever is answered."""
+
+    task: Any
+    hashes: dict[int, dict[str, str]]
+    """By lm-eval's number of the document: as its own sample rows have them."""
+
+
+@cache
+def _prepared(info: catalogue.TaskInfo, _lock: str, limit: int | None) -> Prepared:
+    """The lock's digest is part of the cache's key."""
+    if pack.is_packed(info):
+        task = pack.lm_eval_task(info)
+    else:
+        found = _manager(info.folder.parents[1]).load([info.lm_eval_name])
+        task = found["tasks"][info.lm_eval_name]
+    with _templates_compiled_once():
+        task.build_all_requests(limit=limit)
+        hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
+    return Prepared(task, hashes)
+
+
+@contextmanager
+def _templates_compiled_once() -> Iterator[None]:
+    """lm-eval compiles a task's template anew for every item, which is most of its preparation."""
+    from lm_eval.utils import env
+
+    env.from_string = cache(env.from_string)
+    try:
+        yield
+    finally:
+        del env.from_string
+
+
+@cache
+def _manager(root: Path) -> Any:
+    """lm-eval's index of the tasks below one folder, without its own (which takes 17 s)."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(root), include_defaults=False)
+
+
+def _rows(prepared: Prepared, shift: int) -> list[dict[str, Any]]:
+    """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
+    task = prepared.task
+    task.apply_filters()
+    by_doc: dict[int, list[Any]] = {}
+    for request in sorted(task.instances, key=lambda r: r.idx):
+        by_doc.setdefault(request.doc_id, []).append(request)
+    return [
+        _row(task, requests, name, shift) | prepared.hashes[requests[0].doc_id]
+        for name in task.instances[0].filtered_resps
+        for requests in by_doc.values()
+    ]
+
+
+def _row(task: Any, requests: list[Any], name: str, shift: int) -> dict[str, Any]:
+    """One sample; with a shift lm-eval judges the item with its choices and answers turned."""
+    doc = asked = requests[0].doc
+    answers = [request.filtered_resps[name] for request in requests]
+    if shift:
+        choices = doc["choices"]
+        asked = {**doc, "choices": turned(choices, shift)}
+        asked["gold"] = (int(doc["gold"]) - shift) % len(choices)
+        answers = turned(answers, shift)
+    return {
+        "doc": doc,
+        "filter": name,
+        "resps": [request.resps for request in requests],
+        **task.process_results(asked, answers),
+    }
+
+
+def _hashes(task: Any, request: Any) -> dict[str, str]:
+    text = json.dumps(request.doc, indent=2, default=str, ensure_ascii=False)
+    return {
+        "doc_hash": _hash(text),
+        "prompt_hash": _hash(request.arguments[0]),
+        "target_hash": _hash(str(task.doc_to_target(request.doc))),
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""What methods there are, read from the methods themselves.
+
+One source for `retainbench methods` and for trainers/README.md, which a test compares with
+`markdown()`; after a change of a trainer run `python -m retainbench.harness.suites.describe`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from typing import Any, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.storage import write_text
+from retainbench.harness.suites import methods
+
+
+class Option(NamedTuple):
+    """One hyper-parameter."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+class Method(NamedTuple):
+    """One trainer file."""
+
+    name: str
+    summary: str
+    paper: str
+    adaptations: tuple[str, ...]
+    anchors: tuple[str, ...]
+    options: list[Option]
+
+
+def describe(name: str) -> Method:
+    """Everything a table needs to know of a method."""
+    module = methods.load(name)
+    return Method(
+        name=name,
+        summary=(module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        paper=module.PAPER,
+        adaptations=module.ADAPTATIONS,
+        anchors=module.ANCHORS,
+        options=options(module.Options),
+    )
+
+
+def options(model: Any) -> list[Option]:
+    """Fields of an `Options` model with the text that follows each in the source."""
+    texts: dict[str, str] = {}
+    for parent in reversed(model.__mro__):
+        if parent.__module__.startswith("retainbench."):
+            texts |= field_texts(parent)
+    return [
+        Option(field, _shown(info), texts.get(field, ""))
+        for field, info in model.model_fields.items()
+    ]
+
+
+def field_texts(model: type) -> dict[str, str]:
+    """Field name -> the string literal below it, first paragraph, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            texts[field.target.id] = " ".join(str(text.value.value).split())
+    return texts
+
+
+def _shown(info: Any) -> str:
+    return "required" if info.is_required() else str(info.default)
+
+
+def terminal() -> RenderableType:
+    """All methods for a terminal."""
+    parts: list[RenderableType] = []
+    for name in methods.methods():
+        method = describe(name)
+        parts.append(Text(f"{method.name}  {method.summary}", style="bold"))
+        parts.append(Text(f"  {method.paper}; {_capabilities(method)}"))
+        grid = Table.grid(padding=(0, 2))
+        for option in method.options:
+            grid.add_row(f"    {option.name}", option.default, Text(option.meaning))
+        parts.extend([grid, Text("")])
+    return Group(*parts)
+
+
+def markdown() -> str:
+    """trainers/README.md."""
+    lines = [
+        "# Methods",
+        "",
+        "One file is one method. This page is made from the files themselves:",
+        "`python -m retainbench.harness.suites.describe`. `retainbench methods` prints the same.",
+    ]
+    for name in methods.methods():
+        method = describe(name)
+        lines += ["", f"## {name}", "", method.summary, ""]
+        lines += [f"{method.paper}. {_capabilities(method)}.", ""]
+        lines += ["| option | default | meaning |", "|---|---|---|"]
+        lines += [
+            f"| `{o.name}` | `{o.default}` | {o.meaning.replace('|', chr(92) + '|')} |"
+            for o in method.options
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _capabilities(method: Method) -> str:
+    anchors = ", ".join(method.anchors) or "none"
+    return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}"
+
+
+if __name__ == "__main__":
+    write_text(paths.TRAINERS / "README.md", markdown())

@@ -1,0 +1,178 @@
+"""Suite -> cells: what will be trained, each under the hash of all that determines it.
+
+Pure and torch-free. `gather` reads the digests of base and tasks from disk, `plan` turns suite and
+digests into cells; equal inputs give equal ids on every machine, and any change of base weights,
+target items, recipe, seed, budget or of a version that changes numbers gives another id.
+
+Command: `retainbench plan SUITE`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from retainbench.harness.core.records import Record
+from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
+from retainbench.harness.core.storage import digest
+from retainbench.harness.models import bases
+from retainbench.harness.suites import methods
+from retainbench.harness.tasks import catalogue, contamination, training_data
+
+NUMERIC_PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "retainbench")
+
+
+class Inputs(Record):
+    """Digests of everything outside the suite file that determines results."""
+
+    base: str
+    tasks: dict[str, str]
+    """Lock digest by short name, of retention tasks and targets."""
+    versions: dict[str, str]
+    overlap: dict[str, dict[str, list[str]]] = {}
+    """Target -> retention task -> items that its training data gives away."""
+    train_data: list[training_data.TrainData] = []
+    """The user's own training files and the items that they give away."""
+
+
+class Cell(Record):
+    """Base x target x recipe x seed: one trajectory of candidates."""
+
+    id: str
+    base: str
+    target: str
+    name: str
+    """The recipe's name in the suite."""
+    recipe: Recipe
+    seed: int
+    budget: Budget
+    trajectory: list[float]
+    dtype: str
+
+    @property
+    def label(self) -> str:
+        """How progress lines and errors name the cell."""
+        return f"{self.name} on {self.target}, seed {self.seed}"
+
+
+class Plan(Record):
+    """`plan.json`: the cells in the order they run."""
+
+    suite: Suite
+    inputs: Inputs
+    retention: list[str]
+    """Retention tasks with axis names resolved, in order."""
+    cells: list[Cell]
+
+
+def gather(suite: Suite, train_data: Sequence[Path] = ()) -> Inputs:
+    """Read and verify what the suite rests on.
+
+    Args:
+        train_data: files that the base or the methods were trained on besides the targets' items.
+
+    Raises:
+        UsageError: the base is not there, or a training file cannot be read.
+        IntegrityError: the base cannot be loaded safely, a task differs from its lock, or the
+            policy refuses training data that overlap the retention tasks.
+    """
+    known = catalogue.discover()
+    needed = [*targets_of(suite), *retention_tasks(suite)]
+    for name in needed:
+        catalogue.verify_lock(known[name])
+    retention = retention_tasks(suite)
+    overlap = {t: contamination.of_target(t, retention) for t in targets_of(suite)}
+    inputs = Inputs(
+        overlap={target: found for target, found in overlap.items() if found},
+        base=bases.resolve(suite.base).digest,
+        tasks={name: catalogue.lock_digest(known[name]) for name in needed},
+        versions={name: version(name) for name in NUMERIC_PACKAGES},
+        train_data=[training_data.of_file(path, retention) for path in train_data],
+    )
+    contamination.refuse(overlap_lines(suite, inputs))
+    return inputs
+
+
+def overlap_lines(suite: Suite, inputs: Inputs) -> list[str]:
+    """What every target that overlaps and every training file gives away, and what follows."""
+    found = [*inputs.overlap.items(), *((one.source, one.overlap) for one in inputs.train_data)]
+    return [contamination.line(*one, suite.policy.contaminated) for one in found]
+
+
+def plan(suite: Suite, inputs: Inputs) -> Plan:
+    """All cells of a suite; the order is seeds outermost, so that early results cover all recipes.
+
+    Every recipe's options are completed with the method's defaults, so a changed default changes
+    the id.
+    """
+    order = itertools.product(suite.seeds, suite.targets, suite.recipes.items())
+    cells = [
+        make_cell(suite, inputs, target, name, recipe, seed)
+        for seed, target, (name, recipe) in order
+    ]
+    return Plan(suite=suite, inputs=inputs, retention=retention_tasks(suite), cells=cells)
+
+
+def make_cell(
+    suite: Suite, inputs: Inputs, target: str, name: str, recipe: Recipe, seed: int
+) -> Cell:
+    """One cell with its id, which does not depend on the resources that the recipe asks for."""
+    complete = recipe.model_copy(update={"stages": [_complete(stage) for stage in recipe.stages]})
+    content = {
+        "base": suite.base,
+        "target": target,
+        "recipe": complete.model_dump(mode="json", exclude={"resources"}),
+        "seed": seed,
+        "budget": suite.budget.model_dump(mode="json"),
+        "trajectory": sorted({*suite.trajectory, 1.0}),
+        "dtype": suite.dtype,
+    }
+    trained_on = {target, *(stage.target for stage in recipe.stages if stage.target)}
+    frozen = {
+        "base": inputs.base,
+        "tasks": {t: inputs.tasks[t] for t in sorted(trained_on)},
+        "versions": inputs.versions,
+    }
+    identity = digest([content, frozen])[:16]
+    return Cell.model_validate(content | {"id": identity, "name": name, "recipe": complete})
+
+
+def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:
+    """Items of each retention task that a cell is not judged on: its training data hold them."""
+    if plan.suite.policy.contaminated != "exclude":
+        return {}
+    given_away = [plan.inputs.overlap.get(target, {}) for target in scored_targets(cell)]
+    return contamination.union([*given_away, *(one.overlap for one in plan.inputs.train_data)])
+
+
+def scored_targets(cell: Cell) -> list[str]:
+    """The cell's target and every target that its stages train on, each once."""
+    return list(dict.fromkeys([cell.target, *(s.target for s in cell.recipe.stages if s.target)]))
+
+
+def _complete(stage: Stage) -> Stage:
+    return stage.model_copy(update={"options": methods.options(stage).model_dump(mode="json")})
+
+
+def targets_of(suite: Suite) -> list[str]:
+    """Targets of the suite and of its stages, each once, in order."""
+    staged = [s.target for r in suite.recipes.values() for s in r.stages if s.target]
+    return list(dict.fromkeys([*suite.targets, *staged]))
+
+
+def retention_tasks(suite: Suite) -> list[str]:
+    """The suite's retention tasks with axis names resolved to the package's tasks of that axis."""
+    names: list[str] = []
+    for entry in suite.tasks:
+        on_axis = [name for name, info in catalogue.own().items() if info.axis == entry]
+        names.extend(on_axis or [entry])
+    return list(dict.fromkeys(names))
+
+
+def policy_of(suite: Suite) -> Policy:
+    """The suite's policy with the mandatory list written out."""
+    mandatory = suite.policy.mandatory
+    chosen = retention_tasks(suite) if mandatory is None else mandatory
+    return suite.policy.model_copy(update={"mandatory": chosen})

@@ -1,0 +1,216 @@
+"""One task folder as it lies on disk: what its YAML says. Torch-free.
+
+Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. The prompt
+template may only hold `{{query}}`, so prompts are made here without Jinja. Leaves out the items
+(tasks/items.py), locks (tasks/lock.py) and what a pack from elsewhere may hold (tasks/pack.py).
+
+What a task's card (README.md of its folder) says of base models: the table under "Base scores".
+
+Read for `retainbench tasks`; nothing is decided by it. Packs have no card, hence no base scores.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import Axis, Record
+from retainbench.harness.tasks.items import lines
+
+Kind = Literal["multiple_choice", "free_form", "target"]
+LARGEST_YAML = 1_000_000
+"""Bytes."""
+PREFIX = "rb_"
+SPLITS = ("train", "validation")
+
+
+class Code(Record):
+    """`metadata.code` of a pack that code of lm-eval's own scores (tasks/scoring_code.py)."""
+
+    config: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)+[A-Za-z0-9_-]+\.yaml$")]
+    """The task's YAML, below lm_eval/tasks."""
+    metric: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+    """Which of the metrics that it returns is the score."""
+    files: Annotated[dict[str, str], Field(min_length=2)]
+    """Path below lm_eval/tasks -> SHA-256: the YAML, its bases, and the Python beside them."""
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What discovery knows of a task without reading its items."""
+
+    name: str
+    lm_eval_name: str
+    axis: Axis
+    folder: Path
+    kind: Kind
+    n_items: int
+    version: str
+    licence: str
+    template: str
+    """The prompt, with `{{query}}` where the item's query goes."""
+    delimiter: str
+    """Between prompt and choice or answer."""
+    shots: int
+    """Solved examples that are part of the template."""
+    max_new_tokens: int
+    chance: float | None
+    """Expected score of a guesser; None = 1 / number of choices of the item."""
+    config_files: tuple[Path, ...]
+    """The YAML, the bases it includes and every Python file that they or `uses` name."""
+    contexts: bool = False
+    """The choices are whole prompts, each followed by the item's `continuation`."""
+    code: Code | None = field(default=None, hash=False)
+    """Scores by code of lm-eval's own; None = by the pack's files alone."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that keeps `!function module.name` as text instead of importing it."""
+
+
+def _function_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return f"!function {loader.construct_scalar(node)}"
+
+
+_Loader.add_constructor("!function", _function_text)
+
+
+def folders_of(root: Path) -> list[Path]:
+    """Folders that hold a YAML of their own name: `root` itself or those right below it."""
+    if (root / f"{root.name}.yaml").is_file():
+        return [root]
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in below if (folder / f"{folder.name}.yaml").is_file()]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file as plain values; a `!function` stays text.
+
+    Raises:
+        IntegrityError: it is missing, over LARGEST_YAML bytes, not YAML or no mapping.
+    """
+    try:
+        if path.stat().st_size > LARGEST_YAML:
+            raise IntegrityError(f"{path}: is over {LARGEST_YAML} bytes")
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise IntegrityError(f"{path}: cannot be read as YAML: {reason}") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: is no mapping")
+    return value
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """A task's YAML with its includes merged as lm-eval does, and the files it came from.
+
+    Raises:
+        IntegrityError: the file is missing, is no mapping, or includes in a circle.
+    """
+    merged: dict[str, Any] = {}
+    files = [path]
+    own = read_yaml(path)
+    included = own.pop("include", [])
+    for name in included if isinstance(included, list) else [included]:
+        base = (path.parent / str(name)).resolve()
+        if base == path.resolve():
+            raise IntegrityError(f"{path}: includes itself")
+        inherited, sources = read_config(base)
+        merged |= inherited
+        files += sources
+    functions = _function_files(own, path)
+    return merged | own, [*files, *functions]
+
+
+def _function_files(config: dict[str, Any], path: Path) -> list[Path]:
+    """The Python files that `!function` values of one YAML name, and those it `uses`."""
+    named = []
+    for value in config.values():
+        if isinstance(value, str) and value.startswith("!function "):
+            module = value.removeprefix("!function ").rpartition(".")[0]
+            named.append(path.parent / (module.replace(".", "/") + ".py"))
+    metadata = config.get("metadata") or {}
+    named += [path.parent / str(name) for name in metadata.get("uses", [])]
+    return [name.resolve() for name in named]
+
+
+def read_task(folder: Path) -> TaskInfo:
+    """The task in `folder`, from `<folder's name>.yaml`.
+
+    Raises:
+        IntegrityError: the YAML lacks something, or its name, kind or template is not usable.
+    """
+    path = folder / f"{folder.name}.yaml"
+    config, files = read_config(path)
+    metadata = config.get("metadata") or {}
+    missing = [key for key in ("task", "output_type", "doc_to_text") if key not in config]
+    missing += [f"metadata.{key}" for key in ("version", "licence") if key not in metadata]
+    if missing:
+        raise IntegrityError(f"{path}: lacks {', '.join(missing)}")
+    contexts = config["doc_to_text"] == "gold"
+    template = _template(str(config["doc_to_text"]), path)
+    axis = metadata.get("axis", folder.parent.name)
+    if axis not in ("general", "numeric", "temporal", "target"):
+        raise IntegrityError(f"{path}: axis {axis!r} is not general, numeric, temporal or target")
+    kind: Kind = "multiple_choice" if config["output_type"] == "multiple_choice" else "free_form"
+    generation = config.get("generation_kwargs") or {}
+    chance = metadata.get("chance", None if kind == "multiple_choice" else 0.0)
+    return TaskInfo(
+        name=folder.name,
+        lm_eval_name=str(config["task"]),
+        axis=axis,
+        folder=folder,
+        kind="target" if axis == "target" else kind,
+        n_items=len(lines(folder / "items.jsonl")),
+        version=str(metadata["version"]),
+        licence=str(metadata["licence"]),
+        template=template,
+        delimiter=str(config.get("target_delimiter", " ")),
+        shots=int(metadata.get("shots", 0)),
+        max_new_tokens=int(generation.get("max_gen_toks", 0)),
+        chance=chance,
+        config_files=tuple(dict.fromkeys(file.resolve() for file in files)),
+        contexts=contexts,
+        code=Code.model_validate(metadata["code"]) if metadata.get("code") else None,
+    )
+
+
+def _template(text: str, path: Path) -> str:
+    """The prompt; a bare `query` is the field itself, which lm-eval takes without rendering it."""
+    if text in ("query", "gold"):
+        return "{{query}}"
+    if any(mark in text.replace("{{query}}", "") for mark in ("{{", "{%", "{#")):
+        raise IntegrityError(f"{path}: doc_to_text may only use {{{{query}}}}")
+    return text
+
+
+def prompt(info: TaskInfo, row: dict[str, Any]) -> str:
+    """What lm-eval asks for an item; where the choices are contexts, the first of them."""
+    return row["choices"][0] if info.contexts else info.template.replace("{{query}}", row["query"])
+
+
+def target(info: TaskInfo, row: dict[str, Any]) -> str:
+    """What lm-eval logs as the target of an item."""
+    if info.contexts:
+        return str(row["continuation"])
+    return str(row["gold"]) if "choices" in row else str(row["answer"])
+
+
+SECTION = re.compile(r"^## Base scores\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+ROW = re.compile(r"^\| ([^|]+) \| (\d\.\d+) ", re.MULTILINE)
+
+
+def base_scores(info: TaskInfo) -> dict[str, float]:
+    """Model -> mean score on the items that its line names."""
+    card = info.folder / "README.md"
+    if not card.is_file():
+        return {}
+    section = SECTION.search(card.read_text(encoding="utf-8"))
+    rows = ROW.findall(section.group(1)) if section else []
+    return {name.strip(): float(score) for name, score in rows}

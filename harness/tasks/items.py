@@ -1,0 +1,116 @@
+"""Items of a task: JSON Lines, one item a line, checked for form before anything uses them.
+
+Reads items.jsonl, a target's train.jsonl and validation.jsonl, and the files that
+`retainbench freeze --jsonl` is given; writes nothing. Torch-free.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness.core.errors import IntegrityError
+
+LONGEST_LINE = 1_000_000
+"""Bytes of one line; a longer one is refused before it is parsed."""
+LONGEST_NAME = 300
+"""Characters of an item's id."""
+
+
+def read_rows(path: Path, complete: Callable[[Any], Any] = lambda row: row) -> list[dict[str, Any]]:
+    """Rows of a JSONL file of items, each checked.
+
+    Args:
+        complete: fills in what a row may leave out, before it is checked.
+
+    Raises:
+        IntegrityError: names file, line and item: no UTF-8, no JSON object, a line that is too
+            long, a missing field, an id that is there twice, a gold index without its choice.
+    """
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines(path), start=1):
+        where = f"{path}:{number}"
+        row = complete(_parsed(line, where))
+        _check_row(row, where)
+        if ("choices" in row) != ("choices" in (rows or [row])[0]):
+            raise IntegrityError(f"{where}: item {row['id']}: choices, or answers, in every row")
+        if row["id"] in seen:
+            raise IntegrityError(f"{where}: item {row['id']} is there twice")
+        seen.add(row["id"])
+        rows.append(row)
+    if not rows:
+        raise IntegrityError(f"{path}: holds no items")
+    return rows
+
+
+def _parsed(line: bytes, where: str) -> Any:
+    """One line as JSON; NaN, half a surrogate pair or a key that is there twice are refused."""
+    try:
+        value = json.loads(
+            line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{where}: is not UTF-8: {error.reason}") from error
+    except UnicodeEncodeError as error:
+        raise IntegrityError(f"{where}: holds half a surrogate pair") from error
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: is not JSON: {error}") from error
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError(f"a key is there twice among {', '.join(value)}")
+    return value
+
+
+def lines(path: Path) -> list[bytes]:
+    """Lines of at most LONGEST_LINE bytes, read so that a longer one is never held in memory."""
+    found: list[bytes] = []
+    if not path.is_file():
+        raise IntegrityError(f"{path}: is missing")
+    with path.open("rb") as stream:
+        while line := stream.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise IntegrityError(f"{path}:{len(found) + 1}: a line over {LONGEST_LINE} bytes")
+            found.append(line)
+    return found
+
+
+def _check_row(row: Any, where: str) -> None:
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise IntegrityError(f"{where}: is no object with an id")
+    if not 0 < len(row["id"]) <= LONGEST_NAME or not row["id"].isprintable():
+        raise IntegrityError(f"{where}: an id has 1 to {LONGEST_NAME} printable characters")
+    where = f"{where}: item {row['id']}"
+    if not isinstance(row.get("query"), str) or not isinstance(row.get("cluster"), str):
+        raise IntegrityError(f"{where}: query and cluster must be text")
+    if "choices" in row:
+        _check_choices(row, where)
+    elif not isinstance(row.get("answer"), str) or not _texts(row.get("aliases")):
+        raise IntegrityError(f"{where}: has neither choices nor an answer with aliases")
+    elif not row["answer"]:
+        raise IntegrityError(f"{where}: the answer is empty")
+
+
+def _check_choices(row: dict[str, Any], where: str) -> None:
+    choices, gold = row["choices"], row.get("gold")
+    if not _texts(choices) or len(choices) < 2 or not all(choices):
+        raise IntegrityError(f"{where}: choices must be two or more non-empty texts")
+    if len(set(choices)) < len(choices):
+        raise IntegrityError(f"{where}: a choice is there twice")
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
+        raise IntegrityError(f"{where}: gold {gold!r} points at none of {len(choices)} choices")
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)

@@ -1,0 +1,250 @@
+"""A pack: frozen tasks that came from elsewhere, read without running anything of theirs.
+
+A pack is a task folder or a folder of task folders, each complete in itself:
+
+    NAME/NAME.yaml          keys and values of `PackFile` and nothing else
+    NAME/items.jsonl        the items
+    NAME/task.lock          what was frozen
+    NAME/provenance.json    where the items come from; nothing is scored by it
+    NAME/_*.yaml, _*.py     the base and the code that it uses: copies of files that we shipped
+
+Python runs only from bytes whose digest is in `SHIPPED`, so neither a changed copy nor compiled
+code beside it is ever executed; a pack may further name a task of the installed lm-eval whose code
+scores it, which needs the user's word (tasks/scoring_code.py). `retainbench freeze` writes packs,
+`--pack DIR` uses them; plain `lm_eval --include_path DIR --tasks rb_NAME` runs the same files.
+Torch-free; lm_eval is imported by `lm_eval_task` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.records import Record, Share
+from retainbench.harness.tasks import scoring_code
+from retainbench.harness.tasks.folder import (
+    PREFIX,
+    Code,
+    TaskInfo,
+    folders_of,
+    read_config,
+    read_task,
+    read_yaml,
+)
+
+VARIABLE = "RETAINBENCH_PACKS"
+"""Environment variable with the packs in use, separated as in PATH; `--pack` sets it."""
+SHIPPED = {
+    "_code.py": ("e2050b54af65af2a3f36425b762685a62655af926870f3961d188386680c1176",),
+    "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
+    "_free_form.yaml": ("47df04b0770171e3cc6aef0f3061dc234a0f0800d9d6b76333734bf0f58dc066",),
+    "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
+    "_numeric.py": ("2e74df984e8c9aaed4d7fc8043ad886fc6ccbd9acbf703764c5f51b9c77ec542",),
+}
+"""File of tasks/ that a pack may hold a copy of -> SHA-256 of each version we shipped, newest last:
+a pack goes on with the version it was frozen with."""
+OWN_FILES = ("items.jsonl", "task.lock", "provenance.json", "README.md", "LICENSE", "NOTICE")
+CODE = (".yaml", ".yml", ".py", ".pyc", ".so")
+"""What lm-eval or Python could pick up below an include path."""
+
+
+def _plain(text: str) -> str:
+    if text.startswith("!function"):
+        raise ValueError(f"{text} is not allowed in a pack")
+    return text
+
+
+def _prompt(text: str) -> str:
+    rest = _plain(text).replace("{{query}}", "")
+    strange = rest == text or any(mark in rest for mark in ("{{", "{%", "{#"))
+    if text not in ("query", "gold") and strange:
+        raise ValueError("write text around {{query}}; other templates are refused")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+
+
+class Metric(Record):
+    """A metric of lm-eval that is plain: a mean over items of a share."""
+
+    metric: Literal["acc", "acc_norm", "acc_bytes", "exact_match", "valid"]
+    aggregation: Literal["mean"] = "mean"
+    higher_is_better: Literal[True] = True
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_numbers: bool = False
+    regexes_to_ignore: list[Text] = []
+
+
+class Step(Record):
+    """One function of a filter."""
+
+    function: Literal["regex", "take_first", "remove_whitespace", "lowercase", "uppercase"]
+    regex_pattern: Text | None = None
+    group_select: int | None = None
+    fallback: Text | None = None
+
+
+class Filter(Record):
+    """How the answer is taken out of a response."""
+
+    name: Text
+    filter: Annotated[list[Step], Field(min_length=1)]
+
+
+class Generation(Record):
+    """Greedy generation; sampled answers would not repeat."""
+
+    until: list[Text]
+    do_sample: Literal[False] = False
+    temperature: Annotated[float, Field(ge=0, le=0)] = 0.0
+    max_gen_toks: Annotated[int, Field(ge=1, le=32_768)]
+
+
+class Metadata(Record):
+    """What discovery reads."""
+
+    version: float | int | Text
+    licence: Text
+    axis: Literal["general", "numeric", "temporal"]
+    shots: Annotated[int, Field(ge=0)] = 0
+    chance: Share | None = None
+    code: Code | None = None
+
+
+class Folder(Record):
+    """Arguments of `_dataset.load`."""
+
+    folder: Literal["."]
+
+
+class PackFile(Record):
+    """NAME.yaml: lm-eval's keys, as far as a pack may use them."""
+
+    include: Literal["_multiple_choice.yaml", "_free_form.yaml"]
+    task: Annotated[str, Field(pattern=rf"^{PREFIX}[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    dataset_kwargs: Folder
+    output_type: Literal["loglikelihood"] | None = None
+    doc_to_text: Annotated[str, AfterValidator(_prompt)]
+    doc_to_target: Literal["answer", "continuation"] | None = None
+    target_delimiter: Text = " "
+    process_results: (
+        Literal["!function _dataset.exact", "!function _numeric.match", "!function _code.score"]
+        | None
+    ) = None
+    generation_kwargs: Generation | None = None
+    filter_list: Annotated[list[Filter], Field(max_length=1)] | None = None
+    metric_list: Annotated[list[Metric], Field(min_length=1)] | None = None
+    metadata: Metadata
+
+
+def in_use() -> list[Path]:
+    """The packs of this process."""
+    return [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
+
+
+def read(pack: Path) -> list[TaskInfo]:
+    """The tasks of a pack, once it is known to hold nothing but what a pack may hold.
+
+    Raises:
+        UsageError: it holds no task.
+        IntegrityError: naming the file, and the key of a YAML, that is refused.
+    """
+    root = pack.resolve()
+    folders = folders_of(root)
+    if not folders:
+        raise UsageError(f"{pack}: holds no task; a pack has folders NAME with NAME.yaml")
+    for place, below, files in os.walk(root):
+        for path in (Path(place) / name for name in (*below, *files)):
+            if path.is_symlink():
+                raise IntegrityError(f"{path}: links are refused in a pack")
+            if path.suffix in CODE and path.parent not in folders and path.is_file():
+                raise IntegrityError(f"{path}: belongs to no task of the pack")
+    for folder in folders:
+        _check(folder)
+    return [read_task(folder) for folder in folders]
+
+
+def _check(folder: Path) -> None:
+    allowed = {*OWN_FILES, *SHIPPED, f"{folder.name}.yaml"}
+    for path in sorted(folder.iterdir()):
+        if path.name == "__pycache__":
+            raise IntegrityError(
+                f"{path}: compiled code is refused in a pack; delete it, and run lm_eval with "
+                "PYTHONDONTWRITEBYTECODE=1"
+            )
+        if path.name not in allowed or not path.is_file():
+            raise IntegrityError(f"{path}: is not a file that a pack may hold")
+        if path.name in SHIPPED:
+            shipped(path)
+    path = folder / f"{folder.name}.yaml"
+    validated(read_yaml(path), path)
+
+
+def shipped(path: Path) -> bytes:
+    """The bytes of a companion file, equal to a version that we shipped.
+
+    Raises:
+        IntegrityError: they are not.
+    """
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() not in SHIPPED[path.name]:
+        raise IntegrityError(f"{path}: is not a version of {path.name} that retainbench shipped")
+    return data
+
+
+def validated(value: dict[str, Any], path: Path) -> PackFile:
+    """The content of NAME.yaml as a pack may have it.
+
+    Raises:
+        IntegrityError: naming file and key.
+    """
+    try:
+        file = PackFile.model_validate(value)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"])
+        extra = f"is not allowed in a pack ({str(detail['input'])[:80]!r})"
+        said = extra if detail["type"] == "extra_forbidden" else detail["msg"]
+        raise IntegrityError(f"{path}: {key}: {' '.join(said.split())}") from error
+    if (file.process_results == "!function _code.score") != (file.metadata.code is not None):
+        raise IntegrityError(f"{path}: metadata.code and process_results _code.score go together")
+    if file.task != PREFIX + path.stem:
+        raise IntegrityError(f"{path}: task must be {PREFIX + path.stem}, as the folder is named")
+    return file
+
+
+def is_packed(info: TaskInfo) -> bool:
+    """Whether a task came from a pack: all that is not the package's own."""
+    return not info.folder.is_relative_to(paths.TASKS)
+
+
+def lm_eval_task(info: TaskInfo) -> Any:
+    """The task as lm-eval would build it from the same files, with functions that we shipped."""
+    from lm_eval.api.task import ConfigurableTask
+
+    config, _ = read_config(info.folder / f"{info.folder.name}.yaml")
+    for key, value in config.items():
+        if isinstance(value, str) and value.startswith("!function "):
+            config[key] = _function(info.folder, value.removeprefix("!function "))
+    if info.code is not None:
+        config["process_results"] = scoring_code.scoring(info)
+    return ConfigurableTask(config=config)
+
+
+def _function(folder: Path, name: str) -> Callable[..., Any]:
+    stem, _, function = name.partition(".")
+    path = folder / f"{stem}.py"
+    module = ModuleType(f"retainbench_pack_{stem}")
+    module.__file__ = str(path)
+    exec(compile(shipped(path), path, "exec"), module.__dict__)  # noqa: S102 - our own bytes
+    return getattr(module, function)

@@ -1,0 +1,95 @@
+"""What a user's own training file gives away of the retention items.
+
+Reads JSON Lines of any keys: every string of a row is text, at whatever depth, in the order of the
+file (`{"prompt", "completion"}`, `{"text"}`, `{"messages": [{"role", "content"}]}`); values of the
+keys `role` and `from` are not. A row that is a string is text itself. The file streams past once.
+
+Option: `--train-data FILE` of run, plan and certify, once per file.
+Leaves out: other formats; convert them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.formatting import counted
+from retainbench.harness.core.records import Record
+from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.tasks.contamination import Overlap, Search, by_task, retention_items
+
+LONGEST_LINE = 64_000_000
+"""Bytes of one row; a longer one is refused before it is parsed."""
+SPEAKERS = ("role", "from")
+
+
+class TrainData(Record):
+    """A training file and the retention items that stand in it."""
+
+    name: str
+    sha256: str
+    rows: int
+    overlap: Overlap
+
+    @property
+    def source(self) -> str:
+        """How lines for people name it."""
+        return f"{self.name} ({counted(self.rows, 'row')})"
+
+
+def of_file(path: Path, retention: Sequence[str]) -> TrainData:
+    """Items of each retention task that a training file gives away.
+
+    Raises:
+        UsageError: naming file and line: no such file, no JSON, no text in it.
+    """
+    if not path.is_file():
+        raise UsageError(f"--train-data {path}: is no file")
+    search = Search(retention_items(retention))
+    rows = search.read(_rows(path))
+    if not rows:
+        raise UsageError(f"--train-data {path}: holds no rows")
+    return TrainData(
+        name=path.name, sha256=sha256_file(path), rows=rows, overlap=by_task(search.found())
+    )
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(LONGEST_LINE + 1):
+            number += 1
+            where = f"--train-data {path}:{number}"
+            if len(line) > LONGEST_LINE:
+                raise UsageError(f"{where}: a row over {LONGEST_LINE} bytes")
+            if line.isspace():
+                continue
+            yield _row(line, where)
+
+
+def _row(line: bytes, where: str) -> list[str]:
+    try:
+        texts = list(_strings(json.loads(line)))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: is not UTF-8: {error.reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: is not JSON: {error}; write one JSON value a line") from error
+    if not texts:
+        raise UsageError(f"{where}: holds no text")
+    return texts
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All text of a JSON value, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if key not in SPEAKERS:
+                yield from _strings(part)

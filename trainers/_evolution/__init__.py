@@ -1,0 +1,1 @@
+"""What the evolution strategies share: noise, populations, their decoding, the update."""

@@ -1,0 +1,149 @@
+"""What dense ES and EGGROLL share: options, what a run remembers, its log lines and its end.
+
+The null is the distance that the updates would have covered if fitness had nothing to do with the
+noise: null^2 = sum over steps of d (alpha/N)^2 sum_j w_j^2, where w_j is the net coefficient of the
+distinct direction j (METHODS 14, derived). An l2 anchor shrinks it by (1 - alpha lambda) per step;
+stages of evolution strategies after one another add in quadrature. It is told where it can be
+compared with the drift from the base: full weights, moved by evolution strategies alone, no l1
+anchor (which has no closed form).
+
+Nothing here has a loss that could become NaN, so a rate that destroys the weights shows otherwise:
+the squares of the weights overflow, or nothing that the population writes earns a reward any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from retainbench.trainers._evolution.noise import Vector, null_squared_step
+from retainbench.trainers._shared.contract import Job, Outcome, TrainerOptions, TrainingError
+from retainbench.trainers._shared.model import overflowed
+from retainbench.trainers._shared.rollout import PATIENCE
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.trainers._shared.trajectory import Trajectory
+
+FEW = 4
+"""Steps without a reward that may happen by chance at the end of a short run."""
+
+
+class EvolutionOptions(TrainerOptions):
+    """Hyper-parameters that both have."""
+
+    population: int = Field(ge=2)
+    """Members N per step."""
+    sigma: float = Field(1e-3, gt=0)
+    """Standard deviation of the perturbation (arXiv:2509.24372; ESHyperscale/HyperscaleES)."""
+    antithetic: bool = False
+    """Members in pairs of opposite sign; the population must then be even."""
+    rollout_rows: int = Field(512, ge=1)
+    """Completions computed at once; changes memory and speed only."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.antithetic and self.population % 2:
+            raise ValueError("an antithetic population must be even")
+        return self
+
+    @property
+    def directions(self) -> int:
+        """Distinct directions of a step."""
+        return self.population // 2 if self.antithetic else self.population
+
+
+class Progress(NamedTuple):
+    """What a run remembers besides the weights."""
+
+    null_squared: float = 0.0
+    varied: bool = False
+    """Whether members have differed in fitness in any step."""
+    barren: int = 0
+    """Steps since a member last earned a reward."""
+
+
+def begin(job: Job, state: Any | None) -> Progress:
+    """The progress that a run was interrupted at, or that of its start."""
+    return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
+
+
+def advance(
+    progress: Progress, job: Job, dimensions: int, fitness: Vector, weights: Vector
+) -> Progress:
+    """Account for one update.
+
+    Args:
+        dimensions: parameters that the noise moves.
+        fitness: of every member.
+        weights: net weight of each distinct direction.
+
+    Raises:
+        TrainingError: nothing has earned a reward for `PATIENCE` steps.
+    """
+    options = job.options
+    added = null_squared_step(dimensions, options.learning_rate, weights, options.population)
+    kept = 1.0
+    if job.anchor and job.anchor.norm == "l2":
+        kept = max(0.0, 1.0 - options.learning_rate * job.anchor.strength)
+    barren = 0 if fitness.any() else progress.barren + 1
+    if barren == PATIENCE:
+        raise TrainingError(
+            f"no member earned a reward in {PATIENCE} steps: use a smaller learning_rate, or a "
+            "target that the base sometimes solves"
+        )
+    varied = progress.varied or bool(weights.any())
+    return Progress(kept**2 * (progress.null_squared + added), varied, barren)
+
+
+def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
+    """Refuse weights whose squares no longer fit their dtype: every norm of them is infinite.
+
+    Raises:
+        TrainingError: naming the step and what to change.
+    """
+    if overflowed(values):
+        raise TrainingError(
+            f"the weights overflowed at step {step + 1}: use a smaller learning_rate"
+        )
+
+
+def null_of(progress: Progress, job: Job) -> dict[str, float]:
+    """`es_null` where it has a meaning, for the step log and for the end."""
+    l1 = job.anchor is not None and job.anchor.norm == "l1"
+    if job.null is None or job.adaptation.kind != "full" or l1:
+        return {}
+    return {"es_null": math.sqrt(progress.null_squared)}
+
+
+def measures(fitness: Vector, progress: Progress, job: Job) -> dict[str, float]:
+    """What the step log says of one step; fitness is each member's mean reward."""
+    return {
+        "reward": float(fitness.mean()),
+        "reward_sd": float(fitness.std()),
+        "reward_max": float(fitness.max()),
+    } | null_of(progress, job)
+
+
+def close(trajectory: Trajectory, job: Job, progress: Progress) -> Outcome:
+    """End the stage.
+
+    Raises:
+        TrainingError: no step gave two members different fitness, or the latter half of the steps
+            earned nothing.
+    """
+    if job.budget.amount and not progress.varied:
+        raise TrainingError(
+            "the reward never differed between members, so nothing was learnt: use a larger "
+            "sigma, more prompts_per_step, or a target that the base sometimes solves"
+        )
+    if progress.barren > max(FEW, (trajectory.step - 1) // 2):
+        raise TrainingError(
+            f"no member earned a reward in the last {progress.barren} of {trajectory.step} steps, "
+            "so the weights were lost: use a smaller learning_rate"
+        )
+    return trajectory.outcome(null_of(progress, job))

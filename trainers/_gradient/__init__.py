@@ -1,0 +1,1 @@
+"""What the gradient methods share: TRL's trainers, advantages, losses of our own loops."""

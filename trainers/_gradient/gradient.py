@@ -1,0 +1,231 @@
+"""What the gradient methods share: options, learning rate, anchors, losses of our own loops.
+
+AdamW with betas 0.9 and 0.999 and epsilon 1e-8, by TRL or (RFT, PPO) by `Stepper`; the learning
+rate follows the share of the budget that is spent; gradients are clipped by their global norm.
+Shape letters: B rows, T places that predict a token (see `Places`), V vocabulary.
+
+Learning rates as a function of the share of the budget that is spent, so that every method
+decays over the same resource whatever its step costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.anchor import decay_towards, kl_per_token
+from retainbench.trainers._shared.budget import Meter
+from retainbench.trainers._shared.contract import TrainerOptions
+from retainbench.trainers._shared.data import Batch, Example, collate
+from retainbench.trainers._shared.rollout import autocast
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.trainers._shared.contract import Job
+
+
+class GradientOptions(TrainerOptions):
+    """What every gradient method takes (AdamW, betas 0.9 and 0.999)."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate; TRL's default for SFT. Sweep it (suite key `sweep`)."""
+    batch_size: int = Field(32, ge=1)
+    """Completions per optimizer step."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a batch is computed in; changes memory, not the gradient."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Decay of the learning rate over the share of the budget that is spent."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the budget over which the learning rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Towards zero, as in AdamW; distinct from `anchor: weights`."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
+
+
+def set_rate(optimizer: torch.optim.Optimizer, options: GradientOptions, share: float) -> float:
+    """Set and return the learning rate at a share of the budget."""
+    rate = options.learning_rate * factor(options.schedule, options.warmup, share)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+class Stepper(NamedTuple):
+    """An optimizer with its options."""
+
+    optimizer: torch.optim.Optimizer
+    parameters: list[torch.nn.Parameter]
+    options: GradientOptions
+
+    def step(self, share: float) -> tuple[float, float]:
+        """Clip, update and clear the gradients; returns the gradient norm and the rate used."""
+        import torch
+
+        rate = set_rate(self.optimizer, self.options, share)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm), rate
+
+
+def stepper(policy: _model.Policy, options: GradientOptions) -> Stepper:
+    """AdamW over the parameters that the method may move."""
+    import torch
+
+    parameters = list(_model.trainable_parameters(policy.model).values())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    return Stepper(optimizer, parameters, options)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Put back `optimizer.state_dict()["state"]`."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class Places(NamedTuple):
+    """What a batch predicts at every place from the shortest prompt's end on.
+
+    Earlier places predict prompt tokens only; leaving them out saves their logits, which cost more
+    than the rest of a small model.
+    """
+
+    first: int
+    """Column of the batch that predicts place 0."""
+    targets_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    """1 where the predicted token belongs to the completion."""
+    tokens: int
+    """Tokens in the batch, prompts included, padding left out."""
+
+
+def first_place(examples: Sequence[Example]) -> int:
+    """The earliest column that predicts a completion token."""
+    return min(len(example.prompt) for example in examples) - 1
+
+
+def batch_of(
+    examples: Sequence[Example], pad: int, device: str, first: int | None = None
+) -> tuple[Batch, Places]:
+    """Collate on a device, with targets shifted to the places that predict them.
+
+    Args:
+        first: as in `Places`; None takes `first_place` of the examples.
+    """
+    batch = Batch(*(part.to(device) for part in collate(examples, pad)))
+    first = first_place(examples) if first is None else first
+    places = Places(
+        first=first,
+        targets_BT=batch.input_ids_BT[:, first + 1 :],
+        mask_BT=batch.completion_mask_BT[:, first + 1 :].float(),
+        tokens=sum(len(e.prompt) + len(e.completion) for e in examples),
+    )
+    return batch, places
+
+
+def logits(model: Any, batch: Batch, places: Places) -> torch.Tensor:
+    """Float32 logits at the places, [B, T, V]."""
+    made: torch.Tensor = model(
+        input_ids=batch.input_ids_BT,
+        attention_mask=batch.attention_mask_BT,
+        use_cache=False,
+        logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
+    ).logits
+    return made[:, :-1].float()
+
+
+def token_logprobs(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each target, [B, T]."""
+    return logits_BTV.log_softmax(-1).gather(-1, targets_BT.unsqueeze(-1)).squeeze(-1)
+
+
+def token_loss(
+    logits_BTV: torch.Tensor, places: Places, objective: Literal["nll", "dft"], trained: int
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Sum of the completion tokens' losses over `trained`, the tokens of the whole batch."""
+    logp_BT = token_logprobs(logits_BTV, places.targets_BT)
+    nll = -(logp_BT * places.mask_BT).sum() / trained
+    if objective == "nll":
+        return nll, {"loss": float(nll.detach()), "nll": float(nll.detach())}
+    loss = -(logp_BT.detach().exp() * logp_BT * places.mask_BT).sum() / trained
+    return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
+
+
+def reference_model(job: Job) -> Any:
+    """The cell's base, frozen: what KL penalties are measured from."""
+    from retainbench.harness.models import loading
+
+    return loading.load(job.reference, device=job.device).model.requires_grad_(False)
+
+
+def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter) -> torch.Tensor:
+    """The base's logits at the places of a batch, without gradient; charges the meter."""
+    import torch
+
+    with torch.no_grad():
+        made = logits(reference, batch, places)
+    meter.forward(places.tokens)
+    return made
+
+
+def anchored(job: Job, policy: _model.Policy) -> Callable[[float], None]:
+    """The job's `anchor: weights` as a function of the rate just used; idle without one."""
+    if job.anchor is None or job.anchor.kind != "weights":
+        return lambda _rate: None
+    anchor = job.anchor
+    parameters = _model.trainable_parameters(policy.model)
+    values = _model.reference_parameters(job, policy)
+    return lambda rate: decay_towards(parameters, values, anchor.norm, rate * anchor.strength)
+
+
+Penalty = Callable[
+    [Batch, "torch.Tensor", Places, int, Meter], tuple["torch.Tensor | float", dict[str, float]]
+]
+"""(batch, logits, places, tokens trained in the step, meter) -> (term of the loss, metrics)."""
+
+
+def penalty(job: Job) -> Penalty:
+    """The job's `anchor: kl` as a term of a token loss; 0 where there is no such anchor."""
+    if job.anchor is None or job.anchor.kind != "kl":
+        return lambda *_: (0.0, {})
+    reference, strength = reference_model(job), job.anchor.strength
+
+    def term(
+        batch: Batch, logits_BTV: torch.Tensor, places: Places, trained: int, meter: Meter
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        with autocast(job):
+            base_BTV = reference_logits(reference, batch, places, meter)
+        kl = (kl_per_token(logits_BTV, base_BTV) * places.mask_BT).sum() / trained
+        return strength * kl, {"kl": float(kl.detach())}
+
+    return term
+
+
+def factor(schedule: Literal["constant", "linear", "cosine"], warmup: float, share: float) -> float:
+    """Multiplier of the peak learning rate at a share of the budget in [0, 1].
+
+    Linear warm-up over the first `warmup` of the budget, then constant, or decay to 0 at the end.
+
+    >>> factor("constant", 0.0, 0.7)
+    1.0
+    >>> factor("linear", 0.0, 0.25)
+    0.75
+    >>> round(factor("cosine", 0.2, 0.6), 6)
+    0.5
+    """
+    if share < warmup:
+        return share / warmup
+    progress = min(1.0, (share - warmup) / (1.0 - warmup))
+    if schedule == "linear":
+        return 1.0 - progress
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0

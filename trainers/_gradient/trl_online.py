@@ -1,0 +1,281 @@
+"""TRL's online methods (GRPO, RLOO; SDFT in part) under the rules of `_trl`, with our own rollouts.
+
+TRL keeps advantages, losses and updates. Sampling is `_rollout`'s, so that prompts, stopping and
+rewards are those of the evaluation and of our other methods: completions end at the first newline,
+distinct prompts are encoded once, and the draws depend on (seed, step) alone, which makes resume
+exact. One optimizer step answers `batch_size / num_generations` prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
+from retainbench.trainers._shared.data import encode_all, generator, item_at
+
+if TYPE_CHECKING:
+    from retainbench.harness.scoring.decoding import Stops
+    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.trajectory import Trajectory
+
+
+class GroupOptions(GradientOptions):
+    """What the methods that answer each prompt several times share."""
+
+    batch_size: int = Field(64, ge=2)
+    """Completions per optimizer step."""
+    num_generations: int = Field(8, ge=2)
+    """Completions per prompt: the group."""
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling."""
+
+
+class OnlineOptions(GroupOptions):
+    """What GRPO and RLOO share."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
+    epsilon: float = Field(0.2, gt=0)
+    """Clip of the probability ratio, 1 - epsilon to 1 + epsilon."""
+    rollout: Literal["transformers", "vllm"] = "transformers"
+    """Who samples: this process, or TRL's vLLM (needs a GPU and the `vllm` extra; its draws depend
+    on the engine's state, so a resumed run is not the same to the byte)."""
+
+
+class Rollouts(NamedTuple):
+    """Sampling for a TRL trainer; made by `rollouts`."""
+
+    generate: Callable[[list[list[int]]], list[list[int]]]
+    """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
+    charge: Callable[[list[list[int]], list[list[int]]], None]
+    """(prompt ids, completion ids) of a batch that something else has sampled -> the meter."""
+    stops: Stops
+    """Tokens at which a completion ends."""
+
+    @property
+    def ends(self) -> list[int]:
+        """Ids of those tokens."""
+        return [int(token) for token in self.stops.ends_V.nonzero()[:, 0]]
+
+
+def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
+    """One sampling per optimizer step from (seed, step), charged to the meter."""
+    from retainbench.harness.scoring.decoding import generate as decode
+    from retainbench.trainers._shared import rollout as _rollout
+
+    sampler = _rollout.sampler(job, policy, trajectory.meter, job.options.batch_size)
+    group = job.options.num_generations
+
+    def generate(prompt_ids: list[list[int]]) -> list[list[int]]:
+        with _rollout.autocast(job):
+            made = decode(
+                policy.model,
+                prompt_ids[::group],
+                max_new_tokens=job.target.max_new_tokens,
+                stops=sampler.stops,
+                samples=group,
+                temperature=job.options.temperature,
+                generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
+            )
+        charge(prompt_ids, made.tokens)
+        return made.tokens
+
+    def charge(prompt_ids: list[list[int]], tokens: list[list[int]]) -> None:
+        trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
+        trajectory.meter.generated(sum(map(len, tokens)))
+        trajectory.meter.samples(len(prompt_ids))
+
+    return Rollouts(generate, charge, sampler.stops)
+
+
+def check_groups(options: GroupOptions) -> None:
+    """Whole groups only.
+
+    Raises:
+        TrainingError: batch and group do not fit.
+    """
+    if options.batch_size % options.num_generations:
+        raise TrainingError(
+            f"batch_size {options.batch_size} is not a multiple of num_generations "
+            f"{options.num_generations}"
+        )
+
+
+def check_engine(job: Job) -> None:
+    """vLLM only where it can run.
+
+    Raises:
+        TrainingError: naming what is missing.
+    """
+    from trl.import_utils import is_vllm_available
+
+    if job.options.rollout == "vllm" and not (
+        job.device.startswith("cuda") and is_vllm_available()
+    ):
+        raise TrainingError(
+            "rollout: vllm needs `--device cuda` and `pip install retainbench[vllm]`; "
+            "rollout: transformers needs neither"
+        )
+
+
+def question_at(options: GroupOptions, row: int) -> int:
+    """Position in the shared order of the question that a row of TRL's stream asks.
+
+    A group's rows ask the same. TRL reads a whole batch for every accumulated part and samples for
+    the first of them alone, so a step asks for `rows_per_step` rows and the rest repeat the first.
+    """
+    step, within = divmod(row, rows_per_step(options))
+    first = step * options.batch_size
+    return (first + within % options.batch_size) // options.num_generations
+
+
+def rows_per_step(options: GroupOptions) -> int:
+    """Rows of the stream that TRL reads in one optimizer step."""
+    return options.batch_size * options.accumulation
+
+
+def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any]) -> Outcome:
+    """Train with one of TRL's online trainers until the budget is spent.
+
+    Args:
+        specific: the method's own arguments of `config_class`.
+
+    Raises:
+        TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
+            no two completions of a prompt ever differ in reward.
+    """
+    from retainbench.trainers._gradient import trl
+    from retainbench.trainers._shared import model
+    from retainbench.trainers._shared.trajectory import Trajectory
+
+    options = job.options
+    check_groups(options)
+    check_engine(job)
+    policy = model.load(job)
+    trajectory = Trajectory(job, policy)
+    sampling = rollouts(job, policy, trajectory)
+    rewards = rewarding(job, sampling.stops)
+    online_grpo = trainer_class.__name__ == "GRPOTrainer"
+    in_rollout = [0]
+
+    def row(position: int) -> dict[str, Any]:
+        number = question_at(options, position)
+        item = item_at(job.target.train, job.seed, number)
+        return {"prompt": job.target.prompt(item), "number": number}
+
+    def build(first_row: int, scratch: str) -> Any:
+        trainer = trainer_class(
+            model=policy.model,
+            reward_funcs=[rewards],
+            args=trl.config(
+                config_class,
+                job,
+                scratch,
+                num_generations=options.num_generations,
+                max_completion_length=job.target.max_new_tokens,
+                temperature=options.temperature,
+                epsilon=options.epsilon,
+                **_engine(options, sampling),
+                **specific,
+            ),
+            train_dataset=trl.stream(row, ["prompt", "number"], first_row),
+            processing_class=policy.tokenizer,
+        )
+        trainer._get_train_sampler = lambda *_: trl.in_order(trainer.train_dataset)
+        if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
+            trainer.ref_model = _reference(job, trainer)
+        trainer._tokenize_prompts = lambda prompts: (
+            encode_all(policy.tokenizer, prompts),
+            None,
+            {},
+        )
+        trainer.eos_token_ids = sampling.ends
+        engine = trainer._generate_single_turn
+
+        def generate(prompt_ids: list[list[int]], *rest: Any, **named: Any) -> Any:
+            if options.rollout == "vllm":
+                made = engine(prompt_ids, *rest, **named)
+                tokens = made[0] if online_grpo else made
+                sampling.charge(prompt_ids, tokens)
+            else:
+                tokens = sampling.generate(prompt_ids)
+                made = (tokens, None) if online_grpo else tokens
+            in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
+            return made
+
+        trainer._generate_single_turn = generate
+        return trainer
+
+    def count(trajectory: Trajectory, _inputs: Any) -> None:
+        tokens = in_rollout[0] // options.accumulation
+        references = 1 if specific.get("beta") else 0
+        before = 0 if online_grpo else 1  # RLOO computes its samples' log-probabilities anew
+        trajectory.meter.forward(tokens * (1 + references + before))
+        trajectory.meter.backward(tokens)
+
+    rows = rows_per_step(options)
+    outcome = trl.run(trajectory, build, count, rows_per_step=rows)
+    if trajectory.step and not any_signal(job):
+        raise TrainingError(
+            "no two completions of a prompt differed in reward, so no step had an advantage: "
+            "the base solves every training item, or none"
+        )
+    return outcome
+
+
+def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
+    """TRL's reward function: what each completion earns; gives up where none ever does."""
+    from retainbench.trainers._shared import rollout as _rollout
+
+    barren = [0]
+
+    def rewards(
+        completions: list[str], completion_ids: list[list[int]], number: list[int], **_: Any
+    ) -> list[float]:
+        values = [
+            _rollout.earned(
+                job.target,
+                text.split("\n", 1)[0],
+                item_at(job.target.train, job.seed, n),
+                _rollout.ended(stops, ids),
+            )
+            for text, ids, n in zip(completions, completion_ids, number, strict=True)
+        ]
+        barren[0] = 0 if any(values) else barren[0] + 1
+        if barren[0] == _rollout.PATIENCE:
+            raise TrainingError(f"no completion earned a reward in {barren[0]} steps")
+        return values
+
+    return rewards
+
+
+def _engine(options: OnlineOptions, sampling: Rollouts) -> dict[str, Any]:
+    """Arguments by which TRL's vLLM ends completions where our own sampling does."""
+    if options.rollout == "transformers":
+        return {}
+    return {"use_vllm": True, "generation_kwargs": {"stop_token_ids": sampling.ends}}
+
+
+def _reference(job: Job, trainer: Any) -> Any:
+    """The cell's base, with the head that TRL scores with, in the policy's precision."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    from retainbench.harness.models import loading
+
+    reference = loading.load(job.reference, device=job.device).model.requires_grad_(False)
+    add_fused_lm_head(reference, temperature=job.options.temperature)
+    return trainer.accelerator.prepare_model(reference, evaluation_mode=True)
+
+
+def any_signal(job: Job) -> bool:
+    """Whether a logged step of this stage had a group with different rewards."""
+    from retainbench.harness.core.paths import CellFolder
+
+    lines = CellFolder(job.out).steps.read_text(encoding="utf-8").splitlines()
+    mine = (json.loads(line) for line in lines[job.spent.steps :])
+    return any(line["frac_reward_zero_std"] < 1 for line in mine)

@@ -1,0 +1,1 @@
+"""What all methods share: contract, data order, budget, state, trajectory, rollouts, anchors."""

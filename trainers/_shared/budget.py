@@ -1,0 +1,94 @@
+"""What a recipe spends, and when it must stop: one meter for every method.
+
+FLOPs follow the usual count of two per parameter and token forwards, and twice that backwards
+(arXiv:2001.08361, section 2.1). The backward pass splits into 2N for the activations' gradients
+and 2 N_trainable for the weights' gradients, so full training pays 4N and LoRA little over 2N.
+Generated tokens are forward tokens. Attention's quadratic term and ES noise are left out.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+from retainbench.harness.core.records import Ledger
+from retainbench.harness.core.schema import Budget
+
+ROUNDING = 1e-9
+"""Shares of a budget are quotients of floats; a stage of 4 steps must not take a fifth for that."""
+
+
+def used(ledger: Ledger, unit: str) -> float:
+    """What a ledger has spent in a budget's unit."""
+    return float(getattr(ledger, {"tokens": "forward_tokens"}.get(unit, unit)))
+
+
+class Meter:
+    """Counts one stage's spending on top of what the stages before have spent.
+
+    Args:
+        budget: of this stage alone.
+        parameters: all parameters that a token passes through.
+        trainable: those that receive a gradient (0 for evolution strategies).
+        spent: the ledger so far, of earlier stages and of an interrupted run of this one.
+        start: the ledger at the beginning of this stage (differs from `spent` on resume).
+    """
+
+    def __init__(
+        self, budget: Budget, parameters: int, trainable: int, spent: Ledger, start: Ledger
+    ) -> None:
+        self.budget = budget
+        self._parameters = parameters
+        self._trainable = trainable
+        self._counts = spent.model_dump()
+        self._start = start
+        self._clock = time.monotonic()
+
+    def forward(self, tokens: int) -> None:
+        """Tokens that went through the model forwards."""
+        self._counts["forward_tokens"] += tokens
+        self._counts["flops"] += 2.0 * self._parameters * tokens
+
+    def backward(self, tokens: int) -> None:
+        """Tokens whose loss was differentiated (count their forward pass separately)."""
+        self._counts["backward_tokens"] += tokens
+        self._counts["flops"] += 2.0 * (self._parameters + self._trainable) * tokens
+
+    def generated(self, tokens: int) -> None:
+        """Newly sampled tokens; their forward pass is counted here, the prompt's is not."""
+        self._counts["generated_tokens"] += tokens
+        self.forward(tokens)
+
+    def samples(self, number: int) -> None:
+        """Completions trained on or scored by a reward."""
+        self._counts["samples"] += number
+
+    def step(self) -> None:
+        """One update of the weights."""
+        self._counts["steps"] += 1
+
+    @property
+    def share(self) -> float:
+        """Share of this stage's budget that is spent; 1.0 for an empty budget."""
+        if not self.budget.amount:
+            return 1.0
+        unit = self.budget.unit
+        return (used(Ledger(**self._counts), unit) - used(self._start, unit)) / self.budget.amount
+
+    @property
+    def exhausted(self) -> bool:
+        """True once the budget is spent; whoever loops stops then."""
+        return self.share >= 1.0 - ROUNDING
+
+    def ledger(self) -> Ledger:
+        """A snapshot, with wall time and the peak resident memory of this process."""
+        seconds = self._counts["seconds"] + time.monotonic() - self._clock
+        peak = max(self._counts["peak_memory_bytes"], peak_memory_bytes())
+        return Ledger(**(self._counts | {"seconds": seconds, "peak_memory_bytes": peak}))
+
+
+def peak_memory_bytes() -> int:
+    """Highest resident set size of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,114 @@
+"""What a trainer gets and gives back.
+
+A method is one public file in this folder with
+
+    PAPER: str                       where the method comes from
+    ADAPTATIONS: tuple[str, ...]     of `full`, `lora`
+    ANCHORS: tuple[str, ...]         of `weights`, `kl`; () where none makes sense
+    class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
+    def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
+
+The module must import without torch (heavy imports stand inside functions), so that planning and
+`retainbench methods` stay fast. Everything that makes arms comparable is shared and lives beside
+this file: `_model` (loading, adapters), `_data` (order and encoding), `_trajectory` (budget,
+checkpoints, resume, step log), `_rollout` (sampling and rewards), `_trl` (TRL's trainers under the
+same rules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from retainbench.harness.core.records import Ledger
+from retainbench.harness.core.schema import Adaptation, Anchor, Budget
+
+Item = dict[str, Any]
+"""A target item: at least `id`, `query`, `answer`; rewards may use more fields."""
+
+
+class TrainingError(Exception):
+    """The cell cannot go on (no reward, NaN loss, nothing accepted, no budget for one step).
+
+    The message becomes the recorded reason of the failed cell.
+    """
+
+
+class TrainerOptions(BaseModel):
+    """Base of the methods' `Options`: strict, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A task to learn. Test items are not here: a trainer must not be able to see them."""
+
+    name: str
+    train: list[Item]
+    validation: list[Item]
+    reward: Callable[[str, Item], float]
+    """Pure; in [0, 1]; the gold answer scores 1.0."""
+    valid: Callable[[str, Item], bool]
+    max_new_tokens: int
+
+    def prompt(self, item: Item) -> str:
+        """The text that the model continues."""
+        return f"Question: {item['query']}\nAnswer:"
+
+    def completion(self, item: Item) -> str:
+        """The reference continuation (without the end-of-text token)."""
+        return f" {item['answer']}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of one cell."""
+
+    base: Path
+    """Full checkpoint to start from: the base, or the end of the stage before."""
+    reference: Path
+    """The cell's base: what anchors pull towards and drift is measured from."""
+    target: Target
+    adaptation: Adaptation
+    options: Any
+    """An instance of the trainer's `Options`."""
+    anchor: Anchor | None
+    budget: Budget
+    """Of this stage alone."""
+    spent: Ledger
+    """By the stages before; ledgers in checkpoints include it."""
+    points: tuple[tuple[str, float], ...]
+    """(name, share of this stage's budget) at which to keep a checkpoint; ends with share 1.0."""
+    seed: int
+    stage: int
+    """Number of the stage in its recipe, from 0."""
+    out: Path
+    """The cell's folder."""
+    device: str = "cpu"
+    dtype: str = "float32"
+    null: float | None = 0.0
+    """`es_null` of the stages before; None where they moved the weights otherwise."""
+    progress: Callable[[float, dict[str, float]], None] = field(
+        default=lambda _share, _metrics: None
+    )
+    """Called after each step with the share of the stage's budget spent and the step's metrics."""
+    report_to: tuple[str, ...] = ()
+    """Experiment trackers for TRL's trainers: trackio, tensorboard, wandb."""
+
+
+class Outcome(NamedTuple):
+    """What a finished stage says of itself."""
+
+    metrics: dict[str, float]
+    """Final values of the method's own quantities, finite; names as in trainers/README.md."""
+    reason: str | None = None
+    """Why it ended before the budget, if it did."""
+    parameters: int = 0
+    """Parameters that a token passes through, adapters not counted."""
+    trainable: int = 0
+    """Parameters that the method may move."""

@@ -1,0 +1,98 @@
+"""The policy that a trainer moves: loading, adapters, saving.
+
+Master weights are float32 always; the compute dtype is the job's, by autocast.
+LoRA is an adaptation of any method: PEFT adapters on every linear layer except the head. A LoRA
+checkpoint is the adapter alone; whoever scores it merges it into the stage's starting point.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from retainbench.harness.models import loading
+from retainbench.trainers._shared.contract import Job
+from retainbench.trainers._shared.data import seed_for
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Policy(NamedTuple):
+    """The model under training (a PEFT model for LoRA) and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    parameters: int
+    trainable: int
+
+
+def load(job: Job) -> Policy:
+    """The stage's starting point in float32, with fresh adapters where the job asks for LoRA.
+
+    Adapters start at zero effect (B = 0), so the untrained policy equals its base exactly; A is
+    drawn from (seed, "lora") without touching the global generators.
+    """
+    import torch
+
+    loaded = loading.load(job.base, device=job.device)
+    model: Any = loaded.model
+    parameters = sum(p.numel() for p in model.parameters())
+    if job.adaptation.kind == "lora":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(job.seed, f"lora/{job.stage}"))
+            model = add_adapters(model, job.adaptation.rank, job.adaptation.alpha)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Policy(model, loaded.tokenizer, parameters, trainable)
+
+
+def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
+    """Wrap a model with LoRA on all linear layers but the head; scale alpha / rank, default 2."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha if alpha is not None else 2 * rank,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def save(policy: Policy, folder: Path, *, merged: bool = False) -> None:
+    """Write a checkpoint: the full model, or the adapter; atomic, readers see all or nothing.
+
+    Args:
+        merged: writes an adapter merged into its starting point. Later stages do, because their
+            starting point is not the cell's base.
+    """
+    model = copy.deepcopy(policy.model).merge_and_unload() if merged else policy.model
+    loading.save(loading.Loaded(model, policy.tokenizer), folder)
+
+
+def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Parameters that a method may move, by name, tied ones once, in a fixed order."""
+    return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def overflowed(values: Iterable[torch.Tensor]) -> bool:
+    """Whether weights are NaN, infinite, or so large that their squares do not fit their dtype."""
+    return not all(bool(value.detach().square().sum().isfinite()) for value in values)
+
+
+def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
+    """Float32 copies of the base's values for every trainable parameter: the anchor.
+
+    The values are those of `job.reference`, not of the stage's start; for LoRA those of the adapter
+    untrained, which has no effect. Neither is read from the policy, which may have moved.
+    """
+    if job.adaptation.kind == "lora":
+        untrained = trainable_parameters(load(job).model)
+        return {name: value.detach() for name, value in untrained.items()}
+    reference = loading.load(job.reference, device=job.device).model
+    values = dict(reference.named_parameters())
+    return {n: values[n].detach().clone() for n in trainable_parameters(policy.model)}

@@ -1,0 +1,167 @@
+"""Rollouts: what the policy writes for some items, and the target's reward for it.
+
+One path for all methods that sample, so that prompts, stopping, rewards and costs are the same. A
+completion ends at the first newline or end-of-text token, as in the evaluation, or is cut off at
+the target's longest answer. One that was cut off earns nothing, whatever it says: a reward for
+unfinished text teaches not to finish (arXiv:2510.18874 does the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retainbench.trainers._shared.budget import Meter
+from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
+from retainbench.trainers._shared.data import encode_all
+
+if TYPE_CHECKING:
+    import torch
+
+    from retainbench.harness.scoring.decoding import Stops
+    from retainbench.trainers._shared.model import Policy
+
+Vector = NDArray[np.float64]
+PATIENCE = 50
+"""Steps without a single reward after which a run gives up."""
+
+
+class Sample(NamedTuple):
+    """One completion with its reward."""
+
+    item: Item
+    prompt: list[int]
+    tokens: list[int]
+    """Generated ids, the one that ended it included."""
+    text: str
+    """What the tokens say, without what ended them."""
+    finished: bool
+    """Whether it ended by itself."""
+    reward: float
+    """As `earned` gives it, in [0, 1]."""
+
+
+class Sampler(NamedTuple):
+    """A policy that answers a target's items; made once per stage by `sampler`."""
+
+    policy: Policy
+    target: Target
+    stops: Stops
+    meter: Meter
+    rows: int
+    """Completions computed at once; changes memory and speed only."""
+
+
+def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
+    """Prepare rollouts; decodes every token of the vocabulary once to find those that end."""
+    from retainbench.harness.scoring.decoding import stop_rule
+
+    ends = [policy.tokenizer.eos_token_id]
+    vocabulary = policy.model.config.get_text_config().vocab_size
+    stops = stop_rule(ends, vocabulary, ["\n"], policy.tokenizer)
+    return Sampler(policy, job.target, stops, meter, rows)
+
+
+def prompts(sampler: Sampler, items: Sequence[Item]) -> list[list[int]]:
+    """Token ids of the items' prompts."""
+    texts = [sampler.target.prompt(item) for item in items]
+    return encode_all(sampler.policy.tokenizer, texts)
+
+
+def rollout(
+    sampler: Sampler,
+    items: Sequence[Item],
+    *,
+    copies: int = 1,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> list[Sample]:
+    """Answer every item `copies` times (adjacent in the result), score, and charge the meter.
+
+    Args:
+        temperature: 0 is greedy decoding.
+        generator: needed at temperatures above 0; its state determines the completions.
+    """
+    from retainbench.harness.scoring.decoding import generate
+
+    ids = prompts(sampler, items)
+    made = generate(
+        sampler.policy.model,
+        ids,
+        max_new_tokens=sampler.target.max_new_tokens,
+        stops=sampler.stops,
+        samples=copies,
+        temperature=temperature,
+        generator=generator,
+        rows=sampler.rows,
+    )
+    repeated = [item for item in items for _ in range(copies)]
+    samples = score(sampler, repeated, [p for p in ids for _ in range(copies)], made.tokens)
+    charge(sampler.meter, sum(map(len, ids)), samples)
+    return samples
+
+
+def score(
+    sampler: Sampler,
+    items: Sequence[Item],
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+) -> list[Sample]:
+    """Completions with their texts and rewards."""
+    texts = sampler.policy.tokenizer.batch_decode(completions, skip_special_tokens=True)
+    samples = []
+    for item, prompt, tokens, decoded in zip(items, prompts, completions, texts, strict=True):
+        text, finished = decoded.split("\n", 1)[0], ended(sampler.stops, tokens)
+        reward = earned(sampler.target, text, item, finished)
+        samples.append(Sample(item, prompt, tokens, text, finished, reward))
+    return samples
+
+
+def ended(stops: Stops, tokens: Sequence[int]) -> bool:
+    """Whether a completion ended by itself, rather than at the longest answer."""
+    return bool(tokens) and bool(stops.ends_V[tokens[-1]])
+
+
+def earned(target: Target, text: str, item: Item, finished: bool) -> float:
+    """The target's reward for what a completion says; 0 for one that was cut off.
+
+    Raises:
+        TrainingError: the reward is not a number in [0, 1]; with NaN the weights would be lost.
+    """
+    reward = float(target.reward(text, item)) if finished else 0.0
+    if not 0.0 <= reward <= 1.0:
+        raise TrainingError(
+            f"the target's reward gave {reward} for the response {text!r}: it must give a number "
+            "in [0, 1] for every response"
+        )
+    return reward
+
+
+def charge(meter: Meter, prompt_tokens: int, samples: Sequence[Sample]) -> None:
+    """Prompt tokens as far as they were computed, new tokens, one sample per completion."""
+    meter.forward(prompt_tokens)
+    meter.generated(sum(len(sample.tokens) for sample in samples))
+    meter.samples(len(samples))
+
+
+def rewards(samples: Sequence[Sample]) -> Vector:
+    """Rewards as float64, in order."""
+    return np.array([sample.reward for sample in samples])
+
+
+def cut_off(samples: Sequence[Sample]) -> float:
+    """Share of completions that did not end by themselves."""
+    return float(np.mean([not sample.finished for sample in samples]))
+
+
+def autocast(job: Job) -> AbstractContextManager[Any]:
+    """The job's compute dtype; the weights stay float32."""
+    import torch
+
+    if job.dtype == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(job.device).type, dtype=getattr(torch, job.dtype))
