@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save_file
 
-from retainbench.harness.certificate.certify import Certified, Order, certify
+from retainbench.harness.certificate.certify import Certified, Request, certify
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.scoring.stored import Scoring
 from retainbench.harness.tasks import catalogue
 
 TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}, "padding": None}
@@ -88,17 +89,18 @@ def answers(name: str, lost: float) -> list[ItemRecord]:
     ]
 
 
-def order(evaluate: Answers, **changes: Any) -> Order:
-    """An order with recorded settings."""
-    stated = {"settings": {"dtype": "float32"}, "command": ["retainbench", "certify"]}
-    return Order(evaluate=evaluate, **(stated | changes))
+def request(evaluate: Answers, **changes: Any) -> Request:
+    """A request with recorded settings; changes may be those of `Scoring` or of `Request`."""
+    how = {key: changes.pop(key) for key in Scoring._fields if key in changes}
+    scoring = Scoring(**({"evaluate": evaluate, "settings": {"dtype": "float32"}} | how))
+    return Request(scoring, ["retainbench", "certify"], **changes)
 
 
 def make(tmp_path: Path, loses: dict[str, float] | None = None, **options: Any) -> Certified:
     """A certificate of a candidate in `tmp_path`, with the base beside it."""
     base = model(tmp_path / "base")
     candidate = model(tmp_path / "candidate", loses)
-    asked = order(Answers(), **options)
+    asked = request(Answers(), **options)
     out = tmp_path / "cert"
     return certify(str(base), str(candidate), suite(), POLICY, out, asked)
 

@@ -76,16 +76,16 @@ def test_the_subject_digest_is_that_of_model_signing(tmp_path: Path) -> None:
 def test_the_base_is_scored_once_and_the_candidate_every_time(tmp_path: Path) -> None:
     base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand", DAMAGE)
     evaluate = fixtures.Answers()
-    order = fixtures.order(evaluate)
+    request = fixtures.request(evaluate)
     for name in ("a", "b"):
         certify(
-            str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / name, order
+            str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / name, request
         )
     assert [name for name, _ in evaluate.calls] == ["base", "cand", "cand"]
     (base / "config.json").write_text('{"loses": {}, "changed": true}')
-    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", order)
-    order = fixtures.order(evaluate, settings={"dtype": "bfloat16"})
-    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "d", order)
+    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", request)
+    request = fixtures.request(evaluate, settings={"dtype": "bfloat16"})
+    certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "d", request)
     assert [name for name, _ in evaluate.calls].count("base") == 3
 
 
@@ -114,9 +114,11 @@ def test_a_changed_tokenizer_or_template_is_refused(
 ) -> None:
     base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
     edit(candidate / file, old, new)
-    order = fixtures.order(fixtures.Answers())
+    request = fixtures.request(fixtures.Answers())
     with pytest.raises(IntegrityError, match=message):
-        certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", order)
+        certify(
+            str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", request
+        )
     assert not (tmp_path / "c").exists()
 
 
@@ -125,9 +127,9 @@ def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
     edit(candidate / "tokenizer.json", '[["a", "b"]]', '["a b"]')
     edit(candidate / "tokenizer.json", '"padding": null', '"padding": {"length": 8}')
     edit(candidate / "tokenizer_config.json", '"</s>"', '{"content": "</s>"}')
-    order = fixtures.order(fixtures.Answers())
+    request = fixtures.request(fixtures.Answers())
     out = tmp_path / "cert"
-    made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, order)
+    made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, request)
     assert made.gate.verdict == "PASS"
 
 
@@ -139,15 +141,15 @@ def test_an_adapter_must_be_of_this_base(tmp_path: Path) -> None:
     adapter = fixtures.model(tmp_path / "adapter", DAMAGE)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (adapter / name).unlink()
-    order = fixtures.order(fixtures.Answers())
+    request = fixtures.request(fixtures.Answers())
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
     out = tmp_path / "cert"
-    made = certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, out, order)
+    made = certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, out, request)
     assert made.gate.verdict == "REGRESSION"
     config.write_text(json.dumps({"base_model_name_or_path": str(stranger)}))
     with pytest.raises(IntegrityError, match="was trained on"):
-        certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, tmp_path / "x", order)
+        certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, tmp_path / "x", request)
 
 
 def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
@@ -164,17 +166,17 @@ def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
             flipped = answered[0].model_copy(update={"score": float(len(self.calls) % 2)})
             return [flipped, *answered[1:]]
 
-    order = fixtures.order(Drifting(), repeat_base=True)
+    request = fixtures.request(Drifting(), repeat_base=True)
     paths = str(tmp_path / "base"), str(tmp_path / "candidate")
     with pytest.raises(IntegrityError, match="changed when the same base was scored twice"):
-        certify(*paths, fixtures.suite(), fixtures.POLICY, tmp_path / "x", order)
+        certify(*paths, fixtures.suite(), fixtures.POLICY, tmp_path / "x", request)
 
 
 def test_a_suite_of_the_first_items_never_passes(tmp_path: Path) -> None:
     make(tmp_path)
     models = str(tmp_path / "base"), str(tmp_path / "candidate")
-    part, order = fixtures.suite(items_per_task=100), fixtures.order(fixtures.Answers())
-    made = certify(*models, part, fixtures.POLICY, tmp_path / "part", order)
+    part, request = fixtures.suite(items_per_task=100), fixtures.request(fixtures.Answers())
+    made = certify(*models, part, fixtures.POLICY, tmp_path / "part", request)
     assert {task.verdict for task in made.gate.tasks} == {"PASS"}
     assert (made.gate.verdict, made.gate.tier) == ("INCONCLUSIVE", "first 100 items of each task")
     assert verify(made.bundle.root).gate == made.gate
@@ -195,8 +197,8 @@ def test_thirty_damaged_items_are_inconclusive_and_say_how_many_would_decide(
         str(fixtures.model(tmp_path / "base")),
         str(fixtures.model(tmp_path / "bad", {"arithmetic": 0.015})),  # four of the first thirty
     )
-    few, order = fixtures.suite(items_per_task=30), fixtures.order(fixtures.Answers())
-    made = certify(*models, few, fixtures.POLICY, tmp_path / "cert", order)
+    few, request = fixtures.suite(items_per_task=30), fixtures.request(fixtures.Answers())
+    made = certify(*models, few, fixtures.POLICY, tmp_path / "cert", request)
     assert exit_code([made.gate]) == 3
     worst = made.gate.tasks[0]
     assert (worst.change.task, worst.change.n, worst.change.lost) == ("arithmetic", 30, 4)
@@ -218,12 +220,12 @@ def test_thirty_damaged_items_are_inconclusive_and_say_how_many_would_decide(
 
 def test_a_certificate_is_not_overwritten_unasked(tmp_path: Path) -> None:
     made = make(tmp_path)
-    order = fixtures.order(fixtures.Answers())
+    request = fixtures.request(fixtures.Answers())
     models = str(tmp_path / "base"), str(tmp_path / "candidate")
     with pytest.raises(UsageError, match="exists already"):
-        certify(*models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order)
+        certify(*models, fixtures.suite(), fixtures.POLICY, made.bundle.root, request)
     again = certify(
-        *models, fixtures.suite(), fixtures.POLICY, made.bundle.root, order, overwrite=True
+        *models, fixtures.suite(), fixtures.POLICY, made.bundle.root, request, overwrite=True
     )
     assert verify(again.bundle.root).gate.verdict == "PASS"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")) == []
@@ -261,9 +263,9 @@ def test_the_certificate_is_shown_to_people_too(tmp_path: Path) -> None:
     """On the screen, as a table and as a page; what a model's name says is shown and not obeyed."""
     base = fixtures.model(tmp_path / "base")
     bad = fixtures.model(tmp_path / "<b>bad\x1b[31m", DAMAGE)
-    order = fixtures.order(fixtures.Answers())
+    request = fixtures.request(fixtures.Answers())
     out = tmp_path / "cert"
-    made = certify(str(base), str(bad), fixtures.suite(), fixtures.POLICY, out, order)
+    made = certify(str(base), str(bad), fixtures.suite(), fixtures.POLICY, out, request)
     lines = certify_report.screen(made.evidence)
     assert lines[0] == "REGRESSION   <b>bad\\x1b[31m"
     assert lines[2].startswith("  numeric  mean drop +")

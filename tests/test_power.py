@@ -8,7 +8,6 @@ import certify_fixtures
 import pytest
 from gate_fixtures import POLICY, run_folder, sides, suite
 
-from retainbench.harness.certificate.certify import Order
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.study_design.power import power_plan
@@ -86,20 +85,20 @@ def test_a_suite_is_measured_on_its_base_and_again_from_the_cache(
             for n, r in enumerate(records)
         ]
 
-    order: Order = certify_fixtures.order(usual, repeats={"batch": usual, "options": turned})
-    found = power_suite(chosen, None, order)
+    scoring = certify_fixtures.request(usual, repeats={"batch": usual, "options": turned}).scoring
+    found = power_suite(chosen, None, scoring)
     assert [task.task for task in found.tasks] == certify_fixtures.TASKS
     assert found.tasks[0].variance == pytest.approx(0.1, abs=0.01)
     assert found.tasks[0].source == "base against base, the noisiest scoring"
     assert {axis.axis for axis in found.axes} == {"general", "numeric", "temporal"}
     scored = len(usual.calls)
-    assert power_suite(chosen, None, order) == found
+    assert power_suite(chosen, None, scoring) == found
     assert len(usual.calls) == scored
     shown = table(found)
     assert "mean of 1 task" in shown
     assert "Seeds: not known before a run" in shown
     with pytest.raises(IntegrityError, match="was scored for the base, not"):
-        power_suite(chosen, None, order, [certify_fixtures.answers("capitals", 0.0)[1:]])
+        power_suite(chosen, None, scoring, [certify_fixtures.answers("capitals", 0.0)[1:]])
 
 
 def test_what_cannot_be_planned_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import certify_fixtures as fixtures
 import pytest
 import yaml
-from certify_fixtures import DAMAGE, POLICY, edit, order
+from certify_fixtures import DAMAGE, POLICY, edit, request
 from freeze_fixtures import write_jsonl
 from test_packs_verbs import SUITE
 
@@ -41,7 +41,7 @@ def certified(
     """A candidate that lost the first 15 % of arithmetic, trained on the files."""
     base = fixtures.model(folder / "base")
     candidate = fixtures.model(folder / "candidate", DAMAGE)
-    asked = order(answers or fixtures.Answers(), train_data=files)
+    asked = request(answers or fixtures.Answers(), train_data=files)
     out = folder / "cert"
     return certify(str(base), str(candidate), fixtures.suite(), policy, out, asked)
 

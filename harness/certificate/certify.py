@@ -18,11 +18,10 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from retainbench.harness.certificate import dsse, statement
@@ -47,7 +46,7 @@ from retainbench.harness.gate.decide import NOT_MEASURED, Movement
 from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.models import bases, identity
 from retainbench.harness.models.compatibility import check_alike
-from retainbench.harness.scoring.stored import VERSIONS, Evaluate, score_base, score_repeats
+from retainbench.harness.scoring.stored import VERSIONS, Scoring, score_base, score_repeats
 from retainbench.harness.suites import plan
 from retainbench.harness.tasks import catalogue, contamination, training_data
 from retainbench.harness.tasks.contamination import union
@@ -74,22 +73,16 @@ class Certified(NamedTuple):
         return self.evidence.gate
 
 
-class Order(NamedTuple):
-    """How to score and what to say about it."""
+class Request(NamedTuple):
+    """How to score, and what the certificate says about it."""
 
-    evaluate: Evaluate
-    settings: Mapping[str, str]
-    """Backend, dtype, device, batch: recorded, and part of the cache's key."""
+    scoring: Scoring
     command: Sequence[str]
     measure: Measure | None = None
     """For example `certify_measure.drift_only`; None measures nothing."""
     key: Path | None = None
     """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
     tier: Tier = "full"
-    repeat_base: bool = False
-    """Score the base twice, without the cache, and refuse answers that differ."""
-    repeats: Mapping[str, Evaluate] = MappingProxyType({})
-    """Ways of scoring the base again, by name (`evaluate.VARIATIONS`): the A/A noise floor."""
     train_data: Sequence[Path] = ()
     """Files that the candidate was trained on."""
 
@@ -109,7 +102,7 @@ def certify(
     suite: Suite,
     policy: Policy,
     out: Path,
-    order: Order,
+    request: Request,
     *,
     overwrite: bool = False,
 ) -> Certified:
@@ -128,18 +121,18 @@ def certify(
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already: give another --out, or --overwrite")
-    key = dsse.private_key(order.key) if order.key else None
+    key = dsse.private_key(request.key) if request.key else None
     reference, released = _resolve(base), _resolve(candidate)
     check_alike(reference.folder, released.folder)
     names = scored_tasks(suite, policy)
     locks = _locks(names)
     expected = plan.retention_tasks(suite)
-    train_data = [training_data.of_file(path, expected) for path in order.train_data]
+    train_data = [training_data.of_file(path, expected) for path in request.train_data]
     contamination.refuse(overlap_lines(train_data, policy))
     most = suite.items_per_task
-    base_records, churn = score_base(reference, names, locks, order, most)
-    repeats = score_repeats(reference, expected, locks, order, most)
-    candidate_records = order.evaluate(released.folder, names, most)
+    base_records, churn = score_base(reference, names, locks, request.scoring, most)
+    repeats = score_repeats(reference, expected, locks, request.scoring, most)
+    candidate_records = request.scoring.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +146,7 @@ def certify(
         for name in names:
             write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
         sides = Sides(reference, released)
-        evidence = _evidence(bundle, sides, suite, policy, order, churn, train_data)
+        evidence = _evidence(bundle, sides, suite, policy, request, churn, train_data)
         _write_statements(bundle, evidence, key)
         write_text(bundle.table, certify_report.table(evidence))
         write_text(bundle.report, certify_report.page(evidence))
@@ -183,20 +176,20 @@ def _evidence(
     sides: Sides,
     suite: Suite,
     policy: Policy,
-    order: Order,
+    request: Request,
     churn: dict[str, float] | None,
     train_data: list[TrainData],
 ) -> Evidence:
     base, candidate = sides
-    movement = order.measure(base.folder, candidate.folder) if order.measure else NOT_MEASURED
+    movement = request.measure(base.folder, candidate.folder) if request.measure else NOT_MEASURED
     expected = plan.retention_tasks(suite)
-    scope = Scope(order.tier, suite.items_per_task, train_data)
+    scope = Scope(request.tier, suite.items_per_task, train_data)
     return Evidence(
         suite=suite.name,
         base=identity.identify(base.folder, base.name),
         candidate=identity.identify(candidate.folder, candidate.name),
         expected=expected,
-        tier=order.tier,
+        tier=request.tier,
         items_per_task=suite.items_per_task,
         train_data=train_data,
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
@@ -204,8 +197,8 @@ def _evidence(
         divergence=movement.divergence,
         repeat_churn=churn,
         environment=environment(),
-        settings=dict(order.settings),
-        command=list(order.command),
+        settings=dict(request.scoring.settings),
+        command=list(request.command),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

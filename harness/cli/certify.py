@@ -63,19 +63,21 @@ def certify(
         if tier == "smoke"
         else partial(certify_measure.drift_and_kl, suite=chosen, device=device)
     )
-    order = certifying.Order(
-        evaluate=score,
-        settings=stored.scoring_settings(device),
+    request = certifying.Request(
+        stored.Scoring(
+            score,
+            stored.scoring_settings(device),
+            repeat_base,
+            {name: partial(score, variation=evaluate.VARIATIONS[name]) for name in again},
+        ),
         command=["retainbench", *sys.argv[1:]],
         measure=measure,
         key=key,
         tier=tier,
-        repeat_base=repeat_base,
-        repeats={way: partial(score, variation=evaluate.VARIATIONS[way]) for way in again},
         train_data=train_data or (),
     )
     rules = loading.load_policy(policy) if policy else planning.policy_of(chosen)
-    made = certifying.certify(base, candidate, chosen, rules, out, order, overwrite=overwrite)
+    made = certifying.certify(base, candidate, chosen, rules, out, request, overwrite=overwrite)
     typer.echo("\n".join(certify_report.screen(made.evidence)))
     clean = [one for one in made.evidence.train_data if not one.overlap]
     for line in certifying.overlap_lines(clean, rules):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
@@ -28,9 +29,6 @@ from retainbench.harness.scoring.evaluate import (
 from retainbench.harness.tasks import catalogue, scoring_code
 from retainbench.harness.tasks.lock import Lock, check_locked
 
-if TYPE_CHECKING:
-    from retainbench.harness.certificate.certify import Order
-
 VERSIONS = (
     "retainbench",
     "torch",
@@ -43,26 +41,42 @@ VERSIONS = (
 )
 
 
+Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
+"""Scores a model folder on tasks by short name; on the first items of each if there is a number."""
+
+
+class Scoring(NamedTuple):
+    """How models are scored, and how the base is scored again."""
+
+    evaluate: Evaluate
+    settings: Mapping[str, str]
+    """Backend, dtype, device, batch: recorded, and part of the cache's key."""
+    repeat_base: bool = False
+    """Score the base twice, without the cache, and refuse answers that differ."""
+    repeats: Mapping[str, Evaluate] = MappingProxyType({})
+    """Repeat scorings of the base, by name (`evaluate.VARIATIONS`): the noise floor."""
+
+
 def score_base(
     base: bases.Base,
     names: Sequence[str],
     locks: Mapping[str, Lock],
-    order: Order,
+    scoring: Scoring,
     most: int | None,
 ) -> tuple[list[ItemRecord], dict[str, float] | None]:
-    """Records of the base; with `order.repeat_base` scored twice, with the churn per task.
+    """Records of the base; with `scoring.repeat_base` scored twice, with the churn per task.
 
     Raises:
         IntegrityError: records differ from the locks, or the two scorings from each other.
     """
-    if order.repeat_base:
-        first = order.evaluate(base.folder, names, most)
-        return first, _churn(first, order.evaluate(base.folder, names, most))
-    settings = dict(order.settings)
+    if scoring.repeat_base:
+        first = scoring.evaluate(base.folder, names, most)
+        return first, _churn(first, scoring.evaluate(base.folder, names, most))
+    settings = dict(scoring.settings)
     stored = {name: _cached(base, name, settings, most) for name in names}
     missing = [name for name, path in stored.items() if not path.is_file()]
     if missing:
-        fresh = order.evaluate(base.folder, missing, most)
+        fresh = scoring.evaluate(base.folder, missing, most)
         check_locked(fresh, {name: locks[name] for name in missing}, "base", most)
         for name in missing:
             write_jsonl(stored[name], [record for record in fresh if record.task == name])
@@ -73,16 +87,16 @@ def score_repeats(
     base: bases.Base,
     names: Sequence[str],
     locks: Mapping[str, Lock],
-    order: Order,
+    scoring: Scoring,
     most: int | None,
 ) -> dict[str, list[ItemRecord]]:
-    """The base scored again in each way of `order.repeats`, cached as a whole for each way.
+    """The base scored again in each way of `scoring.repeats`, cached as a whole for each way.
 
     A way answers those tasks that it can be used on, and of those every (first) item.
     """
     found: dict[str, list[ItemRecord]] = {}
-    for way, scored_again in order.repeats.items():
-        settings = {**order.settings, "scored again": way}
+    for way, scored_again in scoring.repeats.items():
+        settings = {**scoring.settings, "scored again": way}
         stored = {name: _cached(base, name, settings, most) for name in names}
         if not all(path.is_file() for path in stored.values()):
             fresh = scored_again(base.folder, names, most)
@@ -137,10 +151,6 @@ def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[st
                 "twice; use one backend, dtype and batch size that repeat exactly"
             )
     return shares
-
-
-Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
-"""Scores a model folder on tasks by short name; on the first items of each if there is a number."""
 
 
 def scoring_settings(device: str) -> dict[str, str]:

@@ -30,19 +30,19 @@ from retainbench.harness.suites.plan import Plan
 from retainbench.harness.tasks import catalogue
 
 if TYPE_CHECKING:
-    from retainbench.harness.certificate.certify import Order
     from retainbench.harness.core.schema import Policy, Suite
+    from retainbench.harness.scoring.stored import Scoring
 
 FEWEST_SEEDS = 2  # a variance between seeds needs two
 
 
 def power_suite(
-    suite: Suite, policy: Policy | None, order: Order, pilots: Sequence[Records] = ()
+    suite: Suite, policy: Policy | None, scoring: Scoring, pilots: Sequence[Records] = ()
 ) -> Power:
     """What the suite's items can show under its policy, or another one.
 
     Args:
-        order: how to score the base, and its `repeats`.
+        scoring: how to score the base, and its `repeats`.
         pilots: scorings of the same items by other models, instead of the base's own repeats.
 
     Raises:
@@ -55,8 +55,8 @@ def power_suite(
         catalogue.verify_lock(info)
     locks = {info.name: catalogue.lock(info) for info in found}
     base = bases.resolve(suite.base)
-    records, _ = score_base(base, names, locks, order, most)
-    repeats = {} if pilots else score_repeats(base, names, locks, order, most)
+    records, _ = score_base(base, names, locks, scoring, most)
+    repeats = {} if pilots else score_repeats(base, names, locks, scoring, most)
     return power_plan(records, policy or planning.policy_of(suite), pilots, repeats)
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retainbench.harness.certificate import certify
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.escaping import terminal
 from retainbench.harness.core.formatting import NONE, brief, counted
@@ -53,15 +52,14 @@ def of_suite(
     from retainbench.harness.scoring import evaluate
 
     score = partial(evaluate.of_folder, device=device)
-    order = certify.Order(
+    scoring = stored.Scoring(
         evaluate=score,
         settings=stored.scoring_settings(device),
-        command=["retainbench", "power", reference],
         repeats={
             way: partial(score, variation=evaluate.VARIATIONS[way]) for way in chosen.noise_floor
         },
     )
-    return power_sources.power_suite(chosen, policy, order, pilots)
+    return power_sources.power_suite(chosen, policy, scoring, pilots)
 
 
 def table(found: Power) -> str:
