@@ -1,0 +1,137 @@
+"""Arms of a stored run against each other, on planted gains and drops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtures.gate import Candidate, Sides, sides, stored_run, target
+from retainbench.harness.comparison.arms import load
+from retainbench.harness.comparison.methods import methods
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.paths import RunFolder, point_name
+from retainbench.harness.core.records import ItemRecord
+
+
+def scored(won: int, lost: int) -> list[ItemRecord]:
+    """A candidate with `won` more of 100 target items and `lost` of 100 numeric items."""
+    goal = target(100, 10, 10 + won)
+    numeric = sides("arithmetic", 100, lost=lost, axis="numeric", chance=0.0)
+    general = sides("capitals", 100, axis="general", chance=0.25)
+    return [*numeric.candidate, *general.candidate, *goal.candidate]
+
+
+BASE = scored(0, 0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`calm` and `rash` reach the same gain; `rash` forgets; `idle` learns nothing; one failed."""
+    calm = {0.5: scored(20, 1), 1.0: scored(40, 2)}
+    rash = {0.5: scored(40, 30), 1.0: scored(40, 20)}
+    cells = [
+        *(Candidate("calm", seed, calm) for seed in range(2)),
+        *(Candidate("rash", seed, rash) for seed in range(2)),
+        Candidate("idle", 0, {1.0: BASE}),
+        Candidate("broken", 0, {1.0: BASE}),
+        Candidate("broken", 1, {}),
+    ]
+    return stored_run(tmp_path_factory.mktemp("run"), BASE, cells)
+
+
+def test_rows_hold_planted_gains_drops_and_trajectories(run: Path) -> None:
+    rows = {row.recipe: row for row in methods(run).rows}
+    assert list(rows) == ["calm", "rash", "idle"]
+    calm, rash, idle = rows.values()
+    assert calm.seeds == [0, 1]
+    # Rewards of the items won rise from 0 or 0.1 to 1.
+    assert calm.gain.value == pytest.approx(0.373)
+    assert 0.25 < calm.gain.low < calm.gain.value < calm.gain.high < 0.50
+    # Not one of 100 answers changed: as wide as Tango's z^2 / (n + z^2), not [0, 0].
+    assert (idle.gain.value, -idle.gain.low) == (0, pytest.approx(idle.gain.high))
+    assert idle.gain.high == pytest.approx(0.026343, abs=1e-4)
+    assert idle.gain.method.endswith(
+        "and Tango's error where under 10 items or clusters of a task changed"
+    )
+    # Three quarters of what guessing leaves: a rescaled axis is 4/3 as wide.
+    assert idle.drops["general"].high == pytest.approx(0.026343 * 4 / 3, abs=1e-4)
+    assert calm.gain.method == "two-level bootstrap, 2 seeds"
+    assert rash.drops["numeric"].value == pytest.approx(0.20)
+    assert (rash.drops["general"].value, set(rash.drops)) == (0.0, {"general", "numeric"})
+    path = rash.trajectories["numeric"]
+    found = (path.worst, path.worst_at, path.end, path.recovery)
+    assert found == pytest.approx((0.30, 0.5, 0.20, 0.10))
+    assert path.area == pytest.approx(0.5 * (0.30 / 2 + (0.30 + 0.20) / 2))
+
+
+def test_drops_are_compared_at_the_same_gain(run: Path) -> None:
+    rows = {row.recipe: row for row in methods(run, matched_gain=0.2).rows}
+    calm, rash, idle = (rows[name].matched["numeric"] for name in ("calm", "rash", "idle"))
+    assert calm.drop is not None
+    assert rash.drop is not None
+    # Half of the way to its first checkpoint `rash` has half of that checkpoint's drop.
+    assert 0.005 < calm.drop < 0.015
+    assert 0.14 < rash.drop < 0.18
+    assert rash.low is not None
+    assert calm.high is not None
+    assert calm.high < rash.low
+    assert (idle.drop, idle.reason) == (None, "not reached")
+    unmatched = methods(run).rows[0].matched["numeric"].gain
+    assert unmatched == pytest.approx(0.5 * max(row.gain.value for row in rows.values()))
+
+
+def test_the_front_and_the_ratios(run: Path) -> None:
+    rows = {row.recipe: row for row in methods(run).rows}
+    assert {name: row.on_front for name, row in rows.items()} == {
+        "calm": True,
+        "rash": False,
+        "idle": True,
+    }
+    assert rows["rash"].dominated_by == ["calm"]
+    drift = rows["calm"].gain_per_drift
+    assert drift.value == pytest.approx(rows["calm"].gain.value / 0.01)
+    assert rows["calm"].gain_per_kl.reason == "not measured for every seed"
+
+
+def test_an_arm_with_a_failed_seed_is_absent_and_says_why(run: Path) -> None:
+    assert methods(run).absent == {
+        "broken on countdown": "1 of 2 seeds have no result: the loss is NaN"
+    }
+
+
+def test_tables_start_at_the_base_and_share_their_items(run: Path) -> None:
+    ((key, arms),) = load(run).items()
+    assert key == ("fruitfly", "countdown")
+    calm = arms.arms[0]
+    assert calm.budgets == [0.0, 0.5, 1.0]
+    assert calm.gain.shape == (2, 3, 100)
+    assert not calm.gain[:, 0].any()
+    assert calm.drops["numeric"].shape == (2, 3, len(arms.kept["numeric"].tasks))
+
+
+def test_one_seed_speaks_of_one_run(tmp_path: Path) -> None:
+    root = stored_run(tmp_path, BASE, [Candidate("calm", 0, {1.0: scored(40, 2)})])
+    (row,) = methods(root).rows
+    assert row.gain.method == "two-level bootstrap, one seed"
+
+
+def test_a_point_that_lost_an_item_is_refused(tmp_path: Path) -> None:
+    root = stored_run(tmp_path, BASE, [Candidate("calm", 0, {1.0: scored(40, 2)})])
+    records = RunFolder(root).cell("calm-0").point(point_name(0, 1.0)).records
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(IntegrityError, match="missing from the candidate"):
+        methods(root)
+
+
+def test_repeated_methods_are_equal(run: Path) -> None:
+    assert methods(run) == methods(run)
+
+
+def test_a_task_at_chance_is_left_out_of_its_axis(tmp_path: Path) -> None:
+    lucky = sides("lucky", 100, right=0.25, axis="numeric")
+    both = Sides([*BASE, *lucky.base], [*scored(40, 5), *lucky.candidate])
+    root = stored_run(tmp_path, both.base, [Candidate("calm", 0, {1.0: both.candidate})])
+    (row,) = methods(root).rows
+    assert row.drops["numeric"].n == 100
+    assert row.drops["numeric"].value == pytest.approx(0.05)

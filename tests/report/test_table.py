@@ -1,0 +1,267 @@
+"""The standardized table: one row per recipe, equal numbers in every format, failures in sight."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from fixtures import report as fixtures
+from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.formatting import points
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.storage import write_jsonl
+from retainbench.harness.report import report
+from retainbench.harness.report.table import estimates as report_estimates
+from retainbench.harness.report.table import rows
+from retainbench.harness.report.table import text as report_text
+from retainbench.harness.report.table.columns import Table, table
+from retainbench.harness.report.table.evidence import CellVerdict, Evidence
+from retainbench.harness.report.table.model import AXES
+from retainbench.harness.report.table.terminal import terminal
+
+
+@pytest.fixture(scope="module")
+def cards() -> list[Scorecard]:
+    return fixtures.scorecards()
+
+
+@pytest.fixture(scope="module")
+def shown(cards: list[Scorecard]) -> Table:
+    return table(rows.rows(cards))
+
+
+def test_one_row_per_recipe_in_the_order_of_the_plan(shown: Table) -> None:
+    expected = [(t, recipe) for t in ("countdown", "new_facts") for recipe in fixtures.ARMS]
+    assert [(row.target, row.recipe) for row in shown.rows] == expected
+
+
+def test_gain_is_the_mean_over_seeds(cards: list[Scorecard], shown: Table) -> None:
+    for row in shown.rows:
+        if row.absent:
+            continue
+        own = [c for c in cards if (c.target, c.recipe) == (row.target, row.recipe)]
+        assert row.gain is not None
+        values = [card.points[-1].gain.value for card in own]
+        assert row.gain.value == pytest.approx(sum(values) / 3, rel=1e-5)
+        assert row.seeds == [0, 1, 2]
+
+
+def test_failed_seed_leaves_no_estimate_but_a_reason(shown: Table) -> None:
+    failed = [row for row in shown.rows if row.absent]
+    assert [(row.recipe, sorted(row.absent)) for row in failed] == [("dft", ["2"]), ("es", ["1"])]
+    for row in failed:
+        assert row.gain is None
+        assert all(row.axis(axis).drop is None for axis in AXES)
+        assert row.missing == {"*": "1 of 3 seeds have no result"}
+    assert sum(note.startswith("Failed: ") for note in shown.notes) == 2
+
+
+def test_seed_without_scorecard_counts_as_absent(cards: list[Scorecard]) -> None:
+    gone = [c for c in cards if not (c.recipe == "grpo" and c.seed == 2)]
+    found = [row for row in rows.rows(gone) if row.recipe == "grpo"]
+    assert [row.absent for row in found] == [{"2": "no scorecard"}] * 2
+
+
+def test_all_cells_failed_still_renders(cards: list[Scorecard]) -> None:
+    dead = [
+        c.model_copy(update={"status": "failed", "reason": "out of memory", "points": []})
+        for c in cards
+    ]
+    found = table(rows.rows(dead))
+    assert all(row.gain is None for row in found.rows)
+    assert "failed (3 seeds)" in report_text.markdown(found)
+
+
+def test_one_seed_keeps_its_own_interval(cards: list[Scorecard]) -> None:
+    single = [c for c in cards if c.seed == 0 and c.points]
+    for row in rows.rows(single):
+        own = next(c for c in single if (c.target, c.recipe) == (row.target, row.recipe))
+        assert row.gain is not None
+        assert row.gain.low == pytest.approx(own.points[-1].gain.low, rel=1e-5)
+
+
+def test_pooled_interval_covers_seed_spread_and_item_error() -> None:
+    far = [fixtures.interval(v, 0.02) for v in (0.1, 0.2, 0.3)]
+    pooled = report_estimates.pool(far)
+    # s = .1, SE^2 = .01/3 + (.02/1.96)^2, df from Welch-Satterthwaite is close to 2.
+    assert pooled.value == pytest.approx(0.2)
+    assert pooled.high - pooled.value == pytest.approx(0.24, abs=0.02)
+    same = report_estimates.pool([fixtures.interval(0.1, 0.02)] * 5)
+    assert same.high - same.value == pytest.approx(0.02, rel=0.02)
+
+
+def test_worst_point_is_the_largest_drop_of_the_mean_trajectory(cards: list[Scorecard]) -> None:
+    own = [c.points for c in cards if (c.recipe, c.target) == ("sft", "countdown")]
+    worst = report_estimates.worst_point(own, "numeric")
+    assert worst is not None
+    assert worst[0] == 1.0
+    recovered = [
+        [*points[:-1], points[-1].model_copy(update={"axes": points[0].axes})] for points in own
+    ]
+    again = report_estimates.worst_point(recovered, "numeric")
+    assert again is not None
+    assert again[0] == 0.75
+
+
+def numbers(text: str) -> list[float]:
+    """All numbers of a text, with real minus signs and escapes undone."""
+    plain = text.replace("$-$", "-").replace("−", "-").replace("\\", "")
+    return [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", plain)]
+
+
+def test_every_format_shows_the_same_numbers(shown: Table) -> None:
+    markdown = [line for line in report_text.markdown(shown).splitlines() if line[:1] == "|"][2:]
+    latex = report_text.latex(shown).split(r"\midrule")[1].split(r"\bottomrule")[0]
+    body = [line for line in latex.splitlines() if line]
+    document = json.loads(report_text.to_json(shown))
+    for row, cells, md, tex in zip(
+        document["rows"], document["shown"], markdown, body, strict=True
+    ):
+        assert numbers(md) == numbers(tex) == numbers(" ".join(cells))
+        if row["gain"]:
+            assert f"{100 * row['gain']['value']:+.1f}".replace("-", "−") in md
+    lines = list(csv.DictReader(io.StringIO(report_text.to_csv(shown.rows))))
+    for row, line in zip(document["rows"], lines, strict=True):
+        expected = "" if row["gain"] is None else str(row["gain"]["value"])
+        assert line["gain"] == expected
+        for axis in AXES:
+            drop = row[axis]["drop"]
+            assert line[f"{axis}_drop_high"] == ("" if drop is None else str(drop["high"]))
+
+
+def test_terminal_shows_every_cell_and_names_what_does_not_fit(shown: Table) -> None:
+    for width in (90, 150, 240):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(terminal(shown, width))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= width
+        hidden = "Not shown on" in text
+        assert hidden == (width < 200)
+        assert ("Cost" in text.split("Base fruitfly")[0]) != hidden
+
+
+def test_csv_has_no_sentinels_and_gives_a_reason_for_every_gap(shown: Table) -> None:
+    for line in csv.DictReader(io.StringIO(report_text.to_csv(shown.rows))):
+        assert None not in line.values()
+        for value in line.values():
+            assert value.lower() not in ("nan", "inf", "none", "null", "-1")
+        assert line["gain"] or line["missing"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=60))
+def test_no_text_breaks_a_table(text: str) -> None:
+    card = fixtures.card("sft", fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
+    hostile = card.model_copy(update={"target": text, "recipe": text, "method": text})
+    found = table(rows.rows([hostile]))
+    lines = report_text.markdown(found).splitlines()
+    grid = [re.sub(r"\\.", "", line) for line in lines if line.startswith("|")]
+    assert len(grid) == 3
+    assert len({line.count("|") for line in grid}) == 1
+    assert len(list(csv.reader(io.StringIO(report_text.to_csv(found.rows))))) == 2
+    assert json.loads(report_text.to_json(found))["rows"][0]["target"] == text
+
+
+@pytest.mark.parametrize("text", fixtures.HOSTILE)
+def test_markdown_neutralises(text: str) -> None:
+    card = fixtures.card(text, fixtures.ARMS["sft"], "countdown", 0, fixtures.TASKS, False)
+    found = report_text.markdown(table(rows.rows([card]))).splitlines()[4]
+    assert found.startswith("| ")
+    assert found.endswith(" |")
+    found = found.split(" | sft, full | ")[0].removeprefix("| ")
+    plain = re.sub(r"\\.", "", found)
+    assert not re.search(r"[<>|`]|\]\(|\u202e", plain)
+
+
+def test_zero_has_no_sign_and_minus_is_a_minus() -> None:
+    assert points(fixtures.interval(-0.0004, 0.001)) == "0.0 [−0.1, 0.1]"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(cards: list[Scorecard], tmp_path: Path) -> None:
+    names = (*fixtures.HOSTILE, "[1ex]", "*", "猫 \\")
+    hostile = [
+        card.model_copy(update={"target": names[n % len(names)]}) for n, card in enumerate(cards)
+    ]
+    shown = table(rows.rows(hostile))
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
+    body = rf"{head}\begin{{document}}{report_text.latex(shown)}\end{{document}}"
+    (tmp_path / "t.tex").write_text(body, encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 10_000
+
+
+def test_run_folder_without_scorecards_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"scorecards\.jsonl does not exist"):
+        report.report(tmp_path)
+    write_jsonl(tmp_path / "scorecards.jsonl", [])
+    with pytest.raises(UsageError, match="empty"):
+        report.report(tmp_path)
+    (tmp_path / "scorecards.jsonl").write_text('{"cell": 1}\n')
+    with pytest.raises(IntegrityError, match="scorecards"):
+        report.report(tmp_path)
+
+
+def test_importing_report_is_light() -> None:
+    code = (
+        "import sys; import retainbench.harness.report.report;"
+        "print([m for m in ('torch', 'pandas', 'altair', 'jinja2', 'vl_convert', 'rich')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_rounding_is_the_same_from_any_format() -> None:
+    assert report_estimates.significant(math.pi) == 3.14159
+
+
+def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[Scorecard]) -> None:
+    found = rows.rows(cards)
+    by_arm = {(row.target, row.recipe): row for row in found}
+    numeric = by_arm["countdown", "sft"].numeric
+    own = [c for c in cards if (c.target, c.recipe) == ("countdown", "sft")]
+    every = [t for c in own for t in c.points[-1].tasks if t.axis == "numeric"]
+    mean = sum(task.forgetting_chance_adjusted or 0 for task in every) / len(every)
+    assert numeric.forgetting_chance_adjusted == pytest.approx(mean, rel=1e-5)
+    for recipe in ("sft", "grpo"):
+        acquired = by_arm["new_facts", recipe].gain
+        assert acquired is not None
+        assert by_arm["countdown", recipe].new_facts == acquired
+    alone = rows.rows([c for c in cards if c.target == "countdown"])
+    assert all(row.new_facts is None and "new_facts" in row.missing for row in alone)
+    line = next(csv.DictReader(io.StringIO(report_text.to_csv(found))))
+    assert float(line["new_facts_low"]) < float(line["new_facts"]) < float(line["new_facts_high"])
+
+
+def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -> None:
+    card = cards[0]
+    end = card.points[-1]
+    tasks = [
+        task.model_copy(update={"margin": 0.15 if task.task == "rb_calendar" else 0.05})
+        for task in end.tasks
+    ]
+    judged = card.model_copy(update={"points": [end.model_copy(update={"tasks": tasks})]})
+    verdicts = {card.cell: CellVerdict(verdict="PASS", reasons=[])}
+    notes = table(rows.rows([judged], Evidence(verdicts, {}))).notes
+    assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
+    ungated = table(rows.rows([judged])).notes
+    assert "The run was not gated: there are no verdicts." in ungated

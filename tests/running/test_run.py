@@ -1,0 +1,163 @@
+"""The main job on a tiny base: train, score, tabulate; kill and resume; failures stay visible."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fixtures.runs import ES, SFT, TABLES, plan_of, suite
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import ItemRecord, Scorecard
+from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.models import loading
+from retainbench.harness.report import report as reporting
+from retainbench.harness.running import run as runner
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.tasks import catalogue
+
+
+def test_a_killed_run_ends_in_the_same_tables(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(tiny_base, recipes={"sft": SFT, "es": ES})
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(chosen.model_dump(mode="json", exclude_none=True)))
+    command = [sys.executable, "-c", "from retainbench.harness.cli.main import main; main()", "run"]
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        arguments = [*command, str(file), "--out", str(tmp_path / folder), "--quiet"]
+        return subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    assert start("whole").wait() == 0
+    cut = start("cut")
+    second = RunFolder(tmp_path / "cut").cell(plan_of(chosen).cells[1].id)
+    while not (second.steps.exists() and len(second.steps.read_bytes().splitlines()) > 2):
+        assert cut.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    cut.send_signal(signal.SIGKILL)
+    assert cut.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "table.md").exists()
+    assert start("cut").wait() == 0
+    for name in TABLES:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_no_steps_leave_every_score_and_weight_as_it_was(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(tiny_base, budget={"unit": "steps", "amount": 0})
+    planned = plan_of(chosen)
+    (card,) = runner.run(planned, tmp_path / "run")
+    end = card.points[-1]
+    assert end.drift is not None
+    assert end.drift.frobenius == 0.0
+    assert end.drift.unchanged_exact == 1.0
+    assert end.divergence is not None
+    assert set(end.divergence.forward.values()) == {0.0}
+    assert end.gain.value == 0.0
+    assert [(task.lost, task.gained, task.drop.value) for task in end.tasks] == [(0, 0, 0.0)] * 3
+    # The run's store knows that the weights are the base's; score them once more without it.
+    folder = RunFolder(tmp_path / "run")
+    checkpoint = folder.cell(card.cell).checkpoint("s0-1.0000")
+    infos = catalogue.find(["capitals", "capitals_free", "dates", "countdown"])
+    again = evaluate.evaluate(loading.load(checkpoint), infos, limit=60)
+    assert again == read_jsonl(folder.base_point(chosen.base).records, ItemRecord)
+
+
+def test_a_failed_cell_is_recorded_and_stops_nobody(tiny_base: Path, tmp_path: Path) -> None:
+    hopeless = SFT | {"options": {"learning_rate": 1e30, "batch_size": 4}}
+    chosen = suite(tiny_base, recipes={"hopeless": hopeless, "sft": SFT})
+    planned = plan_of(chosen)
+    seen: list[str] = []
+    cards = runner.run(planned, tmp_path, finished=lambda cell, _card: seen.append(cell.name))
+    assert seen == ["hopeless", "sft"]
+    assert [card.status for card in cards] == ["failed", "done"]
+    assert cards[0].reason
+    reporting.report(tmp_path, figures=False)
+    assert "failed" in (tmp_path / "table.md").read_text()
+    assert read_jsonl(RunFolder(tmp_path).scorecards, Scorecard) == cards
+
+
+def test_a_crashed_cell_is_recorded_and_runs_again(tiny_base: Path, tmp_path: Path) -> None:
+    chosen = suite(tiny_base, recipes={"sft": SFT, "slow": SFT | {"options": {"batch_size": 2}}})
+    planned = plan_of(chosen)
+    runner.open_folder(planned, tmp_path)
+    folder = RunFolder(tmp_path).cell(planned.cells[0].id)
+    folder.steps.mkdir(parents=True)  # the step log cannot be written
+    cards = runner.run(planned, tmp_path)
+    assert [card.status for card in cards] == ["failed", "done"]
+    reporting.report(tmp_path, figures=False)
+    assert "failed" in (tmp_path / "table.md").read_text()
+    folder.steps.rmdir()
+    assert [card.status for card in runner.run(planned, tmp_path)] == ["done", "done"]
+
+
+def test_a_worker_that_dies_takes_only_its_own_cell_along(tiny_base: Path, tmp_path: Path) -> None:
+    small = SFT | {"options": {"batch_size": 2}}
+    planned = plan_of(suite(tiny_base, recipes={"sft": SFT, "small": small}, seeds=[0, 1]))
+    steps = [RunFolder(tmp_path).cell(cell.id).steps for cell in planned.cells]
+
+    def kill_one() -> None:
+        while not any(path.exists() for path in steps):
+            time.sleep(0.05)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    cards = runner.run(planned, tmp_path, workers=2)
+    killer.join()
+    assert [card.reason for card in cards if card.status == "failed"] == [
+        "RuntimeError: its worker process died"
+    ]
+    assert all(card.status == "done" for card in runner.run(planned, tmp_path))
+
+
+def test_stages_are_scored_one_by_one_and_chain(tiny_base: Path, tmp_path: Path) -> None:
+    adapted = SFT | {"adaptation": {"kind": "lora", "rank": 2}}
+    chosen = suite(
+        tiny_base,
+        trajectory=[1.0],
+        recipes={"staged": {"stages": [adapted, SFT, adapted | {"target": "new_facts"}]}},
+    )
+    (card,) = runner.run(plan_of(chosen), tmp_path)
+    assert card.status == "done", card.reason
+    assert [(point.stage, round(point.fraction, 3)) for point in card.points] == [
+        (0, 0.333),
+        (1, 0.667),
+        (2, 1.0),
+    ]
+    drifts = [point.drift.frobenius for point in card.points if point.drift]
+    assert drifts[0] > 0
+    assert len(set(drifts)) == 3
+    assert [len(point.tasks) for point in card.points] == [3, 3, 3]
+    assert [point.ledger.steps for point in card.points] == [4, 8, 12]
+
+
+def test_a_folder_of_another_suite_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "run")
+    with pytest.raises(UsageError, match="belongs to another run"):
+        runner.open_folder(plan_of(suite(tiny_base, seeds=[7])), tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(UsageError, match="not empty"):
+        runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "full")
+
+
+def test_workers_give_the_same_table(tiny_base: Path, tmp_path: Path) -> None:
+    planned = plan_of(suite(tiny_base, seeds=[0, 1]))
+    alone = runner.run(planned, tmp_path / "alone")
+    shared = runner.run(planned, tmp_path / "shared", workers=2)
+    assert [c.points[-1].weights_digest for c in alone] == [
+        c.points[-1].weights_digest for c in shared
+    ]
+    for name in ("alone", "shared"):
+        reporting.report(tmp_path / name, figures=False)
+    for table in TABLES:
+        first, second = (tmp_path / name / table for name in ("alone", "shared"))
+        assert first.read_bytes() == second.read_bytes()

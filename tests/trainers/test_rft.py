@@ -1,0 +1,130 @@
+"""Rejection sampling: what is accepted, from whom it was sampled, what is trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fixtures.trainer_cases import job, letters
+from retainbench.harness.models import loading
+from retainbench.trainers import rft
+from retainbench.trainers._gradient import gradient as _gradient
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared import rollout
+from retainbench.trainers._shared.contract import TrainingError
+
+END = "checkpoints/s0-1.0000"
+
+
+def options_of(**values: Any) -> rft.Options:
+    return rft.Options(**values)
+
+
+def samples(*rows: tuple[str, float, bool]) -> list[rollout.Sample]:
+    return [rollout.Sample({}, [2], [3, 0], text, done, reward) for text, reward, done in rows]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_threshold_duplicates_and_cut_off_answers() -> None:
+    made = samples(
+        (" 1+2", 1.0, True),
+        (" 2+1", 1.0, True),
+        (" 1+2", 1.0, True),
+        (" 9", 0.1, True),
+        (" 3", 1.0, False),
+        (" 4", 0.99, True),
+        (" 5", 0.5, True),
+        (" 6", 0.0, True),
+    )
+    strict = options_of(samples_per_prompt=4, threshold=1.0)
+    assert rft.accept(made, strict) == [[" 1+2", " 2+1"], []]
+    lenient = options_of(samples_per_prompt=4, threshold=0.5)
+    assert rft.accept(made, lenient) == [[" 1+2", " 2+1"], [" 4", " 5"]]
+
+
+def test_every_accepted_prompt_gives_equally_many_rows() -> None:
+    target = letters()
+    accepted = [["x"], [], ["a", "b", "c"]]
+    rows = rft.equalised(target, target.train[:3], accepted, 2)
+    first, third = target.prompt(target.train[0]), target.prompt(target.train[2])
+    assert rows == [(first, "x"), (first, "x"), (third, "a"), (third, "b")]
+
+
+def test_objectives_have_the_published_values() -> None:
+    """p = (0.5, 0.25, 0.8): NLL mean 0.767528, DFT mean 0.290554; gradients differ by p."""
+    p = torch.tensor([0.5, 0.25, 0.8])
+    logits = torch.stack([p.log(), (1 - p).log()], dim=-1)[None]
+    places = _gradient.Places(0, torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3), 3)
+    gradients = []
+    for objective, wanted in (("nll", 0.767528), ("dft", 0.290554)):
+        leaf = logits.double().requires_grad_()
+        loss, metrics = _gradient.token_loss(leaf, places, objective, 3)  # type: ignore[arg-type]
+        assert metrics["loss"] == pytest.approx(wanted, abs=1e-6)
+        assert metrics["nll"] == pytest.approx(0.767528, abs=1e-6)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        gradients.append(gradient)
+    torch.testing.assert_close(
+        gradients[1], gradients[0] * p.double()[None, :, None], rtol=0, atol=1e-7
+    )
+
+
+def test_accumulation_leaves_the_gradient_alone(tiny_base: Path, tmp_path: Path) -> None:
+    """Unequal lengths in unequal parts; float32 sums in another order set the tolerance."""
+    from retainbench.trainers._shared.data import encode
+    from retainbench.trainers._shared.trajectory import Trajectory
+
+    gradients = []
+    for parts in (1, 3):
+        chosen = job(tiny_base, tmp_path, "rft", options={"accumulation": parts})
+        policy = _model.load(chosen)
+        rows = [encode(policy.tokenizer, "ab"[: n % 2 + 1], " x" * n) for n in range(1, 8)]
+        trajectory = Trajectory(chosen, policy)
+        rft.backward(chosen, policy, trajectory, rows, _gradient.penalty(chosen))
+        gradients.append([p.grad for p in policy.model.parameters()])
+        assert trajectory.meter.ledger().backward_tokens == sum(map(len, sum(rows, ())))
+    for one, three in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, three, atol=1e-7, rtol=1e-4)
+
+
+def test_rounds_are_sampled_from_the_weights_before_them(tiny_base: Path, tmp_path: Path) -> None:
+    """Killed at every step, so that the weights before each round are known."""
+    chosen = job(tiny_base, tmp_path, "rft", options={"kept_per_prompt": 2, "batch_size": 8})
+    points = tuple((f"s0-{n}", n / 4) for n in range(5))
+    rft.train(dataclasses.replace(chosen, points=points))
+    lines = log_of(tmp_path)
+    rounds = [(n, line) for n, line in enumerate(lines) if "sampled_from" in line]
+    assert len(rounds) > 1
+    for step, line in rounds:
+        model = loading.load(tmp_path / "checkpoints" / f"s0-{step}").model
+        assert line["sampled_from"] == rft.weights_digest(model)
+        assert line["rejected"] + sum(line["accepted_per_prompt"]) == line["samples"]
+        assert line["samples"] == 8 * chosen.options.samples_per_prompt
+        assert line["temperature"] == 1.0
+    assert len({line["sampled_from"] for _, line in rounds}) == len(rounds)
+
+
+def test_one_shot_samples_once_and_charges_it(tiny_base: Path, tmp_path: Path) -> None:
+    rft.train(job(tiny_base, tmp_path, "rft", steps=6, options={"sampling": "one_shot"}))
+    lines = log_of(tmp_path)
+    assert ["sampled_from" in line for line in lines] == [True] + [False] * 5
+    ledger = json.loads((tmp_path / f"{END}.json").read_text())
+    trained = min(4, sum(bool(n) for n in lines[0]["accepted_per_prompt"])) * 6
+    assert ledger["samples"] == lines[0]["samples"] + trained
+    assert ledger["generated_tokens"] > 0
+    assert lines[-1]["nll"] < lines[0]["nll"]
+
+
+@pytest.mark.parametrize("sampling", ["one_shot", "iterative"])
+def test_nothing_accepted_fails_the_cell(tiny_base: Path, tmp_path: Path, sampling: str) -> None:
+    never = dataclasses.replace(letters(), reward=lambda _response, _item: 0.0)
+    options = {"sampling": sampling, "samples_per_prompt": 1}
+    with pytest.raises(TrainingError, match="nothing accepted: of 8 prompts"):
+        rft.train(job(tiny_base, tmp_path, "rft", target=never, options=options))

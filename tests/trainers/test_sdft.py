@@ -1,0 +1,126 @@
+"""Self-distillation: what the teacher reads, what the student reads, and the divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from fixtures.trainer_cases import job
+from fixtures.trainer_oracle import log_of
+from retainbench.harness.models import loading
+from retainbench.trainers import sdft
+from retainbench.trainers._gradient import trl_online
+from retainbench.trainers._shared import model as _model
+from retainbench.trainers._shared.data import encode, item_at
+from retainbench.trainers._shared.trajectory import Trajectory
+
+SMALL = {"batch_size": 4, "num_generations": 4}
+
+
+class Reading:
+    """Token ids that each embedding was given, and whether gradients were being recorded."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, bool, torch.Tensor]] = []
+
+
+@contextmanager
+def reading() -> Iterator[Reading]:
+    seen = Reading()
+
+    def embed(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding):
+            seen.rows.append((id(module), torch.is_grad_enabled(), inputs[0].clone()))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(embed)  # type: ignore[arg-type]
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+@pytest.mark.parametrize("teacher", ["base", "live"])
+def test_empty_demonstration_gives_no_loss(
+    tiny_base: Path, tmp_path: Path, adaptation: str, teacher: str
+) -> None:
+    """T-SDFT-1: teacher and student are then the same; float32 rounding of equal forwards."""
+    losses = []
+    for name, demonstration in (("empty", lambda *_: ""), ("shown", sdft.solved_item)):
+        chosen = job(
+            tiny_base,
+            tmp_path / name,
+            "sdft",
+            steps=1,
+            adaptation=adaptation,
+            options=SMALL | {"teacher": teacher},
+        )
+        sdft.distil(chosen, demonstration)
+        losses.append(log_of(chosen)[0]["loss"])
+    assert losses[0] == pytest.approx(0.0, abs=1e-7)
+    assert losses[1] > 1e-6
+
+
+def test_student_never_reads_the_demonstration(tiny_base: Path, tmp_path: Path) -> None:
+    """T-SDFT-2, for sampling and for training; the teacher reads it in every row."""
+    chosen = job(tiny_base, tmp_path, "sdft", steps=2)
+    tokenizer = loading.load(tiny_base).tokenizer
+    with reading() as seen:
+        sdft.train(chosen)
+    students = {module for module, recording, _ in seen.rows if recording}
+    assert len(students) == 1
+    texts = {
+        role: [
+            text
+            for module, _, ids in seen.rows
+            if (module in students) == (role == "student")
+            for text in tokenizer.batch_decode(ids)
+        ]
+        for role in ("student", "teacher")
+    }
+    shown = [sdft.solved_item(chosen.target, item) for item in chosen.target.train]
+    assert texts["student"]
+    assert not [t for t in texts["student"] if any(d in t for d in shown)]
+    assert max(t.count("Question") for t in texts["student"]) == 1
+    assert len(texts["teacher"]) == 2 * chosen.options.batch_size
+    assert all(any(d in t for d in shown) for t in texts["teacher"])
+
+
+@pytest.mark.parametrize("distillation", ["full_logits", "topk_logits"])
+def test_first_loss_is_the_divergence(tiny_base: Path, tmp_path: Path, distillation: str) -> None:
+    """Mean over the completions of the mean over tokens of D at a = 0.5, computed row by row."""
+    loaded = loading.load(tiny_base)
+    with torch.no_grad():
+        loaded.model.lm_head.weight.mul_(50)  # probabilities far from uniform: losses near 0.1
+    loading.save(loaded, tmp_path / "sharp")
+    options = SMALL | {"distillation": distillation, "topk": 5}
+    chosen = job(tmp_path / "sharp", tmp_path / "run", "sdft", steps=1, options=options)
+    policy = _model.load(chosen)
+    item = item_at(chosen.target.train, chosen.seed, 0)
+    prompt = chosen.target.prompt(item)
+    ids = encode(policy.tokenizer, prompt).prompt
+    shown = encode(policy.tokenizer, sdft.solved_item(chosen.target, item) + prompt).prompt
+    sampling = trl_online.rollouts(chosen, policy, Trajectory(chosen, policy))
+    losses = []
+    for completion in sampling.generate([ids] * 4):
+        p = distribution(policy.model, ids, completion)
+        q = distribution(policy.model, shown, completion)
+        if distillation == "topk_logits":
+            kept = p.topk(5).indices
+            p, q = (x.gather(-1, kept) for x in (p, q))
+            p, q = (x / x.sum(-1, keepdim=True) for x in (p, q))
+        m = (p + q) / 2
+        losses.append(float((p * (p / m).log() + q * (q / m).log()).sum(-1).mean() / 2))
+    sdft.train(chosen)
+    assert log_of(chosen)[0]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-3)
+
+
+def distribution(model: torch.nn.Module, prompt: list[int], completion: list[int]) -> torch.Tensor:
+    """Next-token probabilities at the completion's places, [T, V], in float64."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt + completion]), use_cache=False).logits
+    return logits[0, len(prompt) - 1 : -1].double().softmax(-1)
