@@ -47,12 +47,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_gate.gate,
         cli_gate.power,
     ),
-    "Measure": (
-        cli_measure.evaluate,
-        cli_measure.drift,
-        cli_measure.sensitivity,
-        cli_measure.bench,
-    ),
+    "Measure": (cli_measure.evaluate, cli_measure.drift, cli_measure.sensitivity),
     "What there is": (cli_tasks.tasks, cli_tasks.freeze, cli_lists.suites, cli_lists.methods),
 }
 for panel, verbs in PANELS.items():

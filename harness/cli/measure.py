@@ -1,4 +1,4 @@
-"""The verbs that measure one thing: evaluate, drift, sensitivity, bench."""
+"""The verbs that measure one thing: evaluate, drift, sensitivity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from retainbench.harness.bench.page import What
 from retainbench.harness.cli.options import Device, Packs, TaskCode
 from retainbench.harness.core.process import quieten
 
@@ -80,29 +79,3 @@ def sensitivity(
     if out:
         sensitivity_page.write(found, out)
     typer.echo(sensitivity_page.terminal(found))
-
-
-def bench(
-    what: Annotated[What, typer.Argument()],
-    base: Annotated[str | None, typer.Option(help="Model; default: the embedded fruitfly.")] = None,
-    items: Annotated[
-        int | None, typer.Option(min=1, help="Items per task (scoring) or prompts (rollout) only.")
-    ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(help="Time scoring of this task only. Repeat.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds, all ways in turn.")] = 3,
-    pack: Packs = None,
-    device: Annotated[str | None, typer.Option(help="torch device; default: cpu.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="torch dtype; default: float32.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to publish to, such as results/performance.")
-    ] = None,
-) -> None:
-    """Time us and the peers on this machine, in turn; prints medians and spread."""
-    from retainbench.harness.bench import bench as benching
-
-    quieten()
-    packs = tuple(folder.name for folder in pack or ())
-    options = benching.Options(repeats, base, items, device, dtype, packs, tuple(task or ()))
-    benching.bench(what, options, out, typer.echo)

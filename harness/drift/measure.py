@@ -4,7 +4,7 @@ Reads two model folders, or a model folder and a LoRA adapter folder; writes not
 `summary` turn the report into what callers write). Every byte of both is read once, with some 50
 MiB resident for each of at most four threads (`OMP_NUM_THREADS` limits them). The levels `spectral`
 and `subspace` read the matrices again and cost minutes on large models, hence off by default
-(`retainbench bench drift` says how many); adapters get their spectrum for free.
+(`python -m results.performance.build drift` says how many); adapters get their spectrum for free.
 
 An adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to the
 save dtype; measure the merged folder to see that.

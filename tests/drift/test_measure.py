@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from fixtures.drift import Tensors, dense, example, moved, write
-from retainbench.harness.bench import drift as bench_drift
+from results.performance import drift as bench_drift
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.drift import blocks as drift_blocks
 from retainbench.harness.drift import files as drift_files

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = [(name, ("retainbench",)) for name in ("harness", "suites", "tasks", "trainers")]
+FOLDERS.append(("results", ()))
 MODULES = sorted(
-    ".".join(("retainbench", *path.relative_to(ROOT).with_suffix("").parts))
-    for folder in ("harness", "suites", "tasks", "trainers")
+    ".".join((*package, *path.relative_to(ROOT).with_suffix("").parts))
+    for folder, package in FOLDERS
     for path in (ROOT / folder).rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )

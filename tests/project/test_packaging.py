@@ -31,7 +31,6 @@ TORCH_FREE = (
     "study_design.power_table",
     "suites.plan",
     "tasks.catalogue",
-    "validation.simulate",
 )
 BLOCK = """
 import sys

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness.validation.simulate_gate import RESULTS, Cell, frame, read, simulate, write
+from results.gate.build import RESULTS, Cell, frame, read, simulate, write
 
 
 def test_the_published_page_is_rendered_from_its_rows(tmp_path: Path) -> None:

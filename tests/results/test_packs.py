@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.packs import answer_rows, choice_rows, write_jsonl
+from results.packs import build as freeze_check
 from retainbench.harness.core import paths
-from retainbench.harness.validation import freeze_check
 
 PUBLISHED = paths.PACKAGE / "results" / "packs"
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retainbench.harness.statistics.paired import newcombe_bounds
-from retainbench.harness.validation import simulate
-from retainbench.harness.validation.respondents import SCENARIOS, known_forgetting
-from retainbench.harness.validation.simulation import (
+from results.statistics import build as simulate
+from results.statistics.respondents import SCENARIOS, known_forgetting
+from results.statistics.simulation import (
     coverage_binary,
     coverage_clustered,
     coverage_graded,
@@ -17,6 +16,7 @@ from retainbench.harness.validation.simulation import (
     pair_model,
     verdict_errors,
 )
+from retainbench.harness.statistics.paired import newcombe_bounds
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "statistics"
 

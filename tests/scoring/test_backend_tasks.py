@@ -13,7 +13,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from fixtures.packs import DATA
-from retainbench.harness.bench.scoring import requests
+from results.packs.build import BENCHMARKS
+from results.performance.scoring import requests
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM
@@ -21,7 +22,6 @@ from retainbench.harness.scoring.packed import prices
 from retainbench.harness.scoring.texts import ask, encoder
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue, freeze, pack
-from retainbench.harness.validation.freeze_check import BENCHMARKS
 
 CORE = suite_loading.load("core").tasks
 ITEMS = {"fruitfly": 25, "smollm2-135m": 3}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from results.statistics.simulation import exact_pass_rates
 from retainbench.harness.core import paths
 from retainbench.harness.statistics.graded import (
     acceleration,
@@ -32,7 +33,6 @@ from retainbench.harness.statistics.paired import (
     wilson,
     zero_flip_items,
 )
-from retainbench.harness.validation.simulation import exact_pass_rates
 
 MODULES = sorted(p.stem for p in (paths.PACKAGE / "harness" / "statistics").glob("[a-z]*.py"))
 GRADED = np.array([-0.4, -0.1, 0, 0, 0.05, 0.1, 0.1, 0.2, 0.3, 0.75])

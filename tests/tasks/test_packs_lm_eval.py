@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from fixtures.packs import DATA
+from results.packs.build import BENCHMARKS
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue, freeze
-from retainbench.harness.validation.freeze_check import BENCHMARKS
 
 LIMIT = 25
 NAMES = [benchmark.name for benchmark in BENCHMARKS] + ["svamp", "gsm8k_test"]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from fixtures.trainer_cases import job
-from retainbench.harness.bench import eggroll as bench_eggroll
+from results.performance import eggroll as bench_eggroll
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
 from retainbench.harness.scoring.decoding import generate, stop_rule

@@ -8,7 +8,7 @@
 `retainbench run` does more for its time: three scorings of the base for the noise floor, drift and
 KL of each checkpoint, intervals, tables, figures and a report.
 
-Command: `retainbench bench matrix`
+Command: `python -m results.performance.build matrix`
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.bench.process import (
+from results.performance.process import (
     CLI,
     OFFLINE,
     OURS,
@@ -32,7 +32,7 @@ from retainbench.harness.bench.process import (
     alternate,
     spend,
 )
-from retainbench.harness.bench.startup import lm_eval
+from results.performance.startup import lm_eval
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.storage import read_json, write_json, write_text
@@ -104,7 +104,7 @@ def bench(
 
 
 def _growth(folder: Path, repeats: int) -> Iterator[MatrixRow]:
-    from retainbench.harness.bench.arithmetic import gemm_rate
+    from results.performance.arithmetic import gemm_rate
 
     loaded = loading.load(bases.resolve("fruitfly").folder)
     rate, scoring = gemm_rate(loaded.model), _scoring_flops(loaded)
@@ -199,8 +199,8 @@ def _training_flops(run: Path) -> float:
 
 def _scoring_flops(loaded: loading.Loaded) -> float:
     """Of one checkpoint on the multiple-choice tasks, whose requests are one call."""
-    from retainbench.harness.bench.arithmetic import flops
-    from retainbench.harness.bench.scoring import requests
+    from results.performance.arithmetic import flops
+    from results.performance.scoring import requests
     from retainbench.harness.scoring.backend import TrieLM
     from retainbench.harness.scoring.packed import prices
     from retainbench.harness.scoring.texts import ask, encoder

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from results.statistics.simulation import Row
 from retainbench.harness.statistics.flips import expected_flips, flips
 from retainbench.harness.statistics.graded import edgeworth_interval
 from retainbench.harness.statistics.paired import Floats, paired_counts, tango_interval
-from retainbench.harness.validation.simulation import Row
 
 NOISE = 0.5  # sd of a choice's log-likelihood on an item that is not known, nats
 CERTAIN, UNSURE = 12.0, 3.0  # lead of the gold choice on a known item, nats: p = .9999, .87

@@ -5,7 +5,7 @@ choices, as scored records have them) to a temporary folder: about 0.9 GB. The p
 reads both files with pandas, pairs the items and compares each task's mean with its error; it
 checks no hash, knows no clusters and gates no axis.
 
-Command: `retainbench bench gate`
+Command: `python -m results.performance.build gate`
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness.bench.process import CLI, OURS, CommandRow, Spent, alternate, spend
+from results.performance.process import CLI, OURS, CommandRow, Spent, alternate, spend
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.storage import canonical, write_text
 

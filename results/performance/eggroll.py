@@ -14,7 +14,8 @@ Answers have a fixed length (nothing stops early), so that all ways compute the 
 are wall seconds and CPU seconds of the process: on a machine shared with others only the second
 compares.
 
-Command: part of `retainbench bench eggroll`. Left out: the update, which is a few matrix products.
+Command: `python -m results.performance.build eggroll`.
+Left out: the update, which is a few matrix products.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ What is timed is the default level: every number but singular values and subspac
 values of a change cost linear algebra and not bandwidth; they are timed on the seven matrices of
 one layer and stated in processor seconds per 10^9 parameters.
 
-Command: part of `retainbench bench drift`; `python -m retainbench.harness.bench.bench.drift BASE
-CANDIDATE` measures two folders once and prints seconds and peak bytes as JSON.
+Command: part of `python -m results.performance.build drift`; `python -m results.performance.drift
+BASE CANDIDATE` measures two folders once and prints seconds and peak bytes as JSON.
 
 Left out: the start of the interpreter (0.3 s of processor time). Linux only (page cache control and
 peak resident memory come from its system calls).
@@ -208,13 +208,7 @@ def _measure(
         if cache == "cold":
             _forget(files)
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "retainbench.harness.bench.bench.drift",
-                str(base),
-                str(candidate),
-            ],
+            [sys.executable, "-P", __file__, str(base), str(candidate)],
             check=True,
             capture_output=True,
             text=True,

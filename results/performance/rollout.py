@@ -7,7 +7,7 @@ Both stop at the tokens that end a response of the target (end of text, or a new
 and at its longest answer; `generate` gets the prompts padded on the left, at most ROWS responses in
 one call. Sampled responses differ, since random numbers do: compare tokens per second there.
 
-Command: `retainbench bench rollout`
+Command: `python -m results.performance.build rollout`
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from retainbench.harness.bench.arithmetic import wait
-from retainbench.harness.bench.process import OURS
+from results.performance.arithmetic import wait
+from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule

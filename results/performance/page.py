@@ -2,7 +2,8 @@
 
 The CSV holds the rows as measured, the JSON how: command, date, machine, versions. The page shows
 all measurements of the folder and what they say about the goals; it is a function of those files
-alone, so a test rebuilds it. `retainbench bench WHAT --out results/performance` adds or renews one.
+alone, so a test rebuilds it. Command: `python -m results.performance.build WHAT --out
+results/performance` adds or renews one.
 """
 
 from __future__ import annotations
@@ -66,21 +67,28 @@ def measured(what: What, command: str, repeats: int, accelerator: str | None) ->
     )
 
 
-def machine() -> dict[str, str]:
+def machine(information: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     """The processor and what of it this process may use."""
     facts = {"system": platform.system(), "python": platform.python_version()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts |= {"processor": platform.processor() or platform.machine(), "cores": str(cores)}
-    information = Path("/proc/cpuinfo")
     if information.exists():
-        lines = dict(
-            line.split(":", 1) for line in information.read_text().splitlines() if ":" in line
-        )
-        facts["processor"] = {k.strip(): v.strip() for k, v in lines.items()}["model name"]
+        facts["processor"] = processor(information.read_text()) or facts["processor"]
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         facts["memory"] = f"{memory / 2**30:.0f} GiB"
     facts["threads"] = os.environ.get("OMP_NUM_THREADS", str(cores))
     return facts
+
+
+def processor(information: str) -> str | None:
+    """The processor's name in the text of /proc/cpuinfo; None where it has none, as on ARM.
+
+    >>> processor("model name      : Fast 3000")
+    'Fast 3000'
+    >>> processor("CPU implementer : 0x41")
+    """
+    lines = dict(line.split(":", 1) for line in information.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in lines.items()}.get("model name")
 
 
 def write(folder: Path, name: str, rows: Sequence[Any], how: Measurement) -> None:
@@ -141,7 +149,7 @@ def _unspread(row: dict[str, Any]) -> dict[str, Any]:
 
 def module(what: What) -> Any:
     """The file that measures it: `bench`, `ABOUT` and `findings`."""
-    return import_module(f"retainbench.harness.bench.{what}")
+    return import_module(f"results.performance.{what}")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

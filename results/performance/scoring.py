@@ -8,7 +8,7 @@ evenly spread, because lm-eval needs hours for all of them on a real model and t
 Tokens are counted by a hook on the model for both sides alike, so padding counts. Times are wall
 seconds and CPU seconds of the process: on a machine shared with others only the second compares.
 
-Command: `retainbench bench scoring`
+Command: `python -m results.performance.build scoring`
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from retainbench.harness.bench.process import OURS
+from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import SMALL
 from retainbench.harness.scoring import evaluate

@@ -3,7 +3,7 @@
 Made-up requests of random tokens: 40 per question, 60 per shot, 6 per choice. One shape is the
 centre; each line changes one of its numbers.
 
-Command: `retainbench bench growth`
+Command: `python -m results.performance.build growth`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from retainbench.harness.bench.arithmetic import flops, gemm_rate
+from results.performance.arithmetic import flops, gemm_rate
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.layout import lay_out

@@ -10,7 +10,7 @@ The candidate is the base with its last layers damped, written to a temporary fo
 score the same items of the same tasks; `certify` also measures drift, and digests, decides and
 writes what the certificate rests on; its noise floor scores the base three times more.
 
-Command: `retainbench bench startup`
+Command: `python -m results.performance.build startup`
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness.bench.process import (
+from results.performance.process import (
     CLI,
     OFFLINE,
     OURS,

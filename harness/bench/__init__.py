@@ -1,5 +1,0 @@
-"""Measure the project beside its peers.
-
-May import: every room but cli.
-Face: bench.
-"""
