@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from retainbench.harness.cli import streams
 from retainbench.harness.cli.options import Device, Packs, screen
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
@@ -106,7 +107,7 @@ def gate(
         pinned={name: value for name, value in pins.items() if value},
         environment=os.environ,
     )
-    typer.echo(gate_command.printable(finished, os.environ))
+    streams.workflow_commands(gate_command.printable(finished, os.environ).split("\n"))
     raise typer.Exit(finished.exit_code)
 
 

@@ -1,8 +1,8 @@
-"""The two ways a command can refuse: the user can mend it, or the evidence is broken.
+"""The two reasons why a command refuses: the user can correct something, or evidence is broken.
 
-Exit codes (a stable interface, STATISTICS: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4
-integrity) are attached here so that every command maps errors in the same way; `cli/main.py` turns
-any other exception into code 4, because Python's own default of 1 would read as a regression.
+Exit codes are a stable interface: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 integrity. They
+are attached here so that every command maps errors in the same way. Any other exception is a bug:
+`cli/main.py` prints its traceback and exits 70, because Python's own 1 would read as a regression.
 """
 
 
