@@ -5,6 +5,7 @@ The verbs that list what there is: suites, methods, bases.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,6 +73,7 @@ def run(
             watch=view.step,
             finished=view.finished,
             report_to=tuple(report_to or ()),
+            command=["retainbench", *sys.argv[1:]],
         )
     report.report(root)
     screen.print(report.terminal(root))

@@ -3,6 +3,7 @@
 No other module joins these names. A run folder is the unit that people copy, publish and gate:
 
     RUN/plan.json                        suite, digests and cells, by content-addressed id
+    RUN/commands.json                    the command line that started the run
     RUN/items/<task>.jsonl               prompts and choices, once per task
     RUN/bases/<name>/                    records, noise floor and continuations of the base
     RUN/evaluations/                     records by content: (checkpoint, task)
@@ -41,6 +42,7 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.plan = root / "plan.json"
+        self.commands = root / "commands.json"
         self.scorecards = root / "scorecards.jsonl"
         self.report = root / "report.html"
         self.progress = root / "progress.jsonl"

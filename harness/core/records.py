@@ -279,3 +279,9 @@ class Scorecard(Record):
     trainable_parameters: int
     total_parameters: int
     provenance: dict[str, str]
+
+
+class Commands(Record):
+    """`commands.json`: the command lines that made a folder, each as a list of arguments."""
+
+    lines: list[list[str]]

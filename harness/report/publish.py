@@ -1,9 +1,9 @@
 """A run folder -> a folder under results/ that a stranger can read and check.
 
-Writes scorecards.jsonl, verdicts.json and methods.json (the rows), table.{md,csv,json,tex,html},
-figures/ and a README.md with the table, the command, the environment and the digests. Everything is
-generated: the same rows give the same bytes (but for PDF files, whose writer numbers its objects at
-random), and a test re-renders every published table.
+Writes scorecards.jsonl, verdicts.json and methods.json (the rows), commands.json (what made them),
+table.{md,csv,json,tex,html}, figures/ and a README.md with the table, the commands, the environment
+and the digests. Everything is generated: the same rows give the same bytes (but for PDF files,
+whose writer numbers its objects at random), and a test re-renders every published table.
 Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
 are large; the run folder keeps them.
 
@@ -17,6 +17,7 @@ Command: `python -m retainbench.harness.report.publish`.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.markdown import escaped, grid
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import write_bytes, write_text
+from retainbench.harness.core.records import Commands, Scorecard
+from retainbench.harness.core.storage import read_json, write_bytes, write_json, write_text
 from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.columns import Table
@@ -52,30 +53,45 @@ def publish(run_folder: Path, results_folder: Path) -> None:
         if source.is_file():
             write_bytes(goal, source.read_bytes())
     _copy_figures(run_folder / "figures", results_folder / "figures")
-    suite = str(report.suite(RunFolder(run_folder)).get("name") or run_folder.name)
-    render(results_folder, suite)
+    made = [*commands(run_folder), ["retainbench", "publish", str(run_folder), str(results_folder)]]
+    write_json(RunFolder(results_folder).commands, Commands(lines=made))
+    render(results_folder)
 
 
-def render(folder: Path, suite: str) -> None:
+def commands(folder: Path) -> list[list[str]]:
+    """The command lines that a run folder or a published folder was made with, as recorded.
+
+    A run that was started from Python has none.
+    """
+    file = RunFolder(folder).commands
+    return read_json(file, Commands).lines if file.exists() else []
+
+
+def render(folder: Path) -> None:
     """Write tables and README of a published folder from the rows that are in it."""
     cards = report.load_scorecards(folder)
     table = report.load_table(folder)
     for suffix in report.FORMATS:
         write_text(RunFolder(folder).table(suffix), report.render(table, suffix))
     write_text(
-        folder / "README.md", readme(folder.name, suite, table, cards, shown_figures(folder))
+        folder / "README.md",
+        readme(folder.name, commands(folder), table, cards, shown_figures(folder)),
     )
 
 
 def readme(
-    name: str, suite: str, table: Table, cards: Sequence[Scorecard], figures: Sequence[str]
+    name: str,
+    made: Sequence[Sequence[str]],
+    table: Table,
+    cards: Sequence[Scorecard],
+    figures: Sequence[str],
 ) -> str:
     """The published folder's front page.
 
     Args:
+        made: the command lines that made it.
         figures: paths of the figures to show, relative to the folder.
     """
-    command = f"retainbench run {suite} --out runs/{suite}"
     facts = provenance(cards)
     return "\n".join(
         [
@@ -84,8 +100,7 @@ def readme(
             "Generated; do not edit. Made and remade with",
             "",
             "```",
-            command,
-            f"retainbench publish runs/{suite} results/{name}",
+            *(shlex.join(command) for command in made),
             "```",
             "",
             "`table.csv` and `table.json` hold every column, `scorecards.jsonl` every cell and "

@@ -11,13 +11,13 @@ Writes everything that `paths.RunFolder` names. Command: `retainbench run SUITE 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.records import Commands, Scorecard
 from retainbench.harness.core.storage import read_json, write_json, write_jsonl
 from retainbench.harness.running import pool
 from retainbench.harness.running.cell import Watch, prepare
@@ -37,6 +37,7 @@ def run(
     watch: Watch | None = None,
     finished: Finished | None = None,
     report_to: tuple[str, ...] = (),
+    command: Sequence[str] = (),
 ) -> list[Scorecard]:
     """Run what is missing of a plan and return all scorecards in the plan's order.
 
@@ -46,11 +47,15 @@ def run(
         watch: called with a cell, the share of its budget that is spent and the last step's
             metrics; by a local run with one worker only.
         finished: called once per cell, as it finishes.
+        command: the command line that starts the run; the first one is recorded for the
+            published page and kept when the run is resumed.
 
     Raises:
         UsageError: the folder belongs to another suite or plan, or an executor cannot be used.
     """
     folder = open_folder(plan, root)
+    if command and not folder.commands.exists():
+        write_json(folder.commands, Commands(lines=[list(command)]))
     scorecards: dict[str, Scorecard] = {}
     for cell, scorecard in _execute(plan, root, device, executor, workers, watch, report_to):
         scorecards[cell.id] = scorecard

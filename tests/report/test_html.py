@@ -14,8 +14,8 @@ import pytest
 from fixtures import report as fixtures
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import write_jsonl
+from retainbench.harness.core.records import Commands, Scorecard
+from retainbench.harness.core.storage import write_json, write_jsonl
 from retainbench.harness.report import compare as report_compare
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.page import figures as report_figures
@@ -215,14 +215,17 @@ def test_published_folder_rerenders_byte_for_byte(tmp_path: Path, cards: list[Sc
     few = [c for c in cards if c.recipe in ("sft", "es") and c.target == "countdown"]
     run = fixtures.write_run(tmp_path / "run", few, items=4).root
     out = tmp_path / "results" / "quick"
+    started = ["retainbench", "run", "my suite.yaml", "--device", "cuda", "--pack", "ours"]
+    write_json(RunFolder(run).commands, Commands(lines=[started]))
     publish.publish(run, out)
     front = (out / "README.md").read_text(encoding="utf-8")
-    assert "retainbench publish" in front
+    assert "\nretainbench run 'my suite.yaml' --device cuda --pack ours\n" in front
+    assert f"\nretainbench publish {run} {out}\n" in front
     assert "base_digest" in front
     assert (out / "figures" / "pareto.svg").is_file()
     check_published(out)
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    publish.render(out, "run")
+    publish.render(out)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
 
 
@@ -248,12 +251,10 @@ def check_published(folder: Path) -> None:
         stored = RunFolder(folder).table(suffix).read_text(encoding="utf-8")
         assert stored == report.render(table, suffix), f"table.{suffix} differs from its rows"
     front = (folder / "README.md").read_text(encoding="utf-8")
-    ran = re.search(r"^retainbench run (\S+) ", front, re.MULTILINE)
-    assert ran is not None
     cards = report.load_scorecards(folder)
     shown = publish.shown_figures(folder)
     assert shown
-    assert front == publish.readme(folder.name, ran[1], table, cards, shown)
+    assert front == publish.readme(folder.name, publish.commands(folder), table, cards, shown)
 
 
 def test_compare_runs_pairs_arms_and_names_the_rest(tmp_path: Path, cards: list[Scorecard]) -> None:

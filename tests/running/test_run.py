@@ -17,8 +17,8 @@ import yaml
 from fixtures.runs import ES, SFT, TABLES, plan_of, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import ItemRecord, Scorecard
-from retainbench.harness.core.storage import read_jsonl
+from retainbench.harness.core.records import Commands, ItemRecord, Scorecard
+from retainbench.harness.core.storage import read_json, read_jsonl
 from retainbench.harness.models import loading
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import run as runner
@@ -147,6 +147,14 @@ def test_a_folder_of_another_suite_is_refused(tiny_base: Path, tmp_path: Path) -
     (tmp_path / "full" / "thesis.txt").write_text("do not touch")
     with pytest.raises(UsageError, match="not empty"):
         runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "full")
+
+
+def test_the_first_command_is_recorded(tiny_base: Path, tmp_path: Path) -> None:
+    planned, folder = plan_of(suite(tiny_base)), RunFolder(tmp_path)
+    first = ["retainbench", "run", "my suite.yaml", "--device", "cuda"]
+    runner.run(planned, tmp_path, command=first)
+    runner.run(planned, tmp_path, command=["retainbench", "run", "my suite.yaml"])
+    assert read_json(folder.commands, Commands).lines == [first]
 
 
 def test_workers_give_the_same_table(tiny_base: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def note(event, arguments):
         touched.add(str(arguments[0]))
 
 sys.addaudithook(note)
-from retainbench.harness.cli import main
+from retainbench.harness.cli.main import main
 
 try:
     main()

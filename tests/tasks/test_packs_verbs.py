@@ -172,6 +172,9 @@ def test_run_scores_a_pack(
     (info,) = tasks_pack.read(pack)
     assert card.provenance["task sums"] == catalogue.lock_digest(info)
     assert json.loads((out / "plan.json").read_text())["retention"] == ["units", "sums"]
+    (command,) = json.loads((out / "commands.json").read_text())["lines"]
+    assert command[:2] == ["retainbench", "run"]
+    assert command[-3:] == ["--pack", str(pack), "--quiet"]
     monkeypatch.setenv(tasks_pack.VARIABLE, "")
     assert call(monkeypatch, "run", small, "--out", out, "--quiet") == 2
 
