@@ -14,15 +14,18 @@ Deviations from TRL's defaults:
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from retainbench.harness.core.storage import canonical, write_bytes
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import batch_at, encode_item, generator
 
 if TYPE_CHECKING:
+    from retainbench.harness.core.records import Ledger
     from retainbench.trainers._shared.model import Policy
     from retainbench.trainers._shared.rollout import Sample
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -109,20 +112,23 @@ class Pairs:
     """The endless list of pairs, sampled block by block as far as it is asked for.
 
     Pair k depends on (job, k) alone. What sampling cost is charged when the step that uses a pair
-    is taken, not when a prefetching loader asks for it, so a resumed run is charged the same.
+    is taken, not when a prefetching loader asks for it, so a resumed run is charged the same. Each
+    block is kept in `pairs-<stage>.jsonl`, from which a resumed run takes it.
     """
 
     def __init__(self, job: Job, reference: Any, policy: Policy) -> None:
-        from retainbench.harness.core.records import Ledger
         from retainbench.trainers._shared import rollout
         from retainbench.trainers._shared.budget import Meter
 
         self._job = job
+        self._file = job.out / f"pairs-{job.stage}.jsonl"
         self._known: list[Pair] = []
         self._blocks = 0
         self._barren = 0
+        self._charged = -1
+        spent = self._restore()
         unlimited = job.budget.model_copy(update={"amount": 1e30})
-        self._account = Meter(unlimited, policy.parameters, 0, Ledger(), Ledger())
+        self._account = Meter(unlimited, policy.parameters, 0, spent, spent)
         frozen = policy._replace(model=reference)
         self._sampler = rollout.sampler(job, frozen, self._account, BLOCK * 8)
 
@@ -133,15 +139,17 @@ class Pairs:
         return self._known[position]
 
     def charge_for_step(self, trajectory: Trajectory) -> None:
-        """Charge the sampling of the current step's rows, once per optimizer step."""
+        """Charge the sampling of the current step's rows, at the first of its parts."""
+        if trajectory.step == self._charged:
+            return
+        self._charged = trajectory.step
         size = self._job.options.batch_size
         first, last = trajectory.step * size, (trajectory.step + 1) * size - 1
         before = self.at(first - 1) if first else Pair({}, 0, 0, 0)
         after = self.at(last)
-        parts = self._job.options.accumulation
-        trajectory.meter.forward((after.prompt_tokens - before.prompt_tokens) // parts)
-        trajectory.meter.generated((after.new_tokens - before.new_tokens) // parts)
-        trajectory.meter.samples((after.samples - before.samples) // parts)
+        trajectory.meter.forward(after.prompt_tokens - before.prompt_tokens)
+        trajectory.meter.generated(after.new_tokens - before.new_tokens)
+        trajectory.meter.samples(after.samples - before.samples)
 
     def _sample_block(self) -> None:
         from retainbench.trainers._shared import rollout
@@ -156,21 +164,54 @@ class Pairs:
                 temperature=options.temperature,
                 generator=generator(self._job.seed, f"pairs/{self._job.stage}/{self._blocks}"),
             )
-        self._blocks += 1
+        copies = options.samples_per_prompt
+        rows = [
+            self._row(item, samples[number * copies : (number + 1) * copies])
+            for number, item in enumerate(items)
+        ]
         spent = self._account.ledger()
-        found = 0
-        for number, item in enumerate(items):
-            start = number * options.samples_per_prompt
-            row = self._row(item, samples[start : start + options.samples_per_prompt])
-            if row:
-                prompt_tokens = spent.forward_tokens - spent.generated_tokens
-                self._known.append(Pair(row, prompt_tokens, spent.generated_tokens, spent.samples))
-                found += 1
-        self._barren = 0 if found else self._barren + 1
-        if self._barren == PATIENCE:
+        block: dict[str, Any] = {
+            "rows": [row for row in rows if row],
+            "prompt_tokens": spent.forward_tokens - spent.generated_tokens,
+            "new_tokens": spent.generated_tokens,
+            "samples": spent.samples,
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(canonical(block) + "\n")
+        self._add(**block)
+        if self._barren >= PATIENCE:
             raise TrainingError(
                 f"no pair of answers with different rewards in {PATIENCE * BLOCK} prompts"
             )
+
+    def _restore(self) -> Ledger:
+        """Take the blocks that an interrupted run has kept; returns what they cost.
+
+        A kill in the middle of a line leaves a part of it, which is cut off.
+        """
+        from retainbench.harness.core.records import Ledger
+
+        kept = self._file.read_bytes() if self._file.exists() else b""
+        whole = kept[: kept.rfind(b"\n") + 1]
+        if whole != kept:
+            write_bytes(self._file, whole)
+        block: dict[str, Any] = {"prompt_tokens": 0, "new_tokens": 0, "samples": 0}
+        for line in whole.splitlines():
+            block = json.loads(line)
+            self._add(**block)
+        return Ledger(
+            forward_tokens=block["prompt_tokens"] + block["new_tokens"],
+            generated_tokens=block["new_tokens"],
+            samples=block["samples"],
+        )
+
+    def _add(
+        self, rows: list[dict[str, list[int]]], prompt_tokens: int, new_tokens: int, samples: int
+    ) -> None:
+        self._blocks += 1
+        self._known += [Pair(row, prompt_tokens, new_tokens, samples) for row in rows]
+        self._barren = 0 if rows else self._barren + 1
 
     def _row(self, item: Item, samples: list[Sample]) -> dict[str, list[int]] | None:
         worst = min(samples, key=_reward)

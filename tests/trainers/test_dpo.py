@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,47 @@ def margin(model: Any, base: Any, pair: tuple[Example, Example]) -> torch.Tensor
     """beta times the difference of the log ratios."""
     better, worse = (logprobs(model, e).sum() - logprobs(base, e).sum().detach() for e in pair)
     return 0.1 * (better - worse)
+
+
+def test_pairs_are_sampled_once_however_often_a_run_is_resumed(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """A kill leaves a part of a line at most; the rest needs no pass through the reference."""
+    passes = [0]
+
+    def resumed(out: Path) -> dpo.Pairs:
+        chosen = swappable(tiny_base, out, early)
+        reference = loading.load(tiny_base).model
+        reference.register_forward_pre_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+        return dpo.Pairs(chosen, reference, _model.load(chosen))
+
+    wanted = [resumed(tmp_path / "whole").at(place) for place in range(80)]
+    cut = tmp_path / "cut"
+    size = sum(pair.samples < wanted[79].samples for pair in wanted)
+    assert 0 < size < 79
+    assert [resumed(cut).at(place) for place in range(size)] == wanted[:size]
+    with (cut / "pairs-0.jsonl").open("a") as file:
+        file.write('{"rows": [[1')
+    again, passes[0] = resumed(cut), 0
+    assert [again.at(place) for place in range(size)] == wanted[:size]
+    assert passes[0] == 0
+    assert [again.at(place) for place in range(80)] == wanted
+    assert passes[0] > 0
+    files = [(folder / "pairs-0.jsonl").read_bytes() for folder in (cut, tmp_path / "whole")]
+    assert files[0] == files[1]
+
+
+def test_accumulation_costs_the_same(tiny_base: Path, tmp_path: Path) -> None:
+    """A division by the parts lost the remainder of every step's sampling."""
+    costs = []
+    for parts in (1, 3):
+        options = {"accumulation": parts, "batch_size": 9}
+        chosen = job(tiny_base, tmp_path / str(parts), "dpo", steps=2, options=options)
+        dpo.train(chosen)
+        ledger = json.loads((chosen.out / "checkpoints/s0-1.0000.json").read_text())
+        costs.append({unit: ledger[unit] for unit in ("generated_tokens", "samples")})
+    assert costs[0] == costs[1]
+    assert costs[0]["samples"] % 3
 
 
 def test_first_loss_is_log_two_and_the_first_margin_is_zero(
