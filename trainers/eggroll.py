@@ -23,7 +23,7 @@ Deviations from the published code (ESHyperscale/HyperscaleES):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +35,6 @@ from retainbench.trainers._evolution.noise import Noise, Vector
 from retainbench.trainers._shared.contract import Job, Outcome
 
 if TYPE_CHECKING:
-    import torch
-
-    from retainbench.harness.core.schema import Anchor
     from retainbench.trainers._evolution.population import Matrix
     from retainbench.trainers._shared.rollout import Sampler
 
@@ -184,27 +181,3 @@ def update(found: Matrices, noise: Noise, options: Options, fitness: Vector) -> 
         scaled = torch.tensor(scale * weights[part], dtype=torch.float32, device=device)
         _population.add_to_weights(found, drawn, scaled)
     return weights
-
-
-def replay(
-    model: Any,
-    steps: Iterable[Mapping[str, Any]],
-    options: Options,
-    anchor: Anchor | None = None,
-) -> None:
-    """Repeat a run from its step log, in place, without generating or scoring anything.
-
-    Args:
-        model: the stage's starting point; where there is an anchor, it must be the cell's base too.
-        steps: the stage's lines of `steps.jsonl`.
-    """
-    from retainbench.trainers._evolution import population as _population
-    from retainbench.trainers._shared import anchor as _anchor
-
-    found = _population.matrices(model)
-    parameters: dict[str, torch.Tensor] = {n: m.module.weight.data for n, m in found.items()}
-    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
-    for line in steps:
-        noise = noise_of(options, line["noise_key"], line["noise_step"])
-        update(found, noise, options, np.array(line["fitness"]))
-        _anchor.after_step(anchor, parameters, origin, options.learning_rate)

@@ -18,8 +18,8 @@ Deviations from the published code (VsonicV/es-fine-tuning-paper):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -32,7 +32,6 @@ from retainbench.trainers._shared.contract import Job, Outcome
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.harness.core.schema import Anchor
     from retainbench.trainers._shared.rollout import Sampler
 
 PAPER = "Qiu et al. 2025, arXiv:2509.24372"
@@ -153,25 +152,3 @@ def update(
             total.add_(drawn, alpha=float(scale * weights[direction]))
         value.add_(total)
     return weights
-
-
-def replay(
-    parameters: Mapping[str, torch.Tensor],
-    steps: Iterable[Mapping[str, Any]],
-    options: Options,
-    anchor: Anchor | None = None,
-) -> None:
-    """Repeat a run from its step log, in place, without the model or the reward.
-
-    Args:
-        parameters: the stage's starting point, in the order of `_model.trainable_parameters`;
-            where there is an anchor, it must be the cell's base too.
-        steps: the stage's lines of `steps.jsonl`.
-    """
-    from retainbench.trainers._shared import anchor as _anchor
-
-    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
-    for line in steps:
-        noise = noise_of(options, line["noise_key"], line["noise_step"])
-        update(parameters, noise, options, np.array(line["fitness"]))
-        _anchor.after_step(anchor, parameters, origin, options.learning_rate)

@@ -106,15 +106,6 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     return adopt(results, rows, choices, files[0], digests)
 
 
-def from_memory(results: dict[str, Any], choices: Choices = DEFAULT_CHOICES) -> Adopted:
-    """The same from what `simple_evaluate(..., log_samples=True)` returned."""
-    rows = {
-        task: [(f"{task}[{number}]", row) for number, row in enumerate(listed)]
-        for task, listed in results["samples"].items()
-    }
-    return adopt(results, rows, choices, Path("simple_evaluate"), {})
-
-
 def adopt(
     results: dict[str, Any],
     rows: dict[str, Any],

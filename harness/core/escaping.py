@@ -89,14 +89,6 @@ def markdown(text: str, limit: int = LIMIT) -> str:
     return escaped.replace("@", "@\u200b").replace("#", "#\u200b")
 
 
-def markdown_block(text: str, limit: int = LIMIT) -> str:
-    """A fenced block whose fence is longer than any run of backticks inside."""
-    shown = visible(shorten(text, limit))
-    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{shown}\n{fence}"
-
-
 def github_data(text: str, limit: int = LIMIT) -> str:
     r"""The message of a workflow command; percent first.
 

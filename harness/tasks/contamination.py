@@ -148,19 +148,6 @@ def _hashes(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return hashes
 
 
-def overlapping(
-    training: Iterable[str], items: Mapping[str, str], share: float = SHARE
-) -> list[str]:
-    """Ids of the items whose text stands in the training texts, in the order of `items`.
-
-    >>> overlapping(["The capital of France: Paris"], {"1": "the capital of France? Paris"})
-    ['1']
-    """
-    search = Search({("", name): text for name, text in items.items()})
-    search.read([text] for text in training)
-    return [name for _, name in search.found(share)]
-
-
 def of_target(target: str, retention: Sequence[str]) -> Overlap:
     """Items of each retention task that the target's training items give away; tasks without any
     are left out."""

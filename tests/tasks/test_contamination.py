@@ -19,6 +19,13 @@ from retainbench.harness.tasks import catalogue, contamination, training_data
 LONG = "The quick brown fox jumps over the lazy dog while nine small owls look on in silence"
 
 
+def overlapping(training: list[str], text: str) -> bool:
+    """Whether an item's text is in the training texts."""
+    search = contamination.Search({("task", "item"): text})
+    search.read([line] for line in training)
+    return search.found() == [("task", "item")]
+
+
 @pytest.mark.parametrize(
     ("training", "overlaps"),
     [
@@ -31,13 +38,13 @@ LONG = "The quick brown fox jumps over the lazy dog while nine small owls look o
     ],
 )
 def test_long_items_overlap_by_sequences_of_words(training: list[str], overlaps: bool) -> None:
-    assert contamination.overlapping(training, {"item": LONG}) == ["item"] * overlaps
+    assert overlapping(training, LONG) == overlaps
 
 
 def test_short_items_overlap_only_as_a_whole() -> None:
-    items = {"short": "What is the capital of France? Paris"}
-    assert contamination.overlapping(["what is the capital of france paris"], items) == ["short"]
-    assert contamination.overlapping(["What is the capital of Spain? Madrid"], items) == []
+    short = "What is the capital of France? Paris"
+    assert overlapping(["what is the capital of france paris"], short)
+    assert not overlapping(["What is the capital of Spain? Madrid"], short)
 
 
 def test_targets_do_not_train_on_retention_items() -> None:

@@ -21,6 +21,7 @@ from retainbench.trainers import eggroll, es
 from retainbench.trainers._evolution import noise as _noise
 from retainbench.trainers._evolution import population as _population
 from retainbench.trainers._evolution import population_decode
+from retainbench.trainers._shared import anchor as _anchor
 
 END = "checkpoints/s0-1.0000"
 VOCABULARY = 84
@@ -176,8 +177,13 @@ def test_step_log_replays_to_the_same_bytes(
     chosen = job(tiny_base, tmp_path, "eggroll", anchor=anchor)
     outcome = eggroll.train(chosen)
     model = loading.load(tiny_base).model
-    lines = (tmp_path / "steps.jsonl").read_text().splitlines()
-    eggroll.replay(model, map(json.loads, lines), chosen.options, anchor)
+    matrices = _population.matrices(model)
+    parameters = {name: matrix.module.weight.data for name, matrix in matrices.items()}
+    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
+    for line in map(json.loads, (tmp_path / "steps.jsonl").read_text().splitlines()):
+        noise = eggroll.noise_of(chosen.options, line["noise_key"], line["noise_step"])
+        eggroll.update(matrices, noise, chosen.options, np.array(line["fitness"]))
+        _anchor.after_step(anchor, parameters, origin, chosen.options.learning_rate)
     saved = load_file(tmp_path / END / "model.safetensors")
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
     assert ("es_null" in outcome.metrics) == (anchor is None)

@@ -241,7 +241,11 @@ def test_step_log_replays_to_the_same_bytes(
     outcome = es.train(chosen)
     model = loading.load(tiny_base).model
     parameters = {n: p.data for n, p in _model.trainable_parameters(model).items()}
-    es.replay(parameters, log_of(tmp_path), chosen.options, anchor)
+    origin = {name: value.clone() for name, value in parameters.items()} if anchor else None
+    for line in log_of(tmp_path):
+        noise = es.noise_of(chosen.options, line["noise_key"], line["noise_step"])
+        es.update(parameters, noise, chosen.options, np.array(line["fitness"]))
+        _anchor.after_step(anchor, parameters, origin, chosen.options.learning_rate)
     saved = load_file(tmp_path / END / "model.safetensors")
     assert all(torch.equal(value, saved[name]) for name, value in parameters.items())
     assert outcome.metrics["es_null"] == log_of(tmp_path)[-1]["es_null"]
