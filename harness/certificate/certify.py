@@ -15,9 +15,7 @@ Leaves out: contamination by data that nobody named.
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +25,8 @@ from typing import Any, NamedTuple
 from retainbench.harness.certificate import dsse, statement
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence, task_digests
+from retainbench.harness.core import locks
+from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
@@ -119,8 +119,16 @@ def certify(
             refuses the training data, or the answers cannot be paired. No certificate is written
             then.
     """
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists already: give another --out, or --overwrite")
+    with locks.replaced(out):
+        if out.exists() and not overwrite:
+            raise UsageError(f"{out} exists already: choose another --out, or add --overwrite")
+        return _certify(base, candidate, suite, policy, out, request)
+
+
+def _certify(
+    base: str, candidate: str, suite: Suite, policy: Policy, out: Path, request: Request
+) -> Certified:
+    """Score both models and write the bundle."""
     key = dsse.private_key(request.key) if request.key else None
     reference, released = _resolve(base), _resolve(candidate)
     check_alike(reference.folder, released.folder)
@@ -135,9 +143,8 @@ def certify(
     candidate_records = request.scoring.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-") as temporary:
-        bundle = Bundle(Path(temporary) / "certificate")
+    with replacing(out) as folder:
+        bundle = Bundle(folder)
         write_jsonl(bundle.base_records, base_records)
         write_jsonl(bundle.candidate_records, candidate_records)
         for way, records in repeats.items():
@@ -151,9 +158,6 @@ def certify(
         write_text(bundle.table, certify_report.table(evidence))
         write_text(bundle.report, certify_report.page(evidence))
         ci.write(bundle.ci, [evidence.gate], evidence.created)
-        if out.exists():
-            shutil.rmtree(out)
-        bundle.root.rename(out)
     return Certified(Bundle(out), evidence, key is not None)
 
 

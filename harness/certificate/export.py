@@ -7,7 +7,7 @@ Reads a certificate's folder and writes one of
     every-eval-ever  every_eval_ever 0.3.0: aggregate JSON and samples JSONL for base and candidate
     cyclonedx        a CycloneDX 1.6 BOM with a model card (JSON)
 
-Only files that were not there before are written, unless `overwrite`. Cards carry absolute scores;
+A file that exists with other content is refused, unless `overwrite`. Cards carry absolute scores;
 drops, intervals and verdicts stand where the format has a place for words or named numbers.
 
 Command: `retainbench export CERT --format F --out DIR`.
@@ -21,6 +21,7 @@ from pathlib import Path
 from retainbench.harness.certificate import cyclonedx, every_eval_ever, hub
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.export_source import Source
+from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.storage import read_json, read_jsonl, write_text
@@ -46,12 +47,20 @@ def export(cert: Path, format: str, out: Path, *, overwrite: bool = False) -> li
     if format not in FORMATS:
         raise UsageError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
     contents = FORMATS[format](source(cert))
-    taken = [name for name in contents if (out / name).exists()]
-    if taken and not overwrite:
-        raise UsageError(f"{out / taken[0]} is there already: give another --out or --overwrite")
-    for name, text in contents.items():
-        write_text(out / name, text)
+    with locks.growing(out, create=True):
+        taken = [name for name, text in contents.items() if _differs(out / name, text)]
+        if taken and not overwrite:
+            raise UsageError(
+                f"{out / taken[0]} exists already: choose another --out, or add --overwrite"
+            )
+        for name, text in contents.items():
+            write_text(out / name, text)
     return [out / name for name in contents]
+
+
+def _differs(path: Path, text: str) -> bool:
+    """Whether a file exists with other content; an interrupted export left some equal ones."""
+    return path.exists() and not (path.is_file() and path.read_bytes() == text.encode())
 
 
 def source(cert: Path) -> Source:

@@ -48,7 +48,7 @@ def run(
     ] = False,
 ) -> None:
     """Train and score every cell of a suite, resume what was interrupted, write the tables."""
-    from retainbench.harness.core import paths
+    from retainbench.harness.core import locks, paths
     from retainbench.harness.report import report
     from retainbench.harness.running import live, sweep
     from retainbench.harness.running import run as runner
@@ -59,23 +59,25 @@ def run(
     live.check_trackers(report_to or ())
     chosen = loading.load(suite)
     inputs = planning.gather(chosen, train_data or ())
-    _say_overlap(planning.overlap_lines(chosen, inputs))
+    if not quiet:
+        _say_overlap(planning.overlap_lines(chosen, inputs))
     root = out or Path("runs") / chosen.name
     tell = (lambda _: None) if quiet else (lambda line: typer.echo(line, err=True))
-    planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
-    with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
-        cards = runner.run(
-            planned,
-            root,
-            device=device,
-            executor=executor,
-            workers=workers,
-            watch=view.step,
-            finished=view.finished,
-            report_to=tuple(report_to or ()),
-            command=["retainbench", *sys.argv[1:]],
-        )
-    report.report(root)
+    with locks.growing(root, create=True):
+        planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
+        with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
+            cards = runner.run(
+                planned,
+                root,
+                device=device,
+                executor=executor,
+                workers=workers,
+                watch=view.step,
+                finished=view.finished,
+                report_to=tuple(report_to or ()),
+                command=["retainbench", *sys.argv[1:]],
+            )
+        report.report(root)
     screen.print(report.terminal(root))
     broken = sum(card.status == "failed" for card in cards)
     screen.print(f"{len(cards) - broken} cells done, {broken} failed.")
@@ -106,9 +108,11 @@ def _say_overlap(lines: list[str]) -> None:
 
 def report(run: RunFolder) -> None:
     """Write tables, figures and the HTML report of a run from its stored scorecards."""
+    from retainbench.harness.core import locks
     from retainbench.harness.report import report as reporting
 
-    reporting.report(run)
+    with locks.growing(run):
+        reporting.report(run)
     screen.print(reporting.terminal(run))
 
 

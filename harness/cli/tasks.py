@@ -90,6 +90,7 @@ def freeze(
     A pack holds the items: share it under their licence only. With --suite a lock is written beside
     the packs; it holds no items, and where it lies another machine freezes the same or fails.
     """
+    from retainbench.harness.core import locks
     from retainbench.harness.tasks import freeze as freezing
     from retainbench.harness.tasks import from_lm_eval, lm_eval_index
 
@@ -98,24 +99,25 @@ def freeze(
     given = [bool(tasks), jsonl is not None, suite is not None]
     if sum(given) != 1 or (jsonl is not None) != (name is not None):
         raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
-    if suite is not None:
-        _freeze_suite(suite, out, include_path, overwrite, command)
-    if jsonl is not None and name is not None:
-        made = freezing.from_jsonl(
-            jsonl,
-            name,
-            axis,
-            prompt=prompt.replace("\\n", "\n") if prompt is not None else None,
-            match=match,
-            max_new_tokens=max_new_tokens,
-            licence=licence or "not stated",
-            command=command,
-        )
-        _say(made, freezing.write(made, out, overwrite=overwrite).folder)
-    choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot)
-    for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
-        made = from_lm_eval.frozen(found, task, choices, command)
-        _say(made, freezing.write(made, out, overwrite=overwrite).folder)
+    with locks.growing(out, create=True):
+        if suite is not None:
+            _freeze_suite(suite, out, include_path, overwrite, command)
+        if jsonl is not None and name is not None:
+            made = freezing.from_jsonl(
+                jsonl,
+                name,
+                axis,
+                prompt=prompt.replace("\\n", "\n") if prompt is not None else None,
+                match=match,
+                max_new_tokens=max_new_tokens,
+                licence=licence or "not stated",
+                command=command,
+            )
+            _say(made, freezing.write(made, out, overwrite=overwrite).folder)
+        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot)
+        for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
+            made = from_lm_eval.frozen(found, task, choices, command)
+            _say(made, freezing.write(made, out, overwrite=overwrite).folder)
 
 
 def _freeze_suite(

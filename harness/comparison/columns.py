@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import iterate_jsonl
+from retainbench.harness.core.storage import iterate_jsonl, require_intact
 
-BLOCK_BYTES = 1 << 22  # also the longest line that is read; a response has a few hundred bytes
+BLOCK_BYTES = 1 << 22
+"""Bytes that Arrow parses at once, unless a line is longer."""
+LONGEST_LINE = 1 << 28
+"""Bytes of the longest record that is read; more is refused."""
 
 TEXTS = (
     "task",
@@ -72,18 +75,38 @@ def _read(path: Path) -> Any:
     """All records of a file as one Arrow table in which numbers keep their order on disk."""
     if next(iterate_jsonl(path, ItemRecord), None) is None:
         return SCHEMA.empty_table()
-    read = pyarrow.json.ReadOptions(block_size=BLOCK_BYTES)
-    # Unknown keys were refused in the first line; `gold` may be a number or a string, which Arrow
-    # cannot hold in one column, and it is not needed here.
-    parse = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+    return arrow_table(path, SCHEMA)
+
+
+def arrow_table(path: Path, schema: Any) -> Any:
+    """The columns of a schema from a JSON Lines file; other keys are skipped.
+
+    Arrow refuses a line that is longer than the block that it parses, so a file with a long
+    generation is read again with a larger block.
+
+    Raises:
+        IntegrityError: the file is missing or damaged, or Arrow cannot parse it.
+    """
+    require_intact(path)
     try:
-        with pyarrow.json.open_json(path, read_options=read, parse_options=parse) as reader:
-            batches = [batch.select(SCHEMA.names) for batch in reader]
+        return _parse(path, schema, BLOCK_BYTES)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return _parse(path, schema, LONGEST_LINE)
     except pa.ArrowInvalid as error:
         raise IntegrityError(
             f"{path}: not valid records: {' '.join(str(error).split())}"
         ) from error
-    return pa.Table.from_batches(batches, SCHEMA)
+
+
+def _parse(path: Path, schema: Any, block: int) -> Any:
+    read = pyarrow.json.ReadOptions(block_size=block)
+    # `gold` may be a number or a string, which Arrow cannot hold in one column.
+    parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    with pyarrow.json.open_json(path, read_options=read, parse_options=parse) as reader:
+        batches = [batch.select(schema.names) for batch in reader]
+    return pa.Table.from_batches(batches, schema)
 
 
 def _from_list(records: Sequence[ItemRecord]) -> Any:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +15,8 @@ from typing import Any, TypeVar
 import jsonlines
 from pydantic import ValidationError
 
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.atomic import explained, write_bytes
+from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
 
 
@@ -37,55 +36,92 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, never a part.
-
-    Raises:
-        UsageError: the folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, prefix=".tmp-") as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` for text, in UTF-8 with the newlines as given."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, record: Record | dict[str, Any]) -> None:
-    """Write one record as indented canonical JSON."""
+def write_json(path: Path, record: Record | dict[str, Any], *, checked: bool = False) -> None:
+    """Write one record as indented canonical JSON.
+
+    Args:
+        checked: also write the file's digest next to it (see `intact`).
+    """
     value = record.model_dump(mode="json") if isinstance(record, Record) else record
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
-    write_text(path, text + "\n")
+    _write(path, text + "\n", checked)
 
 
-def write_jsonl(path: Path, records: Iterable[Record]) -> None:
-    """Write records one a line, in the order given."""
+def write_jsonl(path: Path, records: Iterable[Record], *, checked: bool = False) -> None:
+    """Write records one a line, in the order given; `checked` as for `write_json`."""
     lines = (canonical(record.model_dump(mode="json")) + "\n" for record in records)
-    write_text(path, "".join(lines))
+    _write(path, "".join(lines), checked)
+
+
+def _write(path: Path, text: str, checked: bool) -> None:
+    data = text.encode()
+    if checked:
+        write_digest(path, hashlib.sha256(data).hexdigest())
+    write_bytes(path, data)
+
+
+def digest_file(path: Path) -> Path:
+    """Where the digest of a file is kept: `.NAME.sha256` next to it."""
+    return path.with_name(f".{path.name}.sha256")
+
+
+def write_digest(path: Path, sha256: str) -> None:
+    """Keep what a file's bytes are, or will be when it is written."""
+    write_text(digest_file(path), sha256 + "\n")
+
+
+def intact(path: Path) -> bool:
+    """Whether a file exists and has the digest that is kept next to it, if one is.
+
+    A run makes again what is not intact. The digest finds damage, not forgery: whoever can change
+    a file can change both.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    kept = digest_file(path)
+    with explained(path, "read"):
+        if not path.is_file():
+            return False
+        return not kept.is_file() or kept.read_bytes().strip() == sha256_file(path).encode()
+
+
+def require_intact(path: Path) -> None:
+    """Refuse a file that was damaged since it was written.
+
+    Raises:
+        IntegrityError: it is missing or differs from its digest.
+    """
+    with explained(path, "read"):
+        missing = not path.is_file()
+    if missing:
+        raise IntegrityError(f"{path} is missing, or not a file")
+    if not intact(path):
+        raise IntegrityError(
+            f"{path} was changed after it was written (its SHA-256 differs from the one in "
+            f"{digest_file(path).name}): run the same `retainbench run` again to make it again"
+        )
 
 
 R = TypeVar("R", bound=Record)
 
 
 def read_json(path: Path, model: type[R]) -> R:
-    """Read one record; a missing, truncated or foreign file is an `IntegrityError` naming it."""
+    """Read one record.
+
+    Raises:
+        IntegrityError: the file is missing, damaged or not such a record.
+        UsageError: it cannot be read.
+    """
+    require_intact(path)
     try:
-        return model.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is missing") from error
+        with explained(path, "read"):
+            return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise IntegrityError(f"{path}: {_first(error)}") from error
 
@@ -97,16 +133,15 @@ def read_jsonl(path: Path, model: type[R]) -> list[R]:
 
 def iterate_jsonl(path: Path, model: type[R]) -> Iterator[R]:
     """`read_jsonl`, one at a time."""
+    require_intact(path)
     try:
-        with jsonlines.open(path) as reader:
+        with explained(path, "read"), jsonlines.open(path) as reader:
             for number, row in enumerate(reader.iter(), start=1):
                 try:
                     yield model.model_validate(row)
                 except ValidationError as error:
                     raise IntegrityError(f"{path}:{number}: {_first(error)}") from error
-    except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is missing") from error
-    except (jsonlines.Error, UnicodeDecodeError) as error:
+    except (jsonlines.Error, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(f"{path}: not valid JSON Lines: {error}") from error
 
 

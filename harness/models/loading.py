@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.bases import preflight, resolve
 
@@ -82,18 +81,13 @@ def check_finite(model: torch.nn.Module, name: str) -> None:
 
 
 def save(loaded: Loaded, folder: Path) -> None:
-    """Write a model and its tokenizer so that an interrupted write leaves nothing behind.
+    """Write a model and its tokenizer whole (`atomic.replacing`).
 
-    A folder that is already complete is replaced; parameters are saved in the dtype they have.
+    Parameters are saved in the dtype they have.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as temporary:
-        part = Path(temporary) / "model"
+    with replacing(folder) as part:
         loaded.model.save_pretrained(part)
         loaded.tokenizer.save_pretrained(part)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
 
 
 def model_digest(loaded: Loaded) -> str:

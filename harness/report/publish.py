@@ -22,7 +22,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from retainbench.harness.core import paths
+from retainbench.harness.core import locks, paths
+from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.markdown import escaped, grid
 from retainbench.harness.core.paths import RunFolder
@@ -44,18 +45,28 @@ def publish(run_folder: Path, results_folder: Path) -> None:
         UsageError: no scorecards, or the target folder holds something else.
         IntegrityError: a record is malformed.
     """
-    _require_ours(results_folder)
-    report.report(run_folder)
+    with locks.growing(run_folder), locks.replaced(results_folder):
+        _require_ours(results_folder)
+        report.report(run_folder)
+        with replacing(results_folder) as folder:
+            if results_folder.exists():  # files that are not ours stay
+                shutil.copytree(results_folder, folder, dirs_exist_ok=True)
+            _copy_rows(run_folder, folder)
+            _copy_figures(run_folder / "figures", folder / "figures")
+            made = ["retainbench", "publish", str(run_folder), str(results_folder)]
+            lines = [*commands(run_folder), made]
+            write_json(RunFolder(folder).commands, Commands(lines=lines))
+            render(folder)
+
+
+def _copy_rows(run_folder: Path, folder: Path) -> None:
+    """Copy scorecards, verdicts and methods; remove those that this run does not have."""
     sources = (RunFolder(run_folder).scorecards, *evidence.files(run_folder))
-    goals = (RunFolder(results_folder).scorecards, *evidence.files(results_folder))
-    for source, goal in zip(sources, goals, strict=True):
+    for source in sources:
+        goal = folder / source.name
         goal.unlink(missing_ok=True)
         if source.is_file():
             write_bytes(goal, source.read_bytes())
-    _copy_figures(run_folder / "figures", results_folder / "figures")
-    made = [*commands(run_folder), ["retainbench", "publish", str(run_folder), str(results_folder)]]
-    write_json(RunFolder(results_folder).commands, Commands(lines=made))
-    render(results_folder)
 
 
 def commands(folder: Path) -> list[list[str]]:
@@ -133,7 +144,7 @@ def _require_ours(folder: Path) -> None:
 
 
 def _copy_figures(source: Path, goal: Path) -> None:
-    """Replace the published figures, so that none of an earlier run stays behind."""
+    """Replace the published figures, so that none of an earlier run is left."""
     if goal.exists():
         shutil.rmtree(goal)
     for path in sorted(source.iterdir()) if source.is_dir() else []:

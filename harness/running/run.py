@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from retainbench.harness.core import paths
+from retainbench.harness.core import locks, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Commands, Scorecard
 from retainbench.harness.core.storage import read_json, write_json, write_jsonl
@@ -24,6 +24,8 @@ from retainbench.harness.running.cell import Watch, prepare
 from retainbench.harness.suites.plan import Cell, Plan
 
 Executor = Literal["local", "ray"]
+OWN = ("sweep", locks.NAME)
+"""What a run folder may hold before its plan is written."""
 Finished = Callable[[Cell, Scorecard], None]
 
 
@@ -101,7 +103,7 @@ def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
                 f"{root} belongs to another run of suite {before.suite.name!r} "
                 f"(different: {', '.join(changed)}); choose another folder with --out"
             )
-    elif root.exists() and any(entry.name != "sweep" for entry in root.iterdir()):
+    elif root.exists() and any(entry.name not in OWN for entry in root.iterdir()):
         raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
     write_json(folder.plan, plan)
     return folder

@@ -10,8 +10,6 @@ Command: `retainbench freeze --suite NAME --out DIR [--allow-task-code]`.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.schema import Source, Suite
 from retainbench.harness.core.storage import write_json
@@ -78,9 +77,7 @@ def run(order: Order) -> Iterator[Outcome]:
         except UsageError as error:
             yield Outcome(name, None, str(error))
             continue
-        info = _write(order, made, locking, locked)
-        lock.tasks[name] = locking.model_copy(update={"files": suite_lock.digests(info)})
-        write_json(suite_lock.place(order.out, order.suite.name), lock)
+        info = _write(order, made, locking, lock)
         first = locked is None and not suite_lock.is_commit(source.revision)
         yield Outcome(name, info, _line(info, locking, first, made))
 
@@ -118,19 +115,22 @@ def _frozen(
 
 
 def _write(
-    order: Order, made: freeze.Frozen, locking: LockedSource, locked: LockedSource | None
+    order: Order, made: freeze.Frozen, locking: LockedSource, lock: suite_lock.SuiteLock
 ) -> catalogue.TaskInfo:
-    """OUT/NAME/, once it is known to be what the lock says."""
-    order.out.mkdir(parents=True, exist_ok=True)
-    goal = order.out / made.name
-    with tempfile.TemporaryDirectory(dir=order.out, prefix=".tmp-") as temporary:
-        info = freeze.write(made, Path(temporary))
+    """OUT/NAME/, once it is known to be what the lock says, and its line of the lock.
+
+    The lock is written first: killed before the pack is in its place, the same command freezes it
+    again and finds that it is what was locked.
+    """
+    goal, locked = order.out / made.name, lock.tasks.get(made.name)
+    freeze.check_name(made.name)
+    with replacing(goal) as folder:
+        info = freeze.fill(folder, made)
         if locked is not None:
             versions = f"locked with lm-eval {locked.lm_eval}, now {locking.lm_eval}"
             _require_same(info, locked, f"{made.name} at {locking.revision} ({versions})")
-        if goal.exists():
-            shutil.rmtree(goal)
-        info.folder.rename(goal)
+        lock.tasks[made.name] = locking.model_copy(update={"files": suite_lock.digests(info)})
+        write_json(suite_lock.place(order.out, order.suite.name), lock)
     return pack.read(goal)[0]
 
 

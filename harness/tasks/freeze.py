@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import RetentionAxis
+from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.storage import sha256_file, write_json, write_text
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.folder import PREFIX
@@ -178,27 +178,33 @@ def write(frozen: Frozen, out: Path, *, overwrite: bool = False) -> catalogue.Ta
         UsageError: the name cannot be a folder's or is taken.
         IntegrityError: an item is not usable; nothing is left behind.
     """
-    if not NAME.fullmatch(frozen.name):
-        raise UsageError(f"{frozen.name!r} cannot name a pack: use letters, digits, ._-")
-    if frozen.name in catalogue.own():
-        raise UsageError(f"{frozen.name} is a task of retainbench: give the pack another --name")
+    check_name(frozen.name)
     goal = out / frozen.name
     if goal.exists() and not overwrite:
         raise UsageError(f"{goal} exists already: give another --out, or --overwrite")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".tmp-") as temporary:
-        folder = Path(temporary) / frozen.name
-        _fill(folder, frozen)
-        info = pack.read(folder)[0]
-        catalogue.write_lock(info)
-        catalogue.verify_lock(info)
-        if goal.exists():
-            shutil.rmtree(goal)
-        folder.rename(goal)
+    with replacing(goal) as folder:
+        fill(folder, frozen)
     return pack.read(goal)[0]
 
 
-def _fill(folder: Path, frozen: Frozen) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that a folder cannot have or that a task of the package has."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a pack: use letters, digits, ._-")
+    if name in catalogue.own():
+        raise UsageError(f"{name} is a task of retainbench: choose another --name for the pack")
+
+
+def fill(folder: Path, frozen: Frozen) -> catalogue.TaskInfo:
+    """Write a pack's files into an empty folder of its name, and check them."""
+    _write_files(folder, frozen)
+    info = pack.read(folder)[0]
+    catalogue.write_lock(info)
+    catalogue.verify_lock(info)
+    return info
+
+
+def _write_files(folder: Path, frozen: Frozen) -> None:
     keys = {"task": PREFIX + frozen.name, "dataset_kwargs": {"folder": "."}} | frozen.keys
     file = pack.validated(keys, Path(f"{frozen.name}.yaml"))
     plain = file.model_dump(mode="json", exclude_unset=True)

@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.atomic import TEMPORARY
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.tasks import scoring_code
@@ -164,6 +165,7 @@ def read(pack: Path) -> list[TaskInfo]:
     if not folders:
         raise UsageError(f"{pack}: holds no task; a pack has folders NAME with NAME.yaml")
     for place, below, files in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(TEMPORARY)]
         for path in (Path(place) / name for name in (*below, *files)):
             if path.is_symlink():
                 raise IntegrityError(f"{path}: links are refused in a pack")

@@ -25,11 +25,16 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (back["steps"], back["none"]) == (TREE["steps"], None)
 
 
-def test_a_kill_between_the_two_renames_leaves_the_old_state(tmp_path: Path) -> None:
-    state.save(tmp_path / "state", TREE)
-    (tmp_path / "state").rename(tmp_path / "state.old")
-    assert state.load(tmp_path / "state") is not None
-    assert state.load(tmp_path / "absent") is None
+def test_a_missing_or_damaged_state_is_none(tmp_path: Path) -> None:
+    assert state.load(tmp_path / "state") is None
+    for name in state.FILES:
+        state.save(tmp_path / "state", TREE)
+        file = tmp_path / "state" / name
+        whole = bytearray(file.read_bytes())
+        whole[-3] ^= 1
+        for damaged in (bytes(whole), whole[:-5], b"", b"[" * 100_000):
+            file.write_bytes(damaged)
+            assert state.load(tmp_path / "state") is None
 
 
 def test_a_loaded_state_is_freed_with_its_last_reference(tmp_path: Path) -> None:

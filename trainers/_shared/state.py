@@ -1,24 +1,25 @@
 """Save and load a trainer's state (weights, optimizer, counters) without pickle.
 
 A state is a tree of dicts and lists whose leaves are tensors or JSON values. Tensors go to
-`state.safetensors` under their path in the tree, the rest to `state.json`. One folder is one state;
-a newer one replaces it by rename, so a kill leaves the old or the new one.
+`state.safetensors` under their path in the tree, the rest to `state.json`, each with its digest.
+One folder is one state; a newer one replaces it whole (`atomic.replacing`).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core import storage
+from retainbench.harness.core.atomic import replacing
+from retainbench.harness.core.storage import canonical, sha256_file
 
 if TYPE_CHECKING:
     import torch
 
 STATE = "state"
+FILES = ("state.safetensors", "state.json")
 Tree = Any
 
 
@@ -28,27 +29,21 @@ def save(folder: Path, tree: Tree) -> None:
 
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _strip(tree, STATE, tensors)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as temporary:
-        part = Path(temporary) / STATE
-        part.mkdir()
+    with replacing(folder) as part:
         save_file(tensors, part / "state.safetensors")
-        (part / "state.json").write_text(canonical(skeleton), encoding="utf-8")
-        old = folder.with_name(folder.name + ".old")
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        storage.write_text(part / "state.json", canonical(skeleton))
+        for name in FILES:
+            storage.write_digest(part / name, sha256_file(part / name))
 
 
 def load(folder: Path) -> Tree | None:
-    """Read the newest whole state, or None where there is none."""
+    """Read the last state; None where there is none or it was damaged.
+
+    Training from an earlier point, or from the start, gives the same bytes.
+    """
     from safetensors.torch import load_file
 
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.exists():
-        old.rename(folder)  # killed between the two renames of `save`
-    if not folder.exists():
+    if not all(storage.intact(folder / name) for name in FILES):
         return None
     tensors = load_file(folder / "state.safetensors")
     skeleton = json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -206,16 +206,10 @@ def _read(path: Path) -> Sheet:
     """The columns that flips need, first decodes only; other keys of a record are skipped."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.json
 
     kinds = {"repeat": pa.int64(), "score": pa.float64(), "soft_score": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    options = pyarrow.json.ParseOptions(schema, unexpected_field_behavior="ignore")
-    reading = pyarrow.json.ReadOptions(block_size=1 << 24)
-    try:
-        table = pyarrow.json.read_json(path, read_options=reading, parse_options=options)
-    except pa.ArrowInvalid as error:
-        raise IntegrityError(f"{path}: not readable as records: {error}") from error
+    table = arrow_table(path, schema)
     first = table.filter(pc.equal(pc.fill_null(table["repeat"], 0), 0)).combine_chunks()
     which = first.column_names.index("filter")
     named = first.set_column(which, "filter", pc.fill_null(first["filter"], "none"))

@@ -1,0 +1,197 @@
+"""Files and folders that are replaced whole, and what an interrupted command leaves behind.
+
+Writing happens in a sibling whose name starts with `TEMPORARY`; it is synced to the disk and then
+renamed, so that a kill at any moment leaves the old file or folder or the new one. `recover`
+removes the siblings that a killed command left; call it while the folder is locked (core/locks.py).
+
+Leaves out: locking, and what the bytes mean (core/storage.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from retainbench.harness.core.errors import RetainbenchError, UsageError
+
+TEMPORARY = ".tmp-retainbench-"
+_NEW, _OLD = f"{TEMPORARY}new-", f"{TEMPORARY}old-"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_RUST_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+@contextmanager
+def explained(place: Path, doing: str = "write") -> Iterator[None]:
+    """Turn an error of the system into one line that says what could not be done, where and why.
+
+    Raises:
+        UsageError: the disk is full, or a file cannot be read or written.
+    """
+    try:
+        yield
+    except RetainbenchError:
+        raise
+    except Exception as error:
+        reason = system_error(error)
+        if reason is None:
+            raise
+        raise UsageError(f"cannot {doing} {place}: {reason}") from error
+
+
+def system_error(error: BaseException) -> str | None:
+    """The system's reason behind an error of Python or of a Rust library; None if it has none.
+
+    safetensors and tokenizers report a full disk as an exception of their own whose text ends in
+    `(os error 28)`.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    found = _RUST_SYSTEM_ERROR.search(str(error))
+    return os.strerror(int(found[1])) if found else None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file; its permissions follow the umask.
+
+    Raises:
+        UsageError: the folder cannot be written or the disk is full; the old file is unchanged.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder of the same name to fill; it replaces `folder` when the block has ended.
+
+    One process at a time may replace a folder: hold its lock, or be the only writer.
+
+    Raises:
+        UsageError: `folder` is a file, cannot be written, or the disk is full; the old folder is
+            unchanged.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"not a folder: {folder}. Choose another name, or remove the file.")
+    if folder.is_symlink():
+        folder = folder.resolve()
+    place = folder.with_name(_NEW + folder.name)
+    part = place / folder.name
+    with explained(folder):
+        recover_folder(folder)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for path in (part, *part.rglob("*")):
+                _sync(path)
+            _swap(part, folder)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def recover(root: Path) -> None:
+    """Undo what killed commands left anywhere below a folder that is locked by the caller."""
+    with explained(root):
+        for path in sorted(root.rglob(f"{TEMPORARY}*")):
+            _undo(path)
+
+
+def recover_folder(folder: Path) -> None:
+    """`recover` for the siblings of one folder that is replaced as a whole."""
+    with explained(folder):
+        for prefix in (_OLD, _NEW):
+            _undo(folder.with_name(prefix + folder.name))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of dead processes from a folder that many processes share."""
+    for path in folder.glob(f"{TEMPORARY}{_host()}-*"):
+        process = path.name.removeprefix(TEMPORARY).split("-")[1]
+        if not alive(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _undo(path: Path) -> None:
+    """Remove a temporary file or folder; an old folder without a successor goes back."""
+    if path.name.startswith(_OLD):
+        goal = path.with_name(path.name.removeprefix(_OLD))
+        if path.exists() and not goal.exists():
+            path.rename(goal)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _swap(part: Path, folder: Path) -> None:
+    """Put `part` in the place of `folder`; afterwards `part` is the old folder or missing."""
+    if not folder.exists():
+        part.rename(folder)
+    elif not _exchange(part, folder):
+        old = folder.with_name(_OLD + folder.name)
+        folder.rename(old)
+        part.rename(folder)  # killed before this line: `recover` puts the old folder back
+        shutil.rmtree(old)
+    _sync(folder.parent)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; False where the system cannot (renameat2 is Linux's)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    sys.audit("os.rename", str(first), str(second), -1, -1)  # as Python reports its own renames
+    if not rename(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    ):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # the file system cannot
+        return False
+    raise OSError(number, os.strerror(number), str(first))
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file's bytes, or a folder's names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -1,0 +1,151 @@
+"""One writer per folder: a lock file that names the host and the process.
+
+The system's own lock on that file (flock) ends with the last process that holds it, so a lock file
+of a dead process of this machine is recognised and taken over. Worker processes hold the lock
+together with the command that started them (`Share`): a command that resumes at once waits until
+the workers of the killed one are gone.
+
+Reads and writes `FOLDER/.lock` for folders that grow, and `.NAME.lock` next to folders that are
+replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import reduction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness.core.atomic import alive, explained, recover, recover_folder
+from retainbench.harness.core.errors import UsageError
+
+NAME = ".lock"
+PATIENCE = 30.0
+"""Seconds to wait for the workers of a command that was killed; they end within one or two."""
+_held: list[int] = []
+
+
+class Owner(NamedTuple):
+    """Who wrote a lock file."""
+
+    host: str
+    process: int
+
+
+@contextmanager
+def growing(folder: Path, *, create: bool = False) -> Iterator[None]:
+    """Lock a folder that files are added to, and remove what killed commands left in it.
+
+    Args:
+        create: make the folder if it is missing.
+
+    Raises:
+        UsageError: another process writes the folder, or it cannot be written.
+    """
+    if create:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    elif not folder.is_dir():
+        raise UsageError(f"not a folder: {folder}")
+    with _locked(folder / NAME, folder):
+        recover(folder)
+        yield
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[None]:
+    """Lock a folder that is replaced as a whole (`atomic.replacing`).
+
+    Raises:
+        UsageError: another process writes the folder, or its parent cannot be written.
+    """
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{folder.name}{NAME}"), folder):
+        recover_folder(folder)
+        yield
+
+
+class Share:
+    """This process's locks, to be given to a worker process while it is started."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _keep, tuple(reduction.DupFd(descriptor) for descriptor in _held)  # type: ignore[attr-defined]
+
+
+def _keep(*copies: Any) -> None:
+    """In a worker: hold the locks until this process ends."""
+    _held.extend(copy.detach() for copy in copies)
+
+
+@contextmanager
+def _locked(file: Path, folder: Path) -> Iterator[None]:
+    with explained(file):
+        descriptor = _acquire(file, folder)
+    _held.append(descriptor)
+    try:
+        yield
+    finally:
+        _held.remove(descriptor)
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(file: Path, folder: Path) -> int:
+    """The descriptor of the lock file, locked and signed."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same_file(descriptor, file):
+                _refuse_other_host(descriptor, file, folder)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
+                return descriptor
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            if not _orphaned(owner) or time.monotonic() > deadline:
+                os.close(descriptor)
+                raise UsageError(_in_use(folder, owner)) from None
+            time.sleep(0.1)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _same_file(descriptor: int, file: Path) -> bool:
+    """Whether the lock file is still the one that was opened; its owner may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _refuse_other_host(descriptor: int, file: Path, folder: Path) -> None:
+    """Not every network file system tells one machine about the locks of another."""
+    owner = _owner(descriptor)
+    if owner is not None and owner.host != socket.gethostname():
+        raise UsageError(f"{_in_use(folder, owner)}; if that process has ended, delete {file}")
+
+
+def _orphaned(owner: Owner | None) -> bool:
+    """Whether the command that took a lock has died and its workers are about to."""
+    return owner is not None and owner.host == socket.gethostname() and not alive(owner.process)
+
+
+def _owner(descriptor: int) -> Owner | None:
+    """Who signed the lock file; None where it was not signed yet or is damaged."""
+    host, _, process = os.pread(descriptor, 1000, 0).decode(errors="replace").partition(" ")
+    return Owner(host, int(process)) if process.strip().isdecimal() else None
+
+
+def _in_use(folder: Path, owner: Owner | None) -> str:
+    who = f"process {owner.process} on {owner.host}" if owner else "another process"
+    return f"{folder} is being written by {who}; wait until it ends, or choose another folder"
