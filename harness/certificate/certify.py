@@ -26,7 +26,7 @@ from retainbench.harness.certificate import dsse, statement
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence, task_digests
 from retainbench.harness.core import locks
-from retainbench.harness.core.atomic import replacing
+from retainbench.harness.core.atomic import replacing, write_bytes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
@@ -34,7 +34,6 @@ from retainbench.harness.core.storage import (
     canonical,
     read_jsonl,
     sha256_file,
-    write_bytes,
     write_json,
     write_jsonl,
     write_text,

@@ -69,7 +69,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
+        part = path.with_name(f"{TEMPORARY}{host()}-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             with part.open("xb") as file:
                 file.write(data)
@@ -126,7 +126,7 @@ def recover_folder(folder: Path) -> None:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of dead processes from a folder that many processes share."""
-    for path in folder.glob(f"{TEMPORARY}{_host()}-*"):
+    for path in folder.glob(f"{TEMPORARY}{host()}-*"):
         process = path.name.removeprefix(TEMPORARY).split("-")[1]
         if not alive(int(process)):
             path.unlink(missing_ok=True)
@@ -173,9 +173,7 @@ def _exchange(first: Path, second: Path) -> bool:
     if rename is None:
         return False
     sys.audit("os.rename", str(first), str(second), -1, -1)  # as Python reports its own renames
-    if not rename(
-        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
-    ):
+    if not rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
         return True
     number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # the file system cannot
@@ -193,5 +191,6 @@ def _sync(path: Path) -> None:
 
 
 @cache
-def _host() -> str:
+def host() -> str:
+    """A short name of this machine, for file names."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

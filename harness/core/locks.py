@@ -75,7 +75,7 @@ class Share:
     """This process's locks, to be given to a worker process while it is started."""
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _keep, tuple(reduction.DupFd(descriptor) for descriptor in _held)  # type: ignore[attr-defined]
+        return _keep, tuple(reduction.DupFd(descriptor) for descriptor in _held)
 
 
 def _keep(*copies: Any) -> None:

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.atomic import write_bytes
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Resources
-from retainbench.harness.core.storage import write_bytes
 from retainbench.harness.models import bases
 from retainbench.harness.running.cell import crashed, execute, finished, prepare
 from retainbench.harness.suites.plan import Cell, Plan

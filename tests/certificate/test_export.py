@@ -246,7 +246,8 @@ def test_exports_are_deterministic_and_never_overwrite(certificate: Path, tmp_pa
     for name in FORMATS:
         first = export(certificate, name, tmp_path / name)
         contents = [path.read_bytes() for path in first]
-        with pytest.raises(UsageError, match="is there already"):
+        first[0].write_text("ours")
+        with pytest.raises(UsageError, match="exists already"):
             export(certificate, name, tmp_path / name)
         again = export(certificate, name, tmp_path / name, overwrite=True)
         assert [path.read_bytes() for path in again] == contents

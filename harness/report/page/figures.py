@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from retainbench.harness.core.atomic import write_bytes
 from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import write_bytes
 from retainbench.harness.report.page.charts import (
     kl_scatter,
     pareto,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from retainbench.harness.comparison.columns import arrow_table
 from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.paths import RunFolder, point_name

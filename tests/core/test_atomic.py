@@ -1,0 +1,81 @@
+"""Files and folders are replaced whole, leftovers go away, and the system's errors are one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness.core import atomic
+from retainbench.harness.core.errors import UsageError
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic.write_bytes(tmp_path / "file", b"x")
+        with atomic.replacing(tmp_path / "folder") as part:
+            (part / "inside").write_text("x")
+    finally:
+        os.umask(before)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")}
+    assert modes == {"file": 0o640, "folder": 0o750}
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:  # a system without renameat2
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    goal = tmp_path / "pack"
+    for content in ("old", "new"):
+        with atomic.replacing(goal) as part:
+            assert part.name == goal.name
+            (part / content).write_text(content)
+    assert [path.name for path in goal.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [goal]
+
+
+def test_a_failure_keeps_the_old_folder(tmp_path: Path) -> None:
+    goal = tmp_path / "pack"
+    with atomic.replacing(goal) as part:
+        (part / "old").write_text("x")
+    with pytest.raises(ZeroDivisionError), atomic.replacing(goal):
+        raise ZeroDivisionError
+    assert [path.name for path in goal.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [goal]
+
+
+def test_a_folder_between_two_renames_comes_back(tmp_path: Path) -> None:
+    old = tmp_path / f"{atomic.TEMPORARY}old-pack"
+    old.mkdir()
+    (old / "item").write_text("x")
+    (tmp_path / f"{atomic.TEMPORARY}new-pack" / "pack").mkdir(parents=True)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / f"{atomic.TEMPORARY}0-1-2").write_text("half")
+    atomic.recover(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["deep", "pack", "pack/item"]
+
+
+def test_temporary_files_of_the_living_stay_in_a_shared_folder(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for process in (ended.pid, os.getpid()):
+        (tmp_path / f"{atomic.TEMPORARY}{atomic.host()}-{process}-x").write_text("half")
+    atomic.remove_abandoned(tmp_path)
+    assert [path.name.split("-")[3] for path in tmp_path.iterdir()] == [str(os.getpid())]
+
+
+def test_errors_of_the_system_become_one_line(tmp_path: Path) -> None:
+    full = pytest.raises(UsageError, match=r"cannot write .*x: No space left on device")
+    with full, atomic.explained(tmp_path / "x"):
+        raise ValueError("Error while serializing: I/O error: full (os error 28)")
+    with pytest.raises(KeyError), atomic.explained(tmp_path):
+        raise KeyError("a mistake of ours")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="not a folder"), atomic.replacing(tmp_path / "file"):
+        pass

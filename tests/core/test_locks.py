@@ -1,0 +1,88 @@
+"""One writer per folder: the second is refused, a dead one's lock is taken over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness.core import locks
+from retainbench.harness.core.errors import UsageError
+
+HOLD = """
+import pathlib, sys, time
+from retainbench.harness.core import locks
+with locks.growing(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+WORKER = """
+import multiprocessing, pathlib, sys, time
+from retainbench.harness.core import locks
+
+def work(share, seconds):
+    print("working", flush=True)
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    with locks.growing(pathlib.Path(sys.argv[1])):
+        context = multiprocessing.get_context("spawn")
+        context.Process(target=work, args=(locks.Share(), 2)).start()
+        time.sleep(60)
+"""
+
+
+@contextmanager
+def running(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has printed its first line; killed with SIGKILL at the end."""
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_succeeded(tmp_path: Path) -> None:
+    with running("-c", HOLD, str(tmp_path)) as first:
+        refused = pytest.raises(UsageError, match=f"written by process {first.pid} on ")
+        with refused, locks.growing(tmp_path):
+            pass
+    assert (tmp_path / locks.NAME).exists()
+    with locks.growing(tmp_path):
+        assert f" {os.getpid()}\n" in (tmp_path / locks.NAME).read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_of_another_machine_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / locks.NAME).write_text("elsewhere 1\n")
+    refused = pytest.raises(UsageError, match=r"process 1 on elsewhere.*if that process has ended")
+    with refused, locks.growing(tmp_path):
+        pass
+
+
+def test_the_workers_of_a_killed_command_are_waited_for(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(WORKER)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with running(str(script), str(folder)):
+        pass
+    begun = time.monotonic()
+    with locks.growing(folder):
+        assert time.monotonic() - begun > 0.5
+
+
+def test_folders_that_are_replaced_are_locked_from_outside(tmp_path: Path) -> None:
+    refused = pytest.raises(UsageError, match="being written")
+    one, other = tmp_path / "one", tmp_path / "other"
+    with locks.replaced(one), locks.replaced(other), refused, locks.replaced(one):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="not a folder"), locks.growing(tmp_path / "missing"):
+        pass
