@@ -178,4 +178,7 @@ def power(
     else:
         quieten()
         found = power_table.of_suite(what, pilots, chosen, device)
-    typer.echo(found.model_dump_json(indent=1) if json else power_table.table(found))
+    if json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        screen.print(power_table.terminal(found))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from retainbench.harness.cli.options import Device, Packs, TaskCode
+from retainbench.harness.cli.options import Device, Packs, TaskCode, screen
 from retainbench.harness.core.process import quieten
 
 
@@ -21,7 +21,7 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Score a model on frozen tasks, item by item."""
-    from retainbench.harness.core import storage
+    from retainbench.harness.core import storage, terminal
     from retainbench.harness.models import bases, loading
     from retainbench.harness.scoring import evaluate as evaluating
     from retainbench.harness.tasks import catalogue
@@ -31,9 +31,11 @@ def evaluate(
     found = evaluating.evaluate(loaded, catalogue.find(tasks), limit=limit)
     if out:
         storage.write_jsonl(out, found)
+    rows = []
     for name in dict.fromkeys(record.task for record in found):
         scores = [record.score for record in found if record.task == name]
-        typer.echo(f"{name:20} {sum(scores) / len(scores):.4f}  n {len(scores)}")
+        rows.append((name, f"{sum(scores) / len(scores):.4f}", str(len(scores))))
+    screen.print(terminal.table(("task", "score", "n"), rows, "lrr"))
 
 
 def drift(
@@ -50,18 +52,12 @@ def drift(
     """Measure how far and where the weights of two checkpoints differ."""
     from retainbench.harness.core import storage
     from retainbench.harness.drift import measure as measuring
+    from retainbench.harness.drift.terminal import terminal
 
     found = measuring.measure(base, candidate, spectral=spectral, subspace=subspace)
     if out:
         storage.write_json(out, found)
-    whole = found.overall
-    typer.echo(
-        f"Frobenius {whole.frobenius:.6g}  relative {whole.relative:.4g}  "
-        f"largest {whole.max_abs:.3g}  unchanged {whole.unchanged.exact:.4f}"
-    )
-    for kind in found.kinds:
-        relative = "-" if kind.relative is None else f"{kind.relative:.4g}"
-        typer.echo(f"  {kind.group:8} relative {relative:10} share {kind.squared_share:.3f}")
+    screen.print(terminal(found))
 
 
 def sensitivity(
@@ -78,4 +74,4 @@ def sensitivity(
     found = finding.measure(runs, alpha)
     if out:
         sensitivity_page.write(found, out)
-    typer.echo(sensitivity_page.terminal(found))
+    screen.print(sensitivity_page.terminal(found))

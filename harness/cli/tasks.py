@@ -17,11 +17,12 @@ HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence", "base s
 
 def tasks(pack: Packs = None) -> None:
     """List retention tasks and targets with axis, items, chance, version, licence, base scores."""
-    from retainbench.harness.core.escaping import terminal
+    from retainbench.harness.core import terminal
+    from retainbench.harness.core.escaping import terminal as printable
     from retainbench.harness.tasks import catalogue
     from retainbench.harness.tasks import folder as tasks_card
 
-    rows = [HEAD]
+    rows = []
     for info in catalogue.discover().values():
         locked = catalogue.lock(info).items
         chance = sum(item.chance for item in locked) / len(locked)
@@ -34,15 +35,12 @@ def tasks(pack: Packs = None) -> None:
                 kind,
                 str(info.n_items),
                 f"{chance:.3f}",
-                terminal(info.version, 20),
-                terminal(info.licence, 80),
-                ", ".join(f"{terminal(name, 40)} {score:.2f}" for name, score in scores),
+                printable(info.version, 20),
+                printable(info.licence, 80),
+                ", ".join(f"{printable(name, 40)} {score:.2f}" for name, score in scores),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo(line.rstrip())
+    screen.print(terminal.table(HEAD, rows, "lllrrlll"))
 
 
 def freeze(

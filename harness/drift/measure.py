@@ -1,10 +1,11 @@
 """How far and where the weights moved: base against candidate, whole and in parts (METHODS 14).
 
-Reads two model folders, or a model folder and a LoRA adapter folder; writes nothing (`table` and
-`summary` turn the report into what callers write). Every byte of both is read once, with some 50
-MiB resident for each of at most four threads (`OMP_NUM_THREADS` limits them). The levels `spectral`
-and `subspace` read the matrices again and cost minutes on large models, hence off by default
-(`python -m results.performance.build drift` says how many); adapters get their spectrum for free.
+Reads two model folders, or a model folder and a LoRA adapter folder; writes nothing (`summary`
+makes a scorecard's columns of the report, drift/terminal.py what is printed). Every byte of both is
+read once, with some 50 MiB resident for each of at most four threads (`OMP_NUM_THREADS` limits
+them). The levels `spectral` and `subspace` read the matrices again and cost minutes on large
+models, hence off by default (`python -m results.performance.build drift` says how many); adapters
+get their spectrum for free.
 
 An adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to the
 save dtype; measure the merged folder to see that.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +39,6 @@ from retainbench.harness.drift.records import (
     TensorDrift,
 )
 from retainbench.harness.drift.tensor_pairs import Job
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def measure(
@@ -123,13 +121,6 @@ def summary(report: DriftReport, es_null: float | None = None) -> DriftSummary:
         over_null=whole.frobenius / es_null if es_null else None,
         dtypes=_dtype_line(report),
     )
-
-
-def table(report: DriftReport) -> pd.DataFrame:
-    """One row per tensor, nested fields as `unchanged.exact` and so on; for Parquet or CSV."""
-    import pandas as pd
-
-    return pd.json_normalize([tensor.model_dump(mode="json") for tensor in report.tensors])
 
 
 def _deep(

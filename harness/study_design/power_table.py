@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.escaping import terminal
 from retainbench.harness.core.formatting import NONE, brief, counted
+from retainbench.harness.core.terminal import table
 from retainbench.harness.scoring import stored
 from retainbench.harness.study_design import power_sources
 from retainbench.harness.study_design.power import AGAIN, AxisPower, Power, TaskPower, power_plan
 from retainbench.harness.suites import loading
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from retainbench.harness.core.schema import Policy
 
 Row = tuple[str, ...]
@@ -62,14 +65,15 @@ def of_suite(
     return power_sources.power_suite(chosen, policy, scoring, pilots)
 
 
-def table(found: Power) -> str:
-    """One line per task, axis and method, widest first column, then the legend."""
-    rows: list[Row] = [HEAD, *map(_task, found.tasks), *map(_axis, found.axes)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    lines.append(f"\nAll mandatory tasks pass together with power {brief(found.joint_power)}.")
+def terminal(found: Power) -> Group:
+    """One line per task and axis, then what they give together, the seeds and the legend."""
+    from rich.console import Group
+    from rich.text import Text
+
+    rows: list[Row] = [*map(_task, found.tasks), *map(_axis, found.axes)]
+    lines = [f"\nAll mandatory tasks pass together with power {brief(found.joint_power)}."]
     lines += [
-        f"{terminal(one.recipe)} on {terminal(one.target)}, {one.axis}: "
+        f"{escaping.terminal(one.recipe)} on {escaping.terminal(one.target)}, {one.axis}: "
         f"{one.seeds_needed or NONE} seeds for a margin of {brief(one.margin, 100)} points "
         f"(measured on {one.seeds})"
         for one in found.seeds
@@ -81,13 +85,13 @@ def table(found: Power) -> str:
     if AGAIN in variances:
         lines.append("What training changes comes on top: these are the fewest items. Measure it")
         lines.append("on a run (`retainbench power RUN`) or with --pilot-records.")
-    return "\n".join(lines)
+    return Group(table(HEAD, rows, "llrrrrrrrr"), Text("\n".join(lines)))
 
 
 def _task(one: TaskPower) -> Row:
     lucky = " (at chance)" if one.at_chance else ""
     return (
-        terminal(one.task, 40) + lucky,
+        escaping.terminal(one.task, 40) + lucky,
         one.axis,
         str(one.items),
         brief(one.variance),

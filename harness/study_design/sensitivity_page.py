@@ -12,13 +12,18 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retainbench.harness.core import escaping
+from retainbench.harness.core import terminal as core_terminal
 from retainbench.harness.core.formatting import brief
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.storage import read_json, write_json, write_text
 from retainbench.harness.study_design.sensitivity import ItemRow, Sensitivity, SizeRow, TaskRow
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 DATA = "sensitivity.json"
 HEAD = (
@@ -33,6 +38,7 @@ HEAD = (
     "other alarms, %",
     "chosen",
 )
+ALIGN = "llrrrrrrrr"
 SIZES = ("tasks", "adds", "power on unseen recipes, %", "standard error")
 ITEMS = ("task", "item", "lost where damaged, %", "flips elsewhere, %")
 
@@ -92,12 +98,14 @@ LEGEND = (
 )
 
 
-def terminal(found: Sensitivity) -> str:
-    """Plain columns, the set and the legend."""
-    rows = [HEAD, *([escaping.terminal(text, 40) for text in row] for row in table(found))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    return "\n".join([*lines, "", verdict(found), evidence(found), *LEGEND])
+def terminal(found: Sensitivity) -> Group:
+    """The ranking, the set and the legend."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = core_terminal.table(HEAD, table(found), ALIGN)
+    lines = ["", verdict(found), evidence(found), *LEGEND]
+    return Group(shown, *(Text(escaping.visible(line)) for line in lines))
 
 
 def page(found: Sensitivity, name: str) -> str:
@@ -116,7 +124,7 @@ def page(found: Sensitivity, name: str) -> str:
             "",
             evidence(found),
             "",
-            *grid(HEAD, table(found), "llrrrrrrrr"),
+            *grid(HEAD, table(found), ALIGN),
             "",
             *(f"- {line}" for line in LEGEND),
             "",

@@ -303,7 +303,7 @@ def test_kinds_and_layers(name: str, kind: str, layer: int | None) -> None:
     assert (kind_of(name), layer_of(name)) == (kind, layer)
 
 
-def test_summary_and_table(tmp_path: Path) -> None:
+def test_summary(tmp_path: Path) -> None:
     base = example(dtype=torch.bfloat16)
     here, there = write(tmp_path / "a", base), write(tmp_path / "b", moved(base))
     report = drift.measure(here, there, master_dtype="float32")
@@ -312,9 +312,6 @@ def test_summary_and_table(tmp_path: Path) -> None:
     assert found.parameters == report.overall.numel
     assert found.dtypes == "base BF16, candidate BF16"
     assert drift.summary(report).dtypes == "base BF16, candidate BF16, master float32"
-    frame = drift.table(report)
-    assert list(frame["name"]) == [tensor.name for tensor in report.tensors]
-    frame.to_parquet(tmp_path / "drift.parquet")
     assert DriftReport.model_validate_json(report.model_dump_json()) == report
 
 

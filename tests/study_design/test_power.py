@@ -8,11 +8,12 @@ import pytest
 
 from fixtures import certify as certify_fixtures
 from fixtures.gate import POLICY, run_folder, sides, suite
+from fixtures.screen import shown
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.study_design.power import power_plan
 from retainbench.harness.study_design.power_sources import power_run, power_suite
-from retainbench.harness.study_design.power_table import of_run, of_suite, table
+from retainbench.harness.study_design.power_table import of_run, of_suite, terminal
 
 
 def test_power_measures_the_variance_on_a_pilot() -> None:
@@ -94,9 +95,9 @@ def test_a_suite_is_measured_on_its_base_and_again_from_the_cache(
     scored = len(usual.calls)
     assert power_suite(chosen, None, scoring) == found
     assert len(usual.calls) == scored
-    shown = table(found)
-    assert "mean of 1 task" in shown
-    assert "Seeds: not known before a run" in shown
+    text = shown(terminal(found))
+    assert "mean of 1 task" in text
+    assert "Seeds: not known before a run" in text
     with pytest.raises(IntegrityError, match="was scored for the base, not"):
         power_suite(chosen, None, scoring, [certify_fixtures.answers("capitals", 0.0)[1:]])
 

@@ -200,7 +200,8 @@ def test_tasks_lists_packs_with_chance_version_and_licence(
     pack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "tasks", "--pack", pack) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
+    head, rule, *lines = capsys.readouterr().out.splitlines()
+    assert set(rule.strip()) == {"─"}
     expected = ["axis", "task", "kind", "items", "chance", "version", "licence", "base", "scores"]
     assert head.split() == expected
     (line,) = [line for line in lines if line.split()[1] == "sums"]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retainbench.harness.core import escaping
+from retainbench.harness.core import terminal as core_terminal
 from retainbench.harness.report.table.columns import Column, Grid, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table as RichTable
 
 HIDE_FIRST = ("cost", "kl", "flips", "drift", "method")
 """Columns that a narrow terminal loses, in this order."""
@@ -31,7 +31,7 @@ def terminal(table: Table, width: int) -> RenderableType:
         cells = [[text.replace(" [", "\n[") for text in row] for row in cells]
         cells = [[*row[:-1], row[-1].replace(", ", "\n")] for row in cells]  # verdicts of seeds
     hidden = _hidden(table.columns, _widths(table.columns, cells), width)
-    shown = _empty(table.caption)
+    shown = core_terminal.empty(table.caption)
     for column in table.columns:
         if column not in hidden:
             whole = column.key == "verdict"
@@ -52,27 +52,9 @@ def grid(one: Grid) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    shown = _empty(one.caption)
-    for name, side in zip(one.head, one.align, strict=True):
-        shown.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
-    for row in one.cells:
-        lines = (escaping.terminal(text).replace(" [", "\n[") for text in row)
-        shown.add_row(*map(Text, lines))
+    cells = [[text.replace(" [", "\n[") for text in row] for row in one.cells]
+    shown = core_terminal.table(one.head, cells, one.align, one.caption)
     return Group(shown, *(Text(escaping.terminal(note), style="dim") for note in one.notes))
-
-
-def _empty(caption: str) -> RichTable:
-    """A table without columns: a rule under the head and two spaces between columns."""
-    from rich import box
-    from rich.table import Table as RichTable
-
-    return RichTable(
-        title=caption,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        collapse_padding=True,
-        pad_edge=False,
-    )
 
 
 def _widths(columns: list[Column], cells: list[list[str]]) -> dict[str, int]:
