@@ -52,6 +52,8 @@ class Evidence(Record):
     gate: GateResult
     drift: DriftSummary | None
     divergence: DivergenceSummary | None
+    notes: list[str] = []
+    """Remarks on the two folders, and what could not be measured, with the reason."""
     repeat_churn: dict[str, float] | None
     """Share of items that changed when the base was scored twice in one way; None: not done."""
     environment: dict[str, str]

@@ -44,6 +44,7 @@ from retainbench.harness.gate.candidates import gate_records
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement
 from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.models import bases, identity
+from retainbench.harness.models.checked import Base
 from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.scoring.stored import VERSIONS, Scoring, score_base, score_repeats
 from retainbench.harness.suites import plan
@@ -55,8 +56,8 @@ from retainbench.harness.tasks.training_data import TrainData
 TRAIN_DATA = "train-data "
 """Before the number of a training file, in the statement; no file of the bundle has such a name."""
 
-Measure = Callable[[Path, Path], Movement]
-"""Drift and divergence of two model folders."""
+Measure = Callable[[Base, Base], Movement]
+"""Drift and divergence of two checked models."""
 
 
 class Certified(NamedTuple):
@@ -129,17 +130,19 @@ def _certify(
 ) -> Certified:
     """Score both models and write the bundle."""
     key = dsse.private_key(request.key) if request.key else None
-    reference, released = _resolve(base), _resolve(candidate)
-    check_alike(reference.folder, released.folder)
+    reference = _resolve(base)
+    released = _resolve(candidate, reference)
+    remarks = check_alike(reference, released)
     names = scored_tasks(suite, policy)
     locks = _locks(names)
     expected = plan.retention_tasks(suite)
     train_data = [training_data.of_file(path, expected) for path in request.train_data]
     contamination.refuse(overlap_lines(train_data, policy))
     most = suite.items_per_task
+    # the candidate first: what cannot be loaded fails before an hour of scoring the base
+    candidate_records = request.scoring.evaluate(released, names, most)
     base_records, churn = score_base(reference, names, locks, request.scoring, most)
     repeats = score_repeats(reference, expected, locks, request.scoring, most)
-    candidate_records = request.scoring.evaluate(released.folder, names, most)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
     with replacing(out) as folder:
@@ -151,7 +154,7 @@ def _certify(
         write_json(bundle.policy, policy)
         for name in names:
             write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
-        sides = Sides(reference, released)
+        sides = Sides(reference, released, [*reference.notes, *released.notes, *remarks])
         evidence = _evidence(bundle, sides, suite, policy, request, churn, train_data)
         _write_statements(bundle, evidence, key)
         write_text(bundle.table, certify_report.table(evidence))
@@ -160,9 +163,9 @@ def _certify(
     return Certified(Bundle(out), evidence, key is not None)
 
 
-def _resolve(reference: str) -> bases.Base:
+def _resolve(reference: str, base: Base | None = None) -> Base:
     """The model under the name that the user gave, unless that is a path."""
-    found = bases.resolve(reference)
+    found = bases.resolve(reference, base)
     name = found.folder.resolve().name if Path(reference).is_dir() else reference
     return found._replace(name=name)
 
@@ -170,8 +173,9 @@ def _resolve(reference: str) -> bases.Base:
 class Sides(NamedTuple):
     """The two models."""
 
-    base: bases.Base
-    candidate: bases.Base
+    base: Base
+    candidate: Base
+    notes: Sequence[str]
 
 
 def _evidence(
@@ -183,8 +187,8 @@ def _evidence(
     churn: dict[str, float] | None,
     train_data: list[TrainData],
 ) -> Evidence:
-    base, candidate = sides
-    movement = request.measure(base.folder, candidate.folder) if request.measure else NOT_MEASURED
+    base, candidate, notes = sides
+    movement = request.measure(base, candidate) if request.measure else NOT_MEASURED
     expected = plan.retention_tasks(suite)
     scope = Scope(request.tier, suite.items_per_task, train_data)
     return Evidence(
@@ -198,6 +202,7 @@ def _evidence(
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
         drift=movement.drift,
         divergence=movement.divergence,
+        notes=[*notes, *movement.notes],
         repeat_churn=churn,
         environment=environment(),
         settings=dict(request.scoring.settings),

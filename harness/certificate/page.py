@@ -34,7 +34,7 @@ def screen(evidence: Evidence) -> list[str]:
         lines.append(f"  weights: {_weights(evidence)}")
     if evidence.divergence:
         lines.append(f"  KL to the base, nats per token: {_kl(evidence)}")
-    return lines
+    return lines + [f"  note: {terminal(note, 500)}" for note in evidence.notes]
 
 
 def table(evidence: Evidence) -> str:
@@ -61,7 +61,7 @@ def page(evidence: Evidence) -> str:
         "certificate.html",
         title=f"{evidence.candidate.name} against {evidence.base.name}",
         verdict=gate.verdict,
-        reasons=[*gate.reasons, *gate.warnings],
+        reasons=[*gate.reasons, *gate.warnings, *evidence.notes],
         facts=_facts(evidence),
         grids=[_axes(evidence), _tasks(evidence)],
     )

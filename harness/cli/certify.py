@@ -56,7 +56,7 @@ def certify(
 
     quieten()
     chosen = suites_loading.load(suite)
-    score = partial(evaluate.of_folder, device=device)
+    score = partial(evaluate.of_model, device=device)
     again = () if tier == "smoke" else chosen.noise_floor
     measure = (
         certify_measure.drift_only

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.drift.files import FLOATS, Bytes
+from retainbench.harness.drift.files import Bytes
 from retainbench.harness.drift.records import Unchanged
+from retainbench.harness.models.headers import FLOATS
 
 Floats = NDArray[Any]
 """One-dimensional float32 or float64."""

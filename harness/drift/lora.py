@@ -2,14 +2,13 @@
 
 Reads `adapter_config.json` and `adapter_model.safetensors`; writes nothing. s = alpha / r, or
 alpha / sqrt(r) for rsLoRA, with PEFT's per-module `rank_pattern` and `alpha_pattern`. Full tensors
-beside the factors (`modules_to_save`, biases) are compared as such. Refused, because their change
-is not s B A: DoRA, bias inside LoRA, other PEFT types, and initialisations that alter the base
-(PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA); merge those first.
+next to the factors (`modules_to_save`, biases) are compared as such. `not_a_product` names the
+adapters whose change is not s B A: DoRA, bias inside LoRA, other PEFT types, and initialisations
+that alter the base (PiSSA, OLoRA, LoftQ, CorDA, LoRA-GA); `measure` merges those.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.drift.files import Stored, read_folder
+from retainbench.harness.core.foreign_json import read_object
+from retainbench.harness.drift.files import read_folder
 from retainbench.harness.drift.spectral import Matrix, load
+from retainbench.harness.models.headers import Stored
 
 SAFE_INITS = (True, False, "gaussian", "orthogonal", "eva")
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$")
@@ -43,36 +44,45 @@ class Adapter(NamedTuple):
     """Tensors that replace the base's (`modules_to_save`, trained biases)."""
     dtypes: dict[str, int]
     """Dtype as saved -> trained parameters."""
+    copies: dict[str, Stored]
+    """Weights of the base that PEFT saved along, with an adapter on the embedding or the head."""
 
 
 def read_adapter(folder: Path) -> Adapter:
     """Read an adapter folder.
 
     Raises:
-        UsageError: the adapter is of a kind whose change is not s B A.
+        UsageError: the adapter's change is not s B A (`not_a_product`).
         IntegrityError: factors are missing, do not fit each other or hold NaN or infinity.
     """
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    _refuse(config, folder)
+    config = read_object(folder / "adapter_config.json")
+    if reason := not_a_product(folder):
+        raise UsageError(f"{folder}: the change of an adapter with {reason} is not s B A")
     tensors = read_folder(folder)
     factors: dict[str, dict[str, Stored]] = {}
     full: dict[str, Stored] = {}
+    copies: dict[str, Stored] = {}
     dtypes: dict[str, int] = {}
     for key, stored in tensors.items():
+        if ".base_layer." in key:
+            copies[_plain(key)] = stored._replace(name=_plain(key))
+            continue
         dtypes[stored.dtype] = dtypes.get(stored.dtype, 0) + stored.numel
         match = _FACTOR.match(key)
         if match:
             side = (match.group(2) or "") + match.group(3)
             factors.setdefault(_plain(match.group(1)), {})[side] = stored
         elif "lora_" in key:
-            raise UsageError(f"{folder}: {key} is not of the form s B A; merge the adapter first")
+            raise IntegrityError(f"{folder}: {key} is not a factor of s B A")
         else:
             full[_plain(key)] = stored._replace(name=_plain(key))
     changes = {f"{m}.weight": _change(m, pair, config, folder) for m, pair in factors.items()}
-    return Adapter(changes, full, dtypes)
+    return Adapter(changes, full, dtypes, copies)
 
 
-def _refuse(config: dict[str, Any], folder: Path) -> None:
+def not_a_product(folder: Path) -> str | None:
+    """What makes an adapter's change something else than s B A; None if it is s B A."""
+    config = read_object(folder / "adapter_config.json")
     init = config.get("init_lora_weights", True)
     reasons = (
         (config.get("peft_type") != "LORA", f"peft_type {config.get('peft_type')}"),
@@ -83,12 +93,7 @@ def _refuse(config: dict[str, Any], folder: Path) -> None:
         (config.get("layer_replication"), "layer_replication"),
         (init not in SAFE_INITS, f"init_lora_weights {init!r}, which alters the base"),
     )
-    for applies, what in reasons:
-        if applies:
-            raise UsageError(
-                f"{folder}: drift of an adapter with {what} is not s B A; merge it into the base "
-                "and measure the merged folder"
-            )
+    return next((what for applies, what in reasons if applies), None)
 
 
 def _plain(key: str) -> str:

@@ -1,14 +1,15 @@
 """How far and where the weights moved: base against candidate, whole and in parts (METHODS 14).
 
-Reads two model folders, or a model folder and a LoRA adapter folder; writes nothing (`summary`
-makes a scorecard's columns of the report, drift/terminal.py what is printed). Every byte of both is
-read once, with some 50 MiB resident for each of at most four threads (`OMP_NUM_THREADS` limits
-them). The levels `spectral` and `subspace` read the matrices again and cost minutes on large
-models, hence off by default (`python -m results.performance.build drift` says how many); adapters
-get their spectrum for free.
+Reads two model folders, or a model folder and an adapter folder; writes nothing that stays
+(`summary` makes a scorecard's columns of the report, drift/terminal.py what is printed). Every byte
+of both is read once, with some 50 MiB resident for each of at most four threads (`OMP_NUM_THREADS`
+limits them). The levels `spectral` and `subspace` read the matrices again and cost minutes on large
+models, hence off by default (`python -m results.performance.build drift` says how many); LoRA
+adapters get their spectrum for free.
 
-An adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to the
-save dtype; measure the merged folder to see that.
+A LoRA adapter is measured as served unmerged: its change is s B A in float32. Merging rounds to
+the save dtype; measure the merged folder to see that. Other adapters are merged in float32 and
+measured from a temporary folder of the size of the base.
 
 Command: `retainbench drift BASE CANDIDATE`.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,8 @@ from retainbench.harness.drift.records import (
     TensorDrift,
 )
 from retainbench.harness.drift.tensor_pairs import Job
+from retainbench.harness.models.foreign import reading
+from retainbench.harness.models.weights import is_adapter
 
 
 def measure(
@@ -53,15 +57,22 @@ def measure(
 
     Args:
         base: folder of a full model in safetensors.
-        candidate: folder of a full model or of a LoRA adapter to `base`.
+        candidate: folder of a full model or of an adapter to `base`.
         spectral: also take the singular values of each matrix' change.
         subspace: also compare each change with the base's principal subspaces.
         master_dtype: dtype of the weights that the optimizer moved, to be stated in the report.
 
     Raises:
-        UsageError: no weights here, or an adapter whose change is not s B A.
-        IntegrityError: a tensor is missing, extra, renamed, reshaped, NaN or infinite.
+        IntegrityError: a tensor is missing, extra, renamed, reshaped, NaN or infinite, or a folder
+            holds no weights.
     """
+    if is_adapter(candidate) and (reason := drift_lora.not_a_product(candidate)):
+        with TemporaryDirectory() as temporary:
+            merged = _save_merged(base, candidate, Path(temporary) / "merged")
+            report = measure(base, merged, spectral=spectral, subspace=subspace)
+        note = f"adapter with {reason}: measured merged, in {'+'.join(report.candidate_dtypes)}"
+        update = {"notes": [*report.notes, note], "master_dtype": master_dtype}
+        return report.model_copy(update=update)
     work = tensor_pairs.find(base, candidate)
     totals = tensor_pairs.read(work.jobs)
     deep = _deep(spectral=spectral, subspace=subspace)
@@ -83,6 +94,17 @@ def measure(
         notes=work.notes,
         rank_tolerance=drift_spectral.RANK_TOLERANCE,
     )
+
+
+def _save_merged(base: Path, adapter: Path, folder: Path) -> Path:
+    """The base with an adapter merged into it, as a folder of weights and config."""
+    from retainbench.harness.models import loading
+    from retainbench.harness.models.checked import check, on_parent
+
+    model = loading.load_model(on_parent(check(adapter), check(base)))
+    with reading(adapter, "the merged model"):
+        model.save_pretrained(folder)
+    return folder
 
 
 def summarise(base: Path, candidate: Path, metrics: Mapping[str, float]) -> DriftSummary:

@@ -8,14 +8,14 @@ is an error that names it, except stored copies of tied tensors and buffers, whi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.drift.files import FLOATS, Stored
+from retainbench.harness.core.foreign_json import read_object
+from retainbench.harness.models.headers import FLOATS, Stored
 
 _KINDS = (
     ("bias", r"\.bias$"),
@@ -77,7 +77,7 @@ def is_tied(folder: Path, tensors: dict[str, Stored]) -> bool:
     if not any(_HEAD.search(name) for name in tensors):
         return True
     file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    config = read_object(file) if file.exists() else {}
     inner = config.get("text_config", {})
     return bool(config.get("tie_word_embeddings", inner.get("tie_word_embeddings", False)))
 
@@ -99,6 +99,8 @@ def pair(
     for name in buffers:
         base.pop(name, None)
         candidate.pop(name, None)
+    candidate = _prefixed(base, candidate)
+    notes += _crop(base, candidate)
     _require_same(base, candidate)
     ordered = sorted(base.values(), key=lambda stored: (str(stored.file), stored.start))
     pairs = [(one, candidate[one.name]) for one in ordered]
@@ -117,7 +119,7 @@ def tie_notes(stored: dict[str, Stored], touched: Set[str]) -> list[str]:
             stored[name] = _embedding(stored)._replace(name=name)
             notes.append(f"the adapter unties {name} from the embedding")
         elif _EMBED.search(name):
-            notes.append(f"{name} is tied: merging the adapter would move the head as well")
+            notes.append(f"the adapter unties {name} from the head, which keeps the base's values")
     return notes
 
 
@@ -149,6 +151,34 @@ def _embedding(side: dict[str, Stored]) -> Stored:
             f"the head is tied, but {len(found)} embeddings are stored; expected 1"
         )
     return found[0]
+
+
+def _prefixed(base: dict[str, Stored], candidate: dict[str, Stored]) -> dict[str, Stored]:
+    """The candidate's tensors with the prefix `model.` that it was saved without, if so."""
+    if base.keys() == candidate.keys():
+        return candidate
+    renamed = {n if n in base else f"model.{n}": stored for n, stored in candidate.items()}
+    return renamed if base.keys() == renamed.keys() else candidate
+
+
+def _crop(base: dict[str, Stored], candidate: dict[str, Stored]) -> list[str]:
+    """Compare only the rows of a vocabulary that both sides have; edits the dicts.
+
+    Rows are stored one after the other, so the common ones are the first bytes of both tensors.
+    """
+    notes = []
+    for name in base.keys() & candidate.keys():
+        one, other = base[name], candidate[name]
+        vocabulary = _EMBED.search(name) or _HEAD.search(name)
+        if vocabulary and one.shape != other.shape and one.shape[1:] == other.shape[1:]:
+            rows = min(one.shape[0], other.shape[0])
+            for side in (base, candidate):
+                side[name] = side[name]._replace(shape=(rows, *one.shape[1:]))
+            notes.append(
+                f"{name}: {one.shape[0]} rows in the base, {other.shape[0]} in the candidate; the "
+                f"first {rows} are compared"
+            )
+    return sorted(notes)
 
 
 def _require_same(base: dict[str, Stored], candidate: dict[str, Stored]) -> None:

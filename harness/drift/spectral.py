@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness.drift.blocks import widen
-from retainbench.harness.drift.files import Stored, stream
+from retainbench.harness.drift.files import stream
 from retainbench.harness.drift.records import Spectrum, Subspace
+from retainbench.harness.models.headers import Stored
 
 Matrix = NDArray[Any]
 

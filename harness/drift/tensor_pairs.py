@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.drift import lora as drift_lora
 from retainbench.harness.drift import names as drift_names
 from retainbench.harness.drift.blocks import Totals, Workspace, add_change, add_pair, add_same
-from retainbench.harness.drift.files import Piece, Stored, read_folder, stream
+from retainbench.harness.drift.files import Piece, read_folder, stream
 from retainbench.harness.drift.lora import Adapter, LowRank
+from retainbench.harness.models.headers import Stored
+from retainbench.harness.models.weights import is_adapter
 
 MOST_THREADS = 4
 """Each holds 50 MiB, and each shares the disk with the others."""
@@ -62,8 +64,9 @@ class Work(NamedTuple):
 
 def find(base: Path, candidate: Path) -> Work:
     """What there is to measure; the errors are those of `drift.measure`."""
-    adapter = (candidate / "adapter_config.json").exists()
-    return _adapter_work(base, candidate) if adapter else _full_work(base, candidate)
+    if is_adapter(base):
+        raise UsageError(f"{base}: an adapter as base; merge it and give the merged folder")
+    return _adapter_work(base, candidate) if is_adapter(candidate) else _full_work(base, candidate)
 
 
 def _full_work(base: Path, candidate: Path) -> Work:
@@ -92,10 +95,21 @@ def _adapter_work(base: Path, folder: Path) -> Work:
     if tied:
         notes += drift_names.tie_notes(stored, adapter.changes.keys() | adapter.full.keys())
     jobs = [_adapter_job(one, adapter) for one in stored.values()]
+    if moved := [name for name in adapter.copies if not _is_copy(stored, adapter.copies[name])]:
+        raise IntegrityError(f"{folder}: its copy of {moved[0]} differs from the base's")
     unknown = sorted((adapter.changes.keys() | adapter.full.keys()) - stored.keys())
     if unknown:
         raise IntegrityError(f"{folder}: the base has no {', '.join(unknown[:3])}")
     return Work(jobs, adapter.dtypes, pairing.tied, pairing.buffers, notes)
+
+
+def _is_copy(stored: dict[str, Stored], copy: Stored) -> bool:
+    """Whether a tensor that PEFT saved along equals the base's."""
+    own = stored.get(copy.name)
+    if own is None or own.shape != copy.shape:
+        return False
+    (totals,) = read([Job(own, copy)])
+    return totals.square == 0
 
 
 def _adapter_job(base: Stored, adapter: Adapter) -> Job:

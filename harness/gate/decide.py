@@ -42,6 +42,8 @@ class Movement(NamedTuple):
     gain: Interval | None = None
     drift: DriftSummary | None = None
     divergence: DivergenceSummary | None = None
+    notes: tuple[str, ...] = ()
+    """What could not be measured, and why."""
 
 
 NOT_MEASURED = Movement()

@@ -1,8 +1,8 @@
-"""Load a base or a candidate safely, by name, hub id or folder.
+"""Find a base or a candidate by name, hub id or folder.
 
-`resolve` turns what a user wrote into a checked local folder; `load` makes a model of it. Nothing
-here unpickles, runs remote code or falls back: weights are safetensors, `auto_map` and stray Python
-files are refused (OUTPUTS 8), and weights with NaN or infinity never reach a score.
+`resolve` turns what a user wrote into a checked folder (`checked.Base`); `loading.load` makes a
+model of it. Nothing here unpickles, runs remote code or falls back: weights are safetensors,
+`auto_map` is refused, Python files are never imported (OUTPUTS 8).
 
 Named bases are the folders of `harness/models/embedded/` (in the wheel) and those that `retainbench
 bases fetch` converts into the user's cache.
@@ -13,16 +13,12 @@ Command: `retainbench bases`, `retainbench bases fetch smollm2-135m`.
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.models.identity import folder_digest
-
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+from retainbench.harness.models.checked import Base, check, on_parent
 
 
 class Wheel(NamedTuple):
@@ -44,76 +40,79 @@ WHEELS = {
 }
 
 
-class Base(NamedTuple):
-    """A checked model folder."""
-
-    name: str
-    folder: Path
-    digest: str
-    """`folder_digest` of the folder: weights, config and tokenizer."""
-
-
 def named() -> dict[str, Path]:
     """Bases that can be used by name, and where they are (or would be, once fetched)."""
     embedded = {p.name: p for p in sorted(paths.BASES.iterdir()) if (p / "config.json").exists()}
     return embedded | {name: paths.cache() / "bases" / name for name in WHEELS}
 
 
-def resolve(reference: str) -> Base:
-    """Find and check a base: a name, a local folder, or a hub id such as `org/model`.
+def resolve(reference: str, base: Base | None = None) -> Base:
+    """Find and check a model: a name, a local folder, or a hub id such as `org/model`.
+
+    Args:
+        base: what an adapter is loaded on. Without it the adapter's own `base_model_name_or_path`
+            is taken, if that is a named base or a folder of this machine.
 
     Raises:
         UsageError: unknown name, not fetched yet, or a hub id without network.
-        IntegrityError: the folder cannot be loaded safely (see `preflight`).
+        IntegrityError: the folder cannot be loaded safely, or an adapter was trained on another
+            base than the one given.
     """
+    return of_folder(_find(reference), base, name=reference if reference in named() else None)
+
+
+def of_folder(folder: Path, base: Base | None = None, name: str | None = None) -> Base:
+    """`resolve` for a folder."""
+    checked = check(folder, name)
+    return checked if checked.weights.kind == "full" else _with_parent(checked, base)
+
+
+def _with_parent(adapter: Base, base: Base | None) -> Base:
+    recorded = adapter.config.get("base_model_name_or_path")
+    local = isinstance(recorded, str) and (recorded in named() or _is_folder(recorded))
+    own = check(_find(recorded)) if isinstance(recorded, str) and local else None
+    if base is None:
+        if own is None:
+            raise UsageError(
+                f"{adapter.folder}: its base {str(recorded)[:200]!r} is not on this machine; give "
+                "the base that it was trained on with --base"
+            )
+        return on_parent(adapter, own)
+    if own is not None and own.digest != base.digest:
+        raise IntegrityError(
+            f"{adapter.folder}: was trained on {recorded}, not on the base {base.folder}"
+        )
+    note = f"the adapter names {str(recorded)[:200]!r} as its base; {base.name} is used"
+    return on_parent(adapter, base, (note,) if own is None else ())
+
+
+def _is_folder(reference: str) -> bool:
+    """Whether a text is the path of a folder; false for paths that no system accepts."""
+    try:
+        return Path(reference).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _find(reference: str) -> Path:
     known = named()
     if reference in known:
         folder = known[reference]
         if not folder.exists():
             raise UsageError(
-                f"base {reference!r} is not here yet: run `retainbench bases fetch {reference}`"
+                f"base {reference!r} is not fetched yet: run `retainbench bases fetch {reference}`"
             )
-    elif Path(reference).is_dir():
-        folder = Path(reference)
-    elif reference.count("/") == 1 and not reference.startswith((".", "/")):
-        folder = _download(reference)
-    else:
-        near = difflib.get_close_matches(reference, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(
-            f"unknown base {reference!r}{hint} Known: {', '.join(sorted(known))}; "
-            "or give a folder, or a hub id like org/model"
-        )
-    preflight(folder)
-    name = reference if reference in known else folder.name
-    return Base(name, folder, folder_digest(folder))
-
-
-def preflight(folder: Path) -> None:
-    """Refuse a model folder that could run code, hides pickles or lacks parts.
-
-    The packaged bases carry the script that built them; any other Python file is refused.
-
-    Raises:
-        IntegrityError: naming the offending file.
-    """
-    adapter = (folder / "adapter_config.json").exists()
-    if not adapter and not (folder / "config.json").exists():
-        raise IntegrityError(f"{folder}: config.json is missing, so this is not a model folder")
-    for file in sorted(folder.iterdir()):
-        if file.suffix in PICKLED and file.name != "training_args.bin":
-            raise IntegrityError(
-                f"{file}: pickled weights are refused; convert them to safetensors"
-            )
-        if file.suffix == ".py" and folder.resolve().parent != paths.BASES:
-            raise IntegrityError(f"{file}: Python files in a model folder are refused")
-        configures = file.name in ("config.json", "tokenizer_config.json")
-        if configures and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
-            raise IntegrityError(f"{file}: `auto_map` (remote code) is refused")
-    if not any(folder.glob("*.safetensors")):
-        raise IntegrityError(f"{folder}: no .safetensors file")
-    if not adapter and not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise IntegrityError(f"{folder}: the tokenizer is missing (expected tokenizer.json)")
+        return folder
+    if _is_folder(reference):
+        return Path(reference)
+    if reference.count("/") == 1 and not reference.startswith((".", "/")):
+        return _download(reference)
+    near = difflib.get_close_matches(reference, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(
+        f"unknown base {reference!r}{hint} Known: {', '.join(sorted(known))}; "
+        "or give a folder, or a hub id like org/model"
+    )
 
 
 def _download(hub_id: str) -> Path:
@@ -125,6 +124,7 @@ def _download(hub_id: str) -> Path:
             snapshot_download(
                 hub_id,
                 allow_patterns=["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"],
+                ignore_patterns=["consolidated*", "*/*"],
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -1,9 +1,10 @@
-"""Whether base and candidate read text alike: tokenizer, special tokens, chat template, parent.
+"""Whether base and candidate read text alike: tokenizer, special tokens, chat template, window.
 
-Reads tokenizer.json, tokenizer_config.json, chat_template.jinja and adapter_config.json of two
-model folders; loads nothing. A changed tokenizer or template asks other questions than the base was
-asked, so a comparison of the answers would mean nothing: that is an `IntegrityError`, not a
-warning. Padding and truncation do not count (they do not change a prompt that fits).
+Reads the tokenizer's files of two checked models; loads no weights. What leaves every prompt's
+token ids as they are is a remark: added tokens, rows that pad the embedding, another end-of-text
+token, a chat template (prompts are scored without one), a file saved again. What changes them asks
+other questions than the base was asked, so a comparison would mean nothing: that is an
+`IntegrityError`, raised before anything is scored.
 """
 
 from __future__ import annotations
@@ -13,85 +14,162 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.storage import digest, sha256_file
-from retainbench.harness.models import bases, identity
+from retainbench.harness.core.foreign_json import parse_object, read_object, read_text
+from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.models.checked import Base
+from retainbench.harness.models.config_check import TOKENIZER_BYTES
+from retainbench.harness.models.foreign import reading
 
-TOKENS = ("bos_token", "eos_token", "unk_token", "add_bos_token", "add_eos_token")
+SWITCHES = ("add_bos_token", "add_eos_token")
+NAMED = ("bos_token", "eos_token", "unk_token")
 FILES = ("tokenizer.model", "vocab.json", "merges.txt")
+EXTENSIBLE = ("BPE",)
+"""Models in which a token without a merge is never made from text."""
 
 
-def check_alike(base: Path, candidate: Path) -> None:
+def check_alike(base: Base, candidate: Base) -> list[str]:
     """Refuse a candidate that reads text in another way than its base.
 
-    An adapter folder without a tokenizer uses its base's, so only its parent is checked.
+    Returns:
+        Remarks on differences that leave all prompts as they are.
 
     Raises:
-        IntegrityError: naming the file that differs, or the adapter's other base.
+        IntegrityError: naming the first difference.
     """
-    if is_adapter(candidate):
-        _check_parent(base, candidate)
-        if not any((candidate / name).is_file() for name in bases.TOKENIZER_FILES):
-            return
-    mine, theirs = reading(base), reading(candidate)
-    for part in mine:
-        if mine[part] != theirs[part]:
-            raise IntegrityError(
-                f"{candidate}: its {part} differs from that of the base {base}, so both would be "
-                "asked different questions; restore the base's, or certify against another base"
-            )
+    remarks = [*_compare_windows(base, candidate), *_compare_rows(base, candidate)]
+    if base.reader.resolve() == candidate.reader.resolve():
+        return remarks
+    try:
+        remarks += _compare_tokenizers(base.reader, candidate.reader)
+        remarks += _compare_settings(base.reader, candidate.reader)
+    except _DifferenceError as difference:
+        raise IntegrityError(
+            f"{candidate.folder}: its {difference} differs from the base {base.folder}, so both "
+            "would be asked different questions; restore the base's, or certify against another "
+            "base"
+        ) from None
+    return remarks
 
 
-def reading(folder: Path) -> dict[str, Any]:
-    """What determines the tokens of a prompt, in a form that does not depend on who saved it."""
-    config = _object(folder / "tokenizer_config.json")
-    return {
-        "tokenizer": _tokenizer(folder),
-        "special tokens": {key: _token(config.get(key)) for key in TOKENS},
-        "chat template": _template(folder, config),
-    }
+class _DifferenceError(Exception):
+    """A difference that changes token ids."""
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter instead of full weights."""
-    return (folder / "adapter_config.json").is_file()
+def _compare_windows(base: Base, candidate: Base) -> list[str]:
+    one, other = base.window, candidate.window
+    if one is None or other is None or other >= one:
+        return []
+    return [
+        f"the candidate reads at most {other} tokens, the base {one}: longer prompts are cut from "
+        "the left for the candidate only"
+    ]
 
 
-def _check_parent(base: Path, candidate: Path) -> None:
-    parent = str(_object(candidate / "adapter_config.json").get("base_model_name_or_path"))
-    if bases.resolve(parent).digest != identity.folder_digest(base):
-        raise IntegrityError(f"{candidate}: was trained on {parent}, not on the base {base}")
+def _compare_rows(base: Base, candidate: Base) -> list[str]:
+    one, other = (
+        side.model.config.get("text_config", side.model.config).get("vocab_size")
+        for side in (base, candidate)
+    )
+    if one == other:
+        return []
+    return [f"the candidate's embedding has {other} rows, the base's {one}"]
 
 
-def _tokenizer(folder: Path) -> str:
-    """Digest of the tokenizer; its JSON without padding, truncation and the two forms of merges."""
-    if not (folder / "tokenizer.json").is_file():
-        present = [folder / name for name in FILES if (folder / name).is_file()]
-        return digest({path.name: sha256_file(path) for path in present})
-    value = _object(folder / "tokenizer.json")
-    value["padding"] = value["truncation"] = None
-    model = value.get("model") or {}
-    merges = model.get("merges") or []
-    model["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
-    return digest(value)
+def _compare_tokenizers(base: Path, candidate: Path) -> list[str]:
+    files = [folder / "tokenizer.json" for folder in (base, candidate)]
+    if not all(file.is_file() for file in files):
+        for name in ("tokenizer.json", *FILES):
+            if _file_digest(base / name) != _file_digest(candidate / name):
+                raise _DifferenceError(name)
+        return []
+    if sha256_file(files[0]) == sha256_file(files[1]):
+        return []
+    one, other = (_canonical(file) for file in files)
+    remarks = _compare_added(one.pop("added_tokens"), other.pop("added_tokens"))
+    remarks += _compare_vocabularies(one["model"], other["model"])
+    _require_equal(one, other, "tokenizer")
+    return remarks or ["the candidate's tokenizer was saved again; it reads text as the base's"]
+
+
+def _canonical(file: Path) -> dict[str, Any]:
+    """A tokenizer as today's tokenizers library writes it, without padding and truncation."""
+    from tokenizers import Tokenizer
+
+    stored = parse_object(read_text(file, TOKENIZER_BYTES), str(file), unique=False)
+    text = json.dumps(stored | {"padding": None, "truncation": None})
+    with reading(file, "the tokenizer"):
+        value: dict[str, Any] = json.loads(Tokenizer.from_str(text).to_str())
+    return value
+
+
+def _compare_added(base: list[dict[str, Any]], candidate: list[dict[str, Any]]) -> list[str]:
+    """Added tokens of the base must be there unchanged; `special` affects decoding only."""
+    before, after = ({token["id"]: token for token in side} for side in (base, candidate))
+    for number, token in before.items():
+        other = after.get(number, {})
+        for key in token.keys() - {"special"}:
+            if token[key] != other.get(key):
+                raise _DifferenceError(f"added token {number} ({str(token['content'])[:40]!r})")
+    new = [str(after[number]["content"])[:40] for number in sorted(after.keys() - before.keys())]
+    shown = ", ".join(map(repr, new[:4]))
+    return [f"the candidate's tokenizer has {len(new)} more tokens: {shown}"] if new else []
+
+
+def _compare_vocabularies(base: dict[str, Any], candidate: dict[str, Any]) -> list[str]:
+    """Drop from both models a vocabulary that means the same; edits them."""
+    before, after = base["vocab"], candidate["vocab"]
+    if base["type"] not in EXTENSIBLE or not isinstance(after, dict):
+        return []
+    for token, number in before.items():
+        if after.get(token) != number:
+            raise _DifferenceError(f"vocabulary (token {number}, {token[:40]!r})")
+    base["vocab"] = candidate["vocab"] = None
+    more = len(after) - len(before)
+    return [f"the candidate's vocabulary has {more} more entries, none of them merged"] * (more > 0)
+
+
+def _require_equal(base: Any, candidate: Any, place: str) -> None:
+    """Raise `_DifferenceError` with the path of the first difference."""
+    if isinstance(base, dict) and isinstance(candidate, dict):
+        for key in sorted(base.keys() | candidate.keys()):
+            _require_equal(base.get(key), candidate.get(key), f"{place}.{key[:40]}")
+    elif isinstance(base, list) and isinstance(candidate, list) and len(base) == len(candidate):
+        for number, (one, other) in enumerate(zip(base, candidate, strict=True)):
+            if one != other:
+                _require_equal(one, other, f"{place}[{number}]")
+    elif base != candidate:
+        raise _DifferenceError(place)
+
+
+def _compare_settings(base: Path, candidate: Path) -> list[str]:
+    one, other = (_settings(folder) for folder in (base, candidate))
+    for key in SWITCHES:
+        if bool(one.get(key)) != bool(other.get(key)):
+            raise _DifferenceError(key)
+    remarks = [
+        f"the candidate's {key} is {_token(other.get(key))!r}, the base's {_token(one.get(key))!r}"
+        for key in NAMED
+        if _token(one.get(key)) != _token(other.get(key))
+    ]
+    if _template(base, one) != _template(candidate, other):
+        remarks.append("the chat templates differ; prompts are scored without a template")
+    return remarks
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    file = folder / "tokenizer_config.json"
+    return read_object(file) if file.is_file() else {}
 
 
 def _template(folder: Path, config: dict[str, Any]) -> Any:
     file = folder / "chat_template.jinja"
-    return file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+    return read_text(file) if file.is_file() else config.get("chat_template")
 
 
 def _token(value: Any) -> Any:
-    """A special token's text; older files store an object. A switch that is off may be left out."""
-    if isinstance(value, dict):
-        return value.get("content")
-    return value or None
+    """A special token's text; older files store an object."""
+    return value.get("content") if isinstance(value, dict) else value
 
 
-def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: not valid JSON") from error
-    return value if isinstance(value, dict) else {}
+def _file_digest(file: Path) -> str | None:
+    return sha256_file(file) if file.is_file() else None

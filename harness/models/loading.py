@@ -7,13 +7,14 @@ code runs. `model_digest` names loaded weights by content.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.models.bases import preflight, resolve
+from retainbench.harness.models import adapters, bases
+from retainbench.harness.models.checked import Base
+from retainbench.harness.models.foreign import reading
 
 if TYPE_CHECKING:
     import torch
@@ -27,48 +28,77 @@ class Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(folder: Path, *, dtype: str = "float32", device: str = "cpu") -> Loaded:
+def load(model: Base | Path, *, dtype: str = "float32", device: str = "cpu") -> Loaded:
     """Load a full checkpoint, or an adapter merged into its base, in evaluation mode.
 
     Args:
-        folder: a folder that `preflight` accepts. An adapter folder names its base in
-            `adapter_config.json` (a local folder or a named base).
+        model: a checked folder, or a folder to check; an adapter then names its base itself.
         dtype: a torch dtype by name; parameters are cast to it.
         device: a torch device.
 
     Raises:
-        IntegrityError: weights are missing, unexpected, NaN or infinite.
+        IntegrityError: weights are missing, unused, reshaped, NaN or infinite, or a library cannot
+            read the folder.
+        UsageError: a library that a quantised checkpoint needs is not installed.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    checked = model if isinstance(model, Base) else bases.of_folder(model)
+    loaded = load_model(checked, dtype)
+    tokenizer = _load_tokenizer(checked.reader, loaded)
+    return Loaded(loaded.to(device), tokenizer)
 
-    preflight(folder)
-    if (folder / "adapter_config.json").exists():
-        return _load_adapter(folder, dtype=dtype, device=device)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        local_files_only=True,
-    )
+
+def load_model(checked: Base, dtype: str = "float32") -> PreTrainedModel:
+    """`load` without the tokenizer, on the CPU."""
+    model = _load_full(checked.model.folder, dtype)
+    if checked.parent:
+        model = adapters.merge(model, checked.folder)
+    check_finite(model, str(checked.folder))
+    return model.eval()
+
+
+def _load_full(folder: Path, dtype: str) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report of keys is what is raised below
+    try:
+        with reading(folder, "the model"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+            )
+    finally:
+        logging.set_verbosity(level)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            raise IntegrityError(f"{folder}: {kind.replace('_', ' ')}: {sorted(report[kind])[:3]}")
-    check_finite(model, str(folder))
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return Loaded(model.to(device).eval(), tokenizer)
+        if keys := report.get(kind):
+            shown = "; ".join(str(key) for key in sorted(keys, key=str)[:3])
+            raise IntegrityError(f"{folder}: {len(keys)} {kind.replace('_', ' ')}: {shown}")
+    return cast("PreTrainedModel", model)
 
 
-def _load_adapter(folder: Path, *, dtype: str, device: str) -> Loaded:
-    from peft import PeftModel
+def _load_tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
 
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    base = resolve(str(config["base_model_name_or_path"]))
-    loaded = load(base.folder, dtype=dtype, device=device)
-    merged = PeftModel.from_pretrained(loaded.model, str(folder)).merge_and_unload()
-    check_finite(merged, str(folder))
-    return Loaded(merged.eval(), loaded.tokenizer)
+    with reading(folder, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        largest = max(tokenizer.get_vocab().values(), default=-1)
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise IntegrityError(
+            f"{folder}: the tokenizer has no end-of-text token; name eos_token in "
+            "tokenizer_config.json"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if largest >= rows:
+        raise IntegrityError(
+            f"{folder}: the tokenizer has token {largest}, the model's embedding {rows} rows"
+        )
+    return cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def check_finite(model: torch.nn.Module, name: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models import loading, seeds
+from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import catalogue, pack
@@ -64,17 +65,17 @@ def affects(variation: Variation, info: catalogue.TaskInfo) -> bool:
     return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
 
 
-def of_folder(
-    folder: Path,
+def of_model(
+    model: Base,
     names: Sequence[str],
     limit: int | None = None,
     *,
     device: str = "cpu",
     variation: Variation = USUAL,
 ) -> list[ItemRecord]:
-    """`evaluate` for a model folder and tasks by name, of which some may not take the variation."""
+    """`evaluate` for a checked folder and those of the tasks that the variation affects."""
     infos = [info for info in catalogue.find(names) if affects(variation, info)]
-    return evaluate(loading.load(folder, device=device), infos, limit=limit, variation=variation)
+    return evaluate(loading.load(model, device=device), infos, limit=limit, variation=variation)
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
 from retainbench.harness.core.storage import digest, read_jsonl, write_jsonl
-from retainbench.harness.models import bases
+from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
 from retainbench.harness.scoring.evaluate import (
     USUAL,
@@ -41,8 +41,8 @@ VERSIONS = (
 )
 
 
-Evaluate = Callable[[Path, Sequence[str], int | None], list[ItemRecord]]
-"""Scores a model folder on tasks by short name; on the first items of each if there is a number."""
+Evaluate = Callable[[Base, Sequence[str], int | None], list[ItemRecord]]
+"""Scores a checked model on tasks by short name; on the first n items if there is a number."""
 
 
 class Scoring(NamedTuple):
@@ -58,7 +58,7 @@ class Scoring(NamedTuple):
 
 
 def score_base(
-    base: bases.Base,
+    base: Base,
     names: Sequence[str],
     locks: Mapping[str, Lock],
     scoring: Scoring,
@@ -70,13 +70,13 @@ def score_base(
         IntegrityError: records differ from the locks, or the two scorings from each other.
     """
     if scoring.repeat_base:
-        first = scoring.evaluate(base.folder, names, most)
-        return first, _churn(first, scoring.evaluate(base.folder, names, most))
+        first = scoring.evaluate(base, names, most)
+        return first, _churn(first, scoring.evaluate(base, names, most))
     settings = dict(scoring.settings)
     stored = {name: _cached(base, name, settings, most) for name in names}
     missing = [name for name, path in stored.items() if not path.is_file()]
     if missing:
-        fresh = scoring.evaluate(base.folder, missing, most)
+        fresh = scoring.evaluate(base, missing, most)
         check_locked(fresh, {name: locks[name] for name in missing}, "base", most)
         for name in missing:
             write_jsonl(stored[name], [record for record in fresh if record.task == name])
@@ -84,7 +84,7 @@ def score_base(
 
 
 def score_repeats(
-    base: bases.Base,
+    base: Base,
     names: Sequence[str],
     locks: Mapping[str, Lock],
     scoring: Scoring,
@@ -99,7 +99,7 @@ def score_repeats(
         settings = {**scoring.settings, "scored again": way}
         stored = {name: _cached(base, name, settings, most) for name in names}
         if not all(path.is_file() for path in stored.values()):
-            fresh = scored_again(base.folder, names, most)
+            fresh = scored_again(base, names, most)
             answered = {record.task for record in fresh}
             asked = {name: lock for name, lock in locks.items() if name in answered}
             check_locked(fresh, asked, f"base, {way}", most)
@@ -109,7 +109,7 @@ def score_repeats(
     return {way: records for way, records in found.items() if records}
 
 
-def _cached(base: bases.Base, task: str, settings: Mapping[str, str], most: int | None) -> Path:
+def _cached(base: Base, task: str, settings: Mapping[str, str], most: int | None) -> Path:
     """Where a base's records on one task stand: keyed by all that can change them.
 
     `base.digest` covers weights, config, tokenizer and chat template.

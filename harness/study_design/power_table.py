@@ -54,7 +54,7 @@ def of_suite(
     chosen = loading.load(reference)
     from retainbench.harness.scoring import evaluate
 
-    score = partial(evaluate.of_folder, device=device)
+    score = partial(evaluate.of_model, device=device)
     scoring = stored.Scoring(
         evaluate=score,
         settings=stored.scoring_settings(device),

@@ -81,8 +81,8 @@ def test_the_base_is_scored_once_and_the_candidate_every_time(tmp_path: Path) ->
         certify(
             str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / name, request
         )
-    assert [name for name, _ in evaluate.calls] == ["base", "cand", "cand"]
-    (base / "config.json").write_text('{"loses": {}, "changed": true}')
+    assert [name for name, _ in evaluate.calls] == ["cand", "base", "cand"]
+    (base / "config.json").write_text('{"model_type": "llama", "loses": {}, "changed": true}')
     certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "c", request)
     request = fixtures.request(evaluate, settings={"dtype": "bfloat16"})
     certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, tmp_path / "d", request)
@@ -104,12 +104,11 @@ def test_an_altered_cache_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("tokenizer.json", '"a": 0', '"b": 0', "its tokenizer differs"),
-        ("tokenizer_config.json", "</s>", "<eos>", "its special tokens differs"),
-        ("tokenizer_config.json", "{", '{"chat_template": "{{x}}", ', "its chat template differs"),
+        ("tokenizer.json", '"a": 0, "b": 1', '"b": 0, "a": 1', "its vocabulary .token 0, 'a'."),
+        ("tokenizer_config.json", "{", '{"add_bos_token": true, ', "its add_bos_token differs"),
     ],
 )
-def test_a_changed_tokenizer_or_template_is_refused(
+def test_a_tokenizer_that_reads_text_in_another_way_is_refused(
     tmp_path: Path, file: str, old: str, new: str, message: str
 ) -> None:
     base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
@@ -131,6 +130,23 @@ def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
     out = tmp_path / "cert"
     made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, request)
     assert made.gate.verdict == "PASS"
+    assert made.evidence.notes == [
+        "the candidate's tokenizer was saved again; it reads text as the base's"
+    ]
+
+
+def test_a_chat_template_and_another_end_of_text_are_remarks(tmp_path: Path) -> None:
+    base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
+    edit(candidate / "tokenizer_config.json", '"</s>"', '"<end>", "chat_template": "{{x}}"')
+    request = fixtures.request(fixtures.Answers())
+    out = tmp_path / "cert"
+    made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, request)
+    assert made.gate.verdict == "PASS"
+    assert made.evidence.notes == [
+        "the candidate's eos_token is '<end>', the base's '</s>'",
+        "the chat templates differ; prompts are scored without a template",
+    ]
+    assert verify(out).gate == made.gate
 
 
 def test_an_adapter_must_be_of_this_base(tmp_path: Path) -> None:
@@ -141,13 +157,14 @@ def test_an_adapter_must_be_of_this_base(tmp_path: Path) -> None:
     adapter = fixtures.model(tmp_path / "adapter", DAMAGE)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (adapter / name).unlink()
+    (adapter / "model.safetensors").rename(adapter / "adapter_model.safetensors")
     request = fixtures.request(fixtures.Answers())
     config = adapter / "adapter_config.json"
-    config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    config.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)}))
     out = tmp_path / "cert"
     made = certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, out, request)
     assert made.gate.verdict == "REGRESSION"
-    config.write_text(json.dumps({"base_model_name_or_path": str(stranger)}))
+    config.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(stranger)}))
     with pytest.raises(IntegrityError, match="was trained on"):
         certify(str(base), str(adapter), fixtures.suite(), fixtures.POLICY, tmp_path / "x", request)
 
@@ -161,8 +178,8 @@ def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
     assert all(task["change"]["minimum_detectable_effect"] for task in evidence["gate"]["tasks"])
 
     class Drifting(fixtures.Answers):
-        def __call__(self, folder: Path, names: Any, most: int | None = None) -> Any:
-            answered = super().__call__(folder, names, most)
+        def __call__(self, model: Any, names: Any, most: int | None = None) -> Any:
+            answered = super().__call__(model, names, most)
             flipped = answered[0].model_copy(update={"score": float(len(self.calls) % 2)})
             return [flipped, *answered[1:]]
 
@@ -286,7 +303,7 @@ def test_the_certificate_is_shown_to_people_too(tmp_path: Path) -> None:
 
 def test_drift_and_kl_of_a_base_against_itself_are_zero(tmp_path: Path) -> None:
     """Measured on the retention axes' prompts, with the base's continuations kept in the cache."""
-    base = bases.resolve("fruitfly").folder
+    base = bases.resolve("fruitfly")
     few = fixtures.suite(divergence_prompts=2, divergence_tokens=3)
     found = certify_measure.drift_and_kl(base, base, suite=few)
     assert found.drift is not None

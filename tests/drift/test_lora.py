@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fixtures.drift import Tensors, dense, example, write
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.drift import lora as drift_lora
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.drift import spectral
@@ -99,7 +99,9 @@ def test_adapters_on_tied_weights_say_what_they_mean(tmp_path: Path) -> None:
     moved_by_head = next(t for t in report.tensors if t.kind == "head").frobenius
     assert report.overall.frobenius == moved_by_head > 0
     on_embedding = adapter(tmp_path / "embed", factors("model.embed_tokens", 1501, 48))
-    assert any("is tied" in note for note in drift.measure(here, on_embedding).notes)
+    assert any(
+        "which keeps the base's values" in note for note in drift.measure(here, on_embedding).notes
+    )
 
 
 def test_worked_example_and_inner_product_of_adapters() -> None:
@@ -115,22 +117,19 @@ def test_worked_example_and_inner_product_of_adapters() -> None:
     assert drift_lora.inner(one, other) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"use_dora": True},
-        {"peft_type": "LOHA"},
-        {"init_lora_weights": "pissa"},
-        {"lora_bias": True},
-    ],
-)
-def test_adapters_that_are_not_a_product_are_refused(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
-    here = write(tmp_path / "a", example())
+def test_a_saved_copy_of_the_base_is_not_a_change(tmp_path: Path) -> None:
+    """PEFT saves the embedding along when an adapter sits on it."""
+    base = example()
+    here = write(tmp_path / "a", base)
     pieces = factors("model.layers.0.self_attn.q_proj", 48, 48)
-    with pytest.raises(UsageError, match="merge it into the base"):
-        drift.measure(here, adapter(tmp_path / "x", pieces, **options))
+    copy = {
+        "base_model.model.model.embed_tokens.base_layer.weight": base["model.embed_tokens.weight"]
+    }
+    alone = drift.measure(here, adapter(tmp_path / "x", pieces))
+    assert drift.measure(here, adapter(tmp_path / "y", pieces | copy)).overall == alone.overall
+    copy = {name: value + 1 for name, value in copy.items()}
+    with pytest.raises(IntegrityError, match=r"its copy of model\.embed_tokens\.weight differs"):
+        drift.measure(here, adapter(tmp_path / "z", pieces | copy))
 
 
 def test_adapters_that_do_not_fit_fail(tmp_path: Path) -> None:

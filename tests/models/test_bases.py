@@ -36,9 +36,10 @@ def test_the_digest_is_of_contents(tiny_base: Path, copy: Path) -> None:
     ("spoil", "problem"),
     [
         (lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), "pytorch_model.bin"),
-        (lambda f: (f / "modeling.py").write_text(""), "modeling.py"),
+        (lambda f: shutil.copy(f / "model.safetensors", f / "other.safetensors"), "two sets"),
+        (lambda f: (f / "model.q4.gguf").write_bytes(b"GGUF"), "two sets"),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer is missing"),
-        (lambda f: (f / "model.safetensors").unlink(), "no .safetensors"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
         (
             lambda f: (f / "config.json").write_text(
