@@ -1,66 +1,118 @@
 """Read Inspect logs (`.eval` archives and `.json` files) as records.
 
-Reads one log per task, finished normally: an archive has its header.json only then. Inspect's
-letters become C = 1, P = 0.5, I = 0 and N = 0 with `valid` off; epochs become repeats of an item.
-A sample that ended with an error, or that its scorer could not score, is an integrity failure and
-never a zero. Nothing here imports inspect_ai.
-
-Leaves out scores that are lists or mappings: there is no single score per item to pair.
-
-Read members of an untrusted ZIP into memory, under caps and without unpacking anything.
-
-Refuses what a results archive has no use for: paths that leave the archive, links, encrypted or
-doubled members, more members or bytes than any real log. Zstandard members (Inspect since 2026)
-are read with pyarrow, because `zipfile` knows them from Python 3.14 on only.
+Reads one log per task, finished normally: an archive has its header.json only then. Of a failed log
+and its retry the retry is read. Epochs become repeats of an item. Samples are read one by one
+(`adoption/inspect_samples.py`). Nothing here imports inspect_ai.
 """
 
 from __future__ import annotations
 
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import pyarrow as pa
+from pydantic import NonNegativeInt
 
+from retainbench.harness.adoption import archive
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
+from retainbench.harness.adoption.guessing import UnscorableError
+from retainbench.harness.adoption.inspect_samples import Sample, sample_record, sample_text
 from retainbench.harness.adoption.items import (
-    DEFAULT_CHOICES,
     Adopted,
-    Choices,
+    AdoptedTask,
     Reading,
-    item_record,
     number_repeats,
     reading,
+    with_constant_answer,
 )
 from retainbench.harness.adoption.json_files import (
-    LARGEST_FILE,
-    LARGEST_VALUE,
+    Foreign,
+    checked,
     parse,
     read_object,
+    require_task_name,
     shorten,
 )
+from retainbench.harness.adoption.settings import Settings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import digest, sha256_file
-from retainbench.harness.core.verdicts import FULL
+from retainbench.harness.core.records import ItemRecord, ItemText
+from retainbench.harness.core.storage import sha256_file
 
-LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
-WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-INSTRUMENT = ("grader_failed", "scoring_failed")
-"""Reasons that speak of the scorer, not of the model."""
 GENERATION = (
     "temperature", "top_p", "top_k", "max_tokens", "seed", "stop_seqs", "system_message",
     "num_choices", "frequency_penalty", "presence_penalty", "reasoning_effort", "reasoning_tokens",
 )  # fmt: skip
-CONFIG = ("limit", "sample_id", "epochs", "epochs_reducer", "message_limit", "token_limit")
+CONFIG = ("epochs", "epochs_reducer", "message_limit", "token_limit")
+LIMITS = ("limit", "sample_id")
+
+
+class Spec(Foreign):
+    """What was evaluated: `eval` in a log."""
+
+    task: str
+    task_version: Any = None
+    task_args: Any = None
+    solver: Any = None
+    solver_args: Any = None
+    dataset: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    model: str = "unknown"
+    model_args: Any = None
+    model_generate_config: dict[str, Any] | None = None
+    packages: dict[str, Any] | None = None
+
+
+class Step(Foreign):
+    """One solver of the plan."""
+
+    solver: Any = None
+    params: Any = None
+
+
+class Plan(Foreign):
+    """The solvers of a task."""
+
+    steps: list[Step] | None = None
+
+
+class Scorer(Foreign):
+    """One scorer's results."""
+
+    name: str
+
+
+class Results(Foreign):
+    """Counts and scorers of a finished evaluation."""
+
+    total_samples: NonNegativeInt | None = None
+    completed_samples: NonNegativeInt | None = None
+    scores: list[Scorer] | None = None
+
+
+class Header(Foreign):
+    """A log without its samples."""
+
+    version: Any = None
+    status: Any = None
+    invalidated: Any = None
+    eval: Spec
+    plan: Plan | None = None
+    results: Results | None = None
+
+
+class Log(NamedTuple):
+    """A log whose samples are read one by one."""
+
+    file: Path
+    header: Header
+    samples: Iterable[Any]
 
 
 def log_files(path: Path) -> list[Path]:
     """Inspect logs under a folder, or the one that was named."""
-    found = [path] if path.is_file() else sorted([*path.rglob("*.eval"), *path.rglob("*.json")])
-    return [file for file in found if file.suffix == ".eval" or _is_log(file)]
+    listed = [path] if path.is_file() else sorted([*path.rglob("*.eval"), *path.rglob("*.json")])
+    return [f for f in listed if f.is_file() and (f.suffix == ".eval" or _is_log(f))]
 
 
 def _is_log(file: Path) -> bool:
@@ -73,222 +125,160 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     """Read a folder of logs, one per task, or a single log.
 
     Raises:
-        UsageError: two logs of one task, or scores that cannot be compared.
+        UsageError: two finished logs of one task, or no task that can be compared.
         IntegrityError: an unfinished, errored, invalidated or damaged log.
     """
     files = log_files(path)
     if not files:
         raise UsageError(f"{path}: no Inspect log (.eval, or .json with samples)")
-    headers: dict[str, dict[str, Any]] = {}
-    records: list[ItemRecord] = []
-    notes: list[str] = []
-    for file in files:
-        header, samples = _load(file)
-        _check_header(header, file)
-        task = str(header["eval"]["task"])
-        if task in headers:
-            raise UsageError(f"{path}: more than one log of task {task!r}: name one run's folder")
-        headers[task] = header
-        records += _task_records(file, task, header, samples, choices, notes)
-    first = headers[min(headers)]["eval"]
+    headers = {file: header for file in files if choices.wants((header := _header(file)).eval.task)}
+    finished, notes = _finished(path, headers)
+    tasks: dict[str, AdoptedTask] = {}
+    unscored: dict[str, str] = {}
+    for task, file in sorted(finished.items()):
+        try:
+            with _log(file) as log:
+                tasks[task] = _task(log, choices)
+        except UnscorableError as error:
+            if choose(choices.metrics, task):
+                raise
+            unscored[task] = str(error)
+    first = headers[finished[min(finished)]].eval if finished else Spec(task="none")
+    engine, _, name = first.model.partition("/")
     return Adopted(
-        harness=f"inspect_ai {(first.get('packages') or {}).get('inspect_ai', 'unknown')}",
-        model=str(first.get("model", "unknown")),
+        harness=f"inspect_ai {(first.packages or {}).get('inspect_ai', 'unknown')}",
+        model=first.model,
         path=path,
-        records=records,
-        settings={task: _settings(header) for task, header in headers.items()},
-        remarks={"model_args": first.get("model_args"), "packages": first.get("packages")},
+        tasks=tasks,
+        unscored=unscored,
+        settings=Settings(
+            shown={
+                "model_args": first.model_args,
+                "packages": first.packages,
+                "engine": engine if name else None,
+            }
+        ),
+        files={file.name: sha256_file(file) for file in finished.values()},
         notes=notes,
-        files={file.name: sha256_file(file) for file in files},
-        part=next((limit for header in headers.values() if (limit := _limit(header))), FULL),
     )
 
 
-def _load(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _finished(path: Path, headers: dict[Path, Header]) -> tuple[dict[str, Path], list[str]]:
+    """The log of each task, and a note for each failed attempt that was run again."""
+    by_task: dict[str, list[Path]] = {}
+    for file, header in headers.items():
+        require_task_name(header.eval.task, str(file))
+        by_task.setdefault(header.eval.task, []).append(file)
+    finished, notes = {}, []
+    for task, files in by_task.items():
+        good = [f for f in files if headers[f].status == "success" and not headers[f].invalidated]
+        if len(good) > 1:
+            raise UsageError(f"{path}: more than one log of task {task!r}: name one run's folder")
+        if not good:
+            status = headers[files[0]].status
+            raise IntegrityError(f"{files[0]}: status {status!r}, or invalidated")
+        if headers[good[0]].version != 2:
+            version = shorten(headers[good[0]].version)
+            raise IntegrityError(f"{good[0]}: log version {version}, expected 2")
+        finished[task] = good[0]
+        notes += [
+            f"{task}: {file.name} has status {headers[file].status!r} and was not read; "
+            f"{good[0].name} was"
+            for file in files
+            if file != good[0]
+        ]
+    return finished, notes
+
+
+def _header(file: Path) -> Header:
+    if file.suffix == ".json":
+        return checked(Header, read_object(file), str(file))
+    with archive.opened(file) as opened:
+        return _archived_header(opened)
+
+
+def _archived_header(opened: archive.Archive) -> Header:
+    if "header.json" not in opened.names:
+        raise IntegrityError(f"{opened.path}: no header.json, so the evaluation did not finish")
+    place = f"{opened.path}: header.json"
+    return checked(Header, parse(opened.read("header.json"), place), place)
+
+
+@contextmanager
+def _log(file: Path) -> Iterator[Log]:
     """Header and samples of a log in either form."""
     if file.suffix == ".json":
-        log = read_object(file)
-        return log, list(log.pop("samples", None) or [])
-    header, samples = None, []
-    for name, data in members(file):
-        if name == "header.json":
-            header = parse(data, f"{file}: {name}")
-        elif name.startswith("samples/") and name.endswith(".json"):
-            samples.append(parse(data, f"{file}: {name}"))
-    if header is None:
-        raise IntegrityError(f"{file}: no header.json, so the evaluation did not finish")
-    return header, samples
+        content = read_object(file)
+        samples = content.pop("samples", None) or []
+        if not isinstance(samples, list):
+            raise IntegrityError(f"{file}: samples: expected a list")
+        yield Log(file, checked(Header, content, str(file)), samples)
+        return
+    with archive.opened(file) as opened:
+        names = [n for n in opened.names if n.startswith("samples/") and n.endswith(".json")]
+        yield Log(
+            file,
+            _archived_header(opened),
+            (parse(opened.read(name), f"{file}: {name}") for name in names),
+        )
 
 
-def _check_header(header: dict[str, Any], file: Path) -> None:
-    if header.get("status") != "success" or header.get("invalidated"):
-        raise IntegrityError(f"{file}: status {header.get('status')!r}, or invalidated")
-    if header.get("version") != 2:
-        raise IntegrityError(f"{file}: log version {header.get('version')!r}, expected 2")
-    if not isinstance(header.get("eval"), dict) or "task" not in header["eval"]:
-        raise IntegrityError(f"{file}: no `eval.task` in the header")
-
-
-def _settings(header: dict[str, Any]) -> dict[str, Any]:
-    """What two logs of one task must share."""
-    spec, config = header["eval"], header["eval"].get("config") or {}
-    generation = spec.get("model_generate_config") or {}
-    steps = (header.get("plan") or {}).get("steps") or []
-    return {
-        "task_version": spec.get("task_version"),
-        "task_args": spec.get("task_args"),
-        "solver": spec.get("solver"),
-        "solver_args": spec.get("solver_args"),
-        "plan": [(step.get("solver"), step.get("params")) for step in steps],
-        "dataset": {key: (spec.get("dataset") or {}).get(key) for key in ("name", "samples")},
-        **{key: config.get(key) for key in CONFIG},
-        **{key: generation.get(key) for key in GENERATION},
-    }
-
-
-def _task_records(
-    file: Path,
-    task: str,
-    header: dict[str, Any],
-    samples: list[dict[str, Any]],
-    choices: Choices,
-    notes: list[str],
-) -> list[ItemRecord]:
-    results = header.get("results") or {}
-    expected = results.get("total_samples", len(samples))
-    if not samples or len(samples) != expected or results.get("completed_samples") != expected:
-        raise IntegrityError(f"{file}: {len(samples)} of {expected} samples are here and complete")
-    keys = {(str(sample["id"]), sample["epoch"]) for sample in samples}
-    if len(keys) != len(samples):
-        raise IntegrityError(f"{file}: a sample is there twice")
-    scored = [score["name"] for score in results.get("scores") or []]
-    listed = list(dict.fromkeys([*scored, *(samples[0].get("scores") or {})]))
-    made = reading(task, listed, {}, choices, str(file))
-    if limit := _limit(header):
-        notes.append(f"{task}: {limit}")
-    ordered = sorted(samples, key=lambda sample: (str(sample["id"]), sample["epoch"]))
-    return number_repeats(_record(sample, file, made) for sample in ordered)
-
-
-def _limit(header: dict[str, Any]) -> str | None:
-    """Which samples the log is limited to, if it is."""
-    config = header["eval"].get("config") or {}
-    chosen = {key: config[key] for key in ("limit", "sample_id") if config.get(key) is not None}
-    listed = ", ".join(f"{key} {shorten(value)}" for key, value in chosen.items())
-    return f"limited to {listed}" if listed else None
-
-
-def _record(sample: dict[str, Any], file: Path, made: Reading) -> ItemRecord:
-    where = f"{file}: sample {sample['id']} epoch {sample['epoch']}"
-    if sample.get("error") or sample.get("invalidation"):
-        raise IntegrityError(f"{where} ended with an error or was invalidated")
-    score = (sample.get("scores") or {}).get(made.metric)
-    if score is None or score.get("reason") in INSTRUMENT:
-        raise IntegrityError(f"{where} was not scored by {made.metric}")
-    options = sample.get("choices") or []
-    target = sample["target"]
-    return item_record(
-        made,
-        where,
-        item_id=str(sample["id"]),
-        value=_number(score.get("value")),
-        document=sample.get("metadata") or {},
-        doc_hash=digest([_plain(sample["input"]), options, target]),
-        prompt_hash=digest(list(_prompt(sample))),
-        target_hash=digest(target),
-        chance=1 / len(options) if options else 0.0,
-        valid=not (score.get("value") == "N" or score.get("reason") or sample.get("limit")),
-        response=_response(sample),
-        gold=target if isinstance(target, str) else " | ".join(target),
+def _task(log: Log, choices: Choices) -> AdoptedTask:
+    """Records of one log; checks that every sample is there and was scored."""
+    file, header = log.file, log.header
+    results = header.results or Results()
+    scored = [score.name for score in results.scores or []]
+    made: Reading | None = None
+    records: dict[tuple[str, int], ItemRecord] = {}
+    texts: list[ItemText] = []
+    for value in log.samples:
+        sample = checked(Sample, value, str(file))
+        key = (str(sample.id), sample.epoch)
+        if key in records:
+            raise IntegrityError(f"{file}: duplicate sample {key[0]}, epoch {key[1]}")
+        if made is None:
+            listed = list(dict.fromkeys([*scored, *(sample.scores or {})]))
+            made = reading(header.eval.task, listed, {}, choices, str(file))
+        records[key] = sample_record(sample, file, made)
+        texts.append(sample_text(sample, records[key]))
+    expected = len(records) if results.total_samples is None else results.total_samples
+    if not records or len(records) != expected or results.completed_samples != expected:
+        raise IntegrityError(
+            f"{file}: {len(records)} of {expected} samples are here, "
+            f"{results.completed_samples} were completed"
+        )
+    ordered = with_constant_answer([records[key] for key in sorted(records)])
+    limit = _limit(header.eval.config or {}, len({item for item, _ in records}))
+    return AdoptedTask(
+        records=number_repeats(ordered),
+        settings=_settings(header),
+        texts=texts,
+        notes=[f"{header.eval.task}: {limit}"] if limit else [],
+        limited=limit,
     )
 
 
-def _number(value: Any) -> Any:
-    """Inspect's letters and words as numbers; anything else unchanged."""
-    if isinstance(value, str):
-        return LETTERS.get(value, WORDS.get(value.lower(), value))
-    return value
+def _settings(header: Header) -> Settings:
+    """What two logs of one task must share, and what is shown."""
+    spec = header.eval
+    steps = (header.plan.steps if header.plan else None) or []
+    equal = {
+        "task_version": spec.task_version,
+        "task_args": spec.task_args,
+        "solver": spec.solver,
+        "solver_args": spec.solver_args,
+        "plan": [[step.solver, step.params] for step in steps],
+        **recorded(spec.config, CONFIG),
+        **{key: (spec.model_generate_config or {}).get(key) for key in GENERATION},
+    }
+    shown = {"dataset": (spec.dataset or {}).get("name"), **recorded(spec.config, LIMITS)}
+    return Settings(equal, shown)
 
 
-def _prompt(sample: dict[str, Any]) -> Iterator[Any]:
-    """Messages before the model first spoke, without their random ids."""
-    if not sample.get("messages"):
-        yield _plain(sample["input"])
-    for message in sample.get("messages") or []:
-        if message.get("role") == "assistant":
-            return
-        yield [message.get("role"), _plain(message.get("content"))]
-
-
-def _plain(value: Any) -> Any:
-    """A value without the `id` keys that Inspect draws at random."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in sorted(value.items()) if key != "id"}
-    return [_plain(part) for part in value] if isinstance(value, list) else value
-
-
-def _response(sample: dict[str, Any]) -> str | None:
-    output = sample.get("output") or {}
-    if isinstance(output.get("completion"), str):
-        return str(output["completion"])
-    for choice in output.get("choices") or []:
-        content = (choice.get("message") or {}).get("content")
-        return content if isinstance(content, str) else None
-    return None
-
-
-MOST_MEMBERS = 500_000
-ZSTANDARD = 93
-LOCAL_HEADER = 30
-"""Bytes of a local file header before its name (APPNOTE 4.3.7)."""
-
-
-def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file of an archive, in the order of its directory.
-
-    Raises:
-        IntegrityError: not a ZIP, damaged, hostile or beyond the caps.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            listed = archive.infolist()
-            _check(path, listed)
-            for info in listed:
-                if not info.is_dir():
-                    yield info.filename, _read(path, archive, info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise IntegrityError(f"{path}: damaged archive: {error}") from error
-
-
-def _check(path: Path, listed: list[zipfile.ZipInfo]) -> None:
-    if len(listed) > MOST_MEMBERS or sum(info.file_size for info in listed) > LARGEST_FILE:
-        raise IntegrityError(f"{path}: more members or bytes than a results archive has")
-    if len({info.filename for info in listed}) != len(listed):
-        raise IntegrityError(f"{path}: two members have the same name")
-    for info in listed:
-        where = f"{path}: member {info.filename!r}"
-        parts = PurePosixPath(info.filename).parts
-        if info.filename.startswith("/") or ".." in parts or "\\" in info.filename:
-            raise IntegrityError(f"{where} points outside the archive")
-        if stat.S_ISLNK(info.external_attr >> 16) or info.flag_bits & 1:
-            raise IntegrityError(f"{where} is a link or encrypted")
-        if info.file_size > LARGEST_VALUE:
-            raise IntegrityError(f"{where} is larger than {LARGEST_VALUE >> 20} MiB")
-
-
-def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Content of one member; never more than its directory entry declares."""
-    if info.compress_type != ZSTANDARD:
-        with archive.open(info) as file:
-            return file.read(info.file_size + 1)
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(LOCAL_HEADER)
-        name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        file.seek(info.header_offset + LOCAL_HEADER + name + extra)
-        packed = file.read(info.compress_size)
-    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
-        data: bytes = stream.read(info.file_size + 1)
-    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
-        raise IntegrityError(f"{path}: member {info.filename!r} is damaged")
-    return data
+def _limit(config: dict[str, Any], items: int) -> str | None:
+    """Which samples the log is limited to; a limit above the number of items leaves out none."""
+    chosen = {key: config[key] for key in LIMITS if config.get(key) is not None}
+    if isinstance(chosen.get("limit"), int) and chosen["limit"] > items:
+        del chosen["limit"]
+    listed = ", ".join(f"{key} {shorten(value)}" for key, value in chosen.items())
+    return f"limited to {listed}" if listed else None

@@ -1,4 +1,4 @@
-"""What the readers of foreign results share: choices of the user, and rows made into records.
+"""What the readers of foreign results share: rows made into records, and what one side holds.
 
 Turns checked values into `ItemRecord`s; reads no files (`adoption/json_files.py`) and knows no
 particular harness: see `adoption/lm_eval.py`, `adoption/lighteval.py` and `adoption/inspect_ai.py`.
@@ -6,84 +6,44 @@ particular harness: see `adoption/lm_eval.py`, `adoption/lighteval.py` and `adop
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, get_args
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from retainbench.harness.adoption.choices import Choices, choose
+from retainbench.harness.adoption.guessing import UnscorableError, constant_answer
 from retainbench.harness.adoption.json_files import shorten
+from retainbench.harness.adoption.own_tasks import packaged
+from retainbench.harness.adoption.settings import Settings
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Axis, ItemRecord
+from retainbench.harness.core.records import Axis, ItemRecord, ItemText
 from retainbench.harness.core.verdicts import FULL
-from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.catalogue import TaskInfo
 
-LONGEST_RESPONSE = 10_000
-"""Characters of model text that a record keeps."""
+LONGEST_TEXT = 10_000
+"""Characters of a prompt, an answer or an id that are kept."""
 PREFERRED_METRICS = ("reward", "acc", "exact_match")
 """`reward` is what the package's own targets report."""
 
-V = TypeVar("V")
-
 
 @dataclass(frozen=True)
-class Choices:
-    """What the user may decide; keys are task names or shell patterns, exact names win."""
+class AdoptedTask:
+    """One task of one model's results."""
 
-    axes: Mapping[str, Axis] = field(default_factory=dict)
-    """Axis of a task; else a packaged task's own axis, else `general`."""
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    """Metric (Inspect: scorer); else `acc`, else `exact_match`, else the first one listed."""
-    filters: Mapping[str, str] = field(default_factory=dict)
-    """lm-eval filter; else the first one listed. One is judged: all see the same items."""
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    """Field of the document that names its cluster; else `cluster`, else each item is its own."""
-
-
-DEFAULT_CHOICES = Choices()
-
-
-def choices(
-    axis: Sequence[str] = (),
-    metric: Sequence[str] = (),
-    filter: Sequence[str] = (),
-    cluster: Sequence[str] = (),
-) -> Choices:
-    """A user's choices from texts like `mmlu_*=general`.
-
-    Raises:
-        UsageError: not of that form, one task twice, or an axis that does not exist.
-
-    >>> choices(axis=["gsm8k=numeric"]).axes
-    {'gsm8k': 'numeric'}
-    """
-    axes = _values("--axis", "AXIS", axis)
-    for task, name in axes.items():
-        if name not in get_args(Axis):
-            raise UsageError(f"--axis {task}={name}: choose one of {', '.join(get_args(Axis))}")
-    return Choices(
-        axes=cast("dict[str, Axis]", axes),
-        metrics=_values("--metric", "NAME", metric),
-        filters=_values("--filter", "NAME", filter),
-        clusters=_values("--cluster", "FIELD", cluster),
-    )
-
-
-def _values(option: str, what: str, texts: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        task, _, value = text.partition("=")
-        if not (task and value) or task in found:
-            raise UsageError(
-                f"{option} {text}: write TASK={what}, once per task (or pattern like mmlu*)"
-            )
-        found[task] = value
-    return found
+    records: list[ItemRecord]
+    settings: Settings
+    asked: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(doc_hash, repeat) -> digest of everything that the model was sent for the item."""
+    texts: list[ItemText] = field(default_factory=list)
+    """Prompt and options of each item, so that lost and gained items can be shown."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided while reading: filters left out, limits."""
+    limited: str | None = None
+    """Which items were scored, if a limit left some out."""
 
 
 @dataclass(frozen=True)
@@ -94,90 +54,25 @@ class Adopted:
     """`lm-eval 0.4.13`, ..."""
     model: str
     path: Path
-    records: list[ItemRecord]
-    settings: dict[str, dict[str, Any]]
-    """Per task (and `run` for all): what base and candidate must share."""
-    remarks: dict[str, Any]
-    """What may differ and is then shown: versions, dtype, batch size."""
-    notes: list[str]
-    """What was decided while reading: filters left out, limits."""
+    tasks: dict[str, AdoptedTask]
+    unscored: dict[str, str]
+    """Task -> why it has no score per item that could be compared."""
+    settings: Settings
+    """Of the whole run."""
     files: dict[str, str]
     """SHA-256 of every file that was read, by name."""
-    part: str = FULL
-    """Which items were scored, if a limit left some out; nothing passes then."""
+    notes: list[str] = field(default_factory=list)
+    """About the run: logs of failed attempts that were not read."""
 
+    @property
+    def records(self) -> list[ItemRecord]:
+        """Records of all tasks, in the order of their names."""
+        return [record for name in sorted(self.tasks) for record in self.tasks[name].records]
 
-def choose(mapping: Mapping[str, V], task: str) -> V | None:
-    """The user's value for a task: its exact name, else the first pattern that matches."""
-    if task in mapping:
-        return mapping[task]
-    return next((value for name, value in mapping.items() if applies(name, task)), None)
-
-
-def applies(name: str, task: str) -> bool:
-    """Whether a choice for `name` (a task or a shell pattern) is about a task."""
-    return name == task or fnmatch.fnmatchcase(task, name)
-
-
-def axis_of(task: str, axes: Mapping[str, Axis]) -> Axis:
-    """Axis of a task: as the user says, else as packaged (`rb_` names), else `general`."""
-    own = packaged(task)
-    return choose(axes, task) or (own.axis if own else "general")
-
-
-def packaged(task: str) -> TaskInfo | None:
-    """The task of that lm-eval name, if it is the package's own or in a pack in use."""
-    known = {info.lm_eval_name: info for info in catalogue.discover().values()}
-    return known.get(task)
-
-
-def _metric(listed: list[str], task: str, choices: Choices, where: str) -> str:
-    """The metric that `score` will be; see `Choices.metrics`."""
-    wanted = choose(choices.metrics, task)
-    if wanted is not None:
-        if wanted not in listed:
-            raise UsageError(f"{where}: no metric {wanted!r}; choose one of {', '.join(listed)}")
-        return wanted
-    if not listed:
-        raise IntegrityError(f"{where}: no metric is recorded for the items")
-    return next((name for name in PREFERRED_METRICS if name in listed), listed[0])
-
-
-def checked_score(value: Any, metric: str, where: str, *, higher_is_better: bool = True) -> float:
-    """A per-item value as a score in [0, 1]; lower-is-better values v become 1 - v.
-
-    Raises:
-        UsageError: the metric is not on that scale (perplexity, a tuple, a text).
-        IntegrityError: NaN, the mark of an item that failed.
-    """
-    number = value
-    if isinstance(value, str):  # lm-eval writes numpy's float32 as text
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-    if isinstance(number, (bool, int, float)):
-        if math.isnan(number):
-            raise IntegrityError(f"{where}: {metric} is NaN, so the item was not scored")
-        if 0 <= number <= 1:
-            return float(number) if higher_is_better else 1.0 - float(number)
-    raise UsageError(
-        f"{where}: {metric} is {shorten(value)}, but only scores from 0 to 1 per item can be "
-        "compared; choose another metric for this task"
-    )
-
-
-def soft_score(logprobs: list[float], gold: list[int]) -> float | None:
-    """Probability of the gold choices, normalised over all choices (STATISTICS 9).
-
-    >>> round(soft_score([-1.0, -2.0, -3.0], [0]), 6)
-    0.665241
-    """
-    if not logprobs or not gold or not all(0 <= index < len(logprobs) for index in gold):
-        return None
-    top = max(logprobs)
-    weights = [math.exp(value - top) for value in logprobs]
-    return min(1.0, sum(weights[index] for index in gold) / sum(weights))
+    @property
+    def part(self) -> str:
+        """`full`, or which items a limit left in some task; nothing passes then."""
+        return next((task.limited for task in self.tasks.values() if task.limited), FULL)
 
 
 class Reading(NamedTuple):
@@ -197,7 +92,7 @@ def reading(
     listed: list[str],
     higher_is_better: Mapping[str, Any],
     choices: Choices,
-    where: str,
+    place: str,
 ) -> Reading:
     """Decide metric, axis and cluster of a task.
 
@@ -205,48 +100,104 @@ def reading(
         listed: metrics that its rows hold.
         higher_is_better: by metric; what is not False there counts as true.
     """
-    metric = _metric(listed, task, choices, where)
+    own = packaged(task)
+    metric = _metric(listed, task, choices, place)
     return Reading(
         task=task,
-        axis=axis_of(task, choices.axes),
+        axis=choose(choices.axes, task) or (own.axis if own else "general"),
         metric=metric,
         higher=higher_is_better.get(metric) is not False,
         cluster=choose(choices.clusters, task),
     )
 
 
+def _metric(listed: list[str], task: str, choices: Choices, place: str) -> str:
+    """The metric that `score` will be; see `Choices.metrics`."""
+    wanted = choose(choices.metrics, task)
+    if wanted is not None:
+        if wanted not in listed:
+            raise UsageError(f"{place}: no metric {wanted!r}; choose one of {', '.join(listed)}")
+        return wanted
+    if not listed:
+        raise IntegrityError(f"{place}: no metric is recorded for the items")
+    return next((name for name in PREFERRED_METRICS if name in listed), listed[0])
+
+
+def checked_score(value: Any, metric: str, place: str, *, higher_is_better: bool = True) -> float:
+    """A per-item value as a score in [0, 1]; lower-is-better values v become 1 - v.
+
+    Raises:
+        UnscorableError: the metric is not on that scale (perplexity, a tuple, a text).
+        IntegrityError: NaN, the mark of an item that failed.
+    """
+    number = value
+    if isinstance(value, str):  # lm-eval writes numpy's float32 as text
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+    if isinstance(number, (bool, int, float)):
+        if isinstance(number, float) and math.isnan(number):
+            raise IntegrityError(f"{place}: {metric} is NaN, so the item was not scored")
+        if 0 <= number <= 1:
+            return float(number) if higher_is_better else 1.0 - float(number)
+    raise UnscorableError(
+        f"{place}: {metric} is {shorten(value)}, but only scores from 0 to 1 per item can be "
+        "compared; choose another metric for this task"
+    )
+
+
 def item_record(
-    made: Reading, where: str, *, item_id: str, value: Any, document: Mapping[str, Any], **rest: Any
+    made: Reading,
+    place: str,
+    *,
+    item_id: str,
+    value: Any,
+    document: Mapping[str, Any],
+    chance: float | None,
+    **rest: Any,
 ) -> ItemRecord:
     """One row as an `ItemRecord`, with cleaned model text.
 
     Args:
         value: what the row holds for the metric.
         document: fields that may name the item's cluster.
+        chance: expected value of a guesser; None: not a choice between options.
 
     Raises:
-        UsageError: the score is not on the scale from 0 to 1, or the cluster's field is missing.
+        UnscorableError: the score is not on the scale from 0 to 1.
+        UsageError: the cluster's field is missing.
         IntegrityError: a value that does not fit; names file and item.
     """
     if made.cluster and made.cluster not in document:
-        raise UsageError(f"{where}: there is no field {made.cluster!r} to cluster by")
-    if isinstance(rest.get("response"), str):
-        rest["response"] = clean(rest["response"])
-    score = checked_score(value, made.metric, where, higher_is_better=made.higher)
+        raise UsageError(f"{place}: there is no field {made.cluster!r} to cluster by")
+    texts = {key: clean(text) for key, text in rest.items() if isinstance(text, str)}
+    score = checked_score(value, made.metric, place, higher_is_better=made.higher)
+    guessed = 0.0 if chance is None else chance if made.higher else 1 - chance
     try:
         return ItemRecord(
             task=made.task,
             axis=made.axis,
-            item_id=item_id,
+            item_id=clean(item_id),
             metric=made.metric if made.higher else f"1-{made.metric}",
-            cluster=str(document.get(made.cluster or "cluster", item_id)),
+            cluster=clean(str(document.get(made.cluster or "cluster", item_id))),
             score=score,
-            **rest,
+            chance=guessed,
+            **rest | texts,
         )
     except ValidationError as error:
-        detail = error.errors()[0]
+        detail = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in detail["loc"])
-        raise IntegrityError(f"{where}: {key}: {detail['msg']}") from error
+        raise IntegrityError(f"{place}: {key}: {detail['msg']}") from error
+
+
+def with_constant_answer(records: list[ItemRecord]) -> list[ItemRecord]:
+    """Free-form records of one task with the chance of always giving its commonest answer."""
+    golds = [None if record.gold is None else str(record.gold) for record in records]
+    chance = constant_answer(golds)
+    if not chance or any(record.chance for record in records) or packaged(records[0].task):
+        return records
+    return [record.model_copy(update={"chance": chance}) for record in records]
 
 
 def number_repeats(records: Iterable[ItemRecord]) -> list[ItemRecord]:
@@ -264,5 +215,5 @@ def number_repeats(records: Iterable[ItemRecord]) -> list[ItemRecord]:
 
 
 def clean(text: str) -> str:
-    """Model text that any file can hold: no lone surrogates, at most `LONGEST_RESPONSE` long."""
-    return text[:LONGEST_RESPONSE].encode("utf-8", "replace").decode()
+    """Text that any file can hold: no lone surrogates, at most `LONGEST_TEXT` characters."""
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()

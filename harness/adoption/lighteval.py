@@ -1,12 +1,8 @@
 """Read lighteval's details (Parquet, one file per task) and results JSON as records.
 
 Reads `OUT/details/MODEL/DATE/details_TASK_DATE.parquet` and `OUT/results/MODEL/results_DATE.json`,
-as `lighteval ... --save-details` writes them. The columns are `doc`, `model_response` and `metric`
-(0.13), or the same names between double underscores (its documentation and other releases). The
-results file is required: it holds the configuration and the number of items.
-
-Chance is 1/k only for log-likelihood tasks with an accuracy; for generated answers it is 0,
-because lighteval does not say whether `choices` are options or accepted references.
+as `lighteval ... --save-details` writes them. The results file is required: it holds the
+configuration and the number of items. The rows are in `adoption/lighteval_rows.py`.
 """
 
 from __future__ import annotations
@@ -14,177 +10,164 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as parquet
+from pydantic import Field
 
-from retainbench.harness.adoption.items import (
-    DEFAULT_CHOICES,
-    Adopted,
-    Choices,
-    Reading,
-    item_record,
-    number_repeats,
-    reading,
-    soft_score,
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
+from retainbench.harness.adoption.guessing import UnscorableError
+from retainbench.harness.adoption.items import Adopted, AdoptedTask
+from retainbench.harness.adoption.json_files import (
+    Foreign,
+    checked,
+    read_object,
+    require_task_name,
+    run_date,
 )
-from retainbench.harness.adoption.json_files import DATE, LARGEST_FILE, read_object
+from retainbench.harness.adoption.lighteval_rows import take
+from retainbench.harness.adoption.settings import Settings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import digest, sha256_file
+from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.core.verdicts import first_items
 
-TASK_SETTINGS = (
+EQUAL_IN_TASK = (
     "num_fewshots", "version", "generation_size", "stop_sequence", "num_samples", "hf_repo",
     "hf_subset", "hf_revision", "evaluation_splits", "few_shots_split", "few_shots_select",
     "effective_num_docs",
 )  # fmt: skip
-MODEL_SETTINGS = (
+EQUAL_IN_MODEL = (
     "generation_parameters", "system_prompt", "use_chat_template", "override_chat_template",
     "add_special_tokens",
 )  # fmt: skip
-COLUMNS = ("doc", "model_response", "metric")
+THE_MODEL = ("model_name", "model_config", "revision", "subfolder", "base_model", "delta_weights")
+"""Keys that name what is compared."""
+WRITTEN = "hash_cont_tokens"
+"""The hash of what the model wrote."""
+
+
+class Metric(Foreign):
+    """One metric of a task."""
+
+    metric_name: Any = None
+    higher_is_better: Any = None
+
+
+class TaskConfig(Foreign):
+    """What is read of a task's configuration."""
+
+    effective_num_docs: int | None = None
+    metrics: list[Metric | None] | None = None
+
+
+class Summary(Foreign):
+    """A task's hashes of prompts and examples."""
+
+    hashes: dict[str, Any] | None = None
+
+
+class General(Foreign):
+    """The configuration of the run."""
+
+    model_name: Any = "unknown"
+    model: dict[str, Any] | None = Field(None, alias="model_config")
+    lighteval_sha: Any = "unknown"
+    max_samples: int | None = None
+    num_fewshot_seeds: Any = None
+
+
+class Results(Foreign):
+    """What is read of a results file."""
+
+    config_general: dict[str, Any] | None = None
+    config_tasks: dict[str, dict[str, Any] | None]
+    summary_tasks: dict[str, dict[str, Any] | None]
 
 
 def details_files(path: Path) -> list[Path]:
     """Details files under a folder, or the one that was named."""
-    found = [path] if path.is_file() else sorted(path.rglob("details_*.parquet"))
-    return [file for file in found if file.suffix == ".parquet" and DATE.search(file.stem)]
+    listed = [path] if path.is_file() else sorted(path.rglob("details_*.parquet"))
+    return [f for f in listed if f.is_file() and f.suffix == ".parquet" and run_date(f)]
 
 
 def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     """Read one run: the output folder, if it holds exactly one, or its dated details folder.
 
     Raises:
-        UsageError: several runs, or a metric that cannot be compared.
+        UsageError: several runs, or no task that can be compared.
         IntegrityError: items missing or doubled, a broken file, no results file.
     """
     files = details_files(path)
-    dated = {(file.parent, _date(file)) for file in files}
+    dated = {(file.parent, run_date(file)) for file in files}
     if len(dated) != 1:
         listed = ", ".join(sorted(str(folder) for folder, _ in dated)) or "none"
         raise UsageError(f"{path}: expected one lighteval run, found {listed}: name one folder")
     results_file = _results_file(files[0])
-    results = read_object(results_file)
-    records: list[ItemRecord] = []
-    shared: dict[str, dict[str, Any]] = {"run": _run_settings(results)}
+    results = checked(Results, read_object(results_file), str(results_file))
+    general = checked(General, results.config_general or {}, f"{results_file}: config_general")
+    tasks: dict[str, AdoptedTask] = {}
+    unscored: dict[str, str] = {}
     for file in files:
-        task = file.stem.removeprefix("details_").removesuffix(f"_{_date(file)}")
-        config = _entry(results.get("config_tasks"), task, results_file)
-        records += _task_records(file, task, config, choices)
-        hashes = _entry(results.get("summary_tasks"), task, results_file).get("hashes", {})
-        shared[task] = {key: config.get(key) for key in TASK_SETTINGS} | dict(hashes)
-        shared[task].pop("hash_cont_tokens", None)  # what the model wrote
-    general = results.get("config_general") or {}
-    model, limit = general.get("model_config") or {}, general.get("max_samples")
+        task = file.stem.removeprefix("details_").removesuffix(f"_{run_date(file)}")
+        require_task_name(task, str(file))
+        if not choices.wants(task):
+            continue
+        try:
+            tasks[task] = _task(file, task, results, results_file, general.max_samples, choices)
+        except UnscorableError as error:
+            if choose(choices.metrics, task):
+                raise
+            unscored[task] = str(error)
     return Adopted(
-        harness=f"lighteval {general.get('lighteval_sha', 'unknown')}",
-        model=str(general.get("model_name", "unknown")),
+        harness=f"lighteval {general.lighteval_sha}",
+        model=str(general.model_name),
         path=results_file,
-        records=records,
-        settings=shared,
-        remarks={key: model.get(key) for key in ("dtype", "batch_size", "max_length", "tokenizer")},
-        notes=[] if limit is None else [first_items(limit)],
+        tasks=tasks,
+        unscored=unscored,
+        settings=_run_settings(general),
         files={file.name: sha256_file(file) for file in [results_file, *files]},
-        part=first_items(limit),
     )
-
-
-def _date(file: Path) -> str:
-    found = DATE.search(file.stem)
-    assert found is not None, file
-    return found[1]
 
 
 def _results_file(details: Path) -> Path:
-    """The results JSON of the same date, in `results/` beside the `details/` folder."""
-    name = f"results_{_date(details)}.json"
+    """The results JSON of the same date, in `results/` next to the `details/` folder."""
+    name = f"results_{run_date(details)}.json"
     for folder in details.parents:
         if folder.name == "details":
-            found = sorted((folder.parent / "results").rglob(name))
-            if len(found) == 1:
-                return found[0]
+            files = sorted((folder.parent / "results").rglob(name))
+            if len(files) == 1:
+                return files[0]
             break
-    raise IntegrityError(f"{details}: {name} is not in the results folder beside `details`")
+    raise IntegrityError(f"{details}: {name} is not in the results folder next to `details`")
 
 
-def _entry(table: Any, task: str, file: Path) -> dict[str, Any]:
+def _entry(table: dict[str, dict[str, Any] | None], task: str, file: Path) -> dict[str, Any]:
     """A task's entry; older releases leave the number of shots out of the key."""
-    for key in (task, task.rpartition("|")[0]):
-        if isinstance(table, dict) and isinstance(table.get(key), dict):
-            return dict(table[key])
-    raise IntegrityError(f"{file}: nothing about task {task!r}")
+    entry = table.get(task) or table.get(task.rpartition("|")[0])
+    if entry is None:
+        raise IntegrityError(f"{file}: nothing about task {task!r}")
+    return entry
 
 
-def _run_settings(results: dict[str, Any]) -> dict[str, Any]:
-    general = results.get("config_general") or {}
-    model = general.get("model_config") or {}
-    shared = {key: model.get(key) for key in MODEL_SETTINGS}
-    return shared | {key: general.get(key) for key in ("max_samples", "num_fewshot_seeds")}
+def _run_settings(general: General) -> Settings:
+    model = general.model or {}
+    equal = recorded(model, EQUAL_IN_MODEL) | {"num_fewshot_seeds": general.num_fewshot_seeds}
+    named = {*EQUAL_IN_MODEL, *THE_MODEL}
+    shown = {key: value for key, value in model.items() if key not in named}
+    return Settings(equal, shown | {"max_samples": general.max_samples})
 
 
-def _task_records(
-    file: Path, task: str, config: dict[str, Any], choices: Choices
-) -> list[ItemRecord]:
-    rows = _rows(file)
-    expected = config.get("effective_num_docs", -1)
-    if not rows or (expected != -1 and len(rows) != expected):
-        raise IntegrityError(f"{file}: {len(rows)} rows, expected {expected}")
-    listed = [name for name, value in rows[0]["metric"].items() if value is not None]
-    entries = [entry for entry in config.get("metrics") or [] if isinstance(entry, dict)]
-    higher = {entry.get("metric_name", ""): entry.get("higher_is_better") for entry in entries}
-    made = reading(task, listed, higher, choices, str(file))
-    named = ((row, f"{file}: row {number}") for number, row in enumerate(rows))
-    return number_repeats(_record(row, where, made) for row, where in named)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows as plain objects with the three columns under their short names."""
-    try:
-        opened = parquet.ParquetFile(file)
-        groups = [opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups)]
-        if sum(group.total_byte_size for group in groups) > LARGEST_FILE:
-            raise IntegrityError(f"{file}: larger than {LARGEST_FILE >> 30} GiB")
-        rows: list[dict[str, Any]] = opened.read().to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise IntegrityError(f"{file}: not a readable Parquet file: {error}") from error
-    short = [{key.strip("_"): value for key, value in row.items()} for row in rows]
-    for row in short[:1]:
-        if not all(isinstance(row.get(column), dict) for column in COLUMNS):
-            raise IntegrityError(f"{file}: expected the columns {', '.join(COLUMNS)}")
-    return short
-
-
-def _record(row: dict[str, Any], where: str, made: Reading) -> ItemRecord:
-    doc, answer = row["doc"], row["model_response"]
-    gold = doc["gold_index"] if isinstance(doc["gold_index"], list) else [doc["gold_index"]]
-    options = list(doc.get("choices") or [])
-    content = {key: doc.get(key) for key in ("query", "choices", "gold_index", "instruction")}
-    return item_record(
-        made,
-        where,
-        item_id=str(doc.get("id") or where.rpartition(" ")[2]),
-        value=row["metric"][made.metric],
-        document=doc.get("specific") or {},
-        doc_hash=digest(content),
-        prompt_hash=digest(answer.get("input") or content),
-        target_hash=digest([options[index] if index < len(options) else index for index in gold]),
-        **_answer(answer, options, gold, made.metric),
+def _task(
+    file: Path, task: str, results: Results, results_file: Path, limit: int | None, choices: Choices
+) -> AdoptedTask:
+    raw = _entry(results.config_tasks, task, results_file)
+    config = checked(TaskConfig, raw, f"{results_file}: {task}")
+    higher = {str(m.metric_name): m.higher_is_better for m in config.metrics or [] if m}
+    records, texts = take(file, task, config.effective_num_docs, higher, choices)
+    summary = checked(Summary, _entry(results.summary_tasks, task, results_file), str(results_file))
+    hashes = {key: value for key, value in (summary.hashes or {}).items() if key != WRITTEN}
+    limited = first_items(limit) if limit is not None and limit <= len(records) else None
+    return AdoptedTask(
+        records=records,
+        settings=Settings(recorded(raw, EQUAL_IN_TASK) | hashes),
+        texts=texts,
+        notes=[f"{task}: {limited}"] if limited else [],
+        limited=limited,
     )
-
-
-def _answer(
-    answer: dict[str, Any], options: list[str], gold: list[int], metric: str
-) -> dict[str, Any]:
-    logprobs = [float(value) for value in answer.get("logprobs") or []]
-    if len(options) > 1 and len(logprobs) == len(options):
-        best = max(range(len(logprobs)), key=logprobs.__getitem__)
-        return {
-            "chance": min(1.0, len(gold) / len(options)) if metric.startswith("acc") else 0.0,
-            "soft_score": soft_score(logprobs, gold),
-            "response": options[best].strip(),
-            "choice_logprobs": logprobs,
-            "gold": gold[0],
-        }
-    text = next(iter(answer.get("text_post_processed") or answer.get("text") or []), None)
-    right = [options[index] for index in gold if index < len(options)]
-    valid = text is None or bool(text.strip())
-    return {"chance": 0.0, "response": text, "valid": valid, "gold": right[0] if right else None}

@@ -1,11 +1,10 @@
 """Results that other harnesses wrote, for base and candidate -> item records that can be judged.
 
-Reads lm-eval (`samples_*.jsonl` + `results_*.json`), lighteval (details Parquet + results JSON) and
+Reads lm-eval (`samples_*.jsonl` + results JSON), lighteval (details Parquet + results JSON) and
 Inspect (`.eval`, `.json`) without running a model, and without torch. Two results are a pair only
-if they were made alike: the number of shots, chat template, tokenizer, task version and hash, limit
-and generation settings must be equal, else `IntegrityError`. What may differ (versions of
-libraries, dtype, batch size) is returned as remarks to print. Results of a limited run are marked
-as a part of the items, with which nothing passes.
+if the same tasks were asked with the same prompts and scored alike, else `IntegrityError`. What
+differs without changing the questions, as far as the files show, becomes remarks next to the
+verdict. Results of a limited run are marked as a part of the items, with which nothing passes.
 
 Command: `retainbench compare --base-results DIR --candidate-results DIR [--axis TASK=AXIS] ...`
 """
@@ -13,16 +12,22 @@ Command: `retainbench compare --base-results DIR --candidate-results DIR [--axis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from retainbench.harness.adoption import inspect_ai, lighteval
-from retainbench.harness.adoption import lm_eval as adopt_lm_eval
-from retainbench.harness.adoption.items import DEFAULT_CHOICES, Adopted, Choices, applies
-from retainbench.harness.adoption.json_files import shorten
+from retainbench.harness.adoption import inspect_ai, lighteval, lm_eval
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, applies
+from retainbench.harness.adoption.items import Adopted
+from retainbench.harness.adoption.settings import refused, remarked
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.verdicts import FULL
 
 __all__ = ["Adopted", "Choices", "Pair", "pair", "read"]
+
+READERS = {
+    "lm-eval": (lm_eval.results_files, lm_eval.read),
+    "lighteval": (lighteval.details_files, lighteval.read),
+    "Inspect": (inspect_ai.log_files, inspect_ai.read),
+}
 
 
 class Pair(NamedTuple):
@@ -43,26 +48,25 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     """Read the results of one model in whichever of the three forms they have.
 
     Raises:
-        UsageError: no known results there, or several runs.
+        UsageError: no known results there, several runs, or files that cannot be read.
         IntegrityError: broken, incomplete or hostile files.
     """
-    if not path.exists():
-        raise UsageError(f"{path} does not exist: give a folder or file of results")
-    found = {
-        "lm-eval": adopt_lm_eval.results_files(path),
-        "lighteval": lighteval.details_files(path),
-        "Inspect": inspect_ai.log_files(path),
-    }
-    kinds = [kind for kind, files in found.items() if files]
-    if len(kinds) != 1:
-        what = " and ".join(kinds) or "neither lm-eval, lighteval nor Inspect"
-        raise UsageError(f"{path}: holds {what} results: name a folder with those of one run")
-    readers = {
-        "lm-eval": adopt_lm_eval.read,
-        "lighteval": lighteval.read,
-        "Inspect": inspect_ai.read,
-    }
-    return readers[kinds[0]](path, choices)
+    try:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: give a folder or file of results")
+        kinds = [kind for kind, (files, _) in READERS.items() if files(path)]
+        if len(kinds) != 1:
+            what = " and ".join(kinds) or "neither lm-eval, lighteval nor Inspect"
+            raise UsageError(f"{path}: holds {what} results: name a folder with those of one run")
+        adopted = READERS[kinds[0]][1](path, choices)
+    except OSError as error:
+        raise UsageError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:  # what parses can still be too deep for a hash or a setting
+        raise IntegrityError(f"{path}: nested too deeply") from error
+    if not adopted.tasks:
+        why = "; ".join(adopted.unscored.values()) or "no task was chosen"
+        raise UsageError(f"{path}: nothing to judge: {why}")
+    return adopted
 
 
 def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pair:
@@ -70,7 +74,7 @@ def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pai
 
     Raises:
         UsageError: as `read`, or a choice about a task that is not there.
-        IntegrityError: as `read`, or naming the setting that differs.
+        IntegrityError: as `read`, or naming the task, item or setting that differs.
     """
     one, other = read(base, choices), read(candidate, choices)
     _check_used(choices, one)
@@ -78,40 +82,69 @@ def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pai
     return Pair(one, other, remarks(one, other))
 
 
-def _check_used(choices: Choices, found: Adopted) -> None:
+def _check_used(choices: Choices, adopted: Adopted) -> None:
     """Refuse a choice for a task that is not there: a mistyped name would decide something."""
-    present = sorted(found.settings.keys() - {"run"})
-    for name in (name for table in vars(choices).values() for name in table):
+    present = sorted(adopted.tasks.keys() | adopted.unscored.keys())
+    for name in choices.named():
+        if name in choices.left_out:
+            continue
         if not any(applies(name, task) for task in present):
-            raise UsageError(f"{found.path}: no task is called {name!r}; has {', '.join(present)}")
+            raise UsageError(
+                f"{adopted.path}: no task is called {name!r}; has {', '.join(present)}"
+            )
 
 
 def check_alike(base: Adopted, candidate: Adopted) -> None:
-    """Raise `IntegrityError` for the first task or setting in which two results differ."""
-    where = f"{base.path} and {candidate.path}"
+    """Raise `IntegrityError` for the first task, setting or item in which two results differ."""
+    place = f"{base.path} and {candidate.path}"
     kinds = [side.harness.split()[0] for side in (base, candidate)]
     if kinds[0] != kinds[1]:
-        raise IntegrityError(f"{where}: made by different harnesses: {kinds[0]} and {kinds[1]}")
-    if base.settings.keys() != candidate.settings.keys():
-        only = sorted(base.settings.keys() ^ candidate.settings.keys())
-        raise IntegrityError(f"{where}: only one of them has {', '.join(only)}")
-    for scope in sorted(base.settings):
-        one, other = base.settings[scope], candidate.settings[scope]
-        for key in sorted(one.keys() | other.keys()):
-            if one.get(key) != other.get(key):
-                raise IntegrityError(f"{where}: {scope}: {_difference(key, one, other)}")
+        raise IntegrityError(f"{place}: made by different harnesses: {kinds[0]} and {kinds[1]}")
+    _check_tasks(place, base, candidate)
+    scopes = [("run", base.settings, candidate.settings)]
+    scopes += [(t, base.tasks[t].settings, candidate.tasks[t].settings) for t in sorted(base.tasks)]
+    for scope, one, other in scopes:
+        if differences := refused(one, other):
+            raise IntegrityError(f"{place}: {scope}: {differences[0]}")
+    for task in sorted(base.tasks):
+        asked, also = base.tasks[task].asked, candidate.tasks[task].asked
+        for key in asked.keys() & also.keys():
+            if asked[key] != also[key]:
+                raise IntegrityError(
+                    f"{place}: {task}: the model was sent other requests for the item with "
+                    f"doc_hash {key[0]}"
+                )
+
+
+def _check_tasks(place: str, base: Adopted, candidate: Adopted) -> None:
+    """Both sides must have scores for the same tasks: a missing one could hide a loss."""
+    for side, one, other in (
+        ("base", base, candidate),
+        ("candidate", candidate, base),
+    ):
+        for task in sorted(one.tasks.keys() - other.tasks.keys()):
+            why = other.unscored.get(task, "it is not there for the other side")
+            raise IntegrityError(
+                f"{place}: only the {side} has scores for {_listed(one, other)}: {task}: {why}. "
+                "Leave tasks out with --leave-out TASK, or choose some with --task TASK"
+            )
+
+
+def _listed(one: Adopted, other: Adopted) -> str:
+    return ", ".join(sorted(one.tasks.keys() - other.tasks.keys()))
 
 
 def remarks(base: Adopted, candidate: Adopted) -> list[str]:
     """Notes of the readers, then the differences that are allowed but should be seen."""
-    lines = list(dict.fromkeys([*base.notes, *candidate.notes]))
+    lines = [*base.notes, *candidate.notes]
+    for task in sorted(base.tasks):
+        lines += [*base.tasks[task].notes, *candidate.tasks[task].notes]
+    for task in sorted(base.unscored.keys() & candidate.unscored.keys()):
+        lines.append(f"{task}: not judged: {base.unscored[task]}")
     if base.harness != candidate.harness:
         lines.append(f"harness: base {base.harness}, candidate {candidate.harness}")
-    for key in sorted(base.remarks.keys() | candidate.remarks.keys()):
-        if base.remarks.get(key) != candidate.remarks.get(key):
-            lines.append(_difference(key, base.remarks, candidate.remarks))
-    return lines
-
-
-def _difference(key: str, one: dict[str, Any], other: dict[str, Any]) -> str:
-    return f"{key} differs: base {shorten(one.get(key))}, candidate {shorten(other.get(key))}"
+    lines += remarked(base.settings, candidate.settings)
+    for task in sorted(base.tasks):
+        one, other = base.tasks[task].settings, candidate.tasks[task].settings
+        lines += [f"{task}: {line}" for line in remarked(one, other)]
+    return list(dict.fromkeys(lines))

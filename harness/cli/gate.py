@@ -55,6 +55,14 @@ Tier = Annotated[
     Literal["smoke", "standard", "full"],
     typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--task", rich_help_panel=TASKS, metavar="TASK", help="Judge these tasks only."),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option(rich_help_panel=TASKS, metavar="TASK", help="Do not judge these tasks."),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, summary.md.")]
 Allow = Annotated[
     bool, typer.Option("--allow-inconclusive", help="Exit 0 instead of 3; verdicts stay.")
@@ -74,6 +82,8 @@ def gate(
     metric: Metric = None,
     filter: Filter = None,
     cluster: Cluster = None,
+    task: Only = None,
+    leave_out: LeaveOut = None,
     pack: Packs = None,
     tier: Tier = "full",
     out: Out = None,
@@ -85,7 +95,7 @@ def gate(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
-    from retainbench.harness.adoption import items as adopt_items
+    from retainbench.harness.adoption import choices as adopted
     from retainbench.harness.gate import command as gate_command
 
     sources = gate_command.Sources(
@@ -95,7 +105,9 @@ def gate(
         candidate_records=candidate_records,
         base_results=base_results,
         candidate_results=candidate_results,
-        choices=adopt_items.choices(axis or (), metric or (), filter or (), cluster or ()),
+        choices=adopted.choices(
+            axis or (), metric or (), filter or (), cluster or (), task or (), leave_out or ()
+        ),
     )
     pins = {"policy": policy_sha256, "base_records": base_sha256}
     finished = gate_command.command(
@@ -119,6 +131,8 @@ def compare(
     metric: Metric = None,
     filter: Filter = None,
     cluster: Cluster = None,
+    task: Only = None,
+    leave_out: LeaveOut = None,
     pack: Packs = None,
     policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
     out: Out = None,
@@ -135,6 +149,8 @@ def compare(
             metric=metric,
             filter=filter,
             cluster=cluster,
+            task=task,
+            leave_out=leave_out,
             policy=policy,
             out=out,
         )

@@ -73,6 +73,8 @@ class GateResult(Record):
     """Why it is not PASS."""
     warnings: list[str]
     """Advisory limits that were exceeded."""
+    remarks: list[str] = []
+    """About adopted results: what was decided while reading, and settings that differ."""
     tasks: list[TaskGate]
     """Worst first."""
     axes: list[AxisGate]

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retainbench.harness.adoption.items import DEFAULT_CHOICES, Choices
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.escaping import github_untrusted, terminal
 from retainbench.harness.core.formatting import counted, points
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.storage import digest
 from retainbench.harness.core.verdicts import GateResult, TaskGate, deciding, exit_code, overall
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.candidates import gate_records, gate_run
@@ -38,7 +39,7 @@ class Sources(NamedTuple):
     base_results: Path | None = None
     candidate_results: Path | None = None
     choices: Choices = DEFAULT_CHOICES
-    """About tasks of the results: axis, metric, filter, cluster."""
+    """About tasks of the results: which, axis, metric, filter, cluster."""
 
 
 class Finished(NamedTuple):
@@ -110,7 +111,9 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
             "or --base-results with --candidate-results"
         )
     if sources.choices != DEFAULT_CHOICES and others == (None, None):
-        raise UsageError("--axis, --metric, --filter and --cluster speak of --base-results")
+        raise UsageError(
+            "--task, --leave-out, --axis, --metric, --filter and --cluster are about --base-results"
+        )
     if sources.run is not None:
         return gate_run(sources.run, policy, cells=sources.cells, tier=tier)
     if policy is None:
@@ -132,7 +135,11 @@ def _adopted(
     pair = adopt.pair(base, candidate, choices)
     sides = (pair.base.records, pair.candidate.records)
     result = gate_records(*sides, policy, name=str(candidate), tier=tier, part=pair.part)
-    return result.model_copy(update={"warnings": [*result.warnings, *pair.remarks]})
+    files = {"base_results": pair.base.files, "candidate_results": pair.candidate.files}
+    digests = {name: digest(listed) for name, listed in files.items()}
+    return result.model_copy(
+        update={"remarks": pair.remarks, "digests": {**result.digests, **digests}}
+    )
 
 
 def _check_pinned(results: Sequence[GateResult], pinned: Mapping[str, str]) -> None:
@@ -156,7 +163,8 @@ def verdict_lines(result: GateResult) -> list[str]:
     named = {task.change.task for task in open_}
     others = [r for r in result.reasons if r.split(":")[0].removesuffix(" regressed") not in named]
     lines += [f"  {terminal(reason)}" for reason in others if result.tasks]
-    return lines + [f"  warning: {terminal(line)}" for line in result.warnings]
+    lines += [f"  warning: {terminal(line)}" for line in result.warnings]
+    return lines + [f"  note: {terminal(line)}" for line in result.remarks]
 
 
 def _task_line(task: TaskGate) -> str:

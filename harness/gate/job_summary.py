@@ -70,6 +70,7 @@ def _blocks(result: GateResult) -> list[Block]:
     """Warnings and axes of one candidate, then its tasks."""
     name = f"\n### {SIGNS[result.verdict]} {_cell(result.label)}: {result.verdict}\n"
     notes = [f"- warning: {_cell(line)}" for line in result.warnings]
+    notes += [f"- note: {markdown(line, REASONS_LIMIT)}" for line in result.remarks]
     notes += [
         f"- axis {axis.axis}: {SIGNS[axis.verdict]} {axis.verdict}"
         f"{'' if axis.gated else ' (shown, not gated)'}"

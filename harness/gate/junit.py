@@ -54,7 +54,9 @@ def _verdict_case(result: GateResult) -> ElementTree.Element:
     values: dict[str, object] = {"tier": result.tier, "alpha": result.alpha, **result.digests}
     if result.gain:
         values |= {"gain": result.gain.value, "gain_low": result.gain.low}
-    _properties(case, values | {f"warning_{i}": w for i, w in enumerate(result.warnings, 1)})
+    values |= {f"warning_{i}": line for i, line in enumerate(result.warnings, 1)}
+    values |= {f"remark_{i}": line for i, line in enumerate(result.remarks, 1)}
+    _properties(case, values)
     _outcome(case, result.verdict, result.reasons)
     return case
 

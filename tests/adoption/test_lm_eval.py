@@ -10,7 +10,8 @@ import pytest
 
 from fixtures.adoption import lm_eval_row, lm_eval_run, run_lm_eval
 from retainbench.harness.adoption import pair as adopt
-from retainbench.harness.adoption.items import checked_score, soft_score
+from retainbench.harness.adoption.guessing import soft_score
+from retainbench.harness.adoption.items import checked_score
 from retainbench.harness.core.errors import IntegrityError, UsageError
 
 CHOICES = adopt.Choices(axes={"tiny_ff": "numeric", "tiny_*": "temporal"})
@@ -41,7 +42,7 @@ def test_soft_score_of_the_worked_example() -> None:
     ("rows", "message"),
     [
         (ROWS[:3], "3 rows for filter 'none', not 4"),
-        ([*ROWS, ROWS[0]], "item 0 is there twice"),
+        ([*ROWS, ROWS[0]], "duplicate item 0"),
         ([*ROWS[:3], lm_eval_row(3, acc=math.nan)], "acc is NaN"),
         ([*ROWS[:3], {k: v for k, v in ROWS[3].items() if k != "prompt_hash"}], "prompt_hash"),
         ([*ROWS[:3], lm_eval_row(3, filtered_resps=[["x", "False"]] * 3)], "no log-likelihood"),
@@ -113,7 +114,9 @@ def test_mutual_information_keeps_the_conditional_half(tmp_path: Path) -> None:
         "filtered_resps": [["-3.0", "False"], ["-1.0", "False"], ["-4.0", "False"]] * 2,
         "metrics": ["acc", "acc_mutual_info"],
     }
-    records = adopt.read(lm_eval_run(tmp_path, [row | double for row in ROWS])).records
+    records = adopt.read(
+        lm_eval_run(tmp_path, [row | double | {"acc": 1.0} for row in ROWS])
+    ).records
     assert records[0].choice_logprobs == [-3.0, -1.0, -4.0]
     assert records[0].chance == pytest.approx(1 / 3)
 
@@ -129,8 +132,7 @@ def test_text_and_list_targets_find_their_choices(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"chat_template_sha": "abc"}, "run: chat_template_sha differs: base None"),
-        ({"tokenizer_eos_token": ["</s>", 2]}, "tokenizer_eos_token differs"),
-        ({"config": {"limit": 4}}, "limit differs"),
+        ({"tokenizer_bos_token": ["<bos>", "2"]}, r"tokenizer_bos_token\[0\] differs"),
         ({"versions": {"tiny": 2}}, "tiny: version differs: base 1, candidate 2"),
         ({"task_hashes": {"tiny": "other"}}, "task hash differs"),
         ({"configs": {"tiny": {"output_type": "multiple_choice", "num_fewshot": 5}}}, "fewshot"),
@@ -189,5 +191,5 @@ def test_real_lm_eval_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert record.choice_logprobs is not None
         best = max(range(3), key=record.choice_logprobs.__getitem__)
         assert record.score == float(best == record.gold)
-    assert "tiny_ff: filter strict; not judged: loose" in read.notes
+    assert read.tasks["tiny_ff"].notes == ["tiny_ff: filter strict; not judged: loose"]
     adopt.check_alike(read, read)

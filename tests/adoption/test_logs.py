@@ -13,7 +13,7 @@ import pytest
 
 from fixtures import adoption as fixtures
 from retainbench.harness.adoption import pair as adopt
-from retainbench.harness.adoption.items import soft_score
+from retainbench.harness.adoption.guessing import soft_score
 from retainbench.harness.comparison.pairing import pair as pair_items
 from retainbench.harness.core.errors import IntegrityError
 
@@ -104,8 +104,8 @@ def _twice(log: dict[str, Any]) -> None:
         (_errored, "sample 1 epoch 1 ended with an error"),
         (_unscored, "NaN"),
         (_grader, "was not scored"),
-        (_lost, "2 of 3 samples"),
-        (_twice, "there twice"),
+        (_lost, "2 of 3 samples are here"),
+        (_twice, "duplicate sample 0, epoch 1"),
     ],
 )
 def test_inspect_failures_are_never_zeros(
@@ -152,13 +152,13 @@ def test_hostile_archives_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(IntegrityError, match="link or encrypted"):
         adopt.read(tmp_path / "link.eval")
     damaged = fixtures.zstandard_zip(tmp_path / "crc.eval", {"header.json": b"{}"}, damage=True)
-    with pytest.raises(IntegrityError, match="is damaged"):
+    with pytest.raises(IntegrityError, match="damaged archive"):
         adopt.read(damaged)
     (tmp_path / "none.eval").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(IntegrityError, match="damaged archive"):
         adopt.read(tmp_path / "none.eval")
     bomb = fixtures.archive(tmp_path / "bomb.eval", fixtures.inspect_log("arc", ["C"]))
-    monkeypatch.setattr("retainbench.harness.adoption.inspect_ai.LARGEST_VALUE", 100)
+    monkeypatch.setattr("retainbench.harness.adoption.archive.LARGEST_VALUE", 100)
     with pytest.raises(IntegrityError, match="is larger than"):
         adopt.read(bomb)
 

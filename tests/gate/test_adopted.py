@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fixtures.adoption import inspect_log, lighteval, lm_eval_row, lm_eval_run
-from retainbench.harness.adoption.items import choices
+from retainbench.harness.adoption.choices import choices
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.gate.command import Finished, Sources, command
@@ -108,7 +108,7 @@ def test_a_mistyped_choice_decides_nothing(
 
 def test_choices_need_results_to_speak_of(tmp_path: Path) -> None:
     sources = Sources(run=tmp_path, choices=choices(axis=["tiny=numeric"]))
-    with pytest.raises(UsageError, match="speak of --base-results"):
+    with pytest.raises(UsageError, match="are about --base-results"):
         command(sources)
 
 
