@@ -11,47 +11,69 @@ Leaves out: whether models and tasks load; `suites/plan.py` and the steps after 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record, Share
 
 Unit = Literal["flops", "samples", "tokens", "steps"]
 RetentionAxis = Literal["general", "numeric", "temporal"]
+T = TypeVar("T")
 
 
-class Budget(Record):
+def _distinct(values: list[T]) -> list[T]:
+    doubled = sorted({str(value) for value in values if values.count(value) > 1})
+    if doubled:
+        raise ValueError(f"duplicate {doubled[0]}. Write each value once")
+    return values
+
+
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy's generators accept."""
+Reference = Annotated[str, Field(min_length=1, max_length=1_000)]
+
+
+class Settings(Record):
+    """Base of what a person writes: a value of another type is refused, not converted."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Budget(Settings):
     """What every recipe of the suite may spend; `tokens` are forward tokens."""
 
     unit: Unit
-    amount: Annotated[float, Field(ge=0)]
+    amount: Annotated[float, Field(ge=0, le=1e27)]
+    """The largest training runs that have been published spent less than 1e27 flops."""
 
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
 
 
-class Adaptation(Record):
+class Adaptation(Settings):
     """Which parameters move: all of them, or low-rank adapters on every linear layer."""
 
     kind: Literal["full", "lora"] = "full"
-    rank: Annotated[int, Field(ge=1)] = 16
+    rank: Annotated[int, Field(ge=1, le=65_536)] = 16
     """arXiv:2405.09673 sweeps 16, 64 and 256."""
-    alpha: float | None = None
+    alpha: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Scale s = alpha / rank; default 2 x rank (arXiv:2405.09673)."""
 
     def __str__(self) -> str:
         return self.kind if self.kind == "full" else f"lora r={self.rank}"
 
 
-class Anchor(Record):
+class Anchor(Settings):
     """A pull towards the base, on top of the method."""
 
     kind: Literal["weights", "kl"]
     """`weights`: after each step theta - theta_0 decays (arXiv:2605.30148). `kl`: a penalty."""
     norm: Literal["l1", "l2"] = "l2"
     """For `weights` only."""
-    strength: Annotated[float, Field(ge=0)]
+    strength: Annotated[float, Field(ge=0, le=1e6)]
     """lambda of the decay (10 for l2, 0.01 for l1 in the paper), or the penalty's coefficient."""
 
 
@@ -59,31 +81,31 @@ def _expand(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-class Stage(Record):
+class Stage(Settings):
     """One method with its adaptation, options and share of the recipe's budget."""
 
-    method: str
+    method: Name
     adaptation: Annotated[Adaptation, BeforeValidator(_expand)] = Adaptation()
     options: dict[str, Any] = {}
     anchor: Anchor | None = None
-    target: str | None = None
+    target: Name | None = None
     """Trains on this target instead of the cell's: a sequence of targets."""
-    share: Annotated[float, Field(gt=0)] = 1.0
+    share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative to the other stages' shares."""
 
 
-class Resources(Record):
+class Resources(Settings):
     """What a cell needs of a cluster's node (`--executor ray`); changes no number."""
 
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    cpus: Annotated[float, Field(gt=0, le=1e5)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     """A fraction shares a GPU."""
 
 
-class Recipe(Record):
+class Recipe(Settings):
     """One method, or a list of stages that run one after another."""
 
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=100)]
     resources: Resources = Resources()
 
     @model_validator(mode="before")
@@ -107,7 +129,7 @@ class Recipe(Record):
         return "+".join(dict.fromkeys(str(stage.adaptation) for stage in self.stages))
 
 
-class Policy(Record):
+class Policy(Settings):
     """When a checkpoint may be released; margins are drops in score points (0.02 = 2 pp)."""
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -116,14 +138,14 @@ class Policy(Record):
     task_margins: dict[str, Share] = {}
     axis_margins: dict[RetentionAxis, Share] = {}
     """An axis that is named here is gated as a whole too (mean chance-rescaled drop)."""
-    mandatory: list[str] | None = None
+    mandatory: Annotated[Distinct[str], Field(min_length=1)] | None = None
     """Tasks that must PASS; None = every retention task of the suite."""
-    minimum_items: Annotated[int, Field(ge=2)] = 50
-    minimum_gain: float | None = None
+    minimum_items: Annotated[int, Field(ge=2, le=10**9)] = 50
+    minimum_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Floor on the lower limit of the gain; None = retention alone decides."""
-    maximum_relative_drift: float | None = None
+    maximum_relative_drift: Annotated[float, Field(ge=0)] | None = None
     """Advisory: exceeding it warns and never decides."""
-    maximum_kl: float | None = None
+    maximum_kl: Annotated[float, Field(ge=0)] | None = None
     """Advisory, nats per token on retention prompts."""
     soft_margin: Share | None = None
     """Advisory margin on the soft-score drop: an early warning."""
@@ -131,13 +153,13 @@ class Policy(Record):
     """What happens to retention items that overlap the training data."""
 
 
-class Source(Record):
+class Source(Settings):
     """Where a retention task comes from that is frozen once, with internet (suites/freeze.py)."""
 
     axis: RetentionAxis
-    task: str | None = None
+    task: Reference | None = None
     """lm-eval's name, if not the entry's own; a group's tasks become one pack."""
-    revision: str = "main"
+    revision: Reference = "main"
     """Commit of the dataset on the hub; a branch is pinned by the first freeze, in SUITE.lock."""
     filter: str | None = None
     """lm-eval's filter that decides; None = the first."""
@@ -145,48 +167,50 @@ class Source(Record):
     """Field of lm-eval's documents that names what items share; None = each its own."""
 
 
-class Sweep(Record):
+class Sweep(Settings):
     """Choose one option per recipe on the target's validation split, before the real cells."""
 
     option: str = "learning_rate"
-    factors: Annotated[list[float], Field(min_length=2)]
+    factors: Annotated[
+        Distinct[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=2, max_length=100)
+    ]
     """Multiples of the recipe's own value."""
-    seed: int = 0
+    seed: Seed = 0
     budget_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class Suite(Record):
+class Suite(Settings):
     """A whole comparison."""
 
-    name: str
-    description: str
-    base: str
-    targets: Annotated[list[str], Field(min_length=1)]
-    tasks: list[str]
-    """Short names of retention tasks; an axis name stands for all its core tasks."""
-    sources: dict[str, Source] = {}
+    name: Name
+    description: Annotated[str, Field(max_length=1_000)]
+    base: Reference
+    targets: Annotated[Distinct[Name], Field(min_length=1)]
+    tasks: Distinct[Name]
+    """Short names of retention tasks; the name of an axis means all its core tasks."""
+    sources: dict[Name, Source] = {}
     """Further retention tasks, by the names of their packs."""
-    recipes: Annotated[dict[str, Recipe], Field(min_length=1)]
-    seeds: Annotated[list[int], Field(min_length=1)]
+    recipes: Annotated[dict[Name, Recipe], Field(min_length=1)]
+    seeds: Annotated[Distinct[Seed], Field(min_length=1)]
     budget: Budget
-    trajectory: Annotated[list[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
+    trajectory: Annotated[Distinct[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
     """Fractions of the budget at which a checkpoint is kept and scored."""
     policy: Policy = Policy()
     sweep: Sweep | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
-    divergence_prompts: Annotated[int, Field(ge=0)] = 32
+    divergence_prompts: Annotated[int, Field(ge=0, le=100_000)] = 32
     """Prompts per set for the KL to the base; 0 leaves KL out."""
-    divergence_tokens: Annotated[int, Field(ge=1)] = 32
+    divergence_tokens: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Longest continuation sampled per prompt."""
-    noise_floor: list[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
-    """A/A scorings of the base: as it is, with another batch size, with the options turned by one
-    place. Each costs as much as scoring the base on the retention tasks once; [] = none."""
-    items_per_task: Annotated[int, Field(ge=1)] | None = None
+    noise_floor: Distinct[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
+    """A/A scorings of the base: as it is, with another batch size, with the answer options rotated
+    by one. Each costs as much as scoring the base on the retention tasks once; [] = none."""
+    items_per_task: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Scores the first n items of each task only; such a run can never certify."""
 
     @model_validator(mode="after")
     def _retains(self) -> Self:
         if not (self.tasks or self.sources):
-            raise ValueError("tasks: name one, or a source")
+            raise ValueError("name at least one task or one source")
         return self

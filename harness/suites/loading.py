@@ -1,21 +1,19 @@
-"""A policy file -> `Policy`, as strictly as a suite file.
+"""Suite and policy files -> `Suite` and `Policy`, checked whole before anything runs.
 
-The file is YAML: the keys of a suite's `policy:` block, alone or under `policy:` (so that a whole
-suite file serves too). Command: `retainbench gate --policy FILE`.
+Reads YAML. A policy file has the keys of a suite's `policy:` block, alone or under `policy:`, so
+that a whole suite file serves too. Writes nothing. Command: `retainbench plan SUITE`, `retainbench
+gate --policy FILE`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
-from retainbench.harness.core import paths
-from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core import names, paths, yaml_files
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import (
     Adaptation,
@@ -39,19 +37,22 @@ def load_policy(path: Path) -> Policy:
     Raises:
         UsageError: naming the file, the key and what is allowed.
     """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    block = value.get("policy", value) if isinstance(value, dict) else value
+    value = _read(path)
+    block = value.get("policy", value)
     if not isinstance(block, dict):
-        raise UsageError(f"{path}: a policy is a mapping of keys, such as `margin: 0.02`")
+        raise UsageError(f"{path}: policy: expected keys and values such as `margin: 0.02`")
     try:
         return _File.model_validate({"policy": block}).policy
     except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error, block)}") from error
+        raise UsageError(f"{path}: {explain(error)}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file that the user wrote: what is wrong with it is a mistake, not broken evidence."""
+    try:
+        return yaml_files.read_mapping(path)
+    except IntegrityError as error:
+        raise UsageError(str(error)) from error
 
 
 class _File(Record):
@@ -70,7 +71,7 @@ def load(reference: str) -> Suite:
 
     Raises:
         UsageError: naming the file, the key and what is allowed; or packs that the suite needs.
-        IntegrityError: a pack is not what the suite's lock says.
+        IntegrityError: a pack differs from the suite's lock.
     """
     suite = read(reference)
     revisions = {name: source.revision for name, source in suite.sources.items()}
@@ -86,68 +87,75 @@ def read(reference: str) -> Suite:
         UsageError: naming the file, the key and what is allowed.
     """
     path = _find(reference)
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: a suite is a mapping of keys; see suites/quick.yaml")
-    suite = parse(value, str(path))
+    suite = parse(_read(path), str(path))
     check(suite, str(path))
     return suite
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:
-    """Validate the shape of a suite; names of methods, tasks and options are `check`'s matter."""
+    """Validate the shape of a suite; `check` looks at names of methods, tasks and options."""
     try:
         return Suite.model_validate(value)
     except ValidationError as error:
-        raise UsageError(f"{where}: {explain(error, value)}") from error
+        raise UsageError(f"{where}: {explain(error)}") from error
 
 
 def check(suite: Suite, where: str) -> None:
     """Raise `UsageError` for a method, option, task or target that does not exist."""
     known = catalogue.discover()
     targets = [name for name, info in known.items() if info.axis == "target"]
+    retention = [name for name in known if name not in targets]
     for target in suite.targets:
-        require(target, targets, f"{where}: targets")
+        names.require(target, targets, f"{where}: targets")
     for name in suite.tasks:
-        require(name, [*get_args(RetentionAxis), *known], f"{where}: tasks")
+        if name in targets:
+            raise UsageError(f"{where}: tasks: {name} is a target. Name retention tasks here")
+        names.require(name, [*get_args(RetentionAxis), *retention], f"{where}: tasks")
     for name, recipe in suite.recipes.items():
         for stage in recipe.stages:
             at = f"{where}: recipes.{name}"
-            require(stage.method, methods.methods(), f"{at}.method")
+            names.require(stage.method, methods.methods(), f"{at}.method")
             methods.check(stage, at)
             if stage.target:
-                require(stage.target, targets, f"{at}.target")
+                names.require(stage.target, targets, f"{at}.target")
+    check_policy(suite.policy, scored_tasks(suite), f"{where}: policy")
 
 
-def require(name: str, known: Iterable[str], where: str) -> None:
-    """Raise `UsageError` with the nearest valid name unless `name` is known."""
-    choices = sorted(known)
-    if name in choices:
-        return
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise UsageError(f"{where}: unknown {name!r}{hint} Known: {', '.join(choices)}")
+def scored_tasks(suite: Suite) -> dict[str, str]:
+    """Every retention task that a suite or the packs in use can name -> its axis."""
+    axes = {name: info.axis for name, info in catalogue.discover().items()}
+    chosen = {name: axes[name] for name in axes if {name, axes[name]} & set(suite.tasks)}
+    packed = {name: info.axis for name, info in catalogue.packed().items()}
+    return chosen | packed | {name: source.axis for name, source in suite.sources.items()}
 
 
-def explain(error: ValidationError, value: Any) -> str:
+def check_policy(policy: Policy, tasks: dict[str, str], where: str) -> None:
+    """Raise `UsageError` for a task or axis of a policy that is not among the scored `tasks`."""
+    for name in policy.task_margins:
+        names.require(name, tasks, f"{where}.task_margins")
+    for name in policy.mandatory or ():
+        names.require(name, tasks, f"{where}.mandatory")
+    for axis in policy.axis_margins:
+        names.require(axis, set(tasks.values()), f"{where}.axis_margins")
+
+
+def explain(error: ValidationError) -> str:
     """One line for the first validation error: the key, what is wrong, what is allowed."""
-    detail = error.errors()[0]
-    keys = [str(part) for part in detail["loc"]]
+    detail = error.errors(include_url=False)[0]
+    keys = [str(part) for part in detail["loc"] if part != "[key]"]
+    place = ".".join(keys)
     if detail["type"] == "extra_forbidden":
         allowed = allowed_keys(keys[:-1])
-        near = difflib.get_close_matches(keys[-1], allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"unknown key {'.'.join(keys)!r}{hint} Allowed here: {', '.join(allowed)}"
+        hint = names.nearest(keys[-1], allowed)
+        return f"unknown key '{place}'{hint} Allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
-        return f"missing key {'.'.join(keys)!r}"
-    return f"{'.'.join(keys)}: {detail['msg']}"
+        return f"missing key '{place}'"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def allowed_keys(location: list[str]) -> list[str]:
-    """Keys that may stand at a place of a suite file, for error messages."""
+    """Keys that a suite file may have at a place, for error messages."""
     models: dict[str, type[Record]] = {
         "adaptation": Adaptation,
         "anchor": Anchor,
@@ -166,8 +174,6 @@ def allowed_keys(location: list[str]) -> list[str]:
 def _find(reference: str) -> Path:
     path = Path(reference)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UsageError(f"suite file {reference} does not exist")
         return path
-    require(reference, available(), "suite")
+    names.require(reference, available(), "suite")
     return available()[reference]

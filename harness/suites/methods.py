@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import paths
+from retainbench.harness.core import names, paths
 from retainbench.harness.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,11 +51,9 @@ def check(stage: Stage, where: str) -> None:
 
 
 def _explain(error: ValidationError, module: Any) -> str:
-    detail = error.errors()[0]
+    detail = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"{key}: {detail['msg']}"
+        return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
     known = sorted(module.Options.model_fields)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown option {key!r}{hint} Options of this method: {', '.join(known)}"
+    return f"unknown option '{key}'{names.nearest(key, known)} Allowed here: {', '.join(known)}"

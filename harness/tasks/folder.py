@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Axis, Record
+from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks.items import lines
 
 Kind = Literal["multiple_choice", "free_form", "target"]
-LARGEST_YAML = 1_000_000
-"""Bytes."""
 PREFIX = "rb_"
 SPLITS = ("train", "validation")
 
@@ -70,41 +68,12 @@ class TaskInfo:
     """Scores by code of lm-eval's own; None = by the pack's files alone."""
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that keeps `!function module.name` as text instead of importing it."""
-
-
-def _function_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return f"!function {loader.construct_scalar(node)}"
-
-
-_Loader.add_constructor("!function", _function_text)
-
-
 def folders_of(root: Path) -> list[Path]:
     """Folders that hold a YAML of their own name: `root` itself or those right below it."""
     if (root / f"{root.name}.yaml").is_file():
         return [root]
     below = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in below if (folder / f"{folder.name}.yaml").is_file()]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML file as plain values; a `!function` stays text.
-
-    Raises:
-        IntegrityError: it is missing, over LARGEST_YAML bytes, not YAML or no mapping.
-    """
-    try:
-        if path.stat().st_size > LARGEST_YAML:
-            raise IntegrityError(f"{path}: is over {LARGEST_YAML} bytes")
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise IntegrityError(f"{path}: cannot be read as YAML: {reason}") from error
-    if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: is no mapping")
-    return value
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
@@ -115,7 +84,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
     """
     merged: dict[str, Any] = {}
     files = [path]
-    own = read_yaml(path)
+    own = read_mapping(path, unique=False)
     included = own.pop("include", [])
     for name in included if isinstance(included, list) else [included]:
         base = (path.parent / str(name)).resolve()

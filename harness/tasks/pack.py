@@ -30,6 +30,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import TEMPORARY
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record, Share
+from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks import scoring_code
 from retainbench.harness.tasks.folder import (
     PREFIX,
@@ -38,7 +39,6 @@ from retainbench.harness.tasks.folder import (
     folders_of,
     read_config,
     read_task,
-    read_yaml,
 )
 
 VARIABLE = "RETAINBENCH_PACKS"
@@ -189,7 +189,7 @@ def _check(folder: Path) -> None:
         if path.name in SHIPPED:
             shipped(path)
     path = folder / f"{folder.name}.yaml"
-    validated(read_yaml(path), path)
+    validated(read_mapping(path), path)
 
 
 def shipped(path: Path) -> bytes:

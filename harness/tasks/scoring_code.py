@@ -24,7 +24,8 @@ from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.storage import sha256_file
-from retainbench.harness.tasks.folder import Code, TaskInfo, read_config, read_yaml
+from retainbench.harness.core.yaml_files import read_mapping
+from retainbench.harness.tasks.folder import Code, TaskInfo, read_config
 
 VARIABLE = "RETAINBENCH_TASK_CODE"
 IMPOSSIBLE = -1e4
@@ -145,7 +146,11 @@ def _check(name: str, code: Code) -> None:
 def _function(name: str, code: Code) -> Scores:
     """The `process_results` of the YAML, or of the nearest one that it includes."""
     for path in read_config(root() / code.config)[1]:
-        value = read_yaml(path).get("process_results") if path.suffix != ".py" else None
+        value = (
+            read_mapping(path, unique=False).get("process_results")
+            if path.suffix != ".py"
+            else None
+        )
         if value:
             break
     else:

@@ -57,7 +57,7 @@ def test_a_pinned_digest_that_differs_is_an_integrity_failure(tmp_path: Path) ->
     [
         ("marginn: 0.05", "unknown key 'policy.marginn'; did you mean 'margin'"),
         ("margin: 7", "policy.margin"),
-        ("- 1", "a policy is a mapping"),
+        ("- 1", "not a mapping"),
         ("a: [", "not valid YAML"),
     ],
 )

@@ -39,9 +39,9 @@ class TrainingError(Exception):
 
 
 class TrainerOptions(BaseModel):
-    """Base of the methods' `Options`: strict, immutable."""
+    """Base of the methods' `Options`: strict (no value is converted), immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 @dataclass(frozen=True)
