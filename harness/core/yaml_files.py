@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > DEEPEST:
             raise yaml.YAMLError(f"values are nested more than {DEEPEST} levels deep")
-        if self.check_event(yaml.AliasEvent) and self._open(self.peek_event().anchor):
+        if self.check_event(yaml.AliasEvent) and self._open():
             raise yaml.YAMLError("an alias inside the value that it names")
         before = self.values
         node = super().compose_node(parent, index)
@@ -56,7 +56,9 @@ class _Loader(yaml.SafeLoader):
         if self.values > MOST_VALUES:
             raise yaml.YAMLError(f"more than {MOST_VALUES} values, aliases written out")
 
-    def _open(self, anchor: str) -> bool:
+    def _open(self) -> bool:
+        """Whether the alias ahead names a value that is still being read."""
+        anchor = self.peek_event().anchor  # type: ignore[no-untyped-call]
         return anchor in self.anchors and id(self.anchors[anchor]) not in self.sizes
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

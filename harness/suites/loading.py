@@ -7,6 +7,7 @@ gate --policy FILE`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from retainbench.harness.core import names, paths, yaml_files
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Record
+from retainbench.harness.core.records import Axis, Record
 from retainbench.harness.core.schema import (
     Adaptation,
     Anchor,
@@ -121,15 +122,15 @@ def check(suite: Suite, where: str) -> None:
     check_policy(suite.policy, scored_tasks(suite), f"{where}: policy")
 
 
-def scored_tasks(suite: Suite) -> dict[str, str]:
+def scored_tasks(suite: Suite) -> dict[str, Axis]:
     """Every retention task that a suite or the packs in use can name -> its axis."""
     axes = {name: info.axis for name, info in catalogue.discover().items()}
     chosen = {name: axes[name] for name in axes if {name, axes[name]} & set(suite.tasks)}
     packed = {name: info.axis for name, info in catalogue.packed().items()}
-    return chosen | packed | {name: source.axis for name, source in suite.sources.items()}
+    return {**chosen, **packed, **{name: source.axis for name, source in suite.sources.items()}}
 
 
-def check_policy(policy: Policy, tasks: dict[str, str], where: str) -> None:
+def check_policy(policy: Policy, tasks: Mapping[str, str], where: str) -> None:
     """Raise `UsageError` for a task or axis of a policy that is not among the scored `tasks`."""
     for name in policy.task_margins:
         names.require(name, tasks, f"{where}.task_margins")

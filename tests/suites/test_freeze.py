@@ -249,7 +249,7 @@ def test_what_is_no_suite_of_sources_is_a_usage_error(stage: Stage) -> None:
     stage.write({})
     assert "names no sources" in stage.freeze().err
     stage.write(tasks=[], sources={})
-    assert "name one, or a source" in stage.freeze().err
+    assert "name at least one task or one source" in stage.freeze().err
     stage.write({"pinned": {"axis": "numeric", "revison": PINNED}})
     said = stage.freeze()
     assert (said.code, "revison" in said.err, "revision" in said.err) == (2, True, True)
