@@ -7,12 +7,10 @@ bytes.
 
 from __future__ import annotations
 
-import csv
-import io
-
 from retainbench.harness.certificate.bundle import Evidence
-from retainbench.harness.core.escaping import csv_cell, terminal
+from retainbench.harness.core.escaping import terminal
 from retainbench.harness.core.formatting import NONE, brief, counted, points
+from retainbench.harness.core.storage import csv_text
 from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding
 from retainbench.harness.gate.command import verdict_lines
 from retainbench.harness.report.page.html import small_page
@@ -39,19 +37,17 @@ def screen(evidence: Evidence) -> list[str]:
 
 def table(evidence: Evidence) -> str:
     """One row per task as CSV; a missing value is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS.split(","))
+    rows = []
     for task in evidence.gate.tasks:
         change = task.change
-        values: list[object] = [change.axis, csv_cell(change.task), csv_cell(change.metric)]
+        values: list[object] = [change.axis, change.task, change.metric]
         values += [task.verdict, task.mandatory, change.n, change.clusters]
         values += [change.base_score, change.candidate_score, change.drop.value, change.drop.low]
         values += [change.drop.high, change.drop.level, change.drop.method, change.margin]
         values += [task.holm_p, change.lost, change.gained, change.noise_churn]
         values += [change.minimum_detectable_effect, task.items_to_decide]
-        writer.writerow("" if value is None else value for value in values)
-    return text.getvalue()
+        rows.append(values)
+    return csv_text(COLUMNS.split(","), rows)
 
 
 def page(evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""Files: hashing, canonical JSON, atomic writing and checked reading of JSON and JSON Lines.
+"""Files: hashing, canonical JSON, atomic writing and checked reading of JSON, JSON Lines and CSV.
 
 Every file of a run, a certificate or a pack is written and read here, so that a kill leaves the old
 file or the new one and a broken file is refused with its line.
@@ -6,9 +6,11 @@ file or the new one and a broken file is refused with its line.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,7 @@ from pydantic import ValidationError
 
 from retainbench.harness.core.atomic import explained, write_bytes
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.escaping import csv_cell
 from retainbench.harness.core.records import Record
 
 
@@ -63,6 +66,41 @@ def _write(path: Path, text: str, checked: bool) -> None:
     if checked:
         write_digest(path, hashlib.sha256(data).hexdigest())
     write_bytes(path, data)
+
+
+def csv_text(
+    head: Sequence[str], rows: Iterable[Iterable[object]], digits: int | None = None
+) -> str:
+    """A CSV table; a missing value is an empty cell, and no spreadsheet evaluates a text.
+
+    Args:
+        digits: significant digits of floats; None keeps all.
+
+    >>> csv_text(("task", "drop"), [("dates", 0.12345), ("=1+1", None)], digits=2)
+    "task,drop\\ndates,0.12\\n'=1+1,\\n"
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([_csv_value(value, digits) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _csv_value(value: object, digits: int | None) -> object:
+    if isinstance(value, float) and digits is not None:
+        return f"{value:.{digits}g}"
+    return csv_cell(value) if isinstance(value, str) else value
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV table by column.
+
+    Raises:
+        IntegrityError: the file is missing.
+    """
+    require_intact(path)
+    with explained(path, "read"), path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def digest_file(path: Path) -> Path:

@@ -12,12 +12,12 @@ Command: `retainbench bases`, `retainbench bases fetch smollm2-135m`.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.names import nearest
 from retainbench.harness.models.checked import Base, check, on_parent
 
 
@@ -107,10 +107,8 @@ def _find(reference: str) -> Path:
         return Path(reference)
     if reference.count("/") == 1 and not reference.startswith((".", "/")):
         return _download(reference)
-    near = difflib.get_close_matches(reference, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UsageError(
-        f"unknown base {reference!r}{hint} Known: {', '.join(sorted(known))}; "
+        f"unknown base {reference!r}{nearest(reference, known)} Known: {', '.join(sorted(known))}; "
         "or give a folder, or a hub id like org/model"
     )
 

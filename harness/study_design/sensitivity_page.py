@@ -7,8 +7,6 @@ Renders folders again: `python -m retainbench.harness.study_design.sensitivity_p
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from retainbench.harness.core import terminal as core_terminal
 from retainbench.harness.core.formatting import brief
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import read_json, write_json, write_text
+from retainbench.harness.core.storage import csv_text, read_json, write_json, write_text
 from retainbench.harness.study_design.sensitivity import ItemRow, Sensitivity, SizeRow, TaskRow
 
 if TYPE_CHECKING:
@@ -155,19 +153,7 @@ def write(found: Sensitivity, folder: Path) -> None:
 
 def _csv(model: type[Record], rows: Sequence[Record]) -> str:
     """All fields; six significant digits."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(model.model_fields)
-    for row in rows:
-        values = row.model_dump().values()
-        writer.writerow([_cell(value) for value in values])
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return escaping.csv_cell(value) if isinstance(value, str) else value
+    return csv_text(list(model.model_fields), (row.model_dump().values() for row in rows), digits=6)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ again after a deliberate change (raise the version in the YAML, say why in the t
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.names import nearest
 from retainbench.harness.tasks import pack as tasks_pack
 from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, prompt, read_task
 from retainbench.harness.tasks.items import read_rows
@@ -113,9 +113,9 @@ def find(names: Iterable[str]) -> list[TaskInfo]:
     by_any = {info.lm_eval_name: info for info in known.values()} | known
     for name in names:
         if name not in by_any:
-            near = difflib.get_close_matches(name, by_any, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise UsageError(f"no task is called {name}; {hint}")
+            raise UsageError(
+                f"unknown task {name!r}{nearest(name, by_any)} Known: {', '.join(sorted(known))}"
+            )
     return [by_any[name] for name in names]
 
 

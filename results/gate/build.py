@@ -10,7 +10,6 @@ a net change. Left out: graded scores and clusters, whose intervals results/stat
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from retainbench.harness.comparison.changes import AXES
 from retainbench.harness.comparison.columns import SCHEMA
 from retainbench.harness.core.records import Verdict
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.storage import csv_text, read_csv, write_text
 from retainbench.harness.gate.candidates import gate_records
 from retainbench.harness.statistics.paired import wilson
 
@@ -141,20 +141,17 @@ HEADER = ("items", "churn", "harmed", "share", "seed", "releases", *VERDICTS, "n
 
 def write(rows: Sequence[Row], folder: Path = RESULTS) -> None:
     """releases.csv and README.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "releases.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        for row in rows:
-            counts = [row.counts.get(verdict, 0) for verdict in VERDICTS]
-            writer.writerow([*row.cell, row.seed, row.releases, *counts, row.named])
-    (folder / "README.md").write_text(readme(rows), encoding="utf-8")
+    lines = []
+    for row in rows:
+        counts = [row.counts.get(verdict, 0) for verdict in VERDICTS]
+        lines.append([*row.cell, row.seed, row.releases, *counts, row.named])
+    write_text(folder / "releases.csv", csv_text(HEADER, lines))
+    write_text(folder / "README.md", readme(rows))
 
 
 def read(folder: Path = RESULTS) -> list[Row]:
     """The rows of a releases.csv."""
-    with (folder / "releases.csv").open(newline="", encoding="utf-8") as file:
-        return [_row(line) for line in csv.DictReader(file)]
+    return [_row(line) for line in read_csv(folder / "releases.csv")]
 
 
 def _row(line: Mapping[str, str]) -> Row:

@@ -13,8 +13,6 @@ results/packs]`, some minutes. Each line is what these verbs print:
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +25,7 @@ from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord, Record
 from retainbench.harness.core.schema import RetentionAxis
-from retainbench.harness.core.storage import read_json, write_json, write_text
+from retainbench.harness.core.storage import csv_text, read_csv, read_json, write_json, write_text
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue, freeze
@@ -172,11 +170,7 @@ def by_category(task: str, records: Sequence[ItemRecord], file: Path) -> list[Ca
 
 def as_csv(rows: Sequence[Row] | Sequence[Category]) -> str:
     """CSV, numbers unrounded."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0]._fields)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows[0]._fields, rows)
 
 
 def render(folder: Path) -> str:
@@ -189,10 +183,7 @@ def render(folder: Path) -> str:
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_csv(path) if path.is_file() else []
 
 
 def _typed(kind: type[T], line: dict[str, str]) -> T:

@@ -8,8 +8,6 @@ results/performance` adds or renews one.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +20,7 @@ from typing import Any, Literal, get_args
 from retainbench.harness.core.formatting import counted
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import read_json, write_json, write_text
+from retainbench.harness.core.storage import csv_text, read_csv, read_json, write_json, write_text
 
 VERSIONS = ("retainbench", "torch", "transformers", "lm-eval", "trl", "pandas", "numpy")
 TITLES: dict[What, str] = {
@@ -98,11 +96,7 @@ def write(folder: Path, name: str, rows: Sequence[Any], how: Measurement) -> Non
         name: of the files, such as `scoring-fruitfly`.
         rows: NamedTuples of one kind.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0]._fields)
-    writer.writerows(rows)
-    write_text(folder / f"{name}.csv", text.getvalue())
+    write_text(folder / f"{name}.csv", csv_text(rows[0]._fields, rows))
     write_json(folder / f"{name}.json", how)
     write_text(folder / "README.md", page(folder))
 
@@ -154,10 +148,7 @@ def module(what: What) -> Any:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Stored rows; what looks like a number is one, what is empty None."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: _value(text) for name, text in row.items()} for row in csv.DictReader(stream)
-        ]
+    return [{name: _value(text) for name, text in row.items()} for row in read_csv(path)]
 
 
 def _value(text: str) -> str | int | float | None:

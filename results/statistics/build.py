@@ -9,7 +9,6 @@ simulated releases, which is the gate's own table.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from results.statistics.simulation import (
     exact_pass_rates,
     verdict_errors,
 )
+from retainbench.harness.core.storage import csv_text, read_csv, write_text
 
 RESULTS = Path(__file__).resolve().parent
 DRAWS = 20_000
@@ -69,16 +69,13 @@ def tables(draws: int, seed: int) -> dict[str, list[Row]]:
 
 def write_csv(path: Path, rows: list[Row]) -> None:
     """One CSV with six significant digits."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value, "{:.6g}") for key, value in r.items()} for r in rows)
+    lines = ([_cell(value, "{:.6g}") for value in row.values()] for row in rows)
+    write_text(path, csv_text(list(rows[0]), lines))
 
 
-def read_csv(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """The rows as published, so that the page can only show what the tables hold."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    return [{key: _value(text) for key, text in row.items()} for row in read_csv(path)]
 
 
 def _value(text: str) -> str | float | bool:
@@ -98,7 +95,7 @@ def _cell(value: str | float | bool, number: str) -> str:
 
 def published(folder: Path) -> dict[str, list[Row]]:
     """Every table of a results folder by file stem."""
-    return {name: read_csv(folder / f"{name}.csv") for name in TABLES}
+    return {name: read_rows(folder / f"{name}.csv") for name in TABLES}
 
 
 def markdown(rows: list[Row], columns: Sequence[str]) -> str:
@@ -265,11 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables(options.draws, options.seed).items():
         write_csv(options.out / f"{name}.csv", rows)
     text = readme(published(options.out), options.draws, options.seed)
-    (options.out / "README.md").write_text(text, encoding="utf-8")
+    write_text(options.out / "README.md", text)
 
 
 if __name__ == "__main__":

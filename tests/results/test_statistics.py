@@ -77,7 +77,7 @@ def test_tables_survive_the_file(tmp_path: Path) -> None:
     rows = simulate.exact_table()
     rows[0] |= {"method": "t, clusters ignored", "is_error": True}
     simulate.write_csv(tmp_path / "one.csv", rows[:1])
-    again = simulate.read_csv(tmp_path / "one.csv")[0]
+    again = simulate.read_rows(tmp_path / "one.csv")[0]
     assert again == {k: pytest.approx(v) if type(v) is float else v for k, v in rows[0].items()}
 
 

@@ -319,7 +319,7 @@ def test_duplicate_id_is_named(copied: catalogue.TaskInfo) -> None:
 
 def test_unknown_task_gets_the_nearest_name() -> None:
     """A typing error is a usage error."""
-    with pytest.raises(UsageError, match="did you mean capitals"):
+    with pytest.raises(UsageError, match="did you mean 'capitals'"):
         catalogue.find(["capitels"])
     assert catalogue.find(["rb_capitals"]) == [KNOWN["capitals"]]
 

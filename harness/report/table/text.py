@@ -7,8 +7,6 @@ made for reading. CSV has no footnotes: n, interval method, seeds and reasons ar
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, get_args
@@ -16,6 +14,7 @@ from typing import Any, TypeGuard, get_args
 from retainbench.harness.core import escaping
 from retainbench.harness.core.markdown import escaped, grid
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
+from retainbench.harness.core.storage import csv_text
 from retainbench.harness.report.table.columns import Grid, Table
 from retainbench.harness.report.table.model import TableRow
 
@@ -88,13 +87,7 @@ def _flat_value(row: TableRow, path: Sequence[str]) -> str | int | float | None:
 
 def to_csv(rows: Sequence[TableRow]) -> str:
     """One line a row, all fields; an empty field is null and `missing` says why."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for row in rows:
-        values = flat(row).values()
-        writer.writerow([escaping.csv_cell(v) if isinstance(v, str) else v for v in values])
-    return out.getvalue()
+    return csv_text(list(FIELDS), (flat(row).values() for row in rows))
 
 
 def to_json(table: Table) -> str:
