@@ -21,6 +21,19 @@ def escaped(text: str) -> str:
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> list[str]:
     """Lines of a Markdown table of plain texts; `align` has an `l` or `r` for each column."""
-    rule = [":--" if side == "l" else "--:" for side in align]
-    body = [[escaped(text) for text in row] for row in (head, *rows)]
-    return ["| " + " | ".join(row) + " |" for row in (body[0], rule, *body[1:])]
+    first, *body = [[escaped(text) for text in cells] for cells in (head, *rows)]
+    return [*header(first, align), *map(row, body)]
+
+
+def header(head: Sequence[str], align: str) -> list[str]:
+    """The first two lines of a table of Markdown texts; its rows are `row`s."""
+    return [row(head), row([":--" if side == "l" else "--:" for side in align])]
+
+
+def row(cells: Sequence[str]) -> str:
+    """One line of a table of Markdown texts: what they contain must be escaped already.
+
+    >>> row(["`a`", "1"])
+    '| `a` | 1 |'
+    """
+    return f"| {' | '.join(cells)} |"

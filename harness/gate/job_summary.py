@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from retainbench.harness.core import markdown as table
 from retainbench.harness.core.escaping import markdown
 from retainbench.harness.core.formatting import brief, counted, points
 from retainbench.harness.core.verdicts import WORST_FIRST, GateResult, TaskGate, deciding, overall
@@ -26,13 +27,10 @@ MEANINGS = {
     "ERROR": "the evidence is broken or missing; nothing was judged.",
 }
 TASK_HEAD = (
-    "| task | axis | verdict | base | candidate | drop, points | margin | items | lost / gained "
-    "| detectable | would decide | why |\n"
-    "| --- | --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |"
-)
-CANDIDATE_HEAD = (
-    "| candidate | verdict | gain, points | worst task | why |\n| --- | --- | --: | --- | --- |"
-)
+    "task", "axis", "verdict", "base", "candidate", "drop, points", "margin", "items",
+    "lost / gained", "detectable", "would decide", "why",
+)  # fmt: skip
+CANDIDATE_HEAD = ("candidate", "verdict", "gain, points", "worst task", "why")
 
 
 class Block(NamedTuple):
@@ -56,7 +54,7 @@ def summary(
     verdict = overall(results)
     ordered = sorted(results, key=lambda result: WORST_FIRST.index(result.verdict))
     first = f"## {SIGNS[verdict]} Retention gate: {verdict}\n\n**{verdict}**: {MEANINGS[verdict]}\n"
-    blocks = [Block(f"\n{CANDIDATE_HEAD}", [_candidate_row(result) for result in ordered])]
+    blocks = [Block(_head(CANDIDATE_HEAD, "llrll"), [_candidate_row(result) for result in ordered])]
     blocks += [block for result in ordered for block in _blocks(result)]
     return _fitted(first, blocks, _legend(results), artifact, limit)
 
@@ -79,7 +77,14 @@ def _blocks(result: GateResult) -> list[Block]:
         for axis in result.axes
     ]
     tasks = [_task_row(task) for task in result.tasks]
-    return [Block(name, notes), *([Block(f"\n{TASK_HEAD}", tasks)] if tasks else [])]
+    return [
+        Block(name, notes),
+        *([Block(_head(TASK_HEAD, "lllrrrrrrrrl"), tasks)] if tasks else []),
+    ]
+
+
+def _head(names: Sequence[str], align: str) -> str:
+    return "\n".join(["", *table.header(names, align)])
 
 
 def _candidate_row(result: GateResult) -> str:
@@ -91,7 +96,7 @@ def _candidate_row(result: GateResult) -> str:
         f"{_cell(worst.task)} {points(worst.drop)}" if worst else "—",
         markdown("; ".join(result.reasons), REASONS_LIMIT),
     ]
-    return f"| {' | '.join(cells)} |"
+    return table.row(cells)
 
 
 def _task_row(task: TaskGate) -> str:
@@ -112,7 +117,7 @@ def _task_row(task: TaskGate) -> str:
         needed,
         markdown("; ".join(task.reasons), REASONS_LIMIT),
     ]
-    return f"| {' | '.join(cells)} |"
+    return table.row(cells)
 
 
 def _legend(results: Sequence[GateResult]) -> str:

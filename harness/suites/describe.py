@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from retainbench.harness.core import markdown as table
 from retainbench.harness.core import paths
 from retainbench.harness.core.storage import write_text
 from retainbench.harness.suites import methods
@@ -110,9 +111,9 @@ def markdown() -> str:
         method = describe(name)
         lines += ["", f"## {name}", "", method.summary, ""]
         lines += [f"{method.paper}. {_capabilities(method)}.", ""]
-        lines += ["| option | default | meaning |", "|---|---|---|"]
+        lines += table.header(("option", "default", "meaning"), "lll")
         lines += [
-            f"| `{o.name}` | `{o.default}` | {o.meaning.replace('|', chr(92) + '|')} |"
+            table.row((f"`{o.name}`", f"`{o.default}`", o.meaning.replace("|", "\\|")))
             for o in method.options
         ]
     return "\n".join(lines) + "\n"

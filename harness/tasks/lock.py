@@ -22,7 +22,7 @@ from retainbench.harness.core.records import (
     Record,
     Share,
 )
-from retainbench.harness.core.storage import read_json, write_json
+from retainbench.harness.core.storage import read_json, sha256_file, write_json
 from retainbench.harness.tasks.folder import SPLITS, TaskInfo, prompt, target
 from retainbench.harness.tasks.items import read_rows
 
@@ -106,7 +106,7 @@ def fresh_lock(info: TaskInfo) -> Lock:
     for relative, path in locked_files(info).items():
         if not path.is_file():
             raise IntegrityError(f"{path}: is missing")
-        files[relative] = sha256(path.read_bytes())
+        files[relative] = sha256_file(path)
     return Lock(
         task=info.name,
         lm_eval_name=info.lm_eval_name,
@@ -146,7 +146,7 @@ def lock(info: TaskInfo) -> Lock:
 def lock_digest(info: TaskInfo) -> str:
     """sha256 of the lock's bytes: it pins the whole task."""
     lock(info)
-    return sha256((info.folder / LOCK).read_bytes())
+    return sha256_file(info.folder / LOCK)
 
 
 def verify_lock(info: TaskInfo) -> None:
@@ -164,7 +164,7 @@ def verify_lock(info: TaskInfo) -> None:
             raise IntegrityError(f"{path.resolve()}: is used by {info.name} but not in its lock")
         if relative not in present or not path.is_file():
             raise IntegrityError(f"{path}: is in the lock of {info.name} but missing or unused")
-        if sha256(path.read_bytes()) != written.files[relative]:
+        if sha256_file(path) != written.files[relative]:
             raise IntegrityError(f"{path.resolve()}: differs from the lock of {info.name}")
     if fresh_lock(info) != written:
         raise IntegrityError(f"{info.folder / LOCK}: does not describe the task's own files")

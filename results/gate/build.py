@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from retainbench.harness.comparison.changes import AXES
 from retainbench.harness.comparison.columns import SCHEMA
+from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.records import Verdict
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.storage import csv_text, read_csv, write_text
@@ -136,6 +137,7 @@ def simulate(cell: Cell, shape: Frame, releases: int, seed: int) -> Row:
     return Row(cell, seed, releases, counts, named)
 
 
+PAGE_HEAD = ("items", "churn", "harmed tasks", "true drop", *VERDICTS, "blames")
 HEADER = ("items", "churn", "harmed", "share", "seed", "releases", *VERDICTS, "named")
 
 
@@ -162,11 +164,7 @@ def _row(line: Mapping[str, str]) -> Row:
 
 def readme(rows: Sequence[Row]) -> str:
     """The page: how it was made, the table, and the rate that must not exceed alpha."""
-    lines = [
-        "| items | churn | harmed tasks | true drop | PASS | INCONCLUSIVE | REGRESSION | blames |",
-        "| --: | --: | --: | --: | --: | --: | --: | --: |",
-        *(_line(row) for row in rows),
-    ]
+    lines = grid(PAGE_HEAD, [_line(row) for row in rows], "r" * len(PAGE_HEAD))
     at_margin = [row for row in rows if row.cell.share == 1]
     single = [row for row in at_margin if row.cell.harmed == 1]
     passed = sum(row.counts.get("PASS", 0) for row in single)
@@ -192,14 +190,17 @@ def readme(rows: Sequence[Row]) -> str:
     )
 
 
-def _line(row: Row) -> str:
+def _line(row: Row) -> list[str]:
     cell = row.cell
-    rates = " | ".join(f"{100 * row.rate(verdict):.1f} %" for verdict in VERDICTS)
-    wrong = row.counts.get("REGRESSION", 0) - row.named
-    return (
-        f"| {cell.items} | {100 * cell.churn:g} % | {cell.harmed} | {cell.share:g} m | {rates} | "
-        f"{wrong} wrong |"
-    )
+    alarms = row.counts.get("REGRESSION", 0)
+    return [
+        str(cell.items),
+        f"{100 * cell.churn:g} %",
+        str(cell.harmed),
+        f"{cell.share:g} m",
+        *(f"{100 * row.rate(verdict):.1f} %" for verdict in VERDICTS),
+        f"{alarms - row.named} wrong",
+    ]
 
 
 HEAD = """# Error rates of the whole gate

@@ -22,6 +22,7 @@ from results.statistics.simulation import (
     exact_pass_rates,
     verdict_errors,
 )
+from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.storage import csv_text, read_csv, write_text
 
 RESULTS = Path(__file__).resolve().parent
@@ -100,10 +101,9 @@ def published(folder: Path) -> dict[str, list[Row]]:
 
 def markdown(rows: list[Row], columns: Sequence[str]) -> str:
     """Some columns of a table as Markdown, four decimals."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        lines.append("| " + " | ".join(_cell(row[c], "{:.4f}") for c in columns) + " |")
-    return "\n".join(lines)
+    cells = [[_cell(row[name], "{:.4f}") for name in columns] for row in rows]
+    align = "".join("l" if isinstance(rows[0][name], str) else "r" for name in columns)
+    return "\n".join(grid(columns, cells, align))
 
 
 def coverage_summary(rows: list[Row]) -> list[Row]:
