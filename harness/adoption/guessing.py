@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
@@ -24,6 +24,7 @@ MOST_ANSWERS = 10
 ITEMS_PER_ANSWER = 10
 NORMALISED = ("acc_norm", "acc_bytes", "acc_mutual_info")
 """Accuracies whose normalisation a row may not hold (tokens, a task's own delimiter)."""
+OPTIONS_FIELD = re.compile("choice|option|ending", re.IGNORECASE)
 INDICES = re.compile(r"\[?\d{1,6}(, \d{1,6})*\]?", re.ASCII)
 
 
@@ -176,6 +177,22 @@ def target_places(target: Any, texts: Sequence[str]) -> tuple[list[int], list[in
     else:
         numbers = []
     return by_text, numbers if all(number < len(texts) for number in numbers) else []
+
+
+def listed_choice(document: Any, target: Any) -> float | None:
+    """The chance of guessing a generated answer among the options that its document lists.
+
+    >>> listed_choice({"choices": ["red", "blue"]}, "blue")
+    0.5
+    """
+    fields = document.items() if isinstance(document, Mapping) else ()
+    for name, value in fields:
+        options = value.get("text") if isinstance(value, Mapping) else value
+        if not OPTIONS_FIELD.search(str(name)) or not isinstance(options, list):
+            continue
+        if len(options) > 1 and str(target).strip() in [str(option).strip() for option in options]:
+            return 1 / len(options)
+    return None
 
 
 def constant_answer(golds: Sequence[str | None]) -> float:

@@ -43,6 +43,7 @@ GENERATION = (
     "temperature", "top_p", "top_k", "max_tokens", "seed", "stop_seqs", "system_message",
     "num_choices", "frequency_penalty", "presence_penalty", "reasoning_effort", "reasoning_tokens",
 )  # fmt: skip
+SPEC = ("task_version", "task_args", "solver", "solver_args")
 CONFIG = ("epochs", "epochs_reducer", "message_limit", "token_limit")
 LIMITS = ("limit", "sample_id")
 
@@ -131,7 +132,9 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     files = log_files(path)
     if not files:
         raise UsageError(f"{path}: no Inspect log (.eval, or .json with samples)")
-    headers = {file: header for file in files if choices.wants((header := _header(file)).eval.task)}
+    headers = {file: _header(file) for file in files}
+    listed = [header.eval.task for header in headers.values()]
+    headers = {f: header for f, header in headers.items() if choices.wants(header.eval.task)}
     finished, notes = _finished(path, headers)
     tasks: dict[str, AdoptedTask] = {}
     unscored: dict[str, str] = {}
@@ -150,6 +153,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         model=first.model,
         path=path,
         tasks=tasks,
+        listed=listed,
         unscored=unscored,
         settings=Settings(
             shown={
@@ -242,15 +246,15 @@ def _task(log: Log, choices: Choices) -> AdoptedTask:
         records[key] = sample_record(sample, file, made)
         texts.append(sample_text(sample, records[key]))
     expected = len(records) if results.total_samples is None else results.total_samples
-    if not records or len(records) != expected or results.completed_samples != expected:
+    if made is None or len(records) != expected or results.completed_samples != expected:
         raise IntegrityError(
             f"{file}: {len(records)} of {expected} samples are here, "
             f"{results.completed_samples} were completed"
         )
-    ordered = with_constant_answer([records[key] for key in sorted(records)])
+    ordered = [records[key] for key in sorted(records)]
     limit = _limit(header.eval.config or {}, len({item for item, _ in records}))
     return AdoptedTask(
-        records=number_repeats(ordered),
+        records=number_repeats(with_constant_answer(ordered, made)),
         settings=_settings(header),
         texts=texts,
         notes=[f"{header.eval.task}: {limit}"] if limit else [],
@@ -263,10 +267,7 @@ def _settings(header: Header) -> Settings:
     spec = header.eval
     steps = (header.plan.steps if header.plan else None) or []
     equal = {
-        "task_version": spec.task_version,
-        "task_args": spec.task_args,
-        "solver": spec.solver,
-        "solver_args": spec.solver_args,
+        **recorded(spec.model_dump(exclude_unset=True), SPEC),
         "plan": [[step.solver, step.params] for step in steps],
         **recorded(spec.config, CONFIG),
         **{key: (spec.model_generate_config or {}).get(key) for key in GENERATION},

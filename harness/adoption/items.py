@@ -55,6 +55,8 @@ class Adopted:
     model: str
     path: Path
     tasks: dict[str, AdoptedTask]
+    listed: list[str]
+    """Every task that the results name, chosen or not."""
     unscored: dict[str, str]
     """Task -> why it has no score per item that could be compared."""
     settings: Settings
@@ -85,6 +87,8 @@ class Reading(NamedTuple):
     """Whether a higher value is better."""
     cluster: str | None
     """Field that the user clusters by."""
+    own: bool
+    """Whether it is the package's own task, whose free-form items have chance 0."""
 
 
 def reading(
@@ -108,6 +112,7 @@ def reading(
         metric=metric,
         higher=higher_is_better.get(metric) is not False,
         cluster=choose(choices.clusters, task),
+        own=own is not None,
     )
 
 
@@ -191,13 +196,11 @@ def item_record(
         raise IntegrityError(f"{place}: {key}: {detail['msg']}") from error
 
 
-def with_constant_answer(records: list[ItemRecord]) -> list[ItemRecord]:
-    """Free-form records of one task with the chance of always giving its commonest answer."""
+def with_constant_answer(records: list[ItemRecord], made: Reading) -> list[ItemRecord]:
+    """Records of one task; items without options get the chance of its commonest answer."""
     golds = [None if record.gold is None else str(record.gold) for record in records]
-    chance = constant_answer(golds)
-    if not chance or any(record.chance for record in records) or packaged(records[0].task):
-        return records
-    return [record.model_copy(update={"chance": chance}) for record in records]
+    least = 0.0 if made.own or not made.higher else constant_answer(golds)
+    return [r if r.chance else r.model_copy(update={"chance": least}) for r in records]
 
 
 def number_repeats(records: Iterable[ItemRecord]) -> list[ItemRecord]:

@@ -120,6 +120,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         model=str(general.model_name),
         path=results_file,
         tasks=tasks,
+        listed=list(results.config_tasks),
         unscored=unscored,
         settings=_run_settings(general),
         files={file.name: sha256_file(file) for file in [results_file, *files]},

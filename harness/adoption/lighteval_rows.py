@@ -4,8 +4,8 @@ The columns are `doc`, `model_response` and `metric` (0.13), or the same names b
 underscores (its documentation and other releases). A few rows are decoded at a time, and their
 decoded size is counted, because a small file can unfold to gigabytes.
 
-Options are options only where each has a log-likelihood: for generated answers lighteval does not
-say whether `choices` are options or accepted references.
+For generated answers lighteval does not say whether `choices` are options or accepted references:
+they are references where all of them are right, else options with the chance of a guess.
 """
 
 from __future__ import annotations
@@ -107,17 +107,18 @@ def take(
     if options and len(options) != len(fields):
         raise IntegrityError(f"{file}: mixes multiple choice and generated answers")
     if not options:
-        free = [item_record(made, place, chance=None, **values) for place, values in fields]
-        return number_repeats(with_constant_answer(free)), texts
+        free = [item_record(made, place, **values) for place, values in fields]
+        return number_repeats(with_constant_answer(free, made)), texts
     rights = right_options(options, made.metric)
     records = []
     for (place, values), item, right in zip(fields, options, rights, strict=True):
-        answer = {
+        answer: dict[str, Any] = {
             "soft_score": soft_score(item.logprobs, right.gold),
             "choice_logprobs": item.logprobs,
             "gold": right.gold[0] if right.gold else None,
         }
-        records.append(item_record(made, place, chance=right.chance, **values | answer))
+        answer["chance"] = right.chance
+        records.append(item_record(made, place, **values | answer))
     return number_repeats(records), texts
 
 
@@ -168,6 +169,7 @@ def _fields(row: Row, number: int, made: Reading) -> dict[str, Any]:
         "response": _chosen(row) if written is None else str(written),
         "valid": written is None or bool(str(written).strip()),
         "gold": str(right[0]) if right else None,
+        "chance": len(right) / len(choices) if 0 < len(right) < len(choices) else None,
     }
 
 

@@ -141,6 +141,7 @@ def adopt(
         model=str(results.model_name),
         path=path,
         tasks=tasks,
+        listed=list(results.counts),
         unscored=unscored,
         settings=_run_settings(results),
         files=files,

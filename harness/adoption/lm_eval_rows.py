@@ -22,6 +22,7 @@ from retainbench.harness.adoption.guessing import (
     Options,
     Right,
     UnscorableError,
+    listed_choice,
     right_options,
     soft_score,
     target_places,
@@ -136,7 +137,7 @@ def take(
     if made is None or chosen not in seen:
         raise UsageError(f"{task}: no filter {chosen!r}; choose one of {', '.join(seen)}")
     items.sort(key=lambda item: item.doc_id)
-    records = number_repeats(with_constant_answer(_records(items, made)))
+    records = number_repeats(with_constant_answer(_records(items, made), made))
     others = ", ".join(name for name in seen if name != chosen)
     return Taken(
         records,
@@ -182,6 +183,7 @@ def _item(row: Row, place: str, made: Reading) -> Item:
     else:
         texts = []
         fields |= _free(row)
+        fields["chance"] = None if made.own else listed_choice(row.doc, row.target)
     text = ItemText(
         task=clean(made.task),
         item_id=clean(fields["item_id"]),
@@ -204,7 +206,7 @@ def _records(items: Sequence[Item], made: Reading) -> list[ItemRecord]:
 
 def _record(item: Item, right: Right | None, made: Reading) -> ItemRecord:
     if right is None or item.options is None:
-        return item_record(made, item.place, chance=None, **item.fields)
+        return item_record(made, item.place, **item.fields)
     return item_record(
         made,
         item.place,

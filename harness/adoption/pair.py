@@ -77,21 +77,18 @@ def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pai
         IntegrityError: as `read`, or naming the task, item or setting that differs.
     """
     one, other = read(base, choices), read(candidate, choices)
-    _check_used(choices, one)
+    _check_used(choices, one, other)
     check_alike(one, other)
     return Pair(one, other, remarks(one, other))
 
 
-def _check_used(choices: Choices, adopted: Adopted) -> None:
+def _check_used(choices: Choices, base: Adopted, candidate: Adopted) -> None:
     """Refuse a choice for a task that is not there: a mistyped name would decide something."""
-    present = sorted(adopted.tasks.keys() | adopted.unscored.keys())
+    tasks = {*base.listed, *candidate.listed, *base.tasks, *base.unscored}
+    present = sorted(tasks)
     for name in choices.named():
-        if name in choices.left_out:
-            continue
         if not any(applies(name, task) for task in present):
-            raise UsageError(
-                f"{adopted.path}: no task is called {name!r}; has {', '.join(present)}"
-            )
+            raise UsageError(f"{base.path}: no task is called {name!r}; has {', '.join(present)}")
 
 
 def check_alike(base: Adopted, candidate: Adopted) -> None:

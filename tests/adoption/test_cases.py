@@ -104,9 +104,15 @@ def test_tasks_are_chosen_left_out_and_named_where_one_side_lacks_them(case: Pat
         gated(case, Choices(tasks=["pages"]))
     with pytest.raises(UsageError, match="no task is called 'mde'; has made"):
         gated(case, Choices(tasks=["made", "mde"]))
-    edit(case, lambda results: results["n-samples"].pop("made"), "base")
-    with pytest.raises(UsageError, match="nothing to judge"):
+    with pytest.raises(UsageError, match="no task is called 'page'; has made, pages"):
+        gated(case, Choices(left_out=["page"]))
+    copy = case / "base" / next((case / "base").glob("samples_made*")).name
+    copy.with_name(copy.name.replace("made", "more")).write_bytes(copy.read_bytes())
+    counts = {"more": {"original": 200, "effective": 200}}
+    edit(case, lambda results: results["n-samples"].update(counts), "base")
+    with pytest.raises(IntegrityError, match=r"only the base has scores for more.*--leave-out"):
         gated(case)
+    assert gated(case, Choices(left_out=["more"])).verdict == "PASS"
 
 
 @pytest.mark.parametrize("case", ["lm_eval_multiple_contexts"], indirect=True)

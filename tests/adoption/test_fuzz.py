@@ -73,6 +73,8 @@ def write_lighteval(folder: Path, tree: Tree) -> None:
     results.parent.mkdir(parents=True)
     results.write_text(json.dumps(tree["results"]))
     for name, rows in tree["rows"].items():
+        if name != Path(name).name:  # a damaged name must not leave the folder here
+            raise ValueError(name)
         parquet.write_table(pa.Table.from_pylist(rows), details / name)
 
 
@@ -99,7 +101,10 @@ def damaged(form: str, tree: Tree, number: int, seed: int, folder: Path) -> Iter
         target = folder / str(index)
         try:
             write(target, copy)
-        except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError, OSError):
+        except (
+            *(pa.ArrowException, ValueError, TypeError, KeyError),
+            *(AttributeError, OSError, OverflowError),
+        ):
             continue
         yield target
         made += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def choice(number: int, target: str, texts: list[str], best: int, acc: float) ->
         for k, text in enumerate(texts)
     }
     logprobs = [[str(-1.0 if k == best else -2.0), "False"] for k in range(len(texts))]
-    changes = {"arguments": arguments, "filtered_resps": logprobs, "target": target}
+    changes: dict[str, Any] = {"arguments": arguments, "filtered_resps": logprobs, "target": target}
     return lm_eval_row(number, **changes, acc=acc, metrics=["acc"])
 
 
@@ -87,11 +88,28 @@ def test_generated_letters_have_the_chance_of_the_commonest(tmp_path: Path) -> N
     assert constant_answer(["x"] * 100) == 0
 
 
+def test_generated_texts_of_listed_options_have_the_chance_of_the_list(tmp_path: Path) -> None:
+    rows = [
+        lm_eval_row(
+            number,
+            doc={"options": [f"{number}a", f"{number}b", f"{number}c", f"{number}d"]},
+            arguments={"gen_args_0": {"arg_0": f"Q{number}", "arg_1": {"until": ["\n"]}}},
+            resps=[[f"{number}a"]],
+            filtered_resps=[f"{number}a"],
+            target=f"{number}b",
+            metrics=["exact_match"],
+            exact_match=0.0,
+        )
+        for number in range(5)
+    ]
+    assert {record.chance for record in adopt.read(run(tmp_path, rows)).records} == {1 / 4}
+
+
 def test_inspect_samples_with_several_right_options(tmp_path: Path) -> None:
     log = inspect_log("arc", ["C", "I"])
     log["samples"][0]["target"] = ["A", "B"]
     log["samples"][1]["target"] = "A"
-    (tmp_path / "log.json").write_text(__import__("json").dumps(log))
+    (tmp_path / "log.json").write_text(json.dumps(log))
     records = adopt.read(tmp_path).records
     assert [record.chance for record in records] == pytest.approx([2 / 3, 1 / 3])
 
