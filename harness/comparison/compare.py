@@ -5,9 +5,9 @@ Reads item records (files, lists, or columns already read), training records and
 by item and carries the two-sided 1 - 2 alpha interval of the policy, the one that decides.
 Deterministic: the bootstrap of graded scores is seeded by the task's name.
 
-Command: `retainbench compare`. Leaves out: verdicts on a release (`gate/decide.py`), methods
-against each other over seeds (`comparison/methods.py`), trajectories and sequences
-(`compare_points.py`), rounding.
+Called by `retainbench run` for every cell, and by `gate` and `certify`. Leaves out: verdicts on a
+release (`gate/decide.py`), methods against each other over seeds and trajectories
+(`comparison/methods.py`), several targets in a row (`comparison/sequences.py`), rounding.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ items, so differences are paired. `comparison/sequences.py` adds the recipes of 
 
 The gain to match is half of the largest mean end gain on the target, a rule that never looks at
 drops. Leaves out: verdicts, which are about one checkpoint (`gate/decide.py`), and rounding.
-Command: `retainbench compare RUN`.
+Command: part of `retainbench run` and `retainbench report RUN`.
 """
 
 from __future__ import annotations

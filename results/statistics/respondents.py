@@ -2,7 +2,7 @@
 
 A respondent knows some items and guesses the rest among K choices through its log-likelihoods; the
 candidate is the same respondent after a planted share of knowledge is lost, repeating some of its
-guesses. Truth is the planted loss. Pure functions; rows are written by `validation/simulate.py`.
+guesses. Truth is the planted loss. Pure functions; rows are written by build.py.
 Shapes: N items, K choices.
 """
 

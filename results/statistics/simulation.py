@@ -1,7 +1,7 @@
 """Simulated and enumerated behaviour of the statistics: coverage, verdict errors, known forgetting.
 
 Every function takes the number of draws and a seed and returns rows (plain dicts of numbers) that
-`validation/simulate.py` writes; the tests run the same functions with fewer draws. `low`/`high` of
+build.py writes; the tests run the same functions with fewer draws. `low`/`high` of
 a rate are its Wilson 95% limits over draws. Left out: the whole gate over simulated releases, which
 needs policies and lives with the gate. Shapes: R draws, N items, K choices.
 """
