@@ -207,7 +207,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "exclude_modules": (config(exclude_modules=["q_proj"]), "cannot be read"),
     "target_parameters": (
         config(target_parameters=["nothing.weight"], target_modules=[]),
-        "nothing",
+        "no `target_parameters`",
     ),
     "config list": (write("[]"), "expected a JSON object"),
     "config broken": (write("{]"), "not valid JSON"),

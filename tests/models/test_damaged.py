@@ -1,7 +1,7 @@
 """Damaged and hostile model folders end in one line that names the file, in seconds.
 
-Each row of `DAMAGE` is one fault of the campaign in issue 20; every one goes through what `evaluate`
-does before it scores (`bases.resolve`, `loading.load`).
+Each row of `DAMAGE` goes through what `evaluate` does before it scores: `bases.resolve` and
+`loading.load`.
 """
 
 from __future__ import annotations
@@ -272,20 +272,15 @@ def test_a_gguf_alone_says_how_to_convert_it(copy: Path) -> None:
 
 
 def test_a_checkpoint_of_a_trainer_is_accepted_and_its_state_never_opened(copy: Path) -> None:
-    names = (
-        "optimizer.pt",
-        "scheduler.pt",
-        "rng_state.pth",
-        "rng_state_0.pth",
-        "training_args.bin",
-    )
+    names = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
     for name in names:
         (copy / name).write_bytes(b"cos\nsystem\n(S'exit 3'\ntR.")
     (copy / "trainer_state.json").write_text('{"global_step": 3}')
     (copy / "modeling_custom.py").write_text("raise SystemExit(3)")
     found = bases.resolve(str(copy))
     assert found.notes == (
-        "not opened: optimizer.pt, rng_state.pth, rng_state_0.pth, scheduler.pt (state of a trainer)",
+        "not opened: optimizer.pt, rng_state.pth, scheduler.pt, training_args.bin (state of a "
+        "trainer)",
         "never imported: modeling_custom.py",
     )
     assert loading.load(found).model.dtype == torch.float32

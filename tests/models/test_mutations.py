@@ -1,7 +1,6 @@
 """Mutated model and adapter folders: our own errors, or weights loaded exactly as they are stored.
 
-A short part with a fixed seed; `python -m pytest` runs it in seconds. More mutations are a matter of
-`FOLDERS`, of which 2,000 were run once (the seed of each mutation is its number).
+A short part with fixed seeds; RETAINBENCH_MUTATIONS=2000 in the environment runs the long one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from fixtures.mutations import mutations
 from retainbench.harness.core.errors import RetainbenchError
 from retainbench.harness.models import bases, loading
 
-FOLDERS = int(os.environ.get("RETAINBENCH_MUTATIONS", "100"))
+FOLDERS = int(os.environ.get("RETAINBENCH_MUTATIONS", "60"))
 JSON = ("config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json")
 
 
@@ -52,19 +51,20 @@ def test_a_mutated_model_loads_what_it_stores_or_is_refused(
     tiny_base: Path, tmp_path: Path
 ) -> None:
     stored = load_file(tiny_base / "model.safetensors")
-    refused = 0
+    refused = loads = 0
     folder = tmp_path / "model"
     for what in damaged(tiny_base, folder, (*JSON, "model.safetensors"), FOLDERS):
         try:
             loaded = loading.load(bases.resolve(str(folder)))
         except RetainbenchError as error:
-            assert "\n" not in str(error), what
-            refused += 1
+            refused += "\n" not in str(error)
             continue
+        loads += 1
         if not what.startswith("model.safetensors"):
             found = loaded.model.state_dict()
             assert all(torch.equal(found[name], value) for name, value in stored.items()), what
-    assert 0 < refused < FOLDERS
+    assert loads > 0
+    assert refused == FOLDERS - loads
 
 
 @pytest.fixture
@@ -88,14 +88,15 @@ def test_a_mutated_adapter_is_used_whole_or_refused(
 ) -> None:
     base = bases.resolve(str(tiny_base))
     untouched = loading.model_digest(loading.load(base))
-    refused = 0
+    refused = loads = 0
     names = ("adapter_config.json", "adapter_config.json", "adapter_model.safetensors")
     for what in damaged(adapter, tmp_path / "mutated", names, FOLDERS):
         try:
             loaded = loading.load(bases.resolve(str(tmp_path / "mutated"), base))
         except RetainbenchError as error:
-            assert "\n" not in str(error), what
-            refused += 1
+            refused += "\n" not in str(error)
             continue
+        loads += 1
         assert loading.model_digest(loaded) != untouched, f"{what}: scored as its base"
-    assert 0 < refused < FOLDERS
+    assert loads > 0
+    assert refused == FOLDERS - loads
