@@ -9,6 +9,7 @@ Leaves out: the correction for the number of tasks, which needs all of them and 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,17 +20,20 @@ from retainbench.harness.comparison.noise_floor import Noise, above_floor, lower
 from retainbench.harness.comparison.pairing import Floats, Pair
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import AxisChange, Interval, TaskChange
-from retainbench.harness.statistics.estimate import Method, is_clustered
+from retainbench.harness.statistics.estimate import design_of
 from retainbench.harness.statistics.flips import flips
-from retainbench.harness.statistics.graded import clustered_interval, edgeworth_interval
+from retainbench.harness.statistics.graded import edgeworth_interval, t_quantile
 from retainbench.harness.statistics.multiplicity import axis_mean, judge_axis
-from retainbench.harness.statistics.paired import Bounds, normal_quantile
+from retainbench.harness.statistics.paired import Bounds
 from retainbench.harness.statistics.verdict import Judgement, judge
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Policy, RetentionAxis
 
 AXES: tuple[RetentionAxis, ...] = ("general", "numeric", "temporal")
+
+
+AXIS_METHOD = "t over tasks"
 
 
 class Judged(NamedTuple):
@@ -58,6 +62,7 @@ def judge_pair(
         alpha=policy.alpha,
         chance=one.chance,
         clusters=one.clusters,
+        icc=icc_of(policy, one.label),
         design_variance=design,
         seed=zlib.crc32(one.label.encode()),
     )
@@ -65,7 +70,7 @@ def judge_pair(
     values = _estimates(one, found, level) | _flips(one, found) | _validity(one)
     if noise is not None:
         found = lowered(found, one, noise)
-        values |= _noise(one, noise)
+        values |= _noise(one, noise, policy.alpha)
     if one.axis != "target":
         values |= _ruling(found)
     return Judged(one, found, TaskChange.model_validate(values))
@@ -85,6 +90,11 @@ def margin_of(policy: Policy, label: str) -> float:
     """
     fallback = policy.task_margins.get(label.split("/")[0], policy.margin)
     return _usable(policy.task_margins.get(label, fallback), label)
+
+
+def icc_of(policy: Policy, label: str) -> float:
+    """The planning ICC of a task; `task/filter` falls back to `task`."""
+    return policy.task_iccs.get(label, policy.task_iccs.get(label.split("/")[0], policy.icc))
 
 
 def axis_margin_of(policy: Policy, axis: RetentionAxis) -> float:
@@ -113,9 +123,9 @@ def _estimates(one: Pair, found: Judgement, level: float) -> dict[str, Any]:
         "chance": found.chance,
         "base_score": found.base_score,
         "candidate_score": found.tuned_score,
-        "drop": _interval(found, found.primary, level),
-        "crosscheck": _interval(found, found.cross, level) if found.cross else None,
-        "soft_drop": _soft_drop(one, level),
+        "drop": _interval(found, level),
+        "crosscheck": _crosscheck(found, level),
+        "soft_drop": _soft_drop(one.base_soft, one.candidate_soft, one, level),
         "base_at_chance": found.at_chance,
         "mcnemar_p": found.evidence_p,
         "minimum_detectable_effect": found.mde,
@@ -149,12 +159,12 @@ def _flips(one: Pair, found: Judgement) -> dict[str, Any]:
     }
 
 
-def _noise(one: Pair, noise: Noise) -> dict[str, Any]:
+def _noise(one: Pair, noise: Noise, alpha: float) -> dict[str, Any]:
     return {
         "noise_churn": max(noise.churns.values(), default=None),
         "noise_churns": noise.churns,
         "noise_soft": noise.soft,
-        "above_noise": above_floor(one, noise),
+        "above_noise": above_floor(one, noise, alpha),
     }
 
 
@@ -172,25 +182,47 @@ def _given(scores: Floats, valid: Floats) -> float | None:
     return float(np.average(scores, weights=valid)) if valid.any() else None
 
 
-def _interval(found: Judgement, method: Method | None, level: float) -> Interval:
-    """A method's interval; where none can be computed, the range that is certain."""
+def _interval(found: Judgement, level: float) -> Interval:
+    """The interval that decides; where none can be computed, the range that is certain."""
     value = found.drop or 0.0  # pairs are never empty, so None cannot occur; -0.0 becomes 0.0
-    if method is None:
-        return Interval(value=value, low=-1, high=1, level=level, n=found.n, method="none")
-    low, high = method.bounds
-    return Interval(value=value, low=low, high=high, level=level, n=found.n, method=method.name)
+    bounds = found.bounds or Bounds(-1.0, 1.0)
+    name = ", ".join(method.name for method in found.methods) or "none"
+    return _made(value, bounds, level, found.n, name)
 
 
-def _soft_drop(one: Pair, level: float) -> Interval | None:
-    """Paired drop of the soft score: an early warning, so the quick interval will do."""
-    if one.base_soft is None or one.candidate_soft is None or len(one.items) < 2:
+def _crosscheck(found: Judgement, level: float) -> Interval | None:
+    newcombe = next((method for method in found.methods if method.name == "newcombe"), None)
+    if newcombe is None:
         return None
-    d = one.base_soft - one.candidate_soft
-    if is_clustered(one.clusters) and one.clusters.max() > 0:
-        bounds, method = clustered_interval(d, one.clusters, level).bounds, "cluster-t"
-    else:
-        bounds, method = edgeworth_interval(d, level), "edgeworth"
-    return _made(float(np.mean(d)), bounds, level, len(d), method)
+    return _made(found.drop or 0.0, newcombe.bounds, level, found.n, newcombe.name)
+
+
+class _Soft(NamedTuple):
+    """Paired drops of the soft score and their interval."""
+
+    drop: float
+    bounds: Bounds
+    degrees: float
+    method: str
+
+
+def _soft(base: Floats, candidate: Floats, clusters: Any, level: float) -> _Soft:
+    """An early warning that decides nothing: no worst item, which would hide small changes."""
+    d, design = base - candidate, design_of(clusters, len(base))
+    if design.clustered and design.groups > 1:
+        return _Soft(
+            float(np.mean(d)), design.interval(d, level).bounds, design.degrees, "cluster-t"
+        )
+    return _Soft(float(np.mean(d)), edgeworth_interval(d, level), math.inf, "edgeworth")
+
+
+def _soft_drop(
+    base: Floats | None, candidate: Floats | None, one: Pair, level: float
+) -> Interval | None:
+    if base is None or candidate is None or len(one.items) < 2:
+        return None
+    found = _soft(base, candidate, one.clusters, level)
+    return _made(found.drop, found.bounds, level, len(one.items), found.method)
 
 
 def _axis_change(
@@ -212,7 +244,7 @@ def _axis_change(
         n=n,
         base_score=_axis_score(used, [one.pair.base for one in used]),
         candidate_score=_axis_score(used, [one.pair.candidate for one in used]),
-        drop=_made(ruling.drop, ruling.bounds, level, n, "normal over tasks"),
+        drop=_made(ruling.drop, ruling.bounds, level, n, AXIS_METHOD),
         soft_drop=_axis_soft(used, level, n),
         lost=sum(one.change.lost or 0 for one in used),
         gained=sum(one.change.gained or 0 for one in used),
@@ -234,15 +266,23 @@ def _axis_score(used: Sequence[Judged], scores: Sequence[Floats]) -> float:
 
 
 def _axis_soft(used: Sequence[Judged], level: float, n: int) -> Interval | None:
-    """Unweighted mean of the tasks' soft drops, not rescaled; None where a task has none."""
-    softs = [one.change.soft_drop for one in used]
-    found = [soft for soft in softs if soft is not None]
-    if len(found) < len(softs):
-        return None
-    z = normal_quantile((1 + level) / 2)
-    errors = [(soft.high - soft.low) / 2 / z for soft in found]
-    mean = axis_mean([soft.value for soft in found], errors, level)
-    return _made(mean.drop, mean.bounds, level, n, "normal over tasks")
+    """Unweighted mean of the tasks' soft drops, rescaled for chance as the drop next to it is.
+
+    A random pick has soft score 1/k where its score is 1/k, so the same division serves both. None
+    where a task has no soft scores.
+    """
+    drops, errors, degrees = [], [], []
+    for one in (judged.pair for judged in used):
+        if one.base_soft is None or one.candidate_soft is None or len(one.items) < 2:
+            return None
+        left = 1 - one.chance
+        found = _soft(one.base_soft / left, one.candidate_soft / left, one.clusters, level)
+        quantile = t_quantile((1 + level) / 2, found.degrees)
+        drops.append(found.drop)
+        errors.append((found.bounds.high - found.bounds.low) / 2 / quantile)
+        degrees.append(found.degrees)
+    mean = axis_mean(drops, errors, level, degrees)
+    return _made(mean.drop, mean.bounds, level, n, AXIS_METHOD)
 
 
 def _made(value: float, bounds: Bounds, level: float, n: int, method: str) -> Interval:

@@ -1,9 +1,10 @@
 """Methods against each other over seeds and items: `methods.json` of a run.
 
-Reads a run's item records through `comparison/arms.py`; per arm gives gain and drop per axis by the
-two-level bootstrap, the trajectory, the drop at a matched gain, gain per drift and per KL, and its
-place on the Pareto front of gain against the worst axis' drop. Arms are resampled on the same
-items, so differences are paired. `comparison/sequences.py` adds the recipes of several targets.
+Reads a run's item records through `comparison/arms.py`; per arm gives gain and drop per axis over
+seeds and items, the trajectory, the drop at a matched gain, gain per drift and per KL, and its
+place on the Pareto front of gain against the drop on every axis. Differences between arms are
+paired on their items and, with equal seeds, on their seeds; ranks and front rest on them.
+`comparison/sequences.py` adds the recipes of several targets.
 
 The gain to match is half of the largest mean end gain on the target, a rule that never looks at
 drops. Leaves out: verdicts, which are about one checkpoint (`gate/decide.py`), and rounding.
@@ -12,28 +13,31 @@ Command: part of `retainbench run` and `retainbench report RUN`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retainbench.harness.comparison.arms import Arm, Arms, Items, load
+from retainbench.harness.comparison.arms import Arm, load
+from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, Table
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
+from retainbench.harness.core import paths
 from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record
-from retainbench.harness.statistics.pareto import FrontPoint, Ratio, gain_per_cost, pareto_front
-from retainbench.harness.statistics.seeds import ResampledMeans, method_name, resampled_means
+from retainbench.harness.core.storage import read_json
+from retainbench.harness.statistics.pairwise import FrontPoint, pareto_front, ranks
+from retainbench.harness.statistics.seeds import Layout
 from retainbench.harness.statistics.trajectory import (
     MatchedGains,
+    Ratio,
     TrajectoryItems,
+    gain_per_cost,
     matched_gains,
     trajectory,
 )
+from retainbench.harness.suites.plan import Plan
 
 RESAMPLES = 1_999  # limits of a 90 % interval then move by .001 between seeds of the generator
 MATCHED_SHARE = 0.5  # of the largest mean end gain
-LEVEL = 0.90  # the level that the gate's intervals have
-MARGIN = 0.02  # what counts as no worse on one side of the front, in score points
 
 
 class TrajectoryRow(Record):
@@ -69,7 +73,7 @@ class RatioRow(Record):
 
 
 class MethodRow(Record):
-    """One arm; intervals are two-level (seeds and items), so they speak of the method."""
+    """One arm; intervals are over seeds and items, so they speak of the method."""
 
     base: str
     target: str
@@ -84,9 +88,11 @@ class MethodRow(Record):
     gain_per_drift: RatioRow
     gain_per_kl: RatioRow
     on_front: bool | None
-    """Gain against the worst axis' drop; None where no axis was above chance."""
+    """Gain against the drop on every axis; None where no axis was above chance."""
     dominated_by: list[str]
     tied_with: list[str]
+    ranks: dict[str, list[int]] = {}
+    """Measure (gain, or an axis) -> best and worst rank that no pair of arms contradicts."""
 
 
 class Methods(Record):
@@ -96,6 +102,8 @@ class Methods(Record):
     rows: list[MethodRow]
     absent: dict[str, str]
     """`recipe on target` -> why it has no row."""
+    pairs: list[PairRow] = []
+    """All pairs of the arms of a target, per measure."""
     sequences: list[SequenceRow] = []
     """Recipes that learn several targets in turn."""
 
@@ -109,92 +117,71 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     Raises:
         IntegrityError: records are missing or do not pair.
     """
+    plan = read_json(paths.RunFolder(run).plan, Plan)
+    level = 1 - 2 * plan.suite.policy.alpha
+    iccs = plan.suite.policy.task_iccs
     rows: list[MethodRow] = []
+    compared: list[PairRow] = []
     absent: dict[str, str] = {}
     for (_, target), arms in load(run).items():
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
         if arms.arms:
-            rows += _rows(arms, matched_gain)
-    return Methods(rows=rows, absent=absent, sequences=sequences(run))
+            table = Table(arms, level, plan.suite.policy.icc, iccs)
+            rows += _rows(table, matched_gain)
+            compared += table.pair_rows(target)
+    return Methods(rows=rows, absent=absent, pairs=compared, sequences=sequences(run))
 
 
-def across_seeds(
-    tables: Sequence[NDArray[np.float64]], items: Items, seed: int = 0
-) -> ResampledMeans:
-    """Two-level bootstrap of several (S, I) tables over the same items: seeds, then clusters."""
-    return resampled_means(
-        tables,
-        clusters=items.clusters,
-        strata=items.tasks,
-        scale=items.scales,
-        resamples=RESAMPLES,
-        seed=seed,
-    )
-
-
-def _rows(arms: Arms, matched_gain: float | None) -> list[MethodRow]:
-    gains = across_seeds([arm.gain[:, -1] for arm in arms.arms], arms.asked)
-    drops = {
-        axis: across_seeds([arm.drops[axis][:, -1] for arm in arms.arms], items, seed=1)
-        for axis, items in arms.kept.items()
-    }
-    goal = MATCHED_SHARE * float(gains.points.max()) if matched_gain is None else matched_gain
-    matched = {axis: _matched_gains(arms, axis, goal) for axis in arms.kept} if goal > 0 else {}
-    front = _front(gains, drops)
-    names = [arm.recipe for arm in arms.arms]
+def _rows(table: Table, matched_gain: float | None) -> list[MethodRow]:
+    gains = [table.interval("gain", place) for place in range(len(table.arms))]
+    largest = max(gain.value for gain in gains)
+    goal = MATCHED_SHARE * largest if matched_gain is None else matched_gain
+    matched = {axis: _matched_gains(table, axis, goal) for axis in table.kept} if goal > 0 else {}
+    front = _front(table)
+    placed = _ranks(table)
+    names = [arm.recipe for arm in table.arms]
     return [
         MethodRow(
             base=arm.base,
             target=arm.target,
             recipe=arm.recipe,
             seeds=arm.seeds,
-            gain=_interval(gains, place, arm, len(arms.asked.tasks)),
-            drops={
-                axis: _interval(found, place, arm, len(arms.kept[axis].tasks))
-                for axis, found in drops.items()
-            },
-            trajectories={axis: _trajectory(arm, arms.kept[axis], axis) for axis in arms.kept},
+            gain=gains[place],
+            drops={axis: table.interval(axis, place) for axis in table.kept},
+            trajectories={axis: _trajectory(arm, table.kept[axis], axis) for axis in table.kept},
             matched={axis: _matched(found, place) for axis, found in matched.items()},
-            gain_per_drift=_ratio(arm, arms.asked, [_drift(end) for end in arm.ends]),
-            gain_per_kl=_ratio(arm, arms.asked, [_kl(end) for end in arm.ends]),
+            gain_per_drift=_ratio(table, arm, [_drift(end) for end in arm.ends]),
+            gain_per_kl=_ratio(table, arm, [_kl(end) for end in arm.ends]),
             on_front=front[place].on_front if front else None,
             dominated_by=[names[i] for i in front[place].dominated_by] if front else [],
             tied_with=[names[i] for i in front[place].tied_with] if front else [],
+            ranks={measure: found[place] for measure, found in placed.items()},
         )
-        for place, arm in enumerate(arms.arms)
+        for place, arm in enumerate(table.arms)
     ]
 
 
-def _interval(found: ResampledMeans, place: int, arm: Arm, items: int) -> Interval:
-    low, high = found.interval(place, LEVEL)
-    return Interval(
-        value=float(found.points[place]),
-        low=low,
-        high=high,
-        level=LEVEL,
-        n=items,
-        method=method_name(len(arm.seeds), float(found.unseen[place])),
-    )
+def _ranks(table: Table) -> dict[str, list[list[int]]]:
+    alpha = 1 - table.level
+    return {
+        measure: [[*rank] for rank in ranks(len(table.arms), found, alpha)]
+        for measure, found in table.better().items()
+    }
 
 
-def _trajectory(arm: Arm, items: Items, axis: str) -> TrajectoryRow:
+def _trajectory(arm: Arm, columns: Layout, axis: str) -> TrajectoryRow:
     """Of the mean over seeds and items, tasks weighted equally."""
-    tasks = np.asarray(items.tasks)
-    by_task = [arm.drops[axis][:, :, tasks == name].mean(axis=(0, 2)) for name in np.unique(tasks)]
-    found = trajectory(arm.budgets, np.mean(by_task, axis=0))
+    found = trajectory(arm.budgets, arm.drops[axis].mean(axis=0) @ columns.weights)
     return TrajectoryRow(**found._asdict())
 
 
-def _matched_gains(arms: Arms, axis: str, goal: float) -> MatchedGains:
-    kept = arms.kept[axis]
+def _matched_gains(table: Table, axis: str, goal: float) -> MatchedGains:
     return matched_gains(
-        [TrajectoryItems(arm.gain, arm.drops[axis]) for arm in arms.arms],
+        [TrajectoryItems(arm.gain, arm.drops[axis]) for arm in table.arms],
         goal,
-        confidence=LEVEL,
-        gain_clusters=arms.asked.clusters,
-        drop_clusters=kept.clusters,
-        drop_strata=kept.tasks,
-        drop_scale=kept.scales,
+        table.asked,
+        table.kept[axis],
+        confidence=table.level,
         resamples=RESAMPLES,
     )
 
@@ -205,19 +192,12 @@ def _matched(found: MatchedGains, place: int) -> MatchedRow:
     return MatchedRow(gain=found.target, drop=one.drop, low=low, high=high, reason=one.reason)
 
 
-def _front(gains: ResampledMeans, drops: Mapping[str, ResampledMeans]) -> list[FrontPoint]:
-    """Front of gain against the drop on the axis that lost most, chosen anew in every resample."""
-    if not drops:
+def _front(table: Table) -> list[FrontPoint]:
+    """Front of gain against the drop on every axis that has a task above chance."""
+    if not table.kept:
         return []
-    return pareto_front(
-        gains.points,
-        np.max([found.points for found in drops.values()], axis=0),
-        gains.replicates,
-        np.max([found.replicates for found in drops.values()], axis=0),
-        gain_margin=MARGIN,
-        drop_margin=MARGIN,
-        confidence=LEVEL,
-    )
+    measures = table.better()
+    return pareto_front(len(table.arms), measures, dict.fromkeys(measures, MARGIN))
 
 
 def _drift(end: PointScore) -> float | None:
@@ -231,15 +211,15 @@ def _kl(end: PointScore) -> float | None:
     return float(np.mean(off)) if off else None
 
 
-def _ratio(arm: Arm, items: Items, costs: Sequence[float | None]) -> RatioRow:
+def _ratio(table: Table, arm: Arm, costs: Sequence[float | None]) -> RatioRow:
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(costs):
         return RatioRow(value=None, low=None, high=None, reason="not measured for every seed")
     found: Ratio = gain_per_cost(
         arm.gain[:, -1],
         known,
-        confidence=LEVEL,
-        clusters=items.clusters,
+        layout=table.asked,
+        confidence=table.level,
         resamples=RESAMPLES,
     )
     low, high = found.bounds or (None, None)

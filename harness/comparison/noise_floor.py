@@ -2,8 +2,9 @@
 
 Reads records of the base and of its repeated scorings (`evaluate.VARIATIONS`); returns per task the
 churn and the scatter of soft scores. Reads the files that `paths.PointFolder.noise` names, writes
-nothing. Churn that does not exceed the floor must not be called forgetting (STATISTICS 8):
-`lowered` takes such a REGRESSION back.
+nothing. A REGRESSION whose churn is not shown to exceed a floor above 0 may be the scoring's own
+doing (STATISTICS 8): `lowered` takes it back to INCONCLUSIVE. A sign test that shows nothing is no
+evidence that nothing was lost.
 
 Leaves out: other seeds of sampled decoding; every task here is scored greedily.
 """
@@ -71,14 +72,19 @@ def noise_floor(
 
 
 def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
-    """The judgement, with a REGRESSION taken back whose churn the floor may explain."""
-    above = above_floor(one, noise)
+    """The judgement, with a REGRESSION taken back whose churn the floor may explain.
+
+    A floor without a single flip explains none: the verdict then rests on its interval alone.
+    """
+    if noise.flipped is None or not noise.flipped.any():
+        return found
+    above = above_floor(one, noise, found.alpha)
     if above is not False or found.verdict == "PASS" or not (found.drop and found.drop > 0):
         return found
     churn, floor = _share(flips_of(one)), max(noise.churns.values())
     why = (
-        f"a churn of {100 * churn:.1f} % cannot be told from the A/A floor of {100 * floor:.1f} % "
-        "(sign test): not to be called forgetting"
+        f"the base scored in another way changes {100 * floor:.1f} % of the items, the candidate "
+        f"{100 * churn:.1f} %: more was not shown (sign test), so the scoring itself may explain it"
     )
     reasons = (*found.reasons, why)
     if found.verdict == "INCONCLUSIVE":
@@ -86,11 +92,11 @@ def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
     return replace(found, verdict="INCONCLUSIVE", reasons=reasons, p_within=1.0)
 
 
-def above_floor(one: Pair, noise: Noise) -> bool | None:
-    """Whether more items changed sides than in the noisiest A/A run; None for graded scores."""
+def above_floor(one: Pair, noise: Noise, alpha: float) -> bool | None:
+    """Whether more items are shown to change than in any A/A run; None for graded scores."""
     if noise.flipped is None or not (is_binary(one.base) and is_binary(one.candidate)):
         return None
-    return churn_above_floor(flips_of(one), noise.flipped)
+    return churn_above_floor(flips_of(one), noise.flipped, alpha)
 
 
 def flips_of(one: Pair) -> NDArray[np.bool_]:

@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 
 from retainbench.harness.comparison.columns import Columns, columns
 from retainbench.harness.comparison.pairing import Floats, pair
+from retainbench.harness.comparison.seed_tables import over_seeds
 from retainbench.harness.core import paths
 from retainbench.harness.core.records import Interval, Record, Scorecard
 from retainbench.harness.core.schema import Stage
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics.continual import sequence_scores
-from retainbench.harness.statistics.seeds import method_name, resampled_means
+from retainbench.harness.statistics.seeds import Layout
 from retainbench.harness.suites.plan import Cell, Plan
 
-RESAMPLES = 1_999
-LEVEL = 0.90
 FEWEST = 2  # targets of a sequence
 
 
@@ -126,7 +125,10 @@ def _row(
     clusters = np.array([f"{n} {code}" for n in order for code in pairs[n].clusters.tolist()])
     seeds = [_seed(folder, plan, asked, cell) for cell in cells]
     parts = [_parts(seed, place) for seed in seeds]
-    found = {name: _interval([part[name] for part in parts], place, clusters) for name in parts[0]}
+    level = 1 - 2 * plan.suite.policy.alpha
+    found = {
+        name: _interval([part[name] for part in parts], place, clusters, level) for name in parts[0]
+    }
     alone = _by_target(np.mean([seed.alone for seed in seeds], axis=0), place)
     missing = [name for name, score in zip(order, alone, strict=True) if np.isnan(score)]
     scores = [[_by_target(row, place) for row in seed.scores] for seed in seeds]
@@ -211,27 +213,13 @@ def _parts(seed: _Seed, place: NDArray[np.intp]) -> dict[str, Floats]:
 
 
 def _interval(
-    parts: Sequence[Floats], place: NDArray[np.intp], clusters: NDArray[np.str_]
+    parts: Sequence[Floats], place: NDArray[np.intp], clusters: NDArray[np.str_], level: float
 ) -> Interval | None:
-    """Mean over targets of the item means, resampling seeds and items; None without any item."""
+    """Mean over targets of the item means, over seeds and items; None without any item."""
     used = np.isfinite(parts[0])
     if not used.any():
         return None
-    found = resampled_means(
-        [np.array(parts)[:, used]],
-        clusters=clusters[used],
-        strata=place[used],
-        resamples=RESAMPLES,
-    )
-    low, high = found.interval(0, LEVEL)
-    return Interval(
-        value=float(found.points[0]),
-        low=low,
-        high=high,
-        level=LEVEL,
-        n=int(used.sum()),
-        method=method_name(len(parts), float(found.unseen[0])),
-    )
+    return over_seeds(np.array(parts)[:, used], Layout(clusters[used], place[used]), level)
 
 
 def _by_target(values: Floats, place: NDArray[np.intp]) -> list[float]:

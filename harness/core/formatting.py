@@ -16,7 +16,7 @@ MINUS = "−"
 def points(interval: Interval | None) -> str:
     """`+12.3 [8.1, 16.4]`: a share in percentage points with its interval.
 
-    >>> points(Interval(value=-0.0321, low=-0.05, high=0.0001, n=9, method="t"))
+    >>> points(Interval(value=-0.0321, low=-0.05, high=0.0001, level=0.9, n=9, method="t"))
     '−3.2 [−5.0, 0.0]'
     """
     if interval is None:

@@ -118,10 +118,11 @@ class Interval(Record):
     value: float
     low: float
     high: float
-    level: float = 0.95
+    level: float
     n: int
     method: str
-    """tango, newcombe, bca, cluster-t, two-level bootstrap, ..."""
+    """The methods whose union it is (tango, newcombe, cluster-t, worst item), or `two-way, S seeds`
+    over seeds and items."""
 
 
 class TaskChange(Record):
@@ -135,7 +136,9 @@ class TaskChange(Record):
     base_score: float
     candidate_score: float
     drop: Interval
+    """The union of the methods' intervals: it is printed and it decides."""
     crosscheck: Interval | None = None
+    """The second method alone (Newcombe next to Tango), for comparison with other tools."""
     soft_drop: Interval | None = None
     lost: int | None = None
     """n10: right before, wrong after (None for graded scores)."""
@@ -164,8 +167,8 @@ class TaskChange(Record):
     noise_soft: float | None = None
     """Root mean square change of an item's soft score in the noisiest A/A run."""
     above_noise: bool | None = None
-    """More items changed sides than in the noisiest A/A run (one-sided sign test at alpha); if
-    False, the change must not be called forgetting. None without an A/A run."""
+    """More items changed than in the noisiest A/A run (one-sided sign test at alpha). False means
+    that this was not shown, not that the churn is equal. None without an A/A run."""
     rescaled_drop: float | None = None
     """Mean of (base - candidate) / (1 - chance) over items: what axes average."""
     rescaled_error: float | None = None

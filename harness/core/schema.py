@@ -140,6 +140,11 @@ class Policy(Settings):
     """An axis that is named here is gated as a whole too (mean chance-rescaled drop)."""
     mandatory: Annotated[Distinct[str], Field(min_length=1)] | None = None
     """Tasks that must PASS; None = every retention task of the suite."""
+    icc: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Planned intra-cluster correlation of losses: a clustered task of n items counts as n / (1 +
+    (sum n_g^2 / n - 1) icc) independent ones, however many items changed."""
+    task_iccs: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
+    """Tasks whose measured correlation asks for another plan."""
     minimum_items: Annotated[int, Field(ge=2, le=10**9)] = 50
     minimum_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Floor on the lower limit of the gain; None = retention alone decides."""

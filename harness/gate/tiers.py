@@ -14,12 +14,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow.compute as pc
 
 from retainbench.harness.comparison.columns import Columns
-from retainbench.harness.statistics.paired import normal_quantile
-from retainbench.harness.statistics.power import POWER
+from retainbench.harness.statistics.power import POWER, detectable_drop
 
 Tier = Literal["smoke", "standard", "full"]
 ITEMS: Mapping[Tier, int | None] = {"smoke": 100, "standard": 200, "full": None}
@@ -69,36 +67,14 @@ def _first(rows: Any, tier: Tier) -> Any:
     return hashes.slice(0, n_items(tier, len(hashes)))
 
 
-def detectable_drop(
-    items: int,
-    margin: float,
-    *,
-    tasks: int = 1,
-    discordance: float = TYPICAL_DISCORDANCE,
-    alpha: float = 0.05,
-    power: float = POWER,
-) -> float | None:
-    """Smallest true drop that one task of K shows as a REGRESSION with this power.
-
-    Solves n (D - m)^2 = (z_{1 - alpha / K} + z_power)^2 (q - D^2) for D > m, with q = the
-    discordance of what is not lost + D, since every net loss is itself a discordant item. Normal
-    approximation for independent 0/1 items; None when even a drop of 1 would not show.
-
-    >>> [round(detectable_drop(n, 0.05, tasks=9), 3) for n in (100, 200, 400)]
-    [0.228, 0.167, 0.128]
-    """
-    effort = (normal_quantile(1 - alpha / tasks) + normal_quantile(power)) ** 2
-    drops = np.linspace(margin, 1, 20_001)[1:]  # steps below a hundredth of a point
-    shown = items * (drops - margin) ** 2 >= effort * np.maximum(discordance + drops - drops**2, 0)
-    return float(drops[int(np.argmax(shown))]) if shown.any() else None
-
-
 def promise(tier: Tier, tasks: int, margin: float, alpha: float) -> str:
     """One line that says what a tier can detect, printed with every verdict of the tier."""
     items = ITEMS[tier]
     if items is None:
         return "full: all items; can PASS, REGRESS or be INCONCLUSIVE"
-    found = detectable_drop(items, margin, tasks=tasks, alpha=alpha)
+    found = detectable_drop(
+        items, margin, tasks=tasks, discordance=TYPICAL_DISCORDANCE, alpha=alpha
+    )
     drop = "no drop" if found is None else f"a drop of {math.ceil(100 * found)} points on one task"
     return (
         f"{tier}: first {items} items of {tasks} tasks; shows {drop} with power {POWER:g}; "

@@ -55,8 +55,8 @@ def difference(a: Interval, b: Interval) -> Interval:
 
     Assumes independent estimates and one confidence level.
 
-    >>> one = Interval(value=0.1, low=0.06, high=0.14, n=9, method="t")
-    >>> two = Interval(value=0.3, low=0.27, high=0.33, n=9, method="t")
+    >>> one = Interval(value=0.1, low=0.06, high=0.14, level=0.9, n=9, method="t")
+    >>> two = Interval(value=0.3, low=0.27, high=0.33, level=0.9, n=9, method="t")
     >>> found = difference(one, two)
     >>> (found.value, found.low, found.high)
     (0.2, 0.15, 0.25)

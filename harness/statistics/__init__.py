@@ -1,5 +1,5 @@
 """Intervals, verdicts, several tasks and seeds, power: numpy and scipy, no files.
 
 May import: core.
-Face: verdict, multiplicity, seeds, power, flips.
+Face: estimate, verdict, multiplicity, seeds, pairwise, power, flips.
 """

@@ -29,7 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness.statistics.graded import clustered_mean, t_tail
+from retainbench.harness.statistics.clusters import clustered_mean
+from retainbench.harness.statistics.graded import t_tail
 from retainbench.harness.statistics.paired import Floats
 
 Bools = NDArray[np.bool_]

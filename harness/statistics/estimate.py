@@ -1,8 +1,10 @@
 """The drop of one task with the interval that suits its data: binary, graded or clustered.
 
-Two interval methods are computed where one alone is known to err; `statistics/verdict.py` uses the
-safer of their verdicts. Pure functions, no files. Scores are in [0, 1], higher is better; integrity
-(hashes, missing items, NaN) is settled before this module is called.
+Each interval method errs somewhere: Tango below the margin at few flips, t and bootstrap where
+what matters did not happen in the sample. So two or three are computed and their *union* is the
+interval: the one that is printed is the one that decides. Pure functions, no files. Scores are in
+[0, 1], higher is better; integrity (hashes, missing items, NaN) is settled before this module is
+called.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
 from retainbench.harness.statistics.graded import (
     MeanInterval,
     bca_interval,
-    cluster_codes,
-    clustered_interval,
-    clustered_mean,
     edgeworth_interval,
+    mirrored,
+    moments,
     t_interval,
     t_tail,
+    worst_item_limit,
+    worst_item_tail,
 )
 from retainbench.harness.statistics.paired import (
     Bounds,
@@ -39,7 +43,8 @@ from retainbench.harness.statistics.paired import (
 
 FEWEST_FOR_BOOTSTRAP = 30  # STATISTICS 3
 MOST_FOR_BOOTSTRAP = 1000  # above, BCa and its Edgeworth form differ by < .05 SE; BCa takes > 1 s
-FEWEST_CHANGES = 10  # with fewer items or clusters that differ, t and bootstrap miss the tail
+NOT_GIVEN = None
+"""Seed of an estimate that takes the Edgeworth form of BCa for any number of items."""
 
 
 class Method(NamedTuple):
@@ -51,110 +56,46 @@ class Method(NamedTuple):
     """One-sided p of H0 "D <= margin" (REGRESSION claim); None where another method gives it."""
     p_beyond: float | None
     """One-sided p of H0 "D >= margin" (PASS claim)."""
+    error: float
+    """Standard error, or the half width over the quantile that made it."""
 
 
 class Estimate(NamedTuple):
-    """The drop with the interval that decides and, where there is one, its cross-check."""
+    """The drop with every method that applies; their union is its interval."""
 
     drop: float
-    standard_error: float | None
-    """Never 0: with no flips it is the half width of the score interval over its quantile."""
-    primary: Method | None
-    """None when the data cannot carry an interval (one cluster, one item)."""
-    cross: Method | None
+    methods: tuple[Method, ...]
+    """Empty when the data cannot carry an interval (one cluster; scores beyond [0, 1])."""
+    degrees: float
+    """Of freedom of the standard error; infinite for a score interval."""
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Lowest lower and highest upper limit: the interval that is printed and that decides."""
+        if not self.methods:
+            return None
+        lows, highs = zip(*(method.bounds for method in self.methods), strict=True)
+        return Bounds(min(lows), max(highs))
+
+    @property
+    def name(self) -> str:
+        """The methods whose union the interval is."""
+        return ", ".join(method.name for method in self.methods)
+
+    @property
+    def standard_error(self) -> float | None:
+        """The largest of the methods' errors; never 0."""
+        return max((method.error for method in self.methods), default=None)
 
     @property
     def p_within(self) -> float:
         """Largest p of "D <= margin" over the methods; 1 without an interval."""
-        return max((m.p_within for m in self._methods if m.p_within is not None), default=1.0)
+        return max((m.p_within for m in self.methods if m.p_within is not None), default=1.0)
 
     @property
     def p_beyond(self) -> float:
         """Largest p of "D >= margin" over the methods; 1 without an interval."""
-        return max((m.p_beyond for m in self._methods if m.p_beyond is not None), default=1.0)
-
-    @property
-    def _methods(self) -> list[Method]:
-        return [m for m in (self.primary, self.cross) if m is not None]
-
-
-def _binary_estimate(counts: PairedCounts, confidence: float, margin: float) -> Estimate:
-    bounds = tango_interval(counts, confidence)
-    primary = Method("tango", bounds, p_drop_within(counts, margin), p_drop_beyond(counts, margin))
-    cross = Method("newcombe", newcombe_interval(counts, confidence), None, None)
-    return Estimate(counts.drop, _half_width_error(bounds, confidence), primary, cross)
-
-
-def _half_width_error(bounds: Bounds, confidence: float) -> float:
-    return (bounds.high - bounds.low) / 2 / normal_quantile((1 + confidence) / 2)
-
-
-def _t_method(name: str, result: MeanInterval, margin: float) -> Method:
-    gap = result.mean - margin
-    zero_spread = math.copysign(math.inf, gap) if gap else 0.0
-    statistic = gap / result.standard_error if result.standard_error > 0 else zero_spread
-    p_within, p_beyond = (t_tail(s, result.degrees) for s in (statistic, -statistic))
-    return Method(name, result.bounds, p_within, p_beyond)
-
-
-def _summed_tango(d: Floats, effective: float, confidence: float, margin: float) -> Method | None:
-    """Tango on summed losses and gains, scaled to `effective` items; None if some |d| > 1.
-
-    Replacing a d in [-1, 1] by a flip with the same mean can only enlarge its variance, so the
-    interval is conservative for graded scores and exact for flips.
-    """
-    if np.max(np.abs(d)) > 1:
-        return None
-    scale = effective / len(d)
-    lost, gained = float(np.sum(d[d > 0])) * scale, -float(np.sum(d[d < 0])) * scale
-    counts = PairedCounts(max(effective - lost - gained, 0.0), lost, gained, 0.0)
-    return Method(
-        "tango on summed changes",
-        tango_interval(counts, confidence),
-        p_drop_within(counts, margin),
-        p_drop_beyond(counts, margin),
-    )
-
-
-def _graded_estimate(d: Floats, confidence: float, margin: float, seed: int) -> Estimate:
-    mean, n = float(np.mean(d)), len(d)
-    few = n >= FEWEST_FOR_BOOTSTRAP and np.count_nonzero(d) < FEWEST_CHANGES
-    if n < 2 or few or np.ptp(d) == 0:
-        method = _summed_tango(d, n, confidence, margin)
-        error = _half_width_error(method.bounds, confidence) if method else None
-        return Estimate(mean, error, method, None)
-    student = t_interval(d, confidence)
-    t_method = _t_method("t", student, margin)
-    if n < FEWEST_FOR_BOOTSTRAP:
-        return Estimate(mean, student.standard_error, t_method, None)
-    if n <= MOST_FOR_BOOTSTRAP:
-        primary = Method("bca", bca_interval(d, confidence, seed), None, None)
-    else:
-        primary = Method("edgeworth", edgeworth_interval(d, confidence), None, None)
-    return Estimate(mean, student.standard_error, primary, t_method)
-
-
-def _clustered_estimate(
-    d: Floats, codes: NDArray[np.intp], confidence: float, margin: float
-) -> Estimate:
-    """Cluster t interval; few or binary changes are cross-checked by Tango at n / design effect."""
-    mean, groups = float(np.mean(d)), int(codes.max()) + 1
-    if groups < 2:
-        return Estimate(mean, None, None, None)
-    spread = clustered_mean(d, codes)
-    effective = len(d) / max(spread.design_effect, 1.0) if spread.naive_error > 0 else groups
-    changed = np.count_nonzero(np.bincount(codes, weights=np.abs(d), minlength=groups))
-    flips = bool(np.all(np.isin(d, (-1, 0, 1))))
-    cross = (
-        _summed_tango(d, effective, confidence, margin)
-        if flips or changed < FEWEST_CHANGES or spread.standard_error == 0
-        else None
-    )
-    floor = _half_width_error(cross.bounds, confidence) if cross else 0.0
-    if spread.standard_error == 0:
-        return Estimate(mean, floor or None, cross, None)
-    primary = _t_method("cluster-t", clustered_interval(d, codes, confidence), margin)
-    return Estimate(mean, max(spread.standard_error, floor), primary, cross)
+        return max((m.p_beyond for m in self.methods if m.p_beyond is not None), default=1.0)
 
 
 def estimate(
@@ -163,41 +104,115 @@ def estimate(
     *,
     confidence: float,
     clusters: ArrayLike | None = None,
+    icc: float = PLANNING_ICC,
     margin: float = 0.0,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> Estimate:
     """The paired drop of one task with the interval that suits its data.
 
-    Independent 0/1 items: Tango, cross-checked by Newcombe. Independent graded items: BCa up to
-    1,000 items and its Edgeworth form above, cross-checked by t; t alone below 30 items. Clusters
-    with more than one item: t with G - 1 degrees of freedom; flips are cross-checked by Tango at
-    n / design effect. Fewer than 10 changed items (or clusters), or no spread: Tango on the summed
-    changes, because resampling cannot see what did not happen yet. The two p-values refer to
-    `margin`. Raises ValueError on no items, unequal lengths or non-finite scores.
+    Independent 0/1 items: Tango and Newcombe. Independent graded items: BCa (its Edgeworth form
+    above 1,000 items or without a seed) and t; t alone below 30 items. Clusters with more than one
+    item: t with CR2 error and Bell-McCaffrey degrees of freedom; for flips also Tango with the
+    items that the planned design effect leaves. Everywhere the worst-item limit. The interval is
+    the union, so nothing jumps where a method begins to apply, and losing more never lowers the
+    upper limit. The p-values refer to `margin`. Raises ValueError on no items, unequal lengths or
+    non-finite scores.
 
     >>> e = estimate([1, 1, 1, 0] * 25, [1, 1, 1, 0] * 25, confidence=0.90)
-    >>> e.drop, e.primary.name, round(e.primary.bounds.high, 6)
-    (0.0, 'tango', 0.026343)
+    >>> e.drop, e.name, round(e.bounds.high, 6)
+    (0.0, 'tango, newcombe, worst item', 0.029513)
     """
     b, t = checked_scores(base), checked_scores(tuned)
     if len(b) == 0 or b.shape != t.shape:
         raise ValueError(f"pairs need equal, non-zero lengths, got {len(b)} and {len(t)}")
-    codes = item_codes(clusters, len(b))
-    if is_clustered(codes):
-        return _clustered_estimate(b - t, codes, confidence, margin)
-    if is_binary(b, t):
-        return _binary_estimate(paired_counts(b, t), confidence, margin)
-    return _graded_estimate(b - t, confidence, margin, seed)
+    design = design_of(clusters, len(b), icc)
+    if not design.clustered and is_binary(b, t):
+        counts = paired_counts(b, t)
+        cross = newcombe_interval(counts, confidence)
+        z = normal_quantile((1 + confidence) / 2)
+        methods = (
+            _tango(counts, confidence, margin),
+            Method("newcombe", cross, None, None, (cross.high - cross.low) / 2 / z),
+            *_worst_item(b - t, design, confidence, margin),
+        )
+        return Estimate(counts.drop, methods, math.inf)
+    return estimate_of(b - t, design, confidence=confidence, margin=margin, seed=seed)
 
 
-def item_codes(clusters: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    """Cluster codes of n items, each its own cluster when `clusters` is None."""
-    codes = np.arange(n) if clusters is None else cluster_codes(clusters)
-    if len(codes) != n:
-        raise ValueError(f"{n} items but {len(codes)} cluster labels")
-    return codes
+def estimate_of(
+    differences: Floats,
+    design: Design,
+    *,
+    confidence: float,
+    margin: float = 0.0,
+    seed: int | None = NOT_GIVEN,
+) -> Estimate:
+    """The same for differences that are not, or not known to be, of independent 0/1 items."""
+    mean = float(np.mean(differences))
+    if design.clustered and design.groups < 2:
+        return Estimate(mean, (), 1.0)
+    if design.clustered:
+        return Estimate(mean, _clustered(differences, design, confidence, margin), design.degrees)
+    worst = _worst_item(differences, design, confidence, margin)
+    found = _graded(differences, confidence, margin, seed)
+    return Estimate(mean, (*found, *worst), max(len(differences) - 1, 1))
 
 
-def is_clustered(codes: NDArray[np.intp]) -> bool:
-    """True when some cluster holds more than one item."""
-    return len(codes) > 0 and int(codes.max()) + 1 < len(codes)
+def design_of(clusters: ArrayLike | None, n: int, icc: float = PLANNING_ICC) -> Design:
+    """The design of n items, each its own cluster when `clusters` is None."""
+    design = Design(np.arange(n) if clusters is None else clusters, icc)
+    if design.items != n:
+        raise ValueError(f"{n} items but {design.items} cluster labels")
+    return design
+
+
+def _tango(counts: PairedCounts, confidence: float, margin: float) -> Method:
+    bounds = tango_interval(counts, confidence)
+    error = (bounds.high - bounds.low) / 2 / normal_quantile((1 + confidence) / 2)
+    beyond, within = p_drop_beyond(counts, margin), p_drop_within(counts, margin)
+    return Method("tango", bounds, within, beyond, error)
+
+
+def _worst_item(
+    d: Floats, design: Design, confidence: float, margin: float
+) -> tuple[Method] | tuple[()]:
+    """The worst-item limits on both sides; nothing where some |d| > 1, since no item is worst."""
+    if np.max(np.abs(d)) > 1:
+        return ()
+    alpha, up = (1 - confidence) / 2, moments(d, design.effective_items)
+    down = mirrored(up, float(np.max(d)))
+    bounds = Bounds(-float(worst_item_limit(down, alpha)), float(worst_item_limit(up, alpha)))
+    error = (bounds.high - bounds.low) / 2 / normal_quantile((1 + confidence) / 2)
+    within, beyond = float(worst_item_tail(down, -margin)), float(worst_item_tail(up, margin))
+    return (Method("worst item", bounds, within, beyond, error),)
+
+
+def _graded(d: Floats, confidence: float, margin: float, seed: int | None) -> tuple[Method, ...]:
+    if len(d) < 2 or np.ptp(d) == 0:
+        return ()
+    student = _t_method("t", t_interval(d, confidence), margin)
+    if len(d) < FEWEST_FOR_BOOTSTRAP:
+        return (student,)
+    if seed is None or len(d) > MOST_FOR_BOOTSTRAP:
+        name, bounds = "edgeworth", edgeworth_interval(d, confidence)
+    else:
+        name, bounds = "bca", bca_interval(d, confidence, seed)
+    return (Method(name, bounds, None, None, student.error), student)
+
+
+def _clustered(d: Floats, design: Design, confidence: float, margin: float) -> tuple[Method, ...]:
+    student = design.interval(d, confidence)
+    found = [_t_method("cluster-t", student, margin)] if student.standard_error > 0 else []
+    if np.all(np.isin(d, (-1, 0, 1))):
+        effective = design.effective_items
+        lost, gained = (float(np.mean(d == sign)) * effective for sign in (1, -1))
+        counts = PairedCounts(max(effective - lost - gained, 0.0), lost, gained, 0.0)
+        found.append(_tango(counts, confidence, margin))
+    return (*found, *_worst_item(d, design, confidence, margin))
+
+
+def _t_method(name: str, result: MeanInterval, margin: float) -> Method:
+    gap = result.mean - margin
+    statistic = gap / result.standard_error
+    within, beyond = (t_tail(s, result.degrees) for s in (statistic, -statistic))
+    return Method(name, result.bounds, within, beyond, result.standard_error)

@@ -1,4 +1,4 @@
-"""What changed item by item: flips, soft scores, chance-rescaled accuracy, validity.
+"""What changed item by item: flips and chance-rescaled accuracy.
 
 These describe; none of them gates. Raw flips and their net are always shown, with the churn of an
 A/A run beside them; the published chance adjustment of flips is computed only because papers print
@@ -9,7 +9,6 @@ functions, no files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,26 +47,6 @@ class ExpectedFlips(NamedTuple):
     guess_allowance: float
     adjusted_forgetting: float
     true_forgetting: float
-
-
-class SoftScores(NamedTuple):
-    """Per-item confidence in the gold choice."""
-
-    probability: Floats
-    """Softmax of summed log-likelihoods over the choices, taken at gold."""
-    length_normalised: Floats | None
-    """The same after dividing each choice's log-likelihood by its length; None without lengths."""
-    margin: Floats
-    """Gold log-likelihood minus the best other choice, in nats; positive = answered right."""
-
-
-class Validity(NamedTuple):
-    """score = valid_rate * score_given_valid; an invalid answer scores 0."""
-
-    score: float
-    valid_rate: float
-    score_given_valid: float | None
-    """None when no answer was valid."""
 
 
 def flips(base: ArrayLike, tuned: ArrayLike, chance: ArrayLike = 0.0) -> Flips:
@@ -126,15 +105,16 @@ def expected_flips(
     return ExpectedFlips(lost, guessed, allowance, lost - allowance, known_before - known_after)
 
 
-def churn_above_floor(flipped: ArrayLike, flipped_in_aa: ArrayLike, alpha: float = 0.05) -> bool:
+def churn_above_floor(flipped: ArrayLike, flipped_in_aa: ArrayLike, alpha: float) -> bool:
     """True when more items flip than in an A/A run of the same items (one-sided sign test).
 
-    Churn that does not exceed the A/A churn must not be called forgetting. Unit: paired items,
+    False is not a statement that both are equal: over a floor of 0, four flips are not significant
+    at .05, and may well be forgetting. Unit: paired items,
     1 = the item flipped.
 
-    >>> churn_above_floor([1] * 10 + [0] * 90, [1] * 2 + [0] * 98)
+    >>> churn_above_floor([1] * 10 + [0] * 90, [1] * 2 + [0] * 98, 0.05)
     True
-    >>> churn_above_floor([1] * 3 + [0] * 97, [0] * 97 + [1] * 3)
+    >>> churn_above_floor([1] * 3 + [0] * 97, [0] * 97 + [1] * 3, 0.05)
     False
     """
     counts = paired_counts(flipped, flipped_in_aa)
@@ -154,86 +134,3 @@ def chance_rescaled(scores: ArrayLike, chance: ArrayLike) -> Floats:
     if np.any(chances >= 1):
         raise ValueError("an item with chance 1 cannot be wrong; it measures nothing")
     return (values - chances) / (1 - chances)
-
-
-def soft_scores(
-    log_likelihoods: Sequence[Sequence[float]],
-    gold: Sequence[int],
-    lengths: Sequence[Sequence[int]] | None = None,
-) -> SoftScores:
-    """Probability of the gold choice per item, normalised over the item's choices.
-
-    `log_likelihoods` are summed over the choice's tokens, in nats; items may differ in their number
-    of choices (at least two). `lengths` (characters, bytes or tokens: one unit for all) give the
-    length-normalised form. Compared with 0/1 scores the paired drop has far lower variance, but a
-    change of confidence is not a change of answer. Raises ValueError on NaN or a gold out of range.
-
-    >>> s = soft_scores([[-1, -2, -3], [-1, -2]], [0, 1])
-    >>> s.probability.round(6).tolist(), s.margin.tolist()
-    ([0.665241, 0.268941], [1.0, -1.0])
-    """
-    padded = _padded(log_likelihoods)
-    rows, index = np.arange(len(padded)), np.asarray(gold, dtype=np.intp)
-    sizes = np.array([len(row) for row in log_likelihoods])
-    if len(index) != len(padded) or np.any(index < 0) or np.any(index >= sizes):
-        raise ValueError("gold must name one choice of every item")
-    others = padded.copy()
-    others[rows, index] = -np.inf
-    normalised = None
-    if lengths is not None:
-        units = _padded(lengths, fill=1.0)
-        if units.shape != padded.shape or np.any(units <= 0):
-            raise ValueError("need one positive length per choice")
-        normalised = _gold_share(padded / units, index)
-    margin = padded[rows, index] - others.max(axis=1)
-    return SoftScores(_gold_share(padded, index), normalised, margin)
-
-
-def _padded(rows: Sequence[Sequence[float]], fill: float = -np.inf) -> Floats:
-    """Ragged rows as one matrix; short rows end in `fill`. Raises ValueError on NaN."""
-    if not rows or min(len(row) for row in rows) < 2:
-        raise ValueError("need items with at least two choices each")
-    table = np.full((len(rows), max(len(row) for row in rows)), fill)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = row
-    if np.any(np.isnan(table)) or np.any(np.isneginf(table.max(axis=1))):
-        raise ValueError("a log-likelihood is NaN, or all of an item's are -inf: not a score")
-    return table
-
-
-def _gold_share(table: Floats, gold: ArrayLike) -> Floats:
-    weights = np.exp(table - table.max(axis=1, keepdims=True))
-    share: Floats = weights[np.arange(len(table)), gold] / weights.sum(axis=1)
-    return share
-
-
-def validity(scores: ArrayLike, valid: ArrayLike) -> Validity:
-    """Split a mean score into how often the answer could be read and how good it was then.
-
-    Format loss otherwise counts as forgetting. Raises ValueError when an invalid answer scores.
-
-    >>> validity([1, 0, 1, 0], [1, 0, 1, 1])
-    Validity(score=0.5, valid_rate=0.75, score_given_valid=0.6666666666666666)
-    """
-    values, flags = checked_scores(scores), np.asarray(valid, dtype=bool)
-    if values.shape != flags.shape or not len(values):
-        raise ValueError(f"need one flag per score, got {len(values)} and {len(flags)}")
-    if np.any(values[~flags] != 0):
-        raise ValueError("an invalid answer is a wrong answer: its score must be 0")
-    given = float(np.mean(values[flags])) if flags.any() else None
-    return Validity(float(np.mean(values)), float(np.mean(flags)), given)
-
-
-def known_share(right: ArrayLike) -> float:
-    """Share of items answered right under every permutation of their options.
-
-    `right` is 0/1 of shape (items, permutations); permutations are repeats within the item. With
-    k independent guesses k^-k is lucky (.0039 at k 4); a constant-position answerer knows nothing.
-
-    >>> known_share([[1, 1, 1, 1], [1, 0, 0, 0]])
-    0.5
-    """
-    table = np.asarray(right, dtype=np.float64)
-    if table.ndim != 2 or table.size == 0 or not np.all(np.isin(table, (0, 1))):
-        raise ValueError(f"need 0/1 of shape (items, permutations), got shape {table.shape}")
-    return float(np.mean(table.all(axis=1)))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.statistics.graded import t_tail
-from retainbench.harness.statistics.paired import Bounds, normal_quantile
+from retainbench.harness.statistics.graded import t_quantile, t_tail
+from retainbench.harness.statistics.paired import Bounds
 from retainbench.harness.statistics.verdict import Judgement, decide
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class AxisMean(NamedTuple):
     drop: float
     standard_error: float
     bounds: Bounds
+    degrees: float
+    """Of freedom; infinite where every task has a score interval."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class AxisJudgement:
     drop: float | None
     standard_error: float | None
     bounds: Bounds | None
+    degrees: float
     p_within: float
 
 
@@ -96,54 +99,83 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def axis_mean(drops: Sequence[float], errors: Sequence[float], confidence: float) -> AxisMean:
-    """Mean of K task drops; SE = sqrt(sum SE_t^2) / K; normal interval.
+def axis_mean(
+    drops: Sequence[float],
+    errors: Sequence[float],
+    confidence: float,
+    degrees: Sequence[float] | None = None,
+) -> AxisMean:
+    """Mean of K task drops; SE = sqrt(sum SE_t^2) / K; t interval.
 
-    Assumes tasks with disjoint items (independent given the two checkpoints). Raises ValueError on
-    no tasks or unequal lengths.
+    Degrees of freedom by Satterthwaite (1946, Biometrics Bull. 2:110), (sum SE_t^2)^2 / sum(SE_t^4
+    / df_t), from those of the tasks (default: known errors, a normal interval). Assumes tasks with
+    disjoint items (independent given the two checkpoints). Raises ValueError on no tasks or unequal
+    lengths.
 
     >>> m = axis_mean([0.01, 0.02, 0.00], [0.008, 0.010, 0.006], 0.90)
     >>> round(m.drop, 6), round(m.standard_error, 8), round(m.bounds.high, 7)
     (0.01, 0.00471405, 0.0177539)
+    >>> m = axis_mean([0.01, 0.02, 0.00], [0.008, 0.010, 0.006], 0.90, [18, 92, 158])
+    >>> round(m.degrees, 1), round(m.bounds.high, 4)
+    (116.1, 0.0178)
     """
-    if not drops or len(drops) != len(errors):
+    known = [math.inf] * len(drops) if degrees is None else degrees
+    if not drops or not len(drops) == len(errors) == len(known):
         raise ValueError(f"need one error per task, got {len(drops)} drops, {len(errors)} errors")
-    mean, error = float(np.mean(drops)), math.sqrt(sum(e * e for e in errors)) / len(drops)
-    half = normal_quantile((1 + confidence) / 2) * error
-    return AxisMean(mean, error, Bounds(mean - half, mean + half))
+    total = sum(error**2 for error in errors)
+    spread = sum(error**4 / df for error, df in zip(errors, known, strict=True))
+    freedom = total**2 / spread if spread > 0 else math.inf
+    mean, error = float(np.mean(drops)), math.sqrt(total) / len(drops)
+    half = t_quantile((1 + confidence) / 2, freedom) * error
+    return AxisMean(mean, error, Bounds(mean - half, mean + half), freedom)
 
 
 def judge_axis(
-    tasks: Mapping[str, Judgement],
-    *,
-    margin: float,
-    alpha: float = 0.05,
-    confirmed: Sequence[str] = (),
+    tasks: Mapping[str, Judgement], *, margin: float, alpha: float = 0.05
 ) -> AxisJudgement:
-    """Verdict on one axis: PASS needs mean U <= margin and no task that is a REGRESSION.
+    """Verdict on one axis by its mean: PASS needs mean U <= margin and no task that regressed.
 
-    REGRESSION if mean L > margin, or a task's regression is confirmed after Holm (`confirmed`:
-    names from `confirmed_regressions`, taken over all gated tasks of the suite). Tasks at chance
-    are left out of the mean and named; a task without an estimate makes the axis INCONCLUSIVE, for
-    a mean over what happens to be there is not the axis.
+    REGRESSION if mean L > margin; the gate adds tasks whose regression Holm confirms. Tasks at
+    chance are left out of the mean and named; a task without an estimate makes the axis
+    INCONCLUSIVE, for a mean over what happens to be there is not the axis.
     """
     excluded = tuple(name for name, j in tasks.items() if j.at_chance and j.n)
     used = {name: j for name, j in tasks.items() if name not in excluded}
     missing = [name for name, j in used.items() if j.rescaled_drop is None]
-    harmed = [name for name in tasks if name in confirmed]
     if missing or not used:
-        said: Verdict = "REGRESSION" if harmed else "INCONCLUSIVE"
-        why = [f"no estimate for {', '.join(missing)}"] if missing else ["no task above chance"]
-        why += [f"{name} regressed" for name in harmed]
-        return AxisJudgement(said, tuple(why), margin, 0, excluded, None, None, None, 1.0)
+        why = f"no estimate for {', '.join(missing)}" if missing else "no task above chance"
+        return AxisJudgement(
+            verdict="INCONCLUSIVE",
+            reasons=(why,),
+            margin=margin,
+            tasks=0,
+            excluded=excluded,
+            drop=None,
+            standard_error=None,
+            bounds=None,
+            degrees=math.inf,
+            p_within=1.0,
+        )
     mean = axis_mean(
         [j.rescaled_drop for j in used.values() if j.rescaled_drop is not None],
         [j.rescaled_error for j in used.values() if j.rescaled_error is not None],
         1 - 2 * alpha,
+        [j.degrees for j in used.values()],
     )
-    verdict, reasons = _axis_ruling(mean, margin, used, harmed)
-    p_within = t_tail((mean.drop - margin) / mean.standard_error, math.inf)
-    return AxisJudgement(verdict, reasons, margin, len(used), excluded, *mean, p_within)
+    verdict, reasons = _axis_ruling(mean, margin, used)
+    p_within = t_tail((mean.drop - margin) / mean.standard_error, mean.degrees)
+    return AxisJudgement(
+        verdict=verdict,
+        reasons=reasons,
+        margin=margin,
+        tasks=len(used),
+        excluded=excluded,
+        drop=mean.drop,
+        standard_error=mean.standard_error,
+        bounds=mean.bounds,
+        degrees=mean.degrees,
+        p_within=p_within,
+    )
 
 
 class _AxisRuling(NamedTuple):
@@ -151,33 +183,18 @@ class _AxisRuling(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def _axis_ruling(
-    mean: AxisMean, margin: float, used: Mapping[str, Judgement], harmed: list[str]
-) -> _AxisRuling:
-    said, (low, high) = decide(mean.bounds, margin), mean.bounds
-    if said == "REGRESSION":
-        harmed = ["the axis mean", *harmed]
-    if harmed:
-        return _AxisRuling("REGRESSION", tuple(f"{name} regressed" for name in harmed))
+def _axis_ruling(mean: AxisMean, margin: float, used: Mapping[str, Judgement]) -> _AxisRuling:
+    verdict, (low, high) = decide(mean.bounds, margin), mean.bounds
+    if verdict == "REGRESSION":
+        return _AxisRuling(verdict, ("the axis mean regressed",))
     alone = [name for name, j in used.items() if j.verdict == "REGRESSION"]
     if alone:
         words = tuple(f"{name}: regression (unadjusted)" for name in alone)
         return _AxisRuling("INCONCLUSIVE", words)
-    if said == "PASS":
+    if verdict == "PASS":
         return _AxisRuling("PASS", ())
     why = f"the interval of the mean, {low:.4f} to {high:.4f}, contains the margin {margin:g}"
     return _AxisRuling("INCONCLUSIVE", (why,))
-
-
-def confirmed_regressions(members: Sequence[Member], alpha: float = 0.05) -> list[str]:
-    """Names of the members that are regressions after Holm's correction over all of them.
-
-    >>> confirmed_regressions([Member("a", "REGRESSION", 0.001), Member("b", "PASS", 0.99)])
-    ['a']
-    """
-    return [
-        o.name for o in _outcomes(members, alpha) if o.verdict == "REGRESSION" and not o.unadjusted
-    ]
 
 
 def _outcomes(members: Sequence[Member], alpha: float) -> list[MemberOutcome]:

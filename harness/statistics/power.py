@@ -3,25 +3,97 @@
 Planning happens before a run: every function takes a design variance (from the A/A run or a
 pilot), never the observed discordance of the run being judged. For binary items the variance of
 one paired difference is q - D^2, q = discordance, D = true drop; for graded items put the variance
-of d in place of q. Normal approximations, so below a few hundred items read them as orders of
-magnitude (2503.01747). Left out: sequential designs; n is fixed in the lock and growing it
-after a look is refused.
+of d in place of q. Below `MOST_EXACT` expected flips the probabilities are enumerated over the
+numbers of lost and gained items, for there the normal approximation promises .8 where the truth is
+.2 to .7; above, it is used with the shift of the worst-item limit, one item in n. Clustered items
+count as the independent ones that their planned design effect leaves. Left out: sequential designs;
+n is fixed in the lock and growing it after a look is refused.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
-from retainbench.harness.statistics.graded import t_quantile
-from retainbench.harness.statistics.paired import normal_cdf, normal_quantile, zero_flip_items
+import numpy as np
+
+from retainbench.harness.statistics.graded import Moments, t_quantile, worst_item_limit
+from retainbench.harness.statistics.paired import (
+    Floats,
+    normal_cdf,
+    normal_quantile,
+    tango_bounds,
+    zero_flip_items,
+)
 
 POWER = 0.8
 MOST_SEEDS = 10_000  # a search that has not ended there is answered with None
+MOST_EXACT = 40.0  # expected flips; the approximation is within .01 of the enumeration there
+MOST_ITEMS = 10_000_000
 
 
 def _effort(alpha: float, power: float) -> float:
     """(z_alpha + z_power)^2; 6.182557 at alpha .05, power .8."""
     return (normal_quantile(1 - alpha) + normal_quantile(power)) ** 2
+
+
+class _Limits(NamedTuple):
+    """Upper limits by rising size, with the probability that the limit is at most that."""
+
+    upper: Floats
+    chance: Floats
+
+
+@lru_cache(maxsize=4096)
+def _upper_limits(items: int, discordance: float, true_drop: float, alpha: float) -> _Limits:
+    """Distribution of the upper limit (Tango and worst item) over trinomial counts."""
+    lost, gained = (discordance + true_drop) / 2, (discordance - true_drop) / 2
+    grid = np.meshgrid(_likely(items, lost), _likely(items, gained), indexing="ij")
+    n10, n01 = (x.ravel() for x in grid)
+    kept = n10 + n01 <= items
+    n10, n01 = n10[kept], n01[kept]
+    from scipy import special  # 0.1 s, which a gate does not need for planning at many flips
+
+    counts = ((n10, lost), (n01, gained), (items - n10 - n01, 1 - discordance))
+    logs = special.gammaln(items + 1) + sum(
+        special.xlogy(n, p) - special.gammaln(n + 1) for n, p in counts
+    )
+    lowest = np.where(n01 > 0, -1.0, np.where(n10 < items, 0.0, 1.0))
+    shape = Moments((n10 - n01) / items, (n10 + n01) / items, lowest, float(items))
+    tango = tango_bounds(n10, n01, float(items), 1 - 2 * alpha).high
+    upper = np.maximum(tango, worst_item_limit(shape, alpha))
+    order = np.argsort(upper)
+    return _Limits(upper[order], np.cumsum(np.exp(logs)[order]))
+
+
+def _likely(items: int, p: float) -> Floats:
+    """Counts within seven standard deviations of a binomial's mean; mass beyond is < 1e-9."""
+    reach = 7 * math.sqrt(items * p) + 7
+    low, high = max(0, math.floor(items * p - reach)), min(items, math.ceil(items * p + reach))
+    return np.arange(low, high + 1, dtype=np.float64)
+
+
+def power_to_pass(
+    items: float, margin: float, discordance: float, true_drop: float = 0.0, alpha: float = 0.05
+) -> float:
+    """Probability that one task passes, its base above chance.
+
+    Exact for few flips; else Phi((m - D - 1/n) sqrt(n / (q - D^2)) - z_alpha). A variance below the
+    drop (q < D) is that of graded scores, for which the approximation serves.
+
+    >>> [round(power_to_pass(n, 0.05, 0.05), 2) for n in (58, 124, 160)]  # .8 by formula at 124
+    [0.0, 0.66, 0.79]
+    """
+    n = math.floor(items + 1e-9)
+    if n < zero_flip_items(margin, alpha):
+        return 0.0
+    if n * discordance <= MOST_EXACT and abs(true_drop) <= discordance <= 1:
+        limits = _upper_limits(n, discordance, true_drop, alpha)
+        passing = int(np.searchsorted(limits.upper, margin + 1e-12, side="right"))
+        return float(min(1.0, limits.chance[passing - 1])) if passing else 0.0
+    spread = math.sqrt(max(discordance - true_drop**2, 1e-12) / n)
+    return normal_cdf((margin - true_drop - 1 / n) / spread - normal_quantile(1 - alpha))
 
 
 def items_needed(
@@ -33,19 +105,37 @@ def items_needed(
 ) -> int | None:
     """Items for a decision at this power: PASS if D is below the margin, REGRESSION if above.
 
-    n = ceil((z_alpha + z_power)^2 (q - D^2) / (m - D)^2), and never fewer than the items that a
-    Tango interval needs when nothing flips at all. None when the true drop is the margin: no
-    number of items decides that. Unit: independent items; multiply by the design effect for
-    clusters.
+    n (|m - D| - 1/n)^2 = (z_alpha + z_power)^2 (q - D^2), and where the margin is above the drop
+    and that means few flips, a number found by exact enumeration; never fewer than pass without a
+    flip. None when the true drop is the margin: no number of items decides that. Unit: independent
+    items; multiply by the design effect for clusters.
 
-    >>> [items_needed(0.02, q) for q in (0.05, 0.10, 0.20)], items_needed(0.02, 0.05, 0.005)
-    ([773, 1546, 3092], 1374)
+    >>> [items_needed(0.02, q) for q in (0.05, 0.10, 0.20)], items_needed(0.05, 0.01)
+    ([870, 1645, 3191], 93)
+    >>> round(_effort(0.05, 0.8) * 0.05 / 0.02**2)  # without the worst item: STATISTICS 7
+    773
     """
     if true_drop == margin:
         return None
-    variance = max(discordance - true_drop**2, 0.0)
-    normal = math.ceil(_effort(alpha, power) * variance / (margin - true_drop) ** 2)
-    return max(normal, zero_flip_items(margin, alpha) if true_drop < margin else 1)
+    gap, variance = abs(margin - true_drop), max(discordance - true_drop**2, 0.0)
+    spread = math.sqrt(_effort(alpha, power) * variance)
+    normal = math.ceil(((spread + math.sqrt(spread**2 + 4 * gap)) / (2 * gap)) ** 2)
+    if true_drop > margin:
+        return normal
+    least = zero_flip_items(margin, alpha)
+    high = max(normal, least)
+    if high * discordance > MOST_EXACT or not abs(true_drop) <= discordance <= 1:
+        return high
+    while power_to_pass(high, margin, discordance, true_drop, alpha) < power:
+        high *= 2
+        if high > MOST_ITEMS:
+            return None
+    low = least - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power_to_pass(middle, margin, discordance, true_drop, alpha) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def minimum_detectable_effect(
@@ -53,39 +143,24 @@ def minimum_detectable_effect(
     discordance: float,
     alpha: float = 0.05,
     power: float = POWER,
-    clusters: float | None = None,
 ) -> float:
     """Smallest margin that passes with this power when nothing was lost, in score points.
 
-    (z_alpha + z_power) sqrt(q / n) on the scale of all items, floored at the Tango limit for no
-    flips, z^2 / (n + z^2), in which clusters count once where items share them. The mistake to
-    avoid is 2.8 / sqrt(n q), on the scale of discordant items: 28 points instead of 2.8 at n 1000,
-    q .1.
+    The quantile `power` of the upper limit: enumerated for few flips, else (z_alpha + z_power)
+    sqrt(q / n) + 1 / n. On the scale of all items; the mistake to avoid is 2.8 / sqrt(n q), on the
+    scale of discordant items: 28 points instead of 2.8 at n 1000, q .1.
 
     >>> [round(100 * minimum_detectable_effect(1000, q), 2) for q in (0.05, 0.10, 0.20)]
-    [1.76, 2.49, 3.52]
+    [1.86, 2.59, 3.62]
     """
-    if items <= 0:
+    n = math.floor(items + 1e-9)
+    if n < 1:
         return math.inf
-    z = normal_quantile(1 - alpha)
-    normal = math.sqrt(_effort(alpha, power) * discordance / items)
-    return max(normal, z * z / ((clusters or items) + z * z))
-
-
-def power_to_pass(
-    items: float, margin: float, discordance: float, true_drop: float = 0.0, alpha: float = 0.05
-) -> float:
-    """Probability that one task passes: Phi((m - D) sqrt(n / (q - D^2)) - z_alpha).
-
-    0 where so few items could not pass without a single flip.
-
-    >>> round(power_to_pass(773, 0.02, 0.05), 3)
-    0.8
-    """
-    spread = math.sqrt(max(discordance - true_drop**2, 0.0) / items) if items > 0 else math.inf
-    if items < zero_flip_items(margin, alpha) or spread == 0:
-        return float(items >= zero_flip_items(margin, alpha))
-    return normal_cdf((margin - true_drop) / spread - normal_quantile(1 - alpha))
+    if n * discordance <= MOST_EXACT and discordance <= 1:
+        limits = _upper_limits(n, discordance, 0.0, alpha)
+        place = int(np.searchsorted(limits.chance, min(power, limits.chance[-1])))
+        return float(limits.upper[place])
+    return math.sqrt(_effort(alpha, power) * discordance / n) + 1 / n
 
 
 def joint_power(per_task: float, tasks: int) -> float:
@@ -103,7 +178,7 @@ def power_per_task(joint: float, tasks: int) -> float:
     >>> [round(power_per_task(0.8, k), 4) for k in (3, 9, 12)]
     [0.9283, 0.9755, 0.9816]
     """
-    return joint ** (1 / tasks)
+    return float(joint ** (1 / tasks))
 
 
 def growth_for_joint_power(joint: float, tasks: int, alpha: float = 0.05) -> float:
@@ -115,45 +190,33 @@ def growth_for_joint_power(joint: float, tasks: int, alpha: float = 0.05) -> flo
     return _effort(alpha, power_per_task(joint, tasks)) / _effort(alpha, joint)
 
 
-def items_needed_jointly(
-    tasks: int, margin: float, discordance: float, alpha: float = 0.05, joint: float = POWER
-) -> int | None:
-    """Items per task so that all K independent tasks pass together with this power, nothing lost.
-
-    >>> items_needed_jointly(1, 0.02, 0.10), items_needed_jointly(9, 0.02, 0.10)
-    (1546, 3265)
-    """
-    return items_needed(margin, discordance, 0.0, alpha, power_per_task(joint, tasks))
-
-
-def unpaired_items_needed(
-    effect: float,
-    between: float,
-    within_a: float = 0.0,
-    within_b: float = 0.0,
+def detectable_drop(
+    items: float,
+    margin: float,
+    *,
+    discordance: float,
+    tasks: int = 1,
     alpha: float = 0.05,
     power: float = POWER,
-) -> float:
-    """Items by the two-sided plan of 2411.00640, not rounded.
+) -> float | None:
+    """Smallest true drop that one task of K shows as a REGRESSION with this power after Holm.
 
-    n = (z_{alpha/2} + z_power)^2 (omega^2 + sA^2/KA + sB^2/KB) / delta^2. `between` is omega^2, the
-    variance of the items' true differences; `within_*` are decoding variances already divided by
-    the repeats K.
+    Solves n (D - m - 1/n)^2 = (z_{1 - alpha / K} + z_power)^2 (q + D - D^2) for D > m, with q =
+    the discordance of what is not lost, since every net loss is itself a discordant item; 1/n is
+    the shift of the worst-item limit. Normal approximation; None when even a drop of 1 would not
+    show.
 
-    >>> round(unpaired_items_needed(0.03, 1 / 9), 3)
-    968.997
+    >>> [round(detectable_drop(n, 0.05, tasks=9, discordance=0.1), 3) for n in (100, 200, 400)]
+    [0.24, 0.173, 0.131]
     """
-    effort = (normal_quantile(1 - alpha / 2) + normal_quantile(power)) ** 2
-    return effort * (between + within_a + within_b) / effect**2
-
-
-def repeat_variance(between: float, within: float, repeats: int) -> float:
-    """Variance of one item's mean over K decodes: omega^2 + sigma^2 / K (2411.00640).
-
-    >>> round(repeat_variance(0.1, 0.08, 4), 6)
-    0.12
-    """
-    return between + within / repeats
+    if items < 1:
+        return None
+    effort = (normal_quantile(1 - alpha / tasks) + normal_quantile(power)) ** 2
+    drops = np.linspace(margin, 1, 20_001)[1:]  # steps below a hundredth of a point
+    variance = np.maximum(discordance + drops - drops**2, 0)
+    gaps = np.maximum(drops - margin - 1 / items, 0)
+    shown = (gaps > 0) & (items * gaps**2 >= effort * variance)
+    return float(drops[int(np.argmax(shown))]) if shown.any() else None
 
 
 def seeds_needed(
@@ -169,8 +232,8 @@ def seeds_needed(
     """Training seeds S so that a method's mean drop is shown to be within the margin.
 
     Smallest S >= 2 with (t_{1-alpha,S-1} + t_{power,S-1})^2 Var(S) <= (m - D)^2 and Var(S) =
-    s_S/S + s_I/I + s_E/(S I), the components of `stats_seeds.two_way`. None when items alone
-    already exceed the margin, since no number of seeds mends that.
+    s_S/S + s_I/I + s_E/(S I), the components of `two_way`. None when items alone already exceed the
+    margin: then no number of seeds is enough.
 
     >>> seeds_needed(0.02, 0.0001, 0.02, 0.05, items=2000)
     5
@@ -186,13 +249,3 @@ def seeds_needed(
         if effort**2 * variance <= goal:
             return seeds
     return None
-
-
-def false_alarms_p(alarms: int, runs: int, rate: float = 0.05) -> float:
-    """P(at least this many false alarms in independent A/A runs); small = the test is broken.
-
-    >>> round(false_alarms_p(4, 20), 4), round(false_alarms_p(5, 20), 4)
-    (0.0159, 0.0026)
-    """
-    fewer = range(min(alarms, runs + 1))
-    return 1.0 - sum(math.comb(runs, n) * rate**n * (1 - rate) ** (runs - n) for n in fewer)

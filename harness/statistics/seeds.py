@@ -2,29 +2,25 @@
 
 Certifying one checkpoint needs none of this (items random, seed fixed). A claim about a method
 needs at least two seeds, better five; seeds, repeats and epochs are never pooled as if they were
-items. X[s, i] is the paired drop (or gain) of seed s on item i. Two roads: `two_way`, the analysis
-of variance, and `resampled_means`, a bootstrap that draws seeds and item clusters independently and
-applies the same item draw to every seed. Pure functions, no files. Shapes: S seeds, I items, G
-clusters, B resamples, P methods, T checkpoints.
+items. X[s, i] is the paired drop (or gain) of seed s on item i. `mean_over_seeds` gives the
+interval that tables print; `two_way` splits the variance for planning. A failure that happens in
+one run of three shows in none of three seeds 30 % of the time, and no interval then covers it
+(results/statistics). Pure functions, no files. Shapes: S seeds, I items.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retainbench.harness.statistics.estimate import FEWEST_CHANGES, item_codes
-from retainbench.harness.statistics.graded import t_quantile
+from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
+from retainbench.harness.statistics.estimate import estimate_of
+from retainbench.harness.statistics.graded import t_quantile, t_tail
 from retainbench.harness.statistics.paired import Bounds, Floats
-from retainbench.harness.statistics.unseen import normal_scores, unseen_error
-
-RESAMPLES = 9_999
-BATCH_CELLS = 1_000_000  # item weights held at once: 8 MB of float64
-UNSEEN = 2  # purpose of a random stream, beside 0 for seeds and 1 for items
 
 
 class TwoWay(NamedTuple):
@@ -49,49 +45,188 @@ class TwoWay(NamedTuple):
         return Bounds(self.mean - half, self.mean + half)
 
 
-class Draw(NamedTuple):
-    """One batch of B bootstrap weightings; each row sums to 1."""
+class Component(NamedTuple):
+    """One source of error of a mean."""
 
-    seeds: list[Floats]
-    """(B, S_p) per method."""
-    items: Floats
-    """(B, I), common to all methods and seeds."""
-
-
-class ResampledMeans(NamedTuple):
-    """Point estimates and bootstrap replicates of several means under common item draws."""
-
-    points: Floats
-    """(P,)"""
-    replicates: Floats
-    """(P, B)"""
-    unseen: Floats
-    """(P,) the part of their standard error that resampling could not see (`unseen_error`)."""
-
-    def interval(self, index: int, confidence: float) -> Bounds:
-        """Percentile interval of one mean."""
-        return percentile(self.replicates[index], confidence)
-
-    def difference(self, first: int, second: int, confidence: float) -> Bounds:
-        """Percentile interval of mean `first` - mean `second`, paired over items."""
-        return percentile(self.replicates[first] - self.replicates[second], confidence)
+    variance: float
+    degrees: float
+    """Of freedom of the variance; infinite when it is known."""
 
 
-def method_name(seeds: int, unseen: float) -> str:
-    """How an interval of `resampled_means` is called under a table.
+class Stratum(NamedTuple):
+    """The items of one task in a table of several."""
 
-    >>> method_name(1, 0.0), method_name(3, 0.0)
-    ('two-level bootstrap, one seed', 'two-level bootstrap, 3 seeds')
+    items: NDArray[np.intp]
+    design: Design
+    scale: float
+    """The largest possible size of a difference: 1, or 1 / (1 - chance) where it is rescaled."""
+
+
+class Layout:
+    """What the columns of a table are: which task, which cluster, how large a change can be."""
+
+    def __init__(
+        self,
+        clusters: ArrayLike,
+        strata: ArrayLike | None = None,
+        scale: ArrayLike = 1.0,
+        icc: Mapping[str, float] | None = None,
+    ) -> None:
+        """Layout of I items.
+
+        Args:
+            clusters: label of each item's cluster; those of different tasks never meet.
+            strata: task of each item; None for one task.
+            scale: per item or one number, see `Stratum`.
+            icc: task -> planning ICC, where it is not `PLANNING_ICC`.
+
+        Raises:
+            ValueError: not one cluster and one task per item, or no items.
+        """
+        labels = np.asarray(clusters)
+        names = np.zeros(len(labels), np.intp) if strata is None else np.asarray(strata)
+        if labels.ndim != 1 or names.shape != labels.shape or not len(labels):
+            raise ValueError(f"need one cluster and one task per item, got {labels.shape}")
+        scales = np.broadcast_to(np.asarray(scale, np.float64), labels.shape)
+        self.items = len(labels)
+        self.strata: list[Stratum] = []
+        for name in np.unique(names):
+            at = np.flatnonzero(names == name)
+            design = Design(labels[at], (icc or {}).get(str(name), PLANNING_ICC))
+            self.strata.append(Stratum(at, design, float(scales[at].max())))
+
+    @property
+    def weights(self) -> Floats:
+        """(I,) weights whose weighted sum is the unweighted mean of the tasks' means."""
+        weights = np.empty(self.items)
+        for stratum in self.strata:
+            weights[stratum.items] = 1 / (len(self.strata) * len(stratum.items))
+        return weights
+
+
+class SeedMean(NamedTuple):
+    """A mean over seeds and items with its two sources of error."""
+
+    value: float
+    seeds: Component | None
+    """None with one seed: the interval then speaks of that run alone."""
+    items: Component
+
+    def half_width(self, confidence: float) -> float:
+        """Of the two-sided interval; see `mean_over_seeds`."""
+        return _half_width([self.seeds, self.items], self.seeds, (1 + confidence) / 2)
+
+    def interval(self, confidence: float) -> Bounds:
+        """Two-sided interval of the mean."""
+        half = self.half_width(confidence)
+        return Bounds(self.value - half, self.value + half)
+
+    def p_at_most(self, value: float) -> float:
+        """One-sided p of H0 "the mean is at most this": the larger of the two intervals' p."""
+        return max(
+            t_tail((self.value - value) / math.sqrt(part.variance), part.degrees)
+            if part.variance > 0
+            else float(self.value <= value)
+            for part in self._deciding
+        )
+
+    def p_at_least(self, value: float) -> float:
+        """One-sided p of H0 "the mean is at least this"."""
+        return self._replace(value=-self.value).p_at_most(-value)
+
+    @property
+    def p_zero(self) -> float:
+        """Two-sided p of H0 "the mean is 0"."""
+        return min(1.0, 2 * min(self.p_at_most(0.0), self.p_at_least(0.0)))
+
+    @property
+    def _deciding(self) -> list[Component]:
+        both = combined([self.seeds, self.items])
+        return [both] if self.seeds is None else [both, self.seeds]
+
+
+def combined(parts: Sequence[Component | None]) -> Component:
+    """The sum of independent variances with Satterthwaite degrees of freedom.
+
+    >>> part = combined([Component(1.0, 2), Component(1.0, 10), None])
+    >>> part.variance, round(part.degrees, 3)
+    (2.0, 6.667)
     """
-    name = f"two-level bootstrap, {'one seed' if seeds == 1 else f'{seeds} seeds'}"
-    few = f"and Tango's error where under {FEWEST_CHANGES} items or clusters of a task changed"
-    return f"{name} {few}" if unseen else name
+    known = [part for part in parts if part is not None]
+    total = sum(part.variance for part in known)
+    spread = sum(part.variance**2 / part.degrees for part in known)
+    return Component(total, total**2 / spread if spread > 0 else math.inf)
 
 
-def percentile(replicates: Floats, confidence: float) -> Bounds:
-    """Equal-tailed percentile interval of bootstrap replicates."""
-    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Bounds(float(low), float(high))
+def _half_width(parts: Sequence[Component | None], seeds: Component | None, level: float) -> float:
+    found = [combined(parts), *([] if seeds is None else [seeds])]
+    return max(t_quantile(level, part.degrees) * math.sqrt(part.variance) for part in found)
+
+
+def mean_over_seeds(table: ArrayLike, layout: Layout, confidence: float) -> SeedMean:
+    """Mean of X[S, I] over seeds and tasks, for new seeds and new items.
+
+    Estimator: the unweighted mean of the tasks' means. Variance: that of the seeds' means over S,
+    plus that of the items' means over seeds (as `estimate_of` has it: CR2 over clusters, never
+    below the worst-item limit's), so the residual, which is in both, counts twice, and no component
+    can be negative. Interval: t with Satterthwaite degrees of freedom, and at least as wide as the
+    t interval over the seeds' means alone, without which two seeds that agree by chance would show
+    too much. For the difference of two methods with the same seeds, give the difference of their
+    tables: seeds and items are then paired, and equal tables differ by exactly 0, with the width
+    that no flip in so many items leaves (equal answers do not show equal models). Units: seeds and
+    item clusters, both sampled; every seed is scored on every item. Differences are at most the
+    layout's scale. Source: Cameron, Gelbach and Miller (2011, J. Bus. Econ. Stat. 29:238) without
+    their subtraction of the residual.
+
+    >>> x = np.tile([1.0, 0, 0, 0, 1], (3, 20)) * [[1.0], [0.9], [1.1]]
+    >>> found = mean_over_seeds(x, Layout(np.arange(100), scale=1.1), 0.90)
+    >>> round(found.value, 4), [round(limit, 4) for limit in found.interval(0.90)]
+    (0.4, [0.2971, 0.5029])
+    >>> same = mean_over_seeds(x - x, Layout(np.arange(100)), 0.90)
+    >>> same.value, [round(limit, 4) for limit in same.interval(0.90)]
+    (0.0, [-0.0298, 0.0298])
+    """
+    x = np.atleast_2d(np.asarray(table, np.float64))
+    if x.shape[1] != layout.items or not np.all(np.isfinite(x)):
+        raise ValueError(f"need a finite table of seeds x {layout.items} items, got {x.shape}")
+    by_seed = x @ layout.weights
+    seeds = len(by_seed)
+    spread = Component(float(np.var(by_seed, ddof=1)) / seeds, seeds - 1) if seeds > 1 else None
+    return SeedMean(float(by_seed.mean()), spread, item_part(x.mean(axis=0), layout, confidence))
+
+
+def difference(
+    first: ArrayLike, second: ArrayLike, layout: Layout, confidence: float, *, paired: bool
+) -> SeedMean:
+    """Mean of `first` minus mean of `second`, paired over items and, with equal seeds, over seeds.
+
+    Args:
+        paired: whether row s of both tables is the same training seed; without it the variances of
+            the two methods' seeds add up.
+    """
+    a, b = (np.atleast_2d(np.asarray(t, np.float64)) for t in (first, second))
+    if paired:
+        return mean_over_seeds(a - b, layout, confidence)
+    sides = [mean_over_seeds(t, layout, confidence) for t in (a, b)]
+    known = [side.seeds for side in sides if side.seeds is not None]
+    items = item_part(a.mean(axis=0) - b.mean(axis=0), layout, confidence)
+    return SeedMean(sides[0].value - sides[1].value, combined(known) if known else None, items)
+
+
+def item_part(values: Floats, layout: Layout, confidence: float) -> Component:
+    """Variance that sampling items gives the mean over tasks of (I,) values.
+
+    A task all of whose items are one cluster says nothing about others: its error is the scale.
+    """
+    parts = []
+    for stratum in layout.strata:
+        found = estimate_of(
+            values[stratum.items] / stratum.scale, stratum.design, confidence=confidence
+        )
+        error = 1.0 if found.standard_error is None else found.standard_error
+        error *= stratum.scale / len(layout.strata)
+        parts.append(Component(error**2, found.degrees))
+    return combined(parts)
 
 
 def two_way(table: ArrayLike) -> TwoWay:
@@ -134,131 +269,3 @@ def _satterthwaite(
     total = sum(c * m for c, m in zip(coefficients, squares, strict=True))
     spread = sum((c * m) ** 2 / d for c, m, d in zip(coefficients, squares, degrees, strict=True))
     return total**2 / spread if spread > 0 else math.inf
-
-
-def decoded_means(scores: ArrayLike, items: ArrayLike) -> Floats:
-    """Average the decode repeats of each item before anything else; sorted by item label.
-
-    >>> decoded_means([1, 0, 1, 1], ["a", "a", "b", "b"]).tolist()
-    [0.5, 1.0]
-    """
-    values = np.asarray(scores, np.float64)
-    codes = item_codes(items, len(values))
-    means: Floats = np.bincount(codes, weights=values) / np.bincount(codes)
-    return means
-
-
-def draws(
-    seeds: Sequence[int],
-    clusters: ArrayLike,
-    strata: ArrayLike,
-    resamples: int,
-    seed: tuple[int, ...],
-    batch: int | None = None,
-) -> Iterator[Draw]:
-    """Batches of bootstrap weights: one seed weighting per entry of `seeds`, one for all items.
-
-    Items are drawn as whole clusters within their stratum (task); each stratum has weight 1/K, so a
-    weighted sum is the unweighted mean of task means. `seeds` are the numbers of training seeds of
-    the methods, drawn independently of each other; a method with one seed keeps it, and its
-    interval then speaks of that run alone.
-    """
-    for_seeds, for_items = (np.random.default_rng((*seed, purpose)) for purpose in (0, 1))
-    codes, layers = item_codes(clusters, len(np.asarray(clusters))), _layers(clusters, strata)
-    batch = batch or max(1, BATCH_CELLS // len(codes))
-    for start in range(0, resamples, batch):
-        rows = min(batch, resamples - start)
-        by_seed = [_times_drawn(for_seeds, s, rows) / s for s in seeds]
-        items = np.empty((rows, len(codes)))
-        for layer in layers:
-            items[:, layer.items] = _layer_weights(for_items, layer, rows) / len(layers)
-        yield Draw(by_seed, items)
-
-
-class _Layer(NamedTuple):
-    items: NDArray[np.intp]
-    codes: NDArray[np.intp]
-    """Cluster of each of these items, numbered from 0 within the stratum."""
-    groups: int
-
-
-def _layers(clusters: ArrayLike, strata: ArrayLike) -> list[_Layer]:
-    codes, layer_of = np.asarray(clusters), np.asarray(strata)
-    if codes.shape != layer_of.shape or codes.ndim != 1 or not len(codes):
-        raise ValueError(f"need one cluster and one stratum per item, got {codes.shape}")
-    layers = []
-    for name in np.unique(layer_of):
-        items = np.flatnonzero(layer_of == name)
-        within = item_codes(codes[items], len(items))
-        layers.append(_Layer(items, within, int(within.max()) + 1))
-    return layers
-
-
-def _times_drawn(rng: np.random.Generator, units: int, rows: int) -> Floats:
-    """(rows, units): how often each unit comes up in `units` draws with replacement.
-
-    Counting indices takes a fifth of the time of `Generator.multinomial` at 10,000 units.
-    """
-    picks = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
-    counts = np.bincount(picks.ravel(), minlength=rows * units)
-    return counts.reshape(rows, units).astype(np.float64)
-
-
-def _layer_weights(rng: np.random.Generator, layer: _Layer, rows: int) -> Floats:
-    weights = _times_drawn(rng, layer.groups, rows)[:, layer.codes]
-    share: Floats = weights / weights.sum(axis=1, keepdims=True)
-    return share
-
-
-def resampled_means(
-    tables: Sequence[ArrayLike],
-    *,
-    clusters: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-    scale: ArrayLike = 1.0,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> ResampledMeans:
-    """Crossed two-stage bootstrap of the means of several methods over the same items.
-
-    Each table is (S_p, I): the paired drop of every seed on every item. Resampled: seeds within a
-    method, and item clusters within strata, once for all methods and seeds, so differences between
-    methods are paired over items. Assumes items in one order in every table. The variance is
-    s_S/S (S-1)/S + s_I/I + about 2 s_E/(S I): too small in seeds when S is small, too large in the
-    residual, hence `two_way` beside it. Source: Owen (2007, Ann. Appl. Stat. 1:386). Where hardly
-    any item of a task changed, the replicates scatter by `unseen_error` as well; `scale` is its.
-
-    >>> x = np.tile([1, 0, 0, 0, 1], (3, 20))
-    >>> r = resampled_means([x, 0 * x], resamples=999)
-    >>> r.points.tolist(), [round(limit, 4) for limit in r.interval(1, 0.9)]
-    ([0.4, 0.0], [-0.0263, 0.0263])
-    """
-    stack = [np.atleast_2d(np.asarray(t, np.float64)) for t in tables]
-    items = stack[0].shape[1]
-    if any(t.shape[1] != items for t in stack):
-        raise ValueError(f"tables must share their items, got {[t.shape for t in stack]}")
-    groups = item_codes(clusters, items)
-    layers = np.zeros(items) if strata is None else np.asarray(strata)
-    weights = even_weights(layers)
-    points = np.array([float(t.mean(axis=0) @ weights) for t in stack])
-    found = [
-        [np.sum((w @ t) * draw.items, axis=1) for w, t in zip(draw.seeds, stack, strict=True)]
-        for draw in draws([len(t) for t in stack], groups, layers, resamples, (seed,))
-    ]
-    errors = [unseen_error(t, clusters=groups, strata=layers, scale=scale) for t in stack]
-    unseen = np.array(errors)
-    scatter = unseen[:, None] * normal_scores(len(stack), resamples, (seed, UNSEEN))
-    seen = np.concatenate([np.array(f) for f in found], axis=1)
-    return ResampledMeans(points, seen + scatter, unseen)
-
-
-def even_weights(strata: ArrayLike) -> Floats:
-    """Item weights whose weighted sum is the unweighted mean of the strata's means.
-
-    >>> even_weights(["a", "a", "b"]).tolist()
-    [0.25, 0.25, 0.5]
-    """
-    codes = item_codes(strata, len(np.asarray(strata)))
-    sizes = np.bincount(codes)
-    weights: Floats = 1 / (len(sizes) * sizes[codes])
-    return weights

@@ -10,18 +10,26 @@ Shapes: S seeds, T checkpoints, I gain items, J retention items, B resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from retainbench.harness.statistics.estimate import item_codes
-from retainbench.harness.statistics.paired import Bounds, Floats
-from retainbench.harness.statistics.seeds import RESAMPLES, UNSEEN, draws, even_weights, percentile
-from retainbench.harness.statistics.unseen import normal_scores, unseen_error
+from retainbench.harness.statistics.graded import t_interval
+from retainbench.harness.statistics.paired import Bounds, Floats, normal_quantile
+from retainbench.harness.statistics.resampling import (
+    RESAMPLES,
+    draws,
+    normal_scores,
+    percentile,
+    unseen_error,
+)
+from retainbench.harness.statistics.seeds import Layout
 
 BATCH = 250  # resamples at once; weights of 4,000 items then take 8 MB
+UNSEEN = 2  # seed of the order in which unseen errors are added
 MOST_UNREACHED = 0.05  # share of resamples that may miss the gain before the interval is withheld
 
 
@@ -58,11 +66,20 @@ class MatchedGains(NamedTuple):
     target: float
     methods: tuple[MatchedGain, ...]
     replicates: Floats
-    """(P, B) drops at the crossing; NaN where a resample does not reach the gain."""
+    """(P, B) drops at the crossing as resampled; NaN where a resample does not reach the gain."""
+    drops: Floats
+    """(P, J) drop of each item, mean over seeds and checkpoints: what resampling could see."""
+    layout: Layout
+    """Of the J items."""
 
     def difference(self, first: int, second: int, confidence: float) -> Bounds | None:
-        """Interval of drop(first) - drop(second); None unless both reach the gain often enough."""
+        """Interval of drop(first) - drop(second); None unless both reach the gain often enough.
+
+        Widened by what the pair's own differences leave unseen, not by that of either method.
+        """
+        moved = self.drops[first] - self.drops[second]
         gaps = self.replicates[first] - self.replicates[second]
+        gaps = gaps + _scatter(moved, self.layout, confidence, len(gaps))
         reached = gaps[np.isfinite(gaps)]
         if len(reached) < (1 - MOST_UNREACHED) * len(gaps):
             return None
@@ -76,6 +93,14 @@ class TrajectoryItems(NamedTuple):
     """(S, T, I): reward of the candidate - reward of the base."""
     drop: Floats
     """(S, T, J): chance-rescaled base - candidate."""
+
+
+class Ratio(NamedTuple):
+    """A ratio of two measured quantities, or the reason why there is none."""
+
+    value: float | None
+    bounds: Bounds | None
+    reason: str | None
 
 
 def trajectory(budget: ArrayLike, drop: ArrayLike) -> Trajectory:
@@ -105,20 +130,6 @@ def drop_at_gain(gain: ArrayLike, drop: ArrayLike, target: float) -> float | Non
     return None if np.isnan(found) else found
 
 
-def area_to_gain(gain: ArrayLike, drop: ArrayLike, target: float) -> float | None:
-    """Integral of the drop over the gain, from the start to the first crossing of `target`.
-
-    >>> round(area_to_gain([0, 0.2, 0.4, 0.5], [0, 0.01, 0.03, 0.08], 0.3), 6)
-    0.0025
-    """
-    x, y = _points(gain, drop)
-    end = drop_at_gain(x, y, target)
-    if end is None:
-        return None
-    before = int(np.argmax(x >= target))
-    return float(np.trapezoid(np.append(y[:before], end), np.append(x[:before], target)))
-
-
 def _points(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
     x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if x.ndim != 1 or x.shape != y.shape or not len(x):
@@ -145,33 +156,32 @@ def _first_crossings(gain_BT: Floats, drop_BT: Floats, target: float) -> Floats:
 def matched_gains(
     methods: Sequence[TrajectoryItems],
     target: float,
+    asked: Layout,
+    kept: Layout,
     *,
-    confidence: float = 0.95,
-    gain_clusters: ArrayLike | None = None,
-    drop_clusters: ArrayLike | None = None,
-    drop_strata: ArrayLike | None = None,
-    drop_scale: ArrayLike = 1.0,
+    confidence: float,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> MatchedGains:
     """Drop of each method where its mean trajectory first reaches the target gain, with intervals.
 
     Estimator: linear interpolation on the trajectory averaged over seeds and items (retention
-    items: the unweighted mean over strata). Resampled jointly: each method's seeds, with the same
-    draw for its gains and drops; gain-item clusters; retention-item clusters within strata; items
-    drawn once for all methods. Percentile interval, widened where hardly any retention item changed
-    at any checkpoint (`unseen_error`, whose `scale` is `drop_scale`). Assumes the same items, in
-    one order, for all methods, and checkpoints at the same budget fractions in every seed.
+    items: the unweighted mean over tasks). Resampled jointly: each method's seeds, with the same
+    draw for its gains and drops; gain-item clusters; retention-item clusters within tasks; items
+    drawn once for all methods. Percentile interval, widened by what the drops at the method's
+    checkpoints leave unseen (`unseen_error`). Assumes the same items, in one order, for all
+    methods, and checkpoints at the same budget fractions in every seed.
+
+    Args:
+        asked: layout of the I gain items.
+        kept: layout of the J retention items.
     """
     gains, drops = [m.gain for m in methods], [m.drop for m in methods]
     if not methods or any(g.shape[:2] != d.shape[:2] for g, d in zip(gains, drops, strict=True)):
         raise ValueError("gain and drop of a method need the same seeds and checkpoints")
-    asked = item_codes(gain_clusters, gains[0].shape[2])
-    kept = item_codes(drop_clusters, drops[0].shape[2])
-    layers = np.zeros(len(kept)) if drop_strata is None else np.asarray(drop_strata)
     sizes = [len(g) for g in gains]
-    gain_draws = draws(sizes, asked, np.zeros(len(asked)), resamples, (seed, 0), BATCH)
-    drop_draws = draws(sizes, kept, layers, resamples, (seed, 1), BATCH)
+    gain_draws = draws(sizes, asked, resamples, (seed, 0), BATCH)
+    drop_draws = draws(sizes, kept, resamples, (seed, 1), BATCH)
     found = [
         [
             # One seed draw serves both: a seed's gain and drop belong to the same run.
@@ -180,21 +190,23 @@ def matched_gains(
         ]
         for one, two in zip(gain_draws, drop_draws, strict=True)
     ]
-    unseen = [
-        unseen_error(
-            d[:, 1:].reshape(-1, len(kept)), clusters=kept, strata=layers, scale=drop_scale
-        )
-        for d in drops
-    ]
-    scatter = np.array(unseen)[:, None] * normal_scores(len(drops), resamples, (seed, UNSEEN))
-    replicates = np.concatenate([np.array(f) for f in found], axis=1) + scatter
-    weights = even_weights(layers)
+    replicates = np.concatenate([np.array(f) for f in found], axis=1)
+    moved = np.array([d[:, 1:].mean(axis=(0, 1)) for d in drops])
     points = [
-        drop_at_gain(g.mean(axis=(0, 2)), d.mean(axis=0) @ weights, target)
+        drop_at_gain(g.mean(axis=0) @ asked.weights, d.mean(axis=0) @ kept.weights, target)
         for g, d in zip(gains, drops, strict=True)
     ]
-    rows = zip(points, replicates, strict=True)
-    return MatchedGains(target, tuple(_matched(p, r, confidence) for p, r in rows), replicates)
+    rows = tuple(
+        _matched(p, r + _scatter(m, kept, confidence, resamples), confidence)
+        for p, r, m in zip(points, replicates, moved, strict=True)
+    )
+    return MatchedGains(target, rows, replicates, moved, kept)
+
+
+def _scatter(moved: Floats, layout: Layout, confidence: float, resamples: int) -> Floats:
+    """(B,) normal errors of the size that resampling could not see, in a fixed order."""
+    scores = normal_scores(resamples, UNSEEN)
+    return unseen_error(moved, layout, confidence) * scores
 
 
 def _path(seeds_BS: Floats, values_STI: Floats, items_BI: Floats) -> Floats:
@@ -212,3 +224,53 @@ def _matched(point: float | None, replicates: Floats, confidence: float) -> Matc
     if share < 1 - MOST_UNREACHED:
         return MatchedGain(point, None, share, f"only {share:.0%} of resamples reach the gain")
     return MatchedGain(point, percentile(reached, confidence), share, None)
+
+
+def gain_per_cost(
+    gain: ArrayLike,
+    cost: ArrayLike,
+    *,
+    layout: Layout,
+    confidence: float,
+    cost_errors: ArrayLike = 0.0,
+    smallest_cost: float = 0.0,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Ratio:
+    """Mean gain divided by mean cost (relative drift, or KL in nats per token) with its interval.
+
+    `gain` is (S, I), per seed and item; `cost` is (S,), one number per seed, each with the standard
+    error `cost_errors` (that of a KL over its tokens; 0 for a drift, which is exact). Seeds are
+    resampled together for both, items (or their clusters) for the gain; percentile interval,
+    widened by what the items leave unseen (`unseen_error`). With one seed the cost is a constant of
+    that run. The ratio is withheld, with a reason, when the cost does not exceed `smallest_cost`
+    (the noise floor) or its own interval over seeds reaches down to it: a ratio over a number near
+    zero says nothing, and a sentinel would be averaged by somebody.
+
+    >>> layout = Layout(range(4))
+    >>> gain_per_cost(
+    ...     [[1, 0, 1, 0]], [0.02], layout=layout, confidence=0.90, resamples=999
+    ... ).value
+    25.0
+    >>> gain_per_cost([[1, 0, 1, 0]], [0.0], layout=layout, confidence=0.90).reason
+    'the cost, 0, does not exceed 0'
+    """
+    table, costs = np.atleast_2d(np.asarray(gain, np.float64)), np.asarray(cost, np.float64)
+    if costs.shape != (len(table),) or not np.all(np.isfinite(costs)):
+        raise ValueError(f"need one finite cost per seed ({len(table)}), got shape {costs.shape}")
+    mean_cost = float(costs.mean())
+    if mean_cost <= smallest_cost:
+        return Ratio(None, None, f"the cost, {mean_cost:g}, does not exceed {smallest_cost:g}")
+    if len(costs) > 1 and t_interval(costs, confidence).bounds.low <= smallest_cost:
+        return Ratio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
+    errors = np.broadcast_to(np.asarray(cost_errors, np.float64), costs.shape)
+    error = math.sqrt(float(np.sum(errors**2))) / len(costs)
+    if mean_cost - normal_quantile((1 + confidence) / 2) * error <= smallest_cost:
+        return Ratio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
+    found = list(draws([len(table)], layout, resamples, (seed,)))
+    gains = np.concatenate([np.sum((d.seeds[0] @ table) * d.items, axis=1) for d in found])
+    paid = np.concatenate([d.seeds[0] @ costs for d in found])
+    gains = gains + _scatter(table.mean(axis=0), layout, confidence, resamples)
+    paid = paid + error * normal_scores(resamples, UNSEEN + 1)
+    value = float(table.mean(axis=0) @ layout.weights) / mean_cost
+    return Ratio(value, percentile(gains / paid, confidence), None)

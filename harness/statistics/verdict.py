@@ -1,10 +1,10 @@
 """One task, base against candidate: the three-way verdict.
 
-PASS if the whole 90% interval of D = base - candidate lies at or below the margin, REGRESSION if
-it lies above, else INCONCLUSIVE. An empty, small, at-chance or too coarsely clustered task is
-INCONCLUSIVE whatever its interval says, and where two interval methods disagree the verdict is
-INCONCLUSIVE too. Pure functions, no files; `statistics/estimate.py` makes the intervals and
-`statistics/multiplicity.py` combines tasks.
+PASS if the whole 90% interval of D = base - candidate is at or below the margin, REGRESSION if
+it is above, else INCONCLUSIVE. An empty, small, at-chance or too coarsely clustered task is
+INCONCLUSIVE whatever its interval says. The interval is the union of every method that applies, so
+the verdict is the safest of theirs. Pure functions, no files; `statistics/estimate.py` makes the
+intervals and `statistics/multiplicity.py` combines tasks.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from retainbench.harness.statistics.clusters import PLANNING_ICC, Design, clustered_mean
 from retainbench.harness.statistics.estimate import (
     Estimate,
     Method,
+    design_of,
     estimate,
-    is_clustered,
-    item_codes,
 )
-from retainbench.harness.statistics.graded import clustered_mean
 from retainbench.harness.statistics.paired import (
     Bounds,
     Floats,
@@ -32,7 +31,6 @@ from retainbench.harness.statistics.paired import (
     is_binary,
     mcnemar,
     paired_counts,
-    zero_flip_items,
 )
 from retainbench.harness.statistics.power import items_needed, minimum_detectable_effect
 
@@ -61,8 +59,9 @@ class Judgement:
     counts: PairedCounts | None
     """None for graded scores."""
     drop: float | None
-    primary: Method | None
-    cross: Method | None
+    bounds: Bounds | None
+    """The union of the methods' intervals; None when no interval can be computed."""
+    methods: tuple[Method, ...]
     p_within: float
     """Largest p of "D <= margin" over the methods; 1 when there is no interval."""
     p_beyond: float
@@ -71,6 +70,8 @@ class Judgement:
     rescaled_drop: float | None
     """Mean of d_i / (1 - chance_i): what axes average."""
     rescaled_error: float | None
+    degrees: float
+    """Of freedom of the error; infinite for score intervals."""
     mde: float | None
     """Smallest margin that passes with power .8 when nothing was lost; None without items."""
     items_if_unchanged: int
@@ -89,10 +90,12 @@ def at_chance(base: ArrayLike, chance: ArrayLike = 0.0, clusters: ArrayLike | No
     (True, False)
     """
     scores = checked_scores(base)
-    codes = item_codes(clusters, len(scores))
+    if not len(scores):
+        return True
+    codes = design_of(clusters, len(scores)).codes
     above = scores - np.asarray(chance, np.float64)
     if len(scores) < 2 or int(codes.max()) == 0:
-        return bool(np.mean(above) <= 0) if len(scores) else True
+        return bool(np.mean(above) <= 0)
     return bool(np.mean(above) <= 2 * clustered_mean(above, codes).standard_error)
 
 
@@ -116,6 +119,7 @@ def judge(
     alpha: float = 0.05,
     chance: ArrayLike = 0.0,
     clusters: ArrayLike | None = None,
+    icc: float = PLANNING_ICC,
     min_clusters: int = FEWEST_CLUSTERS,
     design_variance: float | None = None,
     seed: int = 0,
@@ -124,7 +128,8 @@ def judge(
 
     Estimand: mean drop over the task's items for these two checkpoints; items (or clusters) are
     random, the training seed is fixed. Level: one-sided alpha, that is the two-sided 1 - 2 alpha
-    interval. `chance` is a number or one per item. `design_variance` is the variance of one paired
+    interval. `chance` is a number or one per item. `icc` is the intra-cluster correlation that was
+    planned for; it counts for every number of flips. `design_variance` is the variance of a paired
     difference (discordance for 0/1 items) known before the run, from a pilot or an A/A run; without
     it, twice the base's own variance, which is that of two independent runs of the base and in
     practice too large. `seed` drives the bootstrap of graded scores and belongs in the lock.
@@ -133,48 +138,78 @@ def judge(
 
     >>> base, tuned = [1] * 900 + [0] * 100, [1] * 880 + [0] * 100 + [1] * 20
     >>> j = judge(base, tuned, margin=0.03, min_items=100)
-    >>> j.verdict, j.drop, [round(x, 4) for x in j.primary.bounds]
-    ('PASS', 0.0, [-0.0107, 0.0107])
+    >>> j.verdict, j.drop, [round(x, 4) for x in j.bounds]
+    ('PASS', 0.0, [-0.0115, 0.0115])
     >>> judge(base[-30:], tuned[-30:], margin=0.03, min_items=100).verdict
     'INCONCLUSIVE'
     """
     limits = _Limits(margin, alpha, min_items, min_clusters)
-    b, t, chances, codes = _checked(base, tuned, chance, clusters, margin)
-    found = (
-        estimate(b, t, confidence=1 - 2 * alpha, clusters=codes, margin=margin, seed=seed)
-        if len(b)
-        else None
+    b, t, chances = _checked(base, tuned, chance, margin)
+    if not len(b):
+        return _empty(limits)
+    design = design_of(clusters, len(b), icc)
+    found = estimate(
+        b, t, confidence=1 - 2 * alpha, clusters=design.codes, icc=icc, margin=margin, seed=seed
     )
-    groups = int(codes.max(initial=-1)) + 1
-    lucky = len(b) > 0 and at_chance(b, chances, codes)
-    verdict, reasons = _ruling(found, len(b), groups, lucky, limits)
-    counts = paired_counts(b, t) if is_binary(b, t) and len(b) else None
-    signs = None if counts is None or is_clustered(codes) else mcnemar(counts.n10, counts.n01)
+    lucky = at_chance(b, chances, design.codes)
+    verdict, reasons = _ruling(found, len(b), design.groups, lucky, limits)
+    counts = paired_counts(b, t) if is_binary(b, t) else None
+    signs = None if counts is None or design.clustered else mcnemar(counts.n10, counts.n01)
     rescaled = _rescaled(found, b - t, chances)
-    needs = _needs(b, codes, found.drop if found else 0.0, limits, design_variance)
+    needs = _needs(b, design, found.drop, limits, design_variance)
     return Judgement(
         verdict=verdict,
         reasons=reasons,
         margin=margin,
         alpha=alpha,
         n=len(b),
-        clusters=groups,
-        base_score=float(np.mean(b)) if len(b) else None,
-        tuned_score=float(np.mean(t)) if len(t) else None,
-        chance=float(np.mean(chances)) if len(b) else 0.0,
+        clusters=design.groups,
+        base_score=float(np.mean(b)),
+        tuned_score=float(np.mean(t)),
+        chance=float(np.mean(chances)),
         at_chance=lucky,
         counts=counts,
-        drop=found.drop if found else None,
-        primary=found.primary if found else None,
-        cross=found.cross if found else None,
-        p_within=found.p_within if found else 1.0,
-        p_beyond=found.p_beyond if found else 1.0,
+        drop=found.drop,
+        bounds=found.bounds,
+        methods=found.methods,
+        p_within=found.p_within,
+        p_beyond=found.p_beyond,
         evidence_p=signs.two_sided if signs else None,
         rescaled_drop=rescaled.drop,
         rescaled_error=rescaled.error,
+        degrees=found.degrees,
         mde=needs.mde,
         items_if_unchanged=needs.unchanged,
         items_if_as_observed=needs.as_observed,
+    )
+
+
+def _empty(limits: _Limits) -> Judgement:
+    """No items: nothing is known, and nothing passes."""
+    return Judgement(
+        verdict="INCONCLUSIVE",
+        reasons=(f"0 items, the policy asks for {limits.min_items}",),
+        margin=limits.margin,
+        alpha=limits.alpha,
+        n=0,
+        clusters=0,
+        base_score=None,
+        tuned_score=None,
+        chance=0.0,
+        at_chance=False,
+        counts=None,
+        drop=None,
+        bounds=None,
+        methods=(),
+        p_within=1.0,
+        p_beyond=1.0,
+        evidence_p=None,
+        rescaled_drop=None,
+        rescaled_error=None,
+        degrees=math.inf,
+        mde=None,
+        items_if_unchanged=items_needed(limits.margin, 0.5, 0.0, limits.alpha) or 0,
+        items_if_as_observed=None,
     )
 
 
@@ -182,25 +217,17 @@ class _Checked(NamedTuple):
     base: Floats
     tuned: Floats
     chances: Floats
-    codes: NDArray[np.intp]
 
 
-def _checked(
-    base: ArrayLike,
-    tuned: ArrayLike,
-    chance: ArrayLike,
-    clusters: ArrayLike | None,
-    margin: float,
-) -> _Checked:
+def _checked(base: ArrayLike, tuned: ArrayLike, chance: ArrayLike, margin: float) -> _Checked:
     if not 0 < margin < 1:
         raise ValueError(f"a margin is in score points between 0 and 1, got {margin}")
     b, t = checked_scores(base), checked_scores(tuned)
     if b.shape != t.shape:
         raise ValueError(f"pairs need equal lengths, got {len(b)} and {len(t)}")
     if len(b) and not (min(b.min(), t.min()) >= 0 and max(b.max(), t.max()) <= 1):
-        raise ValueError("scores must lie in [0, 1]; rescale the metric before judging it")
-    chances = np.broadcast_to(np.asarray(chance, np.float64), b.shape)
-    return _Checked(b, t, chances, item_codes(clusters, len(b)))
+        raise ValueError("scores must be in [0, 1]; rescale the metric before judging it")
+    return _Checked(b, t, np.broadcast_to(np.asarray(chance, np.float64), b.shape))
 
 
 class _Limits(NamedTuple):
@@ -226,39 +253,31 @@ class _Needs(NamedTuple):
     as_observed: int | None
 
 
-def _ruling(found: Estimate | None, n: int, groups: int, lucky: bool, limits: _Limits) -> _Ruling:
-    """Verdict by the safer of the methods, unless the evidence is not allowed to decide."""
+def _ruling(found: Estimate, n: int, groups: int, lucky: bool, limits: _Limits) -> _Ruling:
+    """Verdict by the union of the methods, unless the evidence is not allowed to decide."""
     bars = []
-    if n < max(limits.min_items, 1):
+    if n < limits.min_items:
         bars.append(f"{n} items, the policy asks for {limits.min_items}")
-    if 0 < groups < min(n, limits.min_clusters):
+    if groups < min(n, limits.min_clusters):
         bars.append(f"{groups} clusters, the policy asks for {limits.min_clusters}")
     if lucky:
         bars.append("the base is within 2 standard errors of chance: forgetting cannot show")
-    if found is None or found.primary is None:
+    if found.bounds is None:
         bars.append("no interval can be computed")
+    if bars or found.bounds is None:
         return _Ruling("INCONCLUSIVE", tuple(bars))
-    methods = [m for m in (found.primary, found.cross) if m is not None]
-    said = {m.name: decide(m.bounds, limits.margin) for m in methods}
-    if bars:
-        return _Ruling("INCONCLUSIVE", tuple(bars))
-    if len(set(said.values())) > 1:
-        words = ", ".join(f"{name} says {verdict}" for name, verdict in said.items())
-        return _Ruling("INCONCLUSIVE", (f"the methods disagree: {words}",))
-    return _Ruling(said[found.primary.name], _interval_reason(found.primary, limits))
-
-
-def _interval_reason(method: Method, limits: _Limits) -> tuple[str, ...]:
-    level, (low, high) = 100 * (1 - 2 * limits.alpha), method.bounds
+    verdict = decide(found.bounds, limits.margin)
+    if verdict == "PASS":
+        return _Ruling(verdict, ())
+    level, (low, high) = 100 * (1 - 2 * limits.alpha), found.bounds
+    place = "is above" if verdict == "REGRESSION" else "contains"
     interval = f"the {level:g}% interval of the drop, {low:.4f} to {high:.4f},"
-    if low > limits.margin:
-        return (f"{interval} lies above the margin {limits.margin:g}",)
-    return () if high <= limits.margin else (f"{interval} contains the margin {limits.margin:g}",)
+    return _Ruling(verdict, (f"{interval} {place} the margin {limits.margin:g}",))
 
 
-def _rescaled(found: Estimate | None, d: Floats, chances: Floats) -> _Rescaled:
+def _rescaled(found: Estimate, d: Floats, chances: Floats) -> _Rescaled:
     """Mean of d / (1 - chance) and its error: the estimate's error times the ratio of spreads."""
-    if found is None or found.standard_error is None:
+    if found.standard_error is None:
         return _Rescaled(None, None)
     if np.any(chances >= 1):
         raise ValueError("an item with chance 1 cannot be wrong; it measures nothing")
@@ -269,25 +288,17 @@ def _rescaled(found: Estimate | None, d: Floats, chances: Floats) -> _Rescaled:
 
 
 def _needs(
-    base: Floats, codes: NDArray[np.intp], drop: float, limits: _Limits, variance: float | None
+    base: Floats, design: Design, drop: float, limits: _Limits, variance: float | None
 ) -> _Needs:
-    """MDE and items needed, from the design variance and the base's own design effect.
-
-    Neither promises more than a run without any flip shows, and there every cluster counts once.
-    """
-    n, effect, groups = len(base), 1.0, int(codes.max(initial=-1)) + 1
-    if n > 1 and is_clustered(codes) and groups > 1:
-        effect = max(clustered_mean(base, codes).design_effect, 1.0)
+    """MDE and items needed, from the design variance and the planned design effect."""
+    n = len(base)
     if variance is None:
         right = (float(np.sum(base)) + 1) / (n + 2)  # keeps all right and all wrong off variance 0
-        variance = 2 * (float(np.var(base)) if n and np.var(base) > 0 else right * (1 - right))
+        variance = 2 * (float(np.var(base)) or right * (1 - right))
     unchanged = items_needed(limits.margin, variance, 0.0, limits.alpha)
     observed = items_needed(limits.margin, variance, drop, limits.alpha)
-    least = zero_flip_items(limits.margin, limits.alpha) * max(n / groups, 1.0) if n else 0.0
     return _Needs(
-        minimum_detectable_effect(n / effect, variance, limits.alpha, clusters=groups)
-        if n
-        else None,
-        math.ceil(max(effect * (unchanged or 0), least)),
-        None if observed is None else math.ceil(effect * observed),
+        minimum_detectable_effect(design.effective_items, variance, limits.alpha),
+        math.ceil(design.effect * (unchanged or 0)),
+        None if observed is None else math.ceil(design.effect * observed),
     )

@@ -16,20 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.changes import AXES, axis_margin_of, judge_pair
+from retainbench.harness.comparison.changes import AXES, axis_margin_of, icc_of, judge_pair
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.comparison.pairing import Pair, pair
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
-from retainbench.harness.gate.tiers import detectable_drop
-from retainbench.harness.statistics.estimate import is_clustered
-from retainbench.harness.statistics.graded import clustered_mean
-from retainbench.harness.statistics.paired import normal_quantile, zero_flip_items
+from retainbench.harness.statistics.estimate import design_of
+from retainbench.harness.statistics.paired import normal_cdf, normal_quantile
 from retainbench.harness.statistics.power import (
     POWER,
+    detectable_drop,
     growth_for_joint_power,
-    items_needed,
-    minimum_detectable_effect,
     power_to_pass,
 )
 
@@ -180,8 +177,7 @@ def _task(one: Pair, policy: Policy, measured: _Measured, required: int, gated: 
     change = judge_pair(one, policy, variance).change
     alone = change.items_if_unchanged or 0
     growth = growth_for_joint_power(POWER, max(required, 1), policy.alpha)
-    margin, effective = change.margin or 0.0, _effective_items(one)
-    few = change.clusters < zero_flip_items(margin, policy.alpha)
+    margin, effective = change.margin or 0.0, _effective_items(one, policy)
     return TaskPower(
         task=one.label,
         axis=one.axis,
@@ -196,10 +192,10 @@ def _task(one: Pair, policy: Policy, measured: _Measured, required: int, gated: 
         items_joint=math.ceil(alone * growth),
         minimum_detectable_effect=change.minimum_detectable_effect,
         power_to_pass=0.0
-        if change.base_at_chance or n < policy.minimum_items or few
+        if change.base_at_chance or n < policy.minimum_items
         else power_to_pass(effective, margin, variance, alpha=policy.alpha),
         detectable_drop=detectable_drop(
-            math.floor(effective), margin, tasks=gated, discordance=variance, alpha=policy.alpha
+            effective, margin, tasks=gated, discordance=variance, alpha=policy.alpha
         ),
     )
 
@@ -207,35 +203,37 @@ def _task(one: Pair, policy: Policy, measured: _Measured, required: int, gated: 
 def _axis(
     axis: RetentionAxis, rows: Sequence[TaskPower], pairs: Mapping[str, Pair], policy: Policy
 ) -> AxisPower | None:
-    """The mean of K rescaled drops: its error as the gate has it, sqrt(sum e^2) / K."""
+    """The mean of K rescaled drops: its error as the gate has it, sqrt(sum e^2) / K, normal."""
     used = [row for row in rows if row.axis == axis and not row.at_chance]
     if not used:
         return None
     items = sum(row.items for row in used)
     z = normal_quantile(1 - policy.alpha)
     squares = [
-        # A task without a flip has the half width of its score interval, clusters counted once.
-        max(row.variance / _effective_items(one), (z / (row.clusters + z * z)) ** 2)
-        / (1 - float(np.mean(one.chance))) ** 2
+        _squared_error(row.variance, _effective_items(pairs[row.task], policy), policy.alpha)
+        / (1 - float(np.mean(pairs[row.task].chance))) ** 2
         for row in used
-        for one in (pairs[row.task],)
     ]
-    # As if one task had all items: its variance per item, so that the plans of one task apply.
-    variance = items * sum(squares) / len(used) ** 2
+    error = math.sqrt(sum(squares)) / len(used)
     margin = axis_margin_of(policy, axis)
+    detectable = (z + normal_quantile(POWER)) * error
     return AxisPower(
         axis=axis,
         tasks=len(used),
         items=items,
         margin=margin,
-        items_needed=items_needed(margin, variance, alpha=policy.alpha) or 0,
-        minimum_detectable_effect=minimum_detectable_effect(items, variance, policy.alpha),
-        power_to_pass=power_to_pass(items, margin, variance, alpha=policy.alpha),
+        items_needed=math.ceil(items * (detectable / margin) ** 2),
+        minimum_detectable_effect=detectable,
+        power_to_pass=normal_cdf(margin / error - z),
     )
 
 
-def _effective_items(one: Pair) -> float:
-    """Items divided by the design effect of the base's own scores, where items share clusters."""
-    if not is_clustered(one.clusters) or one.clusters.max() == 0:
-        return len(one.items)
-    return len(one.items) / max(clustered_mean(one.base, one.clusters).design_effect, 1.0)
+def _squared_error(variance: float, effective: float, alpha: float) -> float:
+    """Of a task's mean drop; with no flip it is that of the worst-item limit."""
+    unseen = (1 - alpha ** (1 / effective)) / normal_quantile(1 - alpha)
+    return float(max(variance / effective, unseen**2))
+
+
+def _effective_items(one: Pair, policy: Policy) -> float:
+    """Items divided by the planned design effect."""
+    return design_of(one.clusters, len(one.items), icc_of(policy, one.label)).effective_items

@@ -23,7 +23,7 @@ from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases
 from retainbench.harness.scoring.stored import score_base, score_repeats
 from retainbench.harness.statistics.power import seeds_needed
-from retainbench.harness.statistics.seeds import even_weights, two_way
+from retainbench.harness.statistics.seeds import Layout, two_way
 from retainbench.harness.study_design.power import Power, SeedPower, power_plan
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.suites.plan import Plan
@@ -98,8 +98,9 @@ def _seeds(target: str, arm: Arm, arms: Arms, policy: Policy) -> list[SeedPower]
         if axis not in arm.drops:
             continue
         tasks = arms.kept[axis].tasks
+        columns = Layout(range(len(tasks)), tasks)
         # Weighted so that the plain mean over items is the mean of task means.
-        table = arm.drops[axis][:, -1] * even_weights(tasks) * len(tasks)
+        table = arm.drops[axis][:, -1] * columns.weights * len(tasks)
         parts, margin = two_way(table), axis_margin_of(policy, axis)
         needed = seeds_needed(
             margin,

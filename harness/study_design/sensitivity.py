@@ -23,8 +23,8 @@ from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import Axis, Record, Scorecard, Share
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics import alarms
+from retainbench.harness.statistics.clusters import clustered_mean
 from retainbench.harness.statistics.flips import chance_rescaled
-from retainbench.harness.statistics.graded import clustered_mean
 from retainbench.harness.statistics.paired import Floats
 from retainbench.harness.suites.plan import Plan, excluded
 

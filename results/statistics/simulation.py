@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
 from retainbench.harness.statistics.graded import (
     bca_interval,
-    clustered_interval,
     edgeworth_interval,
     t_interval,
 )
@@ -32,7 +32,7 @@ from retainbench.harness.statistics.paired import (
     tango_variance,
     wilson,
 )
-from retainbench.harness.statistics.seeds import resampled_means, two_way
+from retainbench.harness.statistics.seeds import Layout, mean_over_seeds, two_way
 
 Row = dict[str, str | float | int | bool]
 
@@ -242,11 +242,12 @@ def coverage_clustered(draws: int, seed: int, confidence: float = 0.95) -> list[
     rows: list[Row] = []
     for clusters in (10, 20, 50, 200):
         rng, labels = _generator(seed, clusters), np.repeat(np.arange(clusters), 5)
+        design = Design(labels, PLANNING_ICC)
         clustered = naive = 0
         for _ in range(draws):
             lost = rng.random(len(labels)) < rng.beta(1, 9, clusters)[labels]
             d = lost.astype(np.float64)
-            clustered += _inside(clustered_interval(d, labels, confidence).bounds, 0.1)
+            clustered += _inside(design.interval(d, confidence).bounds, 0.1)
             naive += _inside(t_interval(d, confidence).bounds, 0.1)
         for name, hits in (("cluster-t", clustered), ("t, clusters ignored", naive)):
             where: Row = {"clusters": clusters, "n": len(labels), "method": name}
@@ -275,8 +276,8 @@ def coverage_seeds(draws: int, seed: int, confidence: float = 0.95) -> list[Row]
 
 _SEED_METHODS: dict[str, Callable[[Floats, float], Bounds]] = {
     "two-way": lambda x, level: two_way(x).interval(level),
-    "two-stage bootstrap": lambda x, level: resampled_means([x], resamples=BOOTSTRAPS).interval(
-        0, level
-    ),
+    "over seeds and items": lambda x, level: mean_over_seeds(
+        x, Layout(range(x.shape[1])), level
+    ).interval(level),
     "seeds pooled as items": lambda x, level: t_interval(x.ravel(), level).bounds,
 }

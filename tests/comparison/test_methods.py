@@ -12,13 +12,15 @@ from retainbench.harness.comparison.methods import methods
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.schema import Policy
 
 
 def scored(won: int, lost: int) -> list[ItemRecord]:
-    """A candidate with `won` more of 100 target items and `lost` of 100 numeric items."""
-    goal = target(100, 10, 10 + won)
+    """A candidate with `won` % more of 200 target items and `lost` of 100 numeric items, none
+    of 300 general ones."""
+    goal = target(200, 20, 20 + 2 * won)
     numeric = sides("arithmetic", 100, lost=lost, axis="numeric", chance=0.0)
-    general = sides("capitals", 100, axis="general", chance=0.25)
+    general = sides("capitals", 300, axis="general", chance=0.25)
     return [*numeric.candidate, *general.candidate, *goal.candidate]
 
 
@@ -46,17 +48,14 @@ def test_rows_hold_planted_gains_drops_and_trajectories(run: Path) -> None:
     calm, rash, idle = rows.values()
     assert calm.seeds == [0, 1]
     # Rewards of the items won rise from 0 or 0.1 to 1.
-    assert calm.gain.value == pytest.approx(0.373)
+    assert calm.gain.value == pytest.approx(0.3735)
     assert 0.25 < calm.gain.low < calm.gain.value < calm.gain.high < 0.50
-    # Not one of 100 answers changed: as wide as Tango's z^2 / (n + z^2), not [0, 0].
+    # Not one of 200 answers changed: as wide as the worst-item limit, not [0, 0].
     assert (idle.gain.value, -idle.gain.low) == (0, pytest.approx(idle.gain.high))
-    assert idle.gain.high == pytest.approx(0.026343, abs=1e-4)
-    assert idle.gain.method.endswith(
-        "and Tango's error where under 10 items or clusters of a task changed"
-    )
+    assert idle.gain.high == pytest.approx(1 - 0.05 ** (1 / 200), rel=0.02)
     # Three quarters of what guessing leaves: a rescaled axis is 4/3 as wide.
-    assert idle.drops["general"].high == pytest.approx(0.026343 * 4 / 3, abs=1e-4)
-    assert calm.gain.method == "two-level bootstrap, 2 seeds"
+    assert idle.drops["general"].high == pytest.approx((1 - 0.05 ** (1 / 300)) * 4 / 3, rel=0.02)
+    assert (calm.gain.method, idle.gain.method) == ("two-way, 2 seeds", "two-way, one seed")
     assert rash.drops["numeric"].value == pytest.approx(0.20)
     assert (rash.drops["general"].value, set(rash.drops)) == (0.0, {"general", "numeric"})
     path = rash.trajectories["numeric"]
@@ -94,6 +93,30 @@ def test_the_front_and_the_ratios(run: Path) -> None:
     assert rows["calm"].gain_per_kl.reason == "not measured for every seed"
 
 
+def test_pairs_and_ranks_tell_what_differs(run: Path) -> None:
+    found = methods(run)
+    by = {(row.measure, row.first, row.second): row for row in found.pairs}
+    assert len(by) == 3 * 3  # three pairs of arms; gain and two axes
+    gain, lost = by["gain", "calm", "rash"], by["numeric", "calm", "rash"]
+    assert (gain.difference.value, gain.equivalent) == (0.0, True)
+    assert lost.difference.value == pytest.approx(-0.18)
+    assert lost.difference.high < 0
+    assert (lost.holm_p < 0.05, lost.equivalent) == (True, False)
+    ranks = {row.recipe: row.ranks for row in found.rows}
+    assert (ranks["calm"]["gain"], ranks["idle"]["gain"]) == ([1, 2], [3, 3])
+    assert ranks["rash"]["numeric"] == [3, 3]
+
+
+def test_the_level_is_the_policy_s(tmp_path: Path) -> None:
+    cells = [Candidate("calm", 0, {1.0: scored(40, 2)})]
+    usual, strict = (
+        methods(stored_run(tmp_path / str(alpha), BASE, cells, Policy(alpha=alpha))).rows[0]
+        for alpha in (0.05, 0.01)
+    )
+    assert [row.gain.level for row in (usual, strict)] == pytest.approx([0.90, 0.98])
+    assert strict.gain.high - strict.gain.low > 1.3 * (usual.gain.high - usual.gain.low)
+
+
 def test_an_arm_with_a_failed_seed_is_absent_and_says_why(run: Path) -> None:
     assert methods(run).absent == {
         "broken on countdown": "1 of 2 seeds have no result: the loss is NaN"
@@ -105,7 +128,7 @@ def test_tables_start_at_the_base_and_share_their_items(run: Path) -> None:
     assert key == ("fruitfly", "countdown")
     calm = arms.arms[0]
     assert calm.budgets == [0.0, 0.5, 1.0]
-    assert calm.gain.shape == (2, 3, 100)
+    assert calm.gain.shape == (2, 3, 200)
     assert not calm.gain[:, 0].any()
     assert calm.drops["numeric"].shape == (2, 3, len(arms.kept["numeric"].tasks))
 
@@ -113,7 +136,7 @@ def test_tables_start_at_the_base_and_share_their_items(run: Path) -> None:
 def test_one_seed_speaks_of_one_run(tmp_path: Path) -> None:
     root = stored_run(tmp_path, BASE, [Candidate("calm", 0, {1.0: scored(40, 2)})])
     (row,) = methods(root).rows
-    assert row.gain.method == "two-level bootstrap, one seed"
+    assert row.gain.method == "two-way, one seed"
 
 
 def test_a_point_that_lost_an_item_is_refused(tmp_path: Path) -> None:

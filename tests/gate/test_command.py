@@ -14,7 +14,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.gate.command import Sources, command
 from retainbench.harness.suites.loading import load_policy
 
-HEAVY = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft", "pandas", "scipy")
+HEAVY = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft", "pandas", "scipy.stats")
 
 
 def test_the_command_writes_files_and_says_how_many_items_would_decide(tmp_path: Path) -> None:

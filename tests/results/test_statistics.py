@@ -63,7 +63,7 @@ def test_graded_clustered_and_seeded_tables_have_every_cell() -> None:
     seeded = coverage_seeds(3, seed=2)
     assert {r["method"] for r in seeded} == {
         "two-way",
-        "two-stage bootstrap",
+        "over seeds and items",
         "seeds pooled as items",
     }
 

@@ -11,12 +11,11 @@ from scipy import stats as reference
 
 from results.statistics.simulation import exact_pass_rates
 from retainbench.harness.core import paths
+from retainbench.harness.statistics.clusters import clustered_mean
 from retainbench.harness.statistics.graded import (
     acceleration,
     bca_interval,
-    clustered_mean,
     edgeworth_interval,
-    sign_flip_p,
     t_interval,
     t_quantile,
 )
@@ -94,10 +93,15 @@ def test_no_flips_leaves_a_width(n: int) -> None:
 
 
 @pytest.mark.parametrize(("margin", "items"), [(0.05, 52), (0.02, 133), (0.01, 268)])
-def test_items_to_pass_without_flips(margin: float, items: int) -> None:
-    assert zero_flip_items(margin) == items
+def test_items_that_tango_passes_without_flips(margin: float, items: int) -> None:
     assert tango_interval(PairedCounts(items, 0, 0, 0), 0.90).high <= margin
     assert tango_interval(PairedCounts(items - 1, 0, 0, 0), 0.90).high > margin
+
+
+@pytest.mark.parametrize(("margin", "items"), [(0.05, 59), (0.02, 149), (0.01, 299)])
+def test_items_that_hold_the_level_without_flips(margin: float, items: int) -> None:
+    assert zero_flip_items(margin) == items
+    assert (1 - margin) ** items <= 0.05 < (1 - margin) ** (items - 1)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,6 @@ def test_graded_example() -> None:
     assert found.standard_error == pytest.approx(0.0933928, abs=1e-7)
     assert found.bounds == pytest.approx((-0.0711996, 0.2711996), abs=1e-7)
     assert acceleration(GRADED) == pytest.approx(0.0355853, abs=1e-7)
-    assert sign_flip_p(GRADED, seed=0) == 192 / 1024
     # Ten discrete values: STATISTICS 3 gives the tolerance .006.
     assert bca_interval(GRADED, 0.90, seed=3) == pytest.approx((-0.025, 0.270), abs=0.006)
 

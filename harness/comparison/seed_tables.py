@@ -1,0 +1,119 @@
+"""Arms of one target as tables of seeds x items, with intervals, differences and ranks.
+
+Takes the arms of `comparison/arms.py` and calls the statistics over seeds; `comparison/methods.py`
+makes rows of what comes out. Every measure is one table per arm: `gain` on the target's items and,
+per axis, the chance-rescaled drop. Reads and writes no files. Shapes: S seeds, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from retainbench.harness.comparison.arms import Arms, Items
+from retainbench.harness.core.records import Interval, Record
+from retainbench.harness.statistics.paired import Floats
+from retainbench.harness.statistics.pairwise import Pair, pairs, reversed_pairs
+from retainbench.harness.statistics.seeds import Layout, mean_over_seeds
+
+MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score points
+
+
+class PairRow(Record):
+    """One arm minus another on one measure, paired on items and, with equal seeds, on seeds."""
+
+    target: str
+    first: str
+    second: str
+    measure: str
+    """`gain`, or an axis, whose drop is compared."""
+    difference: Interval
+    p: float
+    holm_p: float
+    """Over all pairs of arms on this target and measure."""
+    equivalent: bool
+    """The interval is within the margin."""
+    margin: float
+
+
+class Table:
+    """The arms of one target as tables per measure, with what their columns are."""
+
+    def __init__(self, arms: Arms, level: float, icc: float, iccs: Mapping[str, float]) -> None:
+        self.arms, self.level = arms.arms, level
+        self.asked = layout(arms.asked, icc, iccs)
+        self.kept = {axis: layout(items, icc, iccs) for axis, items in arms.kept.items()}
+        self.layouts = {"gain": self.asked, **self.kept}
+        self.pairs = {
+            measure: pairs(
+                self.ends(measure),
+                self.layouts[measure],
+                confidence=level,
+                margin=MARGIN,
+                seeds=[arm.seeds for arm in self.arms],
+            )
+            for measure in self.layouts
+        }
+
+    def ends(self, measure: str) -> list[Floats]:
+        """(S, I) at the end of the budget, per arm: gains, or an axis' drops."""
+        if measure == "gain":
+            return [arm.gain[:, -1] for arm in self.arms]
+        return [arm.drops[measure][:, -1] for arm in self.arms]
+
+    def interval(self, measure: str, place: int) -> Interval:
+        """One arm's mean over seeds and items."""
+        place_of = self.layouts[measure]
+        return over_seeds(self.ends(measure)[place], place_of, self.level)
+
+    def better(self) -> dict[str, list[Pair]]:
+        """The pairs of every measure, larger being better."""
+        return {
+            measure: list(found) if measure == "gain" else reversed_pairs(found)
+            for measure, found in self.pairs.items()
+        }
+
+    def pair_rows(self, target: str) -> list[PairRow]:
+        """All differences as records."""
+        return [
+            PairRow(
+                target=target,
+                first=self.arms[pair.first].recipe,
+                second=self.arms[pair.second].recipe,
+                measure=measure,
+                difference=Interval(
+                    value=pair.value,
+                    low=pair.bounds.low,
+                    high=pair.bounds.high,
+                    level=self.level,
+                    n=self.layouts[measure].items,
+                    method="two-way, paired",
+                ),
+                p=pair.p,
+                holm_p=pair.holm_p,
+                equivalent=pair.equivalent,
+                margin=MARGIN,
+            )
+            for measure, found in self.pairs.items()
+            for pair in found
+        ]
+
+
+def layout(items: Items, icc: float, iccs: Mapping[str, float]) -> Layout:
+    """The columns of a table of items, with the planning ICC of each task."""
+    planned = {name: iccs.get(name, iccs.get(name.split("/")[0], icc)) for name in items.tasks}
+    return Layout(items.clusters, items.tasks, items.scales, planned)
+
+
+def over_seeds(table: Floats, columns: Layout, level: float) -> Interval:
+    """The mean of an (S, I) table over seeds and items as a record."""
+    found = mean_over_seeds(table, columns, level)
+    low, high = found.interval(level)
+    seeds = len(table)
+    return Interval(
+        value=found.value,
+        low=low,
+        high=high,
+        level=level,
+        n=columns.items,
+        method=f"two-way, {'one seed' if seeds == 1 else f'{seeds} seeds'}",
+    )
