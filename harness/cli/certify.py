@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli.options import Device, Packs, TaskCode, TrainData
+from retainbench.harness.cli import screen
+from retainbench.harness.cli.options import (
+    Device,
+    Overwrite,
+    Packs,
+    TaskCode,
+    TrainData,
+    out_folder,
+)
 from retainbench.harness.core.process import quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
@@ -20,7 +28,7 @@ def certify(
     base: Model,
     candidate: Model,
     suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
-    out: Annotated[Path, typer.Option(help="Folder of the certificate.")],
+    out: Annotated[Path, typer.Option(callback=out_folder, help="Folder of the certificate.")],
     pack: Packs = None,
     train_data: TrainData = None,
     allow_task_code: TaskCode = False,
@@ -34,7 +42,7 @@ def certify(
         bool, typer.Option("--repeat-base", help="Score the base twice; refuse other answers.")
     ] = False,
     device: Device = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
 
@@ -47,16 +55,19 @@ def certify(
     from retainbench.harness.certificate import certify as certifying
     from retainbench.harness.certificate import measure as certify_measure
     from retainbench.harness.certificate import page as certify_report
-    from retainbench.harness.core.escaping import terminal
+    from retainbench.harness.core.escaping import shorten
     from retainbench.harness.core.verdicts import exit_code
     from retainbench.harness.scoring import evaluate, stored
     from retainbench.harness.suites import loading
-    from retainbench.harness.suites import loading as suites_loading
     from retainbench.harness.suites import plan as planning
 
     quieten()
-    chosen = suites_loading.load(suite)
+    chosen = loading.load(suite)
     score = partial(evaluate.of_model, device=device)
+    rules = planning.policy_of(chosen)
+    if policy:
+        rules = loading.load_policy(policy)
+        loading.check_policy(rules, loading.scored_tasks(chosen), f"{policy}: policy")
     again = () if tier == "smoke" else chosen.noise_floor
     measure = (
         certify_measure.drift_only
@@ -76,13 +87,13 @@ def certify(
         tier=tier,
         train_data=train_data or (),
     )
-    rules = loading.load_policy(policy) if policy else planning.policy_of(chosen)
     made = certifying.certify(base, candidate, chosen, rules, out, request, overwrite=overwrite)
-    typer.echo("\n".join(certify_report.screen(made.evidence)))
+    for line in certify_report.screen(made.evidence):
+        screen.line(line)
     clean = [one for one in made.evidence.train_data if not one.overlap]
     for line in certifying.overlap_lines(clean, rules):
-        typer.echo(f"Training data: {terminal(line, 500)}")
-    typer.echo(f"Certificate, table and report: {out.resolve()}")
+        screen.line(f"Training data: {shorten(line, 500)}")
+    screen.line(f"Certificate, table and report: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))
 
 
@@ -100,9 +111,9 @@ def verify(
     from retainbench.harness.certificate import verify as certify_verify
 
     found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key)
-    typer.echo(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
+    screen.line(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
     for note in found.notes:
-        typer.echo(f"Note: {note}")
+        screen.line(f"Note: {note}")
 
 
 def export(
@@ -110,12 +121,12 @@ def export(
     format: Annotated[
         str, typer.Option(help="cyclonedx, eval-results, every-eval-ever or model-index.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    out: Annotated[Path, typer.Option(callback=out_folder, help="Folder to write to.")],
     pack: Packs = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a certificate's scores in another format."""
     from retainbench.harness.certificate import export as exporting
 
     for file in exporting.export(certificate, format, out, overwrite=overwrite):
-        typer.echo(file)
+        screen.line(file)

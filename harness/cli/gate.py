@@ -7,13 +7,14 @@ so that `--help` stays fast. `cli/main.py` registers the functions.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli import streams
-from retainbench.harness.cli.options import Device, Packs, screen
+from retainbench.harness.cli import screen, streams
+from retainbench.harness.cli.options import Device, Packs, out_folder
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
@@ -63,7 +64,10 @@ LeaveOut = Annotated[
     list[str] | None,
     typer.Option(rich_help_panel=TASKS, metavar="TASK", help="Do not judge these tasks."),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for gate.json, junit.xml, summary.md.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(callback=out_folder, help="Folder for gate.json, junit.xml, summary.md."),
+]
 Allow = Annotated[
     bool, typer.Option("--allow-inconclusive", help="Exit 0 instead of 3; verdicts stay.")
 ]
@@ -156,10 +160,10 @@ def compare(
         )
     elif runs and len(runs) == 2 and not (base_results or candidate_results):
         found = report_compare.compare_runs(*runs)
-        if screen.is_terminal:
-            screen.print(terminal.grid(found))
+        if sys.stdout.isatty():
+            screen.show(terminal.grid(found))
         else:
-            typer.echo(text.markdown_grid(found))
+            screen.data(text.markdown_grid(found))
     else:
         raise UsageError("give two run folders, or --base-results DIR and --candidate-results DIR")
 
@@ -195,6 +199,6 @@ def power(
         quieten()
         found = power_table.of_suite(what, pilots, chosen, device)
     if json:
-        typer.echo(found.model_dump_json(indent=1))
+        screen.data(found.model_dump_json(indent=1))
     else:
-        screen.print(power_table.terminal(found))
+        screen.show(power_table.terminal(found))

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from retainbench.harness.cli.options import Device, Packs, TaskCode, screen
+from retainbench.harness.cli import screen
+from retainbench.harness.cli.options import Device, Packs, TaskCode, out_file, out_folder
 from retainbench.harness.core.process import quieten
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A named base, a folder, an adapter or a hub id.")],
     tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
-    out: Annotated[Path | None, typer.Option(help="Write per-item records to this JSONL.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=out_file, help="Write the records of all items to this JSONL."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
     pack: Packs = None,
     allow_task_code: TaskCode = False,
@@ -35,7 +39,7 @@ def evaluate(
     for name in dict.fromkeys(record.task for record in found):
         scores = [record.score for record in found if record.task == name]
         rows.append((name, f"{sum(scores) / len(scores):.4f}", str(len(scores))))
-    screen.print(terminal.table(("task", "score", "n"), rows, "lrr"))
+    screen.show(terminal.table(("task", "score", "n"), rows, "lrr"))
 
 
 def drift(
@@ -47,7 +51,9 @@ def drift(
     subspace: Annotated[
         bool, typer.Option("--subspace", help="Overlap with the base's principal subspaces.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the whole report to this JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=out_file, help="Write the whole report to this JSON.")
+    ] = None,
 ) -> None:
     """Measure how far and where the weights of two checkpoints differ."""
     from retainbench.harness.core import storage
@@ -57,7 +63,7 @@ def drift(
     found = measuring.measure(base, candidate, spectral=spectral, subspace=subspace)
     if out:
         storage.write_json(out, found)
-    screen.print(terminal(found))
+    screen.show(terminal(found))
 
 
 def sensitivity(
@@ -65,7 +71,9 @@ def sensitivity(
     alpha: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="False alarms per checkpoint, any set.")
     ] = 0.05,
-    out: Annotated[Path | None, typer.Option(help="Folder for page, CSV and JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=out_folder, help="Folder for page, CSV and JSON.")
+    ] = None,
 ) -> None:
     """Rank retention tasks by how early and surely they notice forgetting; find the fewest."""
     from retainbench.harness.study_design import sensitivity as finding
@@ -74,4 +82,4 @@ def sensitivity(
     found = finding.measure(runs, alpha)
     if out:
         sensitivity_page.write(found, out)
-    screen.print(sensitivity_page.terminal(found))
+    screen.show(sensitivity_page.terminal(found))

@@ -1,19 +1,17 @@
-"""Options and arguments that several verbs share, and the screen that they print on."""
+"""Options and arguments that several verbs share, each checked before the verb does anything."""
 
 from __future__ import annotations
 
 import os
-import sys
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-screen = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+from retainbench.harness.core.errors import UsageError
 
-SuiteName = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
-RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
 
 
 def _use_packs(folders: list[Path] | None) -> list[Path] | None:
@@ -25,16 +23,6 @@ def _use_packs(folders: list[Path] | None) -> list[Path] | None:
     return folders
 
 
-Packs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--pack",
-        callback=_use_packs,
-        help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
-    ),
-]
-
-
 def _allow_task_code(allowed: bool) -> bool:
     if allowed:
         from retainbench.harness.tasks import scoring_code
@@ -43,12 +31,69 @@ def _allow_task_code(allowed: bool) -> bool:
     return allowed
 
 
+def out_folder(folder: Path | None) -> Path | None:
+    """Callback of an option: refuse a folder that cannot be made or written, before any work."""
+    if folder is not None:
+        _check_place(folder, folder)
+    return folder
+
+
+def out_file(file: Path | None) -> Path | None:
+    """Callback of an option: refuse a file that cannot be written, before any work."""
+    if file is not None:
+        _check_place(file, file.parent)
+        if file.is_dir():
+            raise UsageError(f"cannot write {file}: it is a folder. Name a file")
+    return file
+
+
+def _check_place(path: Path, folder: Path) -> None:
+    """Raise `UsageError` unless `folder` is one, or can become one, and can be written."""
+    try:
+        os.lstat(path)  # looks the name up: too long, below a file, not readable
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path}: {getattr(error, 'strerror', error)}") from error
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"cannot write {path}: {nearest} is a file. Name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {path}: no permission to write to {nearest}")
+
+
+def _check_device(device: str) -> str:
+    """Refuse what is not a device of this machine; only an accelerator needs torch to know."""
+    if not DEVICE.fullmatch(device):
+        raise UsageError(f"--device: '{device}' is not a device. Write cpu, cuda, cuda:1, mps, ...")
+    kind, _, number = device.partition(":")
+    if kind != "cpu":
+        import torch
+
+        accelerator = getattr(torch, kind)
+        if not accelerator.is_available() or int(number or 0) >= accelerator.device_count():
+            raise UsageError(f"--device: this machine or this PyTorch has no {device}. Write cpu")
+    elif int(number or 0) > 0:
+        raise UsageError(f"--device: there is one cpu device. Write cpu instead of {device}")
+    return device
+
+
+SuiteName = Annotated[str, typer.Argument(help="Name of a packaged suite, or a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+Packs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pack",
+        callback=_use_packs,
+        help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
+    ),
+]
 TaskCode = Annotated[
     bool,
     typer.Option(
         "--allow-task-code",
         callback=_allow_task_code,
-        help="Let packs be scored by the installed lm-eval's code, where they name it.",
+        help="Let the installed lm-eval's code score the packs that name it.",
     ),
 ]
 TrainData = Annotated[
@@ -58,4 +103,7 @@ TrainData = Annotated[
         "`contaminated`. Repeat.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1, ...")]
+Device = Annotated[
+    str, typer.Option(callback=_check_device, help="torch device: cpu, cuda, cuda:1, ...")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from retainbench.harness.cli import screen
 from retainbench.harness.cli.options import (
     Device,
     Packs,
@@ -18,16 +19,17 @@ from retainbench.harness.cli.options import (
     SuiteName,
     TaskCode,
     TrainData,
-    screen,
+    out_folder,
 )
 from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.escaping import shorten
 from retainbench.harness.core.process import quieten
 
 
 def run(
     suite: SuiteName,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder; default runs/<suite>.")
+        Path | None, typer.Option(callback=out_folder, help="Run folder; default runs/<suite>.")
     ] = None,
     device: Device = "cpu",
     executor: Annotated[
@@ -60,9 +62,9 @@ def run(
     chosen = loading.load(suite)
     inputs = planning.gather(chosen, train_data or ())
     if not quiet:
-        _say_overlap(planning.overlap_lines(chosen, inputs))
+        _show_overlap(planning.overlap_lines(chosen, inputs))
     root = out or Path("runs") / chosen.name
-    tell = (lambda _: None) if quiet else (lambda line: typer.echo(line, err=True))
+    tell = (lambda _: None) if quiet else (lambda line: screen.notice(line))
     with locks.growing(root, create=True):
         planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
         with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
@@ -78,10 +80,10 @@ def run(
                 command=["retainbench", *sys.argv[1:]],
             )
         report.report(root)
-    screen.print(report.terminal(root))
+    screen.show(report.terminal(root))
     broken = sum(card.status == "failed" for card in cards)
-    screen.print(f"{len(cards) - broken} cells done, {broken} failed.")
-    screen.print(f"Tables, report.html and all records: {root.resolve()}", soft_wrap=True)
+    screen.line(f"{len(cards) - broken} cells done, {broken} failed.")
+    screen.line(f"Tables, report.html and all records: {root.resolve()}")
     if broken == len(cards):
         raise RetainbenchError("no cell of the suite succeeded")
 
@@ -94,16 +96,14 @@ def plan(suite: SuiteName, pack: Packs = None, train_data: TrainData = None) -> 
     chosen = loading.load(suite)
     planned = planning.plan(chosen, planning.gather(chosen, train_data or ()))
     for cell in planned.cells:
-        screen.print(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
-    screen.print(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
-    _say_overlap(planning.overlap_lines(chosen, planned.inputs))
+        screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
+    screen.line(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
+    _show_overlap(planning.overlap_lines(chosen, planned.inputs))
 
 
-def _say_overlap(lines: list[str]) -> None:
-    from retainbench.harness.core.escaping import terminal
-
+def _show_overlap(lines: list[str]) -> None:
     for line in lines:
-        typer.echo(f"Training data: {terminal(line, 500)}")
+        screen.line(f"Training data: {shorten(line, 500)}")
 
 
 def report(run: RunFolder) -> None:
@@ -113,17 +113,20 @@ def report(run: RunFolder) -> None:
 
     with locks.growing(run):
         reporting.report(run)
-    screen.print(reporting.terminal(run))
+    screen.show(reporting.terminal(run))
 
 
 def publish(
-    run: RunFolder, results: Annotated[Path, typer.Argument(help="Folder such as results/NAME.")]
+    run: RunFolder,
+    results: Annotated[
+        Path, typer.Argument(callback=out_folder, help="Folder such as results/NAME.")
+    ],
 ) -> None:
     """Copy a run's rows and tables to a results folder that can be rebuilt and compared."""
     from retainbench.harness.report import publish as publishing
 
     publishing.publish(run, results)
-    screen.print(f"Published to {results.resolve()}", soft_wrap=True)
+    screen.line(f"Published to {results.resolve()}")
 
 
 def suites() -> None:
@@ -131,14 +134,14 @@ def suites() -> None:
     from retainbench.harness.suites import loading as suite_files_loading
 
     for name in suite_files_loading.available():
-        screen.print(f"{name:20} {suite_files_loading.read(name).description}")
+        screen.line(f"{name:20} {suite_files_loading.read(name).description}")
 
 
 def methods() -> None:
     """List the post-training methods with paper, adaptations, anchors and options."""
     from retainbench.harness.suites import describe
 
-    screen.print(describe.terminal())
+    screen.show(describe.terminal())
 
 
 def list_bases() -> None:
@@ -146,7 +149,7 @@ def list_bases() -> None:
     from retainbench.harness.models import bases
 
     for name, folder in bases.named().items():
-        typer.echo(f"{name:16} {folder if folder.exists() else 'not fetched'}")
+        screen.line(f"{name:16} {folder if folder.exists() else 'not fetched'}")
 
 
 def fetch(name: str) -> None:
@@ -154,4 +157,4 @@ def fetch(name: str) -> None:
     from retainbench.harness.models import fetch as bases_fetch
 
     quieten()
-    typer.echo(bases_fetch.fetch(name))
+    screen.line(bases_fetch.fetch(name))

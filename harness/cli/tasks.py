@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli.options import Packs, TaskCode, screen
+from retainbench.harness.cli import screen
+from retainbench.harness.cli.options import Overwrite, Packs, TaskCode, out_folder
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
@@ -40,11 +41,14 @@ def tasks(pack: Packs = None) -> None:
                 ", ".join(f"{printable(name, 40)} {score:.2f}" for name, score in scores),
             )
         )
-    screen.print(terminal.table(HEAD, rows, "lllrrlll"))
+    screen.show(terminal.table(HEAD, rows, "lllrrlll"))
 
 
 def freeze(
-    out: Annotated[Path, typer.Option(help="Folder of the pack; one folder per task in it.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=out_folder, help="Folder of the pack; one folder per task in it."),
+    ],
     tasks: Annotated[
         list[str] | None, typer.Argument(help="lm-eval tasks, groups or tags; or give --jsonl.")
     ] = None,
@@ -81,7 +85,7 @@ def freeze(
         str | None, typer.Option(help="Freeze every source of a suite, at the revisions it pins.")
     ] = None,
     allow_task_code: TaskCode = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Snapshot evaluation items to a pack that runs offline; use it with --pack.
 
@@ -127,7 +131,7 @@ def _freeze_suite(
     order = freeze_suite.Order(loading.read(name), out, include, overwrite, command)
     failed = []
     for outcome in freeze_suite.run(order):
-        screen.print(f"{outcome.name}: {outcome.said}", soft_wrap=True, markup=False)
+        screen.line(f"{outcome.name}: {outcome.said}")
         failed += [outcome.name] if outcome.frozen is None else []
     if failed:
         raise UsageError(
@@ -141,8 +145,8 @@ def _say(made: object, folder: Path) -> None:
 
     assert isinstance(made, Frozen)
     source = made.provenance
-    screen.print(f"{folder}: {source.items} items, context {source.context}", soft_wrap=True)
+    screen.line(f"{folder}: {source.items} items, context {source.context}")
     if source.left_out:
-        screen.print(f"  left out: {len(source.left_out)} items ({source.left_out[0].reason})")
+        screen.line(f"  left out: {len(source.left_out)} items ({source.left_out[0].reason})")
     if source.left_out_of_scoring:
-        screen.print(f"  not scored: {', '.join(source.left_out_of_scoring)}")
+        screen.line(f"  not scored: {', '.join(source.left_out_of_scoring)}")

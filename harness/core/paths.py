@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from retainbench.harness.core.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parents[2]
 TASKS = PACKAGE / "tasks"
 SUITES = PACKAGE / "suites"
@@ -29,11 +31,20 @@ TEMPLATES = PACKAGE / "harness" / "templates"
 
 
 def cache() -> Path:
-    """The user's cache: `$RETAINBENCH_CACHE`, else `$XDG_CACHE_HOME/retainbench`."""
+    """The user's cache: `$RETAINBENCH_CACHE`, else `$XDG_CACHE_HOME/retainbench`.
+
+    Raises:
+        UsageError: neither is set, and the user has no home folder.
+    """
     chosen = os.environ.get("RETAINBENCH_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "retainbench"
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "retainbench"
+    try:
+        return Path.home() / ".cache" / "retainbench"
+    except RuntimeError as error:
+        raise UsageError("there is no home folder; set RETAINBENCH_CACHE to a folder") from error
 
 
 class RunFolder:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.comparison.changes import AXES, margin_of
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.names import require
 from retainbench.harness.core.records import (
     AxisChange,
     DivergenceSummary,
@@ -70,9 +71,12 @@ def gate(
     Raises:
         IntegrityError: nothing is gated, a mandatory or expected task is missing, or identical
             weights answered differently.
-        UsageError: the policy asks for what was not measured.
+        UsageError: the policy asks for what was not measured, or names a task that was not compared.
     """
     require_complete(tasks, policy, expected)
+    compared = {name for change in tasks for name in (change.task, change.task.split("/")[0])}
+    for name in policy.task_margins:
+        require(name, compared, "policy.task_margins")
     if movement.drift and movement.drift.changed_parameters == 0:
         _require_no_change(tasks)
     names = _mandatory(tasks, policy)

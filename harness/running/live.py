@@ -28,6 +28,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRem
 from rich.text import Text
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.escaping import one_line
 from retainbench.harness.core.formatting import duration
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import canonical
@@ -98,7 +99,7 @@ class View:
             self._whole.finished(cell.id)
         elapsed = time.monotonic() - self._started
         line = f"[{self._done}/{self._total}] {elapsed:5.0f}s  {cell.label}: {summary(card)}"
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(Text(one_line(line)), soft_wrap=True)
         self._write(cell, card.status, summary=summary(card))
 
     def _write(self, cell: Cell, event: str, **values: float | str | None) -> None:
@@ -197,9 +198,9 @@ class Left(TimeRemainingColumn):
 def bars(console: Console) -> Progress:
     """Lines of name, bar, share, what is known so far and time left."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[shown]}"),
+        TextColumn("{task.percentage:>3.0f} % {task.fields[shown]}", markup=False),
         Left(),
         console=console,
         transient=True,

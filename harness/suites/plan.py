@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
 from retainbench.harness.core.storage import digest
@@ -42,8 +43,8 @@ class Cell(Record):
 
     id: str
     base: str
-    target: str
-    name: str
+    target: Name
+    name: Name
     """The recipe's name in the suite."""
     recipe: Recipe
     seed: int

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.harness.core.atomic import write_bytes
+from retainbench.harness.core.escaping import one_line
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.page.charts import (
     kl_scatter,
@@ -196,7 +197,16 @@ def spec(figure: Figure, target: str) -> Spec:
     with debug_mode(False):
         drawn: Spec = figure.draw(figure.of(target)).to_dict(validate=False)
     drawn["config"] = dict(CONFIG)
-    return drawn
+    return _shown(drawn)  # type: ignore[no-any-return]
+
+
+def _shown(part: Any) -> Any:
+    """A specification whose texts are visible: vl-convert ends the process at a control code."""
+    if isinstance(part, dict):
+        return {key: _shown(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_shown(value) for value in part]
+    return one_line(part) if isinstance(part, str) else part
 
 
 def write(drawn: Sequence[Figure], targets: Sequence[str], folder: Path) -> list[Path]:

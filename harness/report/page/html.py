@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from retainbench.harness.core.escaping import visible
 from retainbench.harness.core.formatting import (
     NONE,
     brief,
@@ -147,12 +148,19 @@ def _bundle() -> str:
     return script
 
 
+def _shown(value: Any) -> Any:
+    """Texts on a page with control and hidden characters as escape codes; ours stay as they are."""
+    plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return visible(value) if plain else value
+
+
 def _environment() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
