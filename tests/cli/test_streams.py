@@ -1,4 +1,4 @@
-"""Nobody reads, nothing can be written, or the encoding is poor: the exit code stays the verdict."""
+"""Nobody reads, nothing can be written, the encoding is poor: the exit code is the verdict."""
 
 from __future__ import annotations
 
