@@ -1,4 +1,4 @@
-"""What verbs print: lines of text from anywhere, and tables. The only place that writes to a stream.
+"""What verbs print: lines of text from anywhere, and tables. All output passes here.
 
 A line is printed as it is: on one line, with control and hidden characters as escape codes, and
 without Rich's markup or emoji. Reads nothing.

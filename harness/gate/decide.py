@@ -71,7 +71,7 @@ def gate(
     Raises:
         IntegrityError: nothing is gated, a mandatory or expected task is missing, or identical
             weights answered differently.
-        UsageError: the policy asks for what was not measured, or names a task that was not compared.
+        UsageError: the policy asks for what was not measured, or names a task not compared.
     """
     require_complete(tasks, policy, expected)
     compared = {name for change in tasks for name in (change.task, change.task.split("/")[0])}
