@@ -197,7 +197,8 @@ def spec(figure: Figure, target: str) -> Spec:
     with debug_mode(False):
         drawn: Spec = figure.draw(figure.of(target)).to_dict(validate=False)
     drawn["config"] = dict(CONFIG)
-    return _shown(drawn)  # type: ignore[no-any-return]
+    shown: Spec = _shown(drawn)
+    return shown
 
 
 def _shown(part: Any) -> Any:
