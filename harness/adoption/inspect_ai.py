@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from retainbench.harness.adoption import archive
 from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
@@ -45,6 +45,8 @@ GENERATION = (
 )  # fmt: skip
 SPEC = ("task_version", "task_args", "solver", "solver_args")
 CONFIG = ("epochs", "epochs_reducer", "message_limit", "token_limit")
+MOST_ENTRIES = 10_000
+"""Solvers or scorers of a log."""
 LIMITS = ("limit", "sample_id")
 
 
@@ -74,7 +76,7 @@ class Step(Foreign):
 class Plan(Foreign):
     """The solvers of a task."""
 
-    steps: list[Step] | None = None
+    steps: list[Step] | None = Field(default=None, max_length=MOST_ENTRIES)
 
 
 class Scorer(Foreign):
@@ -88,7 +90,7 @@ class Results(Foreign):
 
     total_samples: NonNegativeInt | None = None
     completed_samples: NonNegativeInt | None = None
-    scores: list[Scorer] | None = None
+    scores: list[Scorer] | None = Field(default=None, max_length=MOST_ENTRIES)
 
 
 class Header(Foreign):
@@ -107,7 +109,8 @@ class Log(NamedTuple):
 
     file: Path
     header: Header
-    samples: Iterable[Any]
+    samples: Iterable[tuple[str, Any]]
+    """Each with its place for error messages."""
 
 
 def log_files(path: Path) -> list[Path]:
@@ -216,14 +219,15 @@ def _log(file: Path) -> Iterator[Log]:
         samples = content.pop("samples", None) or []
         if not isinstance(samples, list):
             raise IntegrityError(f"{file}: samples: expected a list")
-        yield Log(file, checked(Header, content, str(file)), samples)
+        named = ((f"{file}: samples[{number}]", value) for number, value in enumerate(samples))
+        yield Log(file, checked(Header, content, str(file)), named)
         return
     with archive.opened(file) as opened:
         names = [n for n in opened.names if n.startswith("samples/") and n.endswith(".json")]
         yield Log(
             file,
             _archived_header(opened),
-            (parse(opened.read(name), f"{file}: {name}") for name in names),
+            ((f"{file}: {name}", parse(opened.read(name), f"{file}: {name}")) for name in names),
         )
 
 
@@ -235,8 +239,8 @@ def _task(log: Log, choices: Choices) -> AdoptedTask:
     made: Reading | None = None
     records: dict[tuple[str, int], ItemRecord] = {}
     texts: list[ItemText] = []
-    for value in log.samples:
-        sample = checked(Sample, value, str(file))
+    for place, value in log.samples:
+        sample = checked(Sample, value, place)
         key = (str(sample.id), sample.epoch)
         if key in records:
             raise IntegrityError(f"{file}: duplicate sample {key[0]}, epoch {key[1]}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.adoption.items import Reading, clean, item_record
-from retainbench.harness.adoption.json_files import Foreign, fingerprint, shorten
+from retainbench.harness.adoption.json_files import Foreign, checked, fingerprint, shorten
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord, ItemText
 
@@ -31,13 +31,6 @@ class Score(Foreign):
     reason: Any = None
 
 
-class Message(Foreign):
-    """One message of the conversation."""
-
-    role: Any = None
-    content: Any = None
-
-
 class Output(Foreign):
     """What the model wrote at the end."""
 
@@ -52,9 +45,9 @@ class Sample(Foreign):
     input: Any
     choices: list[Any] | None = None
     target: str | list[str]
-    messages: list[Message] | None = None
+    messages: list[dict[str, Any]] | None = None
     output: Output | None = None
-    scores: dict[str, Score | None] | None = None
+    scores: dict[str, dict[str, Any] | None] | None = None
     metadata: dict[str, Any] | None = None
     error: Any = None
     invalidation: Any = None
@@ -65,8 +58,9 @@ def sample_record(sample: Sample, file: Path, made: Reading) -> ItemRecord:
     place = f"{file}: sample {shorten(sample.id)} epoch {sample.epoch}"
     if sample.error or sample.invalidation:
         raise IntegrityError(f"{place} ended with an error or was invalidated")
-    score = (sample.scores or {}).get(made.metric)
-    if score is None or score.reason in INSTRUMENT:
+    scored = (sample.scores or {}).get(made.metric)
+    score = Score() if scored is None else checked(Score, scored, place)
+    if scored is None or score.reason in INSTRUMENT:
         raise IntegrityError(f"{place} was not scored by {made.metric}")
     options, target = sample.choices or [], sample.target
     right = 1 if isinstance(target, str) or len(target) >= len(options) else max(1, len(target))
@@ -110,9 +104,9 @@ def _prompt(sample: Sample) -> Iterator[Any]:
     if not sample.messages:
         yield _plain(sample.input)
     for message in sample.messages or []:
-        if message.role == "assistant":
+        if message.get("role") == "assistant":
             return
-        yield [message.role, _plain(message.content)]
+        yield [message.get("role"), _plain(message.get("content"))]
 
 
 def _plain(value: Any) -> Any:

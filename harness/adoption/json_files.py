@@ -4,7 +4,7 @@ Size and type of a file are checked before it is opened, size and number of valu
 parsed, and every value passes a pydantic model (`checked`) before it is used. Whatever does not fit
 is an `IntegrityError` that names file and place. Knows no harness and no record.
 
-Budgets: JSON of 64 MiB and 8 million values needs less than 1.5 GB of memory (an empty object takes
+Budgets: JSON of 64 MiB and 3 million values needs less than 1.5 GB of memory (an empty object takes
 64 bytes, one character up to 4).
 """
 
@@ -26,8 +26,10 @@ LARGEST_FILE = 2**30
 """Bytes of a file that is read in parts."""
 LARGEST_VALUE = 64 * 2**20
 """Bytes of one JSON document or line; real lines are below 10 MB."""
-MOST_VALUES = 8_000_000
+MOST_VALUES = 3_000_000
 """Values in one JSON document or line."""
+MOST_SETTINGS = 1_000_000
+"""Values in a file of results without samples: a model needs 1 kB for each task and metric."""
 LONGEST_NAME = 200
 """Characters of a task's name, which is a part of a file name."""
 DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
@@ -53,11 +55,11 @@ def checked(model: type[M], value: Any, place: str) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         detail = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in detail["loc"])
-        raise IntegrityError(f"{place}: {shorten(key)}: {detail['msg']}") from error
+        key = shorten(".".join(map(str, detail["loc"]))) if detail["loc"] else "value"
+        raise IntegrityError(f"{place}: {key}: {detail['msg']}") from error
 
 
-def parse(data: bytes, place: str) -> Any:
+def parse(data: bytes, place: str, most_values: int = MOST_VALUES) -> Any:
     """JSON of bounded size and depth.
 
     Raises:
@@ -65,8 +67,8 @@ def parse(data: bytes, place: str) -> Any:
     """
     if len(data) > LARGEST_VALUE:
         raise IntegrityError(f"{place}: larger than {LARGEST_VALUE >> 20} MiB")
-    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise IntegrityError(f"{place}: more than {MOST_VALUES} values")
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > most_values:
+        raise IntegrityError(f"{place}: more than {most_values} values")
     try:
         return json.loads(data)
     except RecursionError as error:
@@ -89,10 +91,10 @@ def most_unfolded(path: Path, largest: int = LARGEST_FILE) -> int:
     return min(largest, MOST_EXPANSION * path.stat().st_size + LARGEST_VALUE)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """A JSON file that holds one object."""
     require_regular(path, LARGEST_VALUE)
-    value = parse(path.read_bytes(), str(path))
+    value = parse(path.read_bytes(), str(path), most_values)
     if not isinstance(value, dict):
         raise IntegrityError(f"{path}: expected a JSON object")
     return value

@@ -16,6 +16,7 @@ from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choos
 from retainbench.harness.adoption.guessing import UnscorableError
 from retainbench.harness.adoption.items import Adopted, AdoptedTask
 from retainbench.harness.adoption.json_files import (
+    MOST_SETTINGS,
     Foreign,
     checked,
     read_object,
@@ -100,7 +101,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         listed = ", ".join(sorted(str(folder) for folder, _ in dated)) or "none"
         raise UsageError(f"{path}: expected one lighteval run, found {listed}: name one folder")
     results_file = _results_file(files[0])
-    results = checked(Results, read_object(results_file), str(results_file))
+    results = checked(Results, read_object(results_file, MOST_SETTINGS), str(results_file))
     general = checked(General, results.config_general or {}, f"{results_file}: config_general")
     tasks: dict[str, AdoptedTask] = {}
     unscored: dict[str, str] = {}

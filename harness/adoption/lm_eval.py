@@ -17,6 +17,7 @@ from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choos
 from retainbench.harness.adoption.guessing import UnscorableError
 from retainbench.harness.adoption.items import Adopted, AdoptedTask
 from retainbench.harness.adoption.json_files import (
+    MOST_SETTINGS,
     Foreign,
     checked,
     read_lines,
@@ -102,7 +103,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     if len(files) != 1:
         listed = ", ".join(str(file) for file in files[:5]) or "none"
         raise UsageError(f"{path}: expected one lm-eval run, found {listed}: name one results file")
-    results = checked(Results, read_object(files[0]), str(files[0]))
+    results = checked(Results, read_object(files[0], MOST_SETTINGS), str(files[0]))
     rows: dict[str, Rows] = {}
     digests = {files[0].name: sha256_file(files[0])}
     for task in filter(choices.wants, results.counts):

@@ -69,8 +69,8 @@ def command(
         policy: YAML; needed unless a run folder brings its own.
         out: folder for gate.json, junit.xml, summary.md and comment.md.
         allow_inconclusive: exit with 0 instead of 3; verdicts stay as they are.
-        pinned: `policy` and `base_records` -> SHA-256 from a protected branch; another digest is
-            an integrity failure.
+        pinned: `policy` and `base_records` (of adopted results `base_results`) -> SHA-256 from a
+            protected branch; another digest is an integrity failure.
         environment: of the process; GitHub's files are written when it says GITHUB_ACTIONS=true.
 
     Raises:
@@ -145,7 +145,8 @@ def _adopted(
 def _check_pinned(results: Sequence[GateResult], pinned: Mapping[str, str]) -> None:
     for name, expected in pinned.items():
         for result in results:
-            found = result.digests.get(name)
+            adopted = result.digests.get(name.replace("records", "results"))
+            found = result.digests.get(name, adopted)
             if result.verdict != "ERROR" and found != expected.lower():
                 raise IntegrityError(f"{name} has the digest {found}, pinned is {expected}")
 

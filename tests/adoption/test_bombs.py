@@ -93,10 +93,10 @@ def unfolding_parquet(folder: Path) -> Path:
     [
         (member(LARGEST_VALUE + 1), "is larger than 64 MiB|more members or bytes"),
         (many_members, "more members or bytes"),
-        (lists_in_a_member, "more than 8000000 values"),
+        (lists_in_a_member, "more than 3000000 values"),
         (rare_compression, "unknown compression 14"),
         (unknown_compression, "unknown compression 99"),
-        (lists_in_a_line, r"samples_tiny.*:1: more than 8000000 values"),
+        (lists_in_a_line, r"samples_tiny.*:1: more than 3000000 values"),
         (endless_line, r"samples_tiny.*:1: larger than 64 MiB"),
         (unfolding_parquet, "unfolds to more than"),
     ],
