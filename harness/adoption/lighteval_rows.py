@@ -99,6 +99,8 @@ def take(
         if made is None:
             listed = [name for name, score in row.metric.items() if score is not None]
             made = reading(task, listed, higher_is_better, choices, str(file))
+        if row.metric.get(made.metric) is None:
+            raise IntegrityError(f"{place}: {made.metric} is missing")
         fields.append((place, _fields(row, number, made)))
         options += _options(row, place, made.metric)
         texts.append(_text(row, task, fields[-1][1]))
