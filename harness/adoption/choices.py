@@ -13,6 +13,7 @@ from typing import TypeVar, cast, get_args
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Axis
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 V = TypeVar("V")
 
@@ -33,6 +34,8 @@ class Choices:
     """Tasks to judge; empty: all."""
     left_out: Sequence[str] = ()
     """Tasks to leave out, after `tasks`."""
+    catalogue: Catalogue = OWN
+    """Packaged tasks, whose results are checked against their locks."""
 
     def named(self) -> list[str]:
         """Every task name or pattern that decides something."""

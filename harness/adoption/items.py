@@ -104,7 +104,7 @@ def reading(
         listed: metrics that its rows hold.
         higher_is_better: by metric; what is not False there counts as true.
     """
-    own = packaged(task)
+    own = packaged(task, choices.catalogue)
     metric = _metric(listed, task, choices, place)
     return Reading(
         task=task,

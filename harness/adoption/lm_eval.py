@@ -155,7 +155,7 @@ def _task(task: str, rows: Rows, results: Results, choices: Choices) -> AdoptedT
     taken = take(task, rows, counts.effective, higher, choices)
     limit = f"the first {counts.effective} of {counts.original} items" if counts.limited else None
     return AdoptedTask(
-        records=own_records(task, taken.records, limited=counts.limited),
+        records=own_records(task, taken.records, choices.catalogue, limited=counts.limited),
         settings=_task_settings(task, results),
         asked=taken.asked,
         texts=taken.texts,

@@ -1,6 +1,6 @@
 """Foreign results of the package's own tasks (`rb_` names): their axis, and the check of the lock.
 
-Reads the locks of the tasks that are installed or in a pack in use; knows no harness.
+Reads the locks of installed tasks and of packs that the command names. Knows no harness.
 """
 
 from __future__ import annotations
@@ -8,23 +8,25 @@ from __future__ import annotations
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.catalogue import TaskInfo
+from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
 
 
-def packaged(task: str) -> TaskInfo | None:
-    """The task of that lm-eval name, if it is the package's own or in a pack in use."""
-    known = {info.lm_eval_name: info for info in catalogue.discover().values()}
-    return known.get(task)
+def packaged(task: str, known: Catalogue) -> TaskInfo | None:
+    """The task of that lm-eval name, if there is one."""
+    by_name = {info.lm_eval_name: info for info in known.tasks.values()}
+    return by_name.get(task)
 
 
-def own_records(task: str, records: list[ItemRecord], *, limited: bool) -> list[ItemRecord]:
+def own_records(
+    task: str, records: list[ItemRecord], known: Catalogue, *, limited: bool
+) -> list[ItemRecord]:
     """Records of one of the package's own tasks under its short name, checked against its lock.
 
     Raises:
         IntegrityError: an item that the lock does not have or that has other hashes there; or an
             item is missing though the run had no limit.
     """
-    info = packaged(task)
+    info = packaged(task, known)
     if info is None:
         return records
     locked = {item.id: item for item in catalogue.lock(info).items}

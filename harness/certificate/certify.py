@@ -48,9 +48,10 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.scoring.stored import VERSIONS, Scoring, score_base, score_repeats
 from retainbench.harness.suites import plan
-from retainbench.harness.tasks import catalogue, contamination, training_data
+from retainbench.harness.tasks import contamination, training_data
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.contamination import union
-from retainbench.harness.tasks.lock import Lock, check_locked
+from retainbench.harness.tasks.lock import LOCK, check_locked
 from retainbench.harness.tasks.training_data import TrainData
 
 TRAIN_DATA = "train-data "
@@ -85,6 +86,8 @@ class Request(NamedTuple):
     tier: Tier = "full"
     train_data: Sequence[Path] = ()
     """Files that the candidate was trained on."""
+    tasks: Catalogue = OWN
+    """Where the suite's tasks are found."""
 
 
 class Scope(NamedTuple):
@@ -134,15 +137,17 @@ def _certify(
     released = _resolve(candidate, reference)
     remarks = check_alike(reference, released)
     names = scored_tasks(suite, policy)
-    locks = _locks(names)
+    locks = request.tasks.locks(names)
     expected = plan.retention_tasks(suite)
-    train_data = [training_data.of_file(path, expected) for path in request.train_data]
+    train_data = [
+        training_data.of_file(path, expected, request.tasks) for path in request.train_data
+    ]
     contamination.refuse(overlap_lines(train_data, policy))
     most = suite.items_per_task
     # the candidate first: what cannot be loaded fails before an hour of scoring the base
     candidate_records = request.scoring.evaluate(released, names, most)
-    base_records, churn = score_base(reference, names, locks, request.scoring, most)
-    repeats = score_repeats(reference, expected, locks, request.scoring, most)
+    base_records, churn = score_base(reference, names, request.scoring, most, request.tasks)
+    repeats = score_repeats(reference, expected, request.scoring, most, request.tasks)
     for side, records in (("base", base_records), ("candidate", candidate_records)):
         check_locked(records, locks, side, most)
     with replacing(out) as folder:
@@ -152,8 +157,8 @@ def _certify(
         for way, records in repeats.items():
             write_jsonl(bundle.noise(way), records)
         write_json(bundle.policy, policy)
-        for name in names:
-            write_bytes(bundle.lock(name), _lock_file(name).read_bytes())
+        for info in request.tasks.find(names):
+            write_bytes(bundle.lock(info.name), (info.folder / LOCK).read_bytes())
         sides = Sides(reference, released, [*reference.notes, *released.notes, *remarks])
         evidence = _evidence(bundle, sides, suite, policy, request, churn, train_data)
         _write_statements(bundle, evidence, key)
@@ -288,18 +293,6 @@ def environment() -> dict[str, str]:
 
 def _records(path: Path) -> list[ItemRecord]:
     return read_jsonl(path, ItemRecord)
-
-
-def _lock_file(task: str) -> Path:
-    return catalogue.find([task])[0].folder / catalogue.LOCK
-
-
-def _locks(names: Sequence[str]) -> dict[str, Lock]:
-    """The tasks' locks, each checked against its files before anything is scored."""
-    found = catalogue.find(names)
-    for info in found:
-        catalogue.verify_lock(info)
-    return {info.name: catalogue.lock(info) for info in found}
 
 
 def _write_statements(bundle: Bundle, evidence: Evidence, key: Any) -> None:

@@ -142,7 +142,7 @@ def instances(
 ) -> Iterator[dict[str, Any]]:
     """One row per item; the text of items stands here only if the task is installed."""
     for task, rows in by_task(records).items():
-        known = item_inputs(task)
+        known = item_inputs(task, source.tasks)
         for record in rows:
             prompt, choices, answer = known.get(
                 record.doc_hash, (f"sha256:{record.prompt_hash}", None, str(record.gold))

@@ -25,6 +25,7 @@ from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.storage import read_json, read_jsonl, write_text
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Writer = Callable[[Source], dict[str, str]]
 """Content of the files to write, by path relative to the output folder."""
@@ -37,7 +38,9 @@ FORMATS: dict[str, Writer] = {
 }
 
 
-def export(cert: Path, format: str, out: Path, *, overwrite: bool = False) -> list[Path]:
+def export(
+    cert: Path, format: str, out: Path, *, overwrite: bool = False, tasks: Catalogue = OWN
+) -> list[Path]:
     """Write a certificate in one format; returns the files.
 
     Raises:
@@ -46,7 +49,7 @@ def export(cert: Path, format: str, out: Path, *, overwrite: bool = False) -> li
     """
     if format not in FORMATS:
         raise UsageError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
-    contents = FORMATS[format](source(cert))
+    contents = FORMATS[format](source(cert, tasks))
     with locks.growing(out, create=True):
         taken = [name for name, text in contents.items() if _differs(out / name, text)]
         if taken and not overwrite:
@@ -63,7 +66,7 @@ def _differs(path: Path, text: str) -> bool:
     return path.exists() and not (path.is_file() and path.read_bytes() == text.encode())
 
 
-def source(cert: Path) -> Source:
+def source(cert: Path, tasks: Catalogue = OWN) -> Source:
     """What a certificate's folder holds, for the writers."""
     bundle = Bundle(cert if cert.is_dir() else cert.parent)
     if not bundle.scorecard.is_file():
@@ -72,4 +75,5 @@ def source(cert: Path) -> Source:
         evidence=read_json(bundle.scorecard, Evidence),
         base=read_jsonl(bundle.base_records, ItemRecord),
         candidate=read_jsonl(bundle.candidate_records, ItemRecord),
+        tasks=tasks,
     )

@@ -10,6 +10,7 @@ from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.verdicts import TaskGate
 from retainbench.harness.models.identity import ModelIdentity
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 
 class Source(NamedTuple):
@@ -18,6 +19,8 @@ class Source(NamedTuple):
     evidence: Evidence
     base: list[ItemRecord]
     candidate: list[ItemRecord]
+    tasks: Catalogue = OWN
+    """Where the items' texts are found."""
 
     def sides(self) -> list[tuple[str, ModelIdentity, list[ItemRecord]]]:
         """(role, model, records) of base and candidate."""
@@ -61,9 +64,9 @@ def by_task(records: list[ItemRecord]) -> dict[str, list[ItemRecord]]:
     return found
 
 
-def item_inputs(task: str) -> dict[str, tuple[str, list[str] | None, str]]:
+def item_inputs(task: str, tasks: Catalogue) -> dict[str, tuple[str, list[str] | None, str]]:
     """(prompt, choices, right answer) by doc_hash for a task that is installed here."""
-    info = catalogue.discover().get(task)
+    info = tasks.tasks.get(task)
     if info is None:
         return {}
     rows = zip(

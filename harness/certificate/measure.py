@@ -16,6 +16,7 @@ from retainbench.harness.gate.decide import Movement
 from retainbench.harness.models import loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.suites.plan import retention_tasks
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 
 def drift_only(base: Base, candidate: Base) -> Movement:
@@ -27,12 +28,14 @@ def drift_only(base: Base, candidate: Base) -> Movement:
         return Movement(notes=(f"drift is unmeasured, because {error}",))
 
 
-def drift_and_kl(base: Base, candidate: Base, *, suite: Suite, device: str = "cpu") -> Movement:
+def drift_and_kl(
+    base: Base, candidate: Base, *, suite: Suite, device: str = "cpu", tasks: Catalogue = OWN
+) -> Movement:
     """Drift, and KL on each retention axis' prompts: as many, and as long, as the suite says."""
     from retainbench.harness.divergence import measure as divergence
 
     found = drift_only(base, candidate)
-    prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts)
+    prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks)
     if not prompts:
         return found
     try:

@@ -28,6 +28,7 @@ from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import Movement
 from retainbench.harness.models import identity
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.lock import Lock, check_locked
 
 
@@ -49,6 +50,7 @@ def verify(
     candidate: Path | None = None,
     base: Path | None = None,
     key: Path | None = None,
+    tasks: Catalogue = OWN,
 ) -> VerifyResult:
     """Verify a certificate's folder, or the certificate.json in it.
 
@@ -56,6 +58,7 @@ def verify(
         candidate: model folder that must be the one certified.
         base: model folder that must be the one it was compared with.
         key: PEM file of the public key that must have signed.
+        tasks: those installed here, for the note on other versions.
 
     Raises:
         UsageError: there is no certificate.
@@ -76,7 +79,7 @@ def verify(
     for folder, known in ((candidate, evidence.candidate), (base, evidence.base)):
         if folder is not None:
             _check_model(folder, known)
-    notes = _notes(bundle, opened, candidate, base)
+    notes = _notes(bundle, opened, candidate, base, tasks)
     notes += [
         f"training data {one.name}: not read again; what they give away is as recorded"
         for one in evidence.train_data
@@ -159,7 +162,7 @@ def _refuse(found: list[str], what: str) -> None:
 
 
 def _notes(
-    bundle: Bundle, opened: dsse.Opened, candidate: Path | None, base: Path | None
+    bundle: Bundle, opened: dsse.Opened, candidate: Path | None, base: Path | None, tasks: Catalogue
 ) -> list[str]:
     notes = []
     if not opened.signed:
@@ -171,7 +174,7 @@ def _notes(
         for name, folder in (("candidate", candidate), ("base", base))
         if folder is None
     ]
-    known = catalogue.discover()
+    known = tasks.tasks
     for path in sorted(bundle.locks.glob("*.lock")):
         info = known.get(path.stem)
         if info is None or catalogue.lock_digest(info) != sha256_file(path):

@@ -60,19 +60,21 @@ def certify(
     from retainbench.harness.scoring import evaluate, stored
     from retainbench.harness.suites import loading
     from retainbench.harness.suites import plan as planning
+    from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
-    chosen = loading.load(suite)
-    score = partial(evaluate.of_model, device=device)
+    known = Catalogue.of(pack or (), allow_code=allow_task_code)
+    chosen = loading.load(suite, known)
+    score = partial(evaluate.of_model, device=device, tasks=known)
     rules = planning.policy_of(chosen)
     if policy:
         rules = loading.load_policy(policy)
-        loading.check_policy(rules, loading.scored_tasks(chosen), f"{policy}: policy")
+        loading.check_policy(rules, loading.scored_tasks(chosen, known), f"{policy}: policy")
     again = () if tier == "smoke" else chosen.noise_floor
     measure = (
         certify_measure.drift_only
         if tier == "smoke"
-        else partial(certify_measure.drift_and_kl, suite=chosen, device=device)
+        else partial(certify_measure.drift_and_kl, suite=chosen, device=device, tasks=known)
     )
     request = certifying.Request(
         stored.Scoring(
@@ -86,6 +88,7 @@ def certify(
         key=key,
         tier=tier,
         train_data=train_data or (),
+        tasks=known,
     )
     made = certifying.certify(base, candidate, chosen, rules, out, request, overwrite=overwrite)
     for line in certify_report.screen(made.evidence):
@@ -109,8 +112,10 @@ def verify(
     Exit codes: 0 it holds, 2 usage, 4 anything differs.
     """
     from retainbench.harness.certificate import verify as certify_verify
+    from retainbench.harness.tasks.catalogue import Catalogue
 
-    found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key)
+    known = Catalogue.of(pack or ())
+    found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key, tasks=known)
     screen.line(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
     for note in found.notes:
         screen.line(f"Note: {note}")
@@ -127,6 +132,8 @@ def export(
 ) -> None:
     """Write a certificate's scores in another format."""
     from retainbench.harness.certificate import export as exporting
+    from retainbench.harness.tasks.catalogue import Catalogue
 
-    for file in exporting.export(certificate, format, out, overwrite=overwrite):
+    known = Catalogue.of(pack or ())
+    for file in exporting.export(certificate, format, out, overwrite=overwrite, tasks=known):
         screen.line(file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,7 +102,12 @@ def gate(
     """
     from retainbench.harness.adoption import choices as adopted
     from retainbench.harness.gate import command as gate_command
+    from retainbench.harness.tasks.catalogue import Catalogue
 
+    known = Catalogue.of(pack or ())
+    chosen = adopted.choices(
+        axis or (), metric or (), filter or (), cluster or (), task or (), leave_out or ()
+    )
     sources = gate_command.Sources(
         run=run,
         cells=tuple(cell or ()),
@@ -109,9 +115,7 @@ def gate(
         candidate_records=candidate_records,
         base_results=base_results,
         candidate_results=candidate_results,
-        choices=adopted.choices(
-            axis or (), metric or (), filter or (), cluster or (), task or (), leave_out or ()
-        ),
+        choices=replace(chosen, catalogue=known),
     )
     pins = {"policy": policy_sha256, "base_records": base_sha256}
     finished = gate_command.command(
@@ -155,6 +159,7 @@ def compare(
             cluster=cluster,
             task=task,
             leave_out=leave_out,
+            pack=pack,
             policy=policy,
             out=out,
         )
@@ -186,7 +191,9 @@ def power(
     """
     from retainbench.harness.study_design import power_table
     from retainbench.harness.suites import loading
+    from retainbench.harness.tasks.catalogue import Catalogue
 
+    known = Catalogue.of(pack or ())
     chosen = loading.load_policy(policy) if policy else None
     if (what is None) == (base_records is None):
         raise UsageError("name one thing: a run folder, a suite, or --base-records with --policy")
@@ -197,7 +204,7 @@ def power(
         found = power_table.of_run(Path(what), pilots, chosen)
     else:
         quieten()
-        found = power_table.of_suite(what, pilots, chosen, device)
+        found = power_table.of_suite(what, pilots, chosen, device, known)
     if json:
         screen.data(found.model_dump_json(indent=1))
     else:

@@ -28,11 +28,12 @@ def evaluate(
     from retainbench.harness.core import storage, terminal
     from retainbench.harness.models import bases, loading
     from retainbench.harness.scoring import evaluate as evaluating
-    from retainbench.harness.tasks import catalogue
+    from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
+    known = Catalogue.of(pack or (), allow_code=allow_task_code)
     loaded = loading.load(bases.resolve(model).folder, device=device)
-    found = evaluating.evaluate(loaded, catalogue.find(tasks), limit=limit)
+    found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_task_code)
     if out:
         storage.write_jsonl(out, found)
     rows = []

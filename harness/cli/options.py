@@ -14,23 +14,6 @@ from retainbench.harness.core.errors import UsageError
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
 
 
-def _use_packs(folders: list[Path] | None) -> list[Path] | None:
-    """Make the tasks of the packs known, each verified, before the verb runs."""
-    if folders:
-        from retainbench.harness.tasks import catalogue
-
-        catalogue.use_packs(folders)
-    return folders
-
-
-def _allow_task_code(allowed: bool) -> bool:
-    if allowed:
-        from retainbench.harness.tasks import scoring_code
-
-        os.environ[scoring_code.VARIABLE] = "1"
-    return allowed
-
-
 def out_folder(folder: Path | None) -> Path | None:
     """Callback of an option: refuse a folder that cannot be made or written, before any work."""
     if folder is not None:
@@ -84,7 +67,6 @@ Packs = Annotated[
     list[Path] | None,
     typer.Option(
         "--pack",
-        callback=_use_packs,
         help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
     ),
 ]
@@ -92,7 +74,6 @@ TaskCode = Annotated[
     bool,
     typer.Option(
         "--allow-task-code",
-        callback=_allow_task_code,
         help="Let the installed lm-eval's code score the packs that name it.",
     ),
 ]

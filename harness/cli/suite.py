@@ -56,17 +56,20 @@ def run(
     from retainbench.harness.running import run as runner
     from retainbench.harness.suites import loading
     from retainbench.harness.suites import plan as planning
+    from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
     live.check_trackers(report_to or ())
-    chosen = loading.load(suite)
-    inputs = planning.gather(chosen, train_data or ())
+    known = Catalogue.of(pack or (), allow_code=allow_task_code)
+    chosen = loading.load(suite, known)
+    inputs = planning.gather(chosen, train_data or (), known)
     if not quiet:
         _show_overlap(planning.overlap_lines(chosen, inputs))
     root = out or Path("runs") / chosen.name
     tell = (lambda _: None) if quiet else (lambda line: screen.notice(line))
     with locks.growing(root, create=True):
-        planned = planning.plan(sweep.resolve(chosen, inputs, root, device, workers, tell), inputs)
+        swept = sweep.resolve(chosen, inputs, root, device, workers, tell, known)
+        planned = planning.plan(swept, inputs)
         with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
             cards = runner.run(
                 planned,
@@ -78,6 +81,7 @@ def run(
                 finished=view.finished,
                 report_to=tuple(report_to or ()),
                 command=["retainbench", *sys.argv[1:]],
+                tasks=known,
             )
         report.report(root)
     screen.show(report.terminal(root))
@@ -92,9 +96,11 @@ def plan(suite: SuiteName, pack: Packs = None, train_data: TrainData = None) -> 
     """Show the cells that a suite would run, with their ids."""
     from retainbench.harness.suites import loading
     from retainbench.harness.suites import plan as planning
+    from retainbench.harness.tasks.catalogue import Catalogue
 
-    chosen = loading.load(suite)
-    planned = planning.plan(chosen, planning.gather(chosen, train_data or ()))
+    known = Catalogue.of(pack or ())
+    chosen = loading.load(suite, known)
+    planned = planning.plan(chosen, planning.gather(chosen, train_data or (), known))
     for cell in planned.cells:
         screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
     screen.line(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")

@@ -24,7 +24,7 @@ def tasks(pack: Packs = None) -> None:
     from retainbench.harness.tasks import folder as tasks_card
 
     rows = []
-    for info in catalogue.discover().values():
+    for info in catalogue.Catalogue.of(pack or ()).tasks.values():
         locked = catalogue.lock(info).items
         chance = sum(item.chance for item in locked) / len(locked)
         kind = "contexts" if info.contexts else info.kind
@@ -103,7 +103,7 @@ def freeze(
         raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
     with locks.growing(out, create=True):
         if suite is not None:
-            _freeze_suite(suite, out, include_path, overwrite, command)
+            _freeze_suite(suite, out, include_path, overwrite, command, allow_task_code)
         if jsonl is not None and name is not None:
             made = freezing.from_jsonl(
                 jsonl,
@@ -116,19 +116,24 @@ def freeze(
                 command=command,
             )
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)
-        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot)
+        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot, allow_task_code)
         for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
             made = from_lm_eval.frozen(found, task, choices, command)
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)
 
 
 def _freeze_suite(
-    name: str, out: Path, include: Path | None, overwrite: bool, command: list[str]
+    name: str,
+    out: Path,
+    include: Path | None,
+    overwrite: bool,
+    command: list[str],
+    allow_code: bool,
 ) -> None:
     from retainbench.harness.suites import freeze as freeze_suite
     from retainbench.harness.suites import loading
 
-    order = freeze_suite.Order(loading.read(name), out, include, overwrite, command)
+    order = freeze_suite.Order(loading.read(name), out, include, overwrite, command, allow_code)
     failed = []
     for outcome in freeze_suite.run(order):
         screen.line(f"{outcome.name}: {outcome.said}")

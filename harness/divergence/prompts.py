@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import Catalogue
 
 
-def prompt_sets(names: Sequence[str], number: int) -> dict[str, list[str]]:
+def prompt_sets(names: Sequence[str], number: int, tasks: Catalogue) -> dict[str, list[str]]:
     """Axis (or `target`) -> its first prompts, in turn from each of its tasks.
 
     Args:
         names: short names of tasks, in the order in which they take turns.
         number: prompts per axis at most.
     """
-    known = catalogue.discover()
+    known = tasks.tasks
     by_axis: dict[str, list[list[str]]] = {}
     for name in names:
         info = known[name]

@@ -110,7 +110,7 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
             "name one thing to gate: a run folder, or --base-records with --candidate-records, "
             "or --base-results with --candidate-results"
         )
-    if sources.choices != DEFAULT_CHOICES and others == (None, None):
+    if sources.choices.named() and others == (None, None):
         raise UsageError(
             "--task, --leave-out, --axis, --metric, --filter and --cluster are about --base-results"
         )

@@ -50,7 +50,7 @@ from retainbench.harness.suites.plan import (
     scored_targets,
     targets_of,
 )
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Watch = Callable[[Cell, float, dict[str, float]], None]
 
@@ -62,14 +62,17 @@ def train_and_score(
     device: str = "cpu",
     watch: Watch | None = None,
     report_to: tuple[str, ...] = (),
+    tasks: Catalogue = OWN,
 ) -> Scorecard:
     """Everything one cell needs, from the base to its scorecard."""
     where = folder.cell(cell.id)
     told = (lambda share, metrics: watch(cell, share, metrics)) if watch else None
-    trained = training.train(cell, where, device=device, progress=told, report_to=report_to)
+    trained = training.train(
+        cell, where, device=device, progress=told, report_to=report_to, tasks=tasks
+    )
     points: list[PointInput] = []
     for checkpoint in trained.checkpoints if trained.status == "done" else ():
-        points.append(measure(plan, cell, folder, trained, checkpoint, device))
+        points.append(measure(plan, cell, folder, trained, checkpoint, device, tasks))
         if told:
             told(checkpoint.fraction, {"retention": retention(plan, cell, folder, points[-1])})
     scored = {*plan.retention, *scored_targets(cell)}
@@ -100,7 +103,7 @@ def retention(plan: Plan, cell: Cell, folder: paths.RunFolder, point: PointInput
     return -sum(axis.drop.value for axis in axes) / len(axes) if axes else math.nan
 
 
-def measure_noise(plan: Plan, folder: paths.RunFolder, device: str) -> None:
+def measure_noise(plan: Plan, folder: paths.RunFolder, device: str, tasks: Catalogue) -> None:
     """Score the base on the retention tasks once more in each way that the suite asks for.
 
     Ways that are there already are left; a way that no task can be scored in leaves no file.
@@ -110,11 +113,17 @@ def measure_noise(plan: Plan, folder: paths.RunFolder, device: str) -> None:
     if not missing:
         return
     loaded = loading.load(bases.resolve(plan.suite.base).folder, device=device)
-    store = stored.Store(folder.evaluations, limit=plan.suite.items_per_task)
+    store = store_of(plan, folder, device)
     for name in missing:
         again = evaluate.VARIATIONS[name]
-        if records := stored.evaluate_stored(loaded, plan.retention, store, again):
+        if records := stored.evaluate_stored(loaded, plan.retention, store, again, tasks):
             write_jsonl(where.noise(name), records)
+
+
+def store_of(plan: Plan, folder: paths.RunFolder, device: str) -> stored.Store:
+    """The run's results per item, of models scored on a device."""
+    settings = stored.scoring_settings(device)
+    return stored.Store(folder.evaluations, settings, plan.suite.items_per_task)
 
 
 def measure(
@@ -124,6 +133,7 @@ def measure(
     trained: TrainRecord,
     checkpoint: CheckpointRecord,
     device: str,
+    tasks: Catalogue,
 ) -> PointInput:
     """Measure one checkpoint; finished measurements are read back."""
     where = folder.cell(cell.id)
@@ -138,14 +148,14 @@ def measure(
         return loaded[0]
 
     if not point.records.exists():
-        store = stored.Store(folder.evaluations, limit=plan.suite.items_per_task)
+        store = store_of(plan, folder, device)
         names = [*plan.retention, *scored_targets(cell)]
-        write_jsonl(point.records, stored.evaluate_stored(model(), names, store))
+        write_jsonl(point.records, stored.evaluate_stored(model(), names, store, tasks=tasks))
     if not point.drift.exists():
         reached = metrics_at(where, checkpoint.ledger.steps)
         write_json(point.drift, drift.summarise(base, candidate, reached))
     if plan.suite.divergence_prompts and not point.divergence.exists():
-        write_json(point.divergence, _diverge(plan, cell, folder, base, model(), device))
+        write_json(point.divergence, _diverge(plan, cell, folder, base, model(), device, tasks))
     return PointInput(
         checkpoint,
         read_jsonl(point.records, ItemRecord),
@@ -170,12 +180,13 @@ def _diverge(
     base: Path,
     candidate: Loaded,
     device: str,
+    tasks: Catalogue,
 ) -> DivergenceSummary:
     """KL to the base on the target's prompts and on each retention axis' prompts."""
     from retainbench.harness.divergence import measure as divergence
 
     reference = loading.load(base, device=device)
-    prompts = prompt_sets([cell.target, *plan.retention], plan.suite.divergence_prompts)
+    prompts = prompt_sets([cell.target, *plan.retention], plan.suite.divergence_prompts, tasks)
     return divergence.summarise(
         reference,
         candidate,
@@ -212,10 +223,10 @@ def provenance(plan: Plan, environment: dict[str, str]) -> dict[str, str]:
 log = logging.getLogger("retainbench")
 
 
-def prepare(plan: Plan, root: Path, device: str) -> None:
+def prepare(plan: Plan, root: Path, device: str, tasks: Catalogue = OWN) -> None:
     """Score the base on everything once, and store what the items ask."""
     folder = paths.RunFolder(root)
-    known = catalogue.discover()
+    known = tasks.tasks
     names = [*plan.retention, *targets_of(plan.suite)]
     for name in names:
         if not folder.items(name).exists():
@@ -223,9 +234,9 @@ def prepare(plan: Plan, root: Path, device: str) -> None:
     where = folder.base_point(plan.suite.base)
     if not where.records.exists():
         base = loading.load(bases.resolve(plan.suite.base).folder, device=device)
-        store = stored.Store(folder.evaluations, limit=plan.suite.items_per_task)
-        write_jsonl(where.records, stored.evaluate_stored(base, names, store))
-    measure_noise(plan, folder, device)
+        store = store_of(plan, folder, device)
+        write_jsonl(where.records, stored.evaluate_stored(base, names, store, tasks=tasks))
+    measure_noise(plan, folder, device, tasks)
 
 
 def execute(
@@ -235,13 +246,14 @@ def execute(
     device: str,
     watch: Watch | None = None,
     report_to: tuple[str, ...] = (),
+    tasks: Catalogue = OWN,
 ) -> Scorecard:
     """Train and score one cell; any failure of its own becomes a failed scorecard."""
     if card := finished(root, cell):
         return card
     folder = paths.RunFolder(root)
     try:
-        card = train_and_score(plan, cell, folder, device, watch, report_to)
+        card = train_and_score(plan, cell, folder, device, watch, report_to, tasks)
     except RetainbenchError:
         raise
     except Exception as error:  # one cell's crash must not stop the others; the trace is logged

@@ -23,6 +23,7 @@ from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute
 from retainbench.harness.suites.plan import Cell, Plan
+from retainbench.harness.tasks.catalogue import Catalogue
 
 T = TypeVar("T")
 
@@ -33,17 +34,25 @@ def serial(
     device: str,
     watch: Watch | None,
     report_to: tuple[str, ...],
+    tasks: Catalogue,
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards in the plan's order."""
     for cell in plan.cells:
-        yield cell, execute(plan, cell, root, device, watch, report_to)
+        yield cell, execute(plan, cell, root, device, watch, report_to, tasks)
 
 
 def processes(
-    plan: Plan, root: Path, device: str, workers: int, report_to: tuple[str, ...]
+    plan: Plan,
+    root: Path,
+    device: str,
+    workers: int,
+    report_to: tuple[str, ...],
+    tasks: Catalogue,
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
-    calls = [partial(execute, plan, cell, root, device, None, report_to) for cell in plan.cells]
+    calls = [
+        partial(execute, plan, cell, root, device, None, report_to, tasks) for cell in plan.cells
+    ]
     for number, card in side_by_side(calls, workers, device):
         cell = plan.cells[number]
         died = RuntimeError("its worker process died")

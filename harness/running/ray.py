@@ -35,7 +35,7 @@ from retainbench.harness.core.schema import Resources
 from retainbench.harness.models import bases
 from retainbench.harness.running.cell import crashed, execute, finished, prepare
 from retainbench.harness.suites.plan import Cell, Plan
-from retainbench.harness.tasks import pack, scoring_code
+from retainbench.harness.tasks.catalogue import Catalogue
 
 log = logging.getLogger("retainbench")
 
@@ -44,8 +44,6 @@ ATTEMPTS = 4
 PIECE = 1 << 25
 """Bytes of a file that travel at once."""
 INCOMING = ".incoming"
-TOLD = (pack.VARIABLE, scoring_code.VARIABLE)
-"""Variables that workers are given: which packs are in use, and whether their code may run."""
 
 Files = dict[str, bytes]
 """Contents by path below the run folder."""
@@ -59,7 +57,7 @@ class Piece(NamedTuple):
 
 
 def cells(
-    plan: Plan, root: Path, device: str, report_to: tuple[str, ...]
+    plan: Plan, root: Path, device: str, report_to: tuple[str, ...], tasks: Catalogue
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Score the base on the cluster, then every cell; scorecards as cells finish.
 
@@ -74,7 +72,8 @@ def cells(
             gpus=max(cell.recipe.resources.gpus for cell in plan.cells),
         )
         plan_ref = ray.put(plan)
-        begin = _Task(ray, root, most, (plan_ref, None, device, report_to, given(plan, root)))
+        before = (plan_ref, None, device, report_to, tasks, given(plan, root))
+        begin = _Task(ray, root, most, before)
         for _ in _finished(ray, [begin]):
             pass
         inputs = ray.put(given(plan, root))
@@ -83,7 +82,7 @@ def cells(
             if card := finished(root, cell):
                 yield cell, card
                 continue
-            arguments = (plan_ref, cell, device, report_to, inputs)
+            arguments = (plan_ref, cell, device, report_to, tasks, inputs)
             waiting.append(_Task(ray, root, cell.recipe.resources, arguments, cell))
         for task in _finished(ray, waiting):
             assert task.cell is not None
@@ -153,12 +152,10 @@ class _Task:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.attempts += 1
         # Ray's own retries would go on in the middle of a file that another attempt began.
-        told = {name: os.environ[name] for name in TOLD if name in os.environ}
         task = self.ray.remote(work).options(
             num_cpus=self.resources.cpus,
             num_gpus=self.resources.gpus,
             max_retries=0,
-            runtime_env={"env_vars": told} if told else None,
         )
         self.pieces = task.remote(*self.arguments)
 
@@ -206,7 +203,12 @@ def _finished(ray: Any, tasks: list[_Task]) -> Iterator[_Task]:
 
 
 def work(
-    plan: Plan, cell: Cell | None, device: str, report_to: tuple[str, ...], inputs: Files
+    plan: Plan,
+    cell: Cell | None,
+    device: str,
+    report_to: tuple[str, ...],
+    tasks: Catalogue,
+    inputs: Files,
 ) -> Iterator[Piece | Scorecard]:
     """On a node: one cell, or the base's scoring, in a folder of its own; yields what is new."""
     check_node(plan)
@@ -216,9 +218,9 @@ def work(
             write_bytes(root / name, data)
         scorecard = None
         if cell is None:
-            prepare(plan, root, device)
+            prepare(plan, root, device, tasks)
         else:
-            scorecard = execute(plan, cell, root, device, None, report_to)
+            scorecard = execute(plan, cell, root, device, None, report_to, tasks)
         for file in sorted(path for path in root.rglob("*") if path.is_file()):
             name = file.relative_to(root).as_posix()
             if name not in inputs:

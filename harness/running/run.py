@@ -22,9 +22,10 @@ from retainbench.harness.core.storage import read_json, write_json, write_jsonl
 from retainbench.harness.running import pool
 from retainbench.harness.running.cell import Watch, prepare
 from retainbench.harness.suites.plan import Cell, Plan
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Executor = Literal["local", "ray"]
-OWN = ("sweep", locks.NAME)
+BEFORE_PLAN = ("sweep", locks.NAME)
 """What a run folder may hold before its plan is written."""
 Finished = Callable[[Cell, Scorecard], None]
 
@@ -40,6 +41,7 @@ def run(
     finished: Finished | None = None,
     report_to: tuple[str, ...] = (),
     command: Sequence[str] = (),
+    tasks: Catalogue = OWN,
 ) -> list[Scorecard]:
     """Run what is missing of a plan and return all scorecards in the plan's order.
 
@@ -51,6 +53,7 @@ def run(
         finished: called once per cell, as it finishes.
         command: the command line that starts the run; the first one is recorded for the
             published page and kept when the run is resumed.
+        tasks: where the suite's tasks are found.
 
     Raises:
         UsageError: the folder belongs to another suite or plan, or an executor cannot be used.
@@ -59,7 +62,7 @@ def run(
     if command and not folder.commands.exists():
         write_json(folder.commands, Commands(lines=[list(command)]))
     scorecards: dict[str, Scorecard] = {}
-    for cell, scorecard in _execute(plan, root, device, executor, workers, watch, report_to):
+    for cell, scorecard in _execute(plan, root, device, executor, workers, watch, report_to, tasks):
         scorecards[cell.id] = scorecard
         if finished:
             finished(cell, scorecard)
@@ -76,6 +79,7 @@ def _execute(
     workers: int,
     watch: Watch | None,
     report_to: tuple[str, ...],
+    tasks: Catalogue,
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
     if executor == "ray":
@@ -83,11 +87,11 @@ def _execute(
 
         if workers > 1:
             raise UsageError("--workers is for this machine; a Ray cluster has its own")
-        return ray.cells(plan, root, device, report_to)
-    prepare(plan, root, device)
+        return ray.cells(plan, root, device, report_to, tasks)
+    prepare(plan, root, device, tasks)
     if workers == 1:
-        return pool.serial(plan, root, device, watch, report_to)
-    return pool.processes(plan, root, device, workers, report_to)
+        return pool.serial(plan, root, device, watch, report_to, tasks)
+    return pool.processes(plan, root, device, workers, report_to, tasks)
 
 
 def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
@@ -103,7 +107,7 @@ def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
                 f"{root} belongs to another run of suite {before.suite.name!r} "
                 f"(different: {', '.join(changed)}); choose another folder with --out"
             )
-    elif root.exists() and any(entry.name not in OWN for entry in root.iterdir()):
+    elif root.exists() and any(entry.name not in BEFORE_PLAN for entry in root.iterdir()):
         raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
     write_json(folder.plan, plan)
     return folder

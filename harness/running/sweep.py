@@ -25,6 +25,7 @@ from retainbench.harness.running import pool
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.trainers._shared.contract import Target
 
 
@@ -59,6 +60,7 @@ def resolve(
     device: str = "cpu",
     workers: int = 1,
     say: Callable[[str], None] = lambda _: None,
+    tasks: Catalogue = OWN,
 ) -> Suite:
     """The suite with every recipe's option chosen; the suite itself where it has no sweep.
 
@@ -80,7 +82,7 @@ def resolve(
     cells = _cells(suite, suite.sweep, inputs)
     once = {cell.id: cell for cell in cells.values()}
     earned: dict[str, float | None] = {}
-    for cell, reward in _all_earned(list(once.values()), folder, device, workers):
+    for cell, reward in _all_earned(list(once.values()), folder, device, workers, tasks):
         earned[cell.id] = reward
         result = "failed" if reward is None else f"earned {reward:.3f} on validation"
         say(f"sweep {len(earned)}/{len(once)}: a variant of {cell.name} {result}")
@@ -150,10 +152,10 @@ def at_the_edge(choice: Choice) -> str | None:
 
 
 def _all_earned(
-    cells: list[Cell], folder: paths.RunFolder, device: str, workers: int
+    cells: list[Cell], folder: paths.RunFolder, device: str, workers: int, tasks: Catalogue
 ) -> Iterator[tuple[Cell, float | None]]:
     """What variants earned, as they end; None where one failed or its process died."""
-    calls = [partial(_earned, cell, folder, device) for cell in cells]
+    calls = [partial(_earned, cell, folder, device, tasks) for cell in cells]
     if workers == 1:
         for cell, call in zip(cells, calls, strict=True):
             yield cell, call().reward
@@ -168,17 +170,17 @@ class Earned(Record):
     reward: Share | None
 
 
-def _earned(cell: Cell, folder: paths.RunFolder, device: str) -> Earned:
+def _earned(cell: Cell, folder: paths.RunFolder, device: str, tasks: Catalogue) -> Earned:
     """Train a variant and score its end on the validation items."""
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
     if not known.exists():
-        trained = training.train(cell, where, device=device)
+        trained = training.train(cell, where, device=device, tasks=tasks)
         reward = None
         if trained.status == "done":
             end = where.root / trained.checkpoints[-1].folder
             reward = validation_reward(
-                loading.load(end, device=device), training.load_target(cell.target)
+                loading.load(end, device=device), training.load_target(cell.target, tasks)
             )
         write_json(known, Earned(reward=reward))
     return read_json(known, Earned)

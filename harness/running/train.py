@@ -23,6 +23,7 @@ from retainbench.harness.models import bases, identity, loading
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.trainers._shared.budget import used
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
@@ -36,6 +37,7 @@ def train(
     device: str = "cpu",
     progress: Progress | None = None,
     report_to: tuple[str, ...] = (),
+    tasks: Catalogue = OWN,
 ) -> TrainRecord:
     """Train one cell, or return the record of a cell that is already trained.
 
@@ -49,7 +51,7 @@ def train(
     outcome, reason = Outcome({}), None
     try:
         for stage in range(len(cell.recipe.stages)):
-            job = make_job(cell, stage, base.folder, folder, checkpoints, device)
+            job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks)
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome)
             checkpoints += _kept(job, folder)
     except TrainingError as error:
@@ -126,6 +128,7 @@ def make_job(
     folder: paths.CellFolder,
     before: list[CheckpointRecord],
     device: str,
+    tasks: Catalogue,
 ) -> Job:
     """The job of one stage; the points of the trajectory that fall into it, and its end."""
     spec = cell.recipe.stages[stage]
@@ -139,7 +142,7 @@ def make_job(
     return Job(
         base=stage_base(folder, before) if before else base,
         reference=base,
-        target=load_target(spec.target or cell.target),
+        target=load_target(spec.target or cell.target, tasks),
         adaptation=spec.adaptation,
         options=methods.options(spec),
         anchor=spec.anchor,
@@ -183,9 +186,9 @@ def _kept(job: Job, folder: paths.CellFolder) -> list[CheckpointRecord]:
     return records
 
 
-def load_target(name: str) -> Target:
+def load_target(name: str, tasks: Catalogue = OWN) -> Target:
     """A target's training and validation items and its reward; its test items stay out."""
-    info = catalogue.discover()[name]
+    info = tasks.tasks[name]
     reward = catalogue.reward(info)
     return Target(
         name=name,

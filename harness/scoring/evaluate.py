@@ -18,7 +18,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import catalogue, pack
+from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 
 
 class Variation(NamedTuple):
@@ -54,13 +54,7 @@ another order and one shift is as good as all k.
 """
 
 
-@cache
-def _store_versions() -> dict[str, str]:
-    """Read once: every look parses a distribution's metadata anew."""
-    return {name: version(name) for name in ("lm-eval", "torch", "retainbench")}
-
-
-def affects(variation: Variation, info: catalogue.TaskInfo) -> bool:
+def affects(variation: Variation, info: TaskInfo) -> bool:
     """Whether a task can be scored in this way: only choices of our own scoring can be turned."""
     return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
 
@@ -72,18 +66,26 @@ def of_model(
     *,
     device: str = "cpu",
     variation: Variation = USUAL,
+    tasks: Catalogue = OWN,
 ) -> list[ItemRecord]:
     """`evaluate` for a checked folder and those of the tasks that the variation affects."""
-    infos = [info for info in catalogue.find(names) if affects(variation, info)]
-    return evaluate(loading.load(model, device=device), infos, limit=limit, variation=variation)
+    infos = [info for info in tasks.find(names) if affects(variation, info)]
+    return evaluate(
+        loading.load(model, device=device),
+        infos,
+        limit=limit,
+        variation=variation,
+        allow_code=tasks.allow_code,
+    )
 
 
 def evaluate(
     loaded: Loaded,
-    infos: Sequence[catalogue.TaskInfo],
+    infos: Sequence[TaskInfo],
     *,
     limit: int | None = None,
     variation: Variation = USUAL,
+    allow_code: bool = False,
 ) -> list[ItemRecord]:
     """Score a model on frozen tasks; records in order of task and item.
 
@@ -91,22 +93,28 @@ def evaluate(
 
     Args:
         limit: scores the first n items of each task only.
+        allow_code: lets lm-eval's own code score the packs that name it.
 
     Raises:
+        UsageError: such a pack, without `allow_code`.
         IntegrityError: a task differs from its lock, before or after scoring.
     """
     if not infos:
         return []
     for info in infos:
         catalogue.verify_lock(info)
-    samples = _score(loaded, infos, limit, variation)
+    prepared = [_prepared(info, catalogue.lock_digest(info), limit, allow_code) for info in infos]
+    samples = _score(loaded, infos, prepared, variation)
     return [
         record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
     ]
 
 
 def _score(
-    loaded: Loaded, infos: Sequence[catalogue.TaskInfo], limit: int | None, variation: Variation
+    loaded: Loaded,
+    infos: Sequence[TaskInfo],
+    prepared: Sequence[Prepared],
+    variation: Variation,
 ) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
 
@@ -116,7 +124,6 @@ def _score(
     from retainbench.harness.scoring.backend import TrieLM
 
     model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
-    prepared = [_prepared(info, catalogue.lock_digest(info), limit) for info in infos]
     by_type: dict[str, list[Any]] = {}
     for task, _ in prepared:
         for request in _turned(task.instances, variation.shift):
@@ -162,9 +169,9 @@ def turned(values: Sequence[Any], shift: int) -> list[Any]:
     return [*values[at:], *values[:at]]
 
 
-def requests(info: catalogue.TaskInfo) -> list[Any]:
+def requests(info: TaskInfo) -> list[Any]:
     """The task's requests as lm-eval builds them (its `Instance`s)."""
-    return list(_prepared(info, catalogue.lock_digest(info), None).task.instances)
+    return list(_prepared(info, catalogue.lock_digest(info), None, False).task.instances)
 
 
 class Prepared(NamedTuple):
@@ -176,10 +183,10 @@ class Prepared(NamedTuple):
 
 
 @cache
-def _prepared(info: catalogue.TaskInfo, _lock: str, limit: int | None) -> Prepared:
+def _prepared(info: TaskInfo, _lock: str, limit: int | None, allow_code: bool) -> Prepared:
     """The lock's digest is part of the cache's key."""
     if pack.is_packed(info):
-        task = pack.lm_eval_task(info)
+        task = pack.lm_eval_task(info, allow_code=allow_code)
     else:
         found = _manager(info.folder.parents[1]).load([info.lm_eval_name])
         task = found["tasks"][info.lm_eval_name]

@@ -1,17 +1,20 @@
-"""The base's side of a certificate: its records, from the cache or scored now, and its noise floor.
+"""Per-item results on disk: one file per model and task, found by all that can change its records.
 
-Reads and writes the user's cache (`paths.cache()/records`), where one file holds one task's records
-under a key of everything that can change them. The candidate is never cached.
+A run keeps them in its folder, certificates and power plans in the user's cache
+(`paths.cache()/records`). `score_base` and `score_repeats` give the base's side of a certificate or
+of a power plan: its records and its repeat scorings, from which the noise floor is computed. A
+certificate's candidate is never taken from the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
@@ -19,15 +22,10 @@ from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
 from retainbench.harness.core.storage import digest, read_jsonl, write_jsonl
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
-from retainbench.harness.scoring.evaluate import (
-    USUAL,
-    Variation,
-    _store_versions,
-    affects,
-    evaluate,
-)
+from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, evaluate
 from retainbench.harness.tasks import catalogue, scoring_code
-from retainbench.harness.tasks.lock import Lock, check_locked
+from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
+from retainbench.harness.tasks.lock import check_locked
 
 VERSIONS = (
     "retainbench",
@@ -39,30 +37,100 @@ VERSIONS = (
     "numpy",
     "scipy",
 )
-
+"""Packages of which another version may give other records."""
 
 Evaluate = Callable[[Base, Sequence[str], int | None], list[ItemRecord]]
 """Scores a checked model on tasks by short name; on the first n items if there is a number."""
 
 
 class Scoring(NamedTuple):
-    """How models are scored, and how the base is scored again."""
+    """How models are scored, and the repeat scorings of the base."""
 
     evaluate: Evaluate
     settings: Mapping[str, str]
-    """Backend, dtype, device, batch: recorded, and part of the cache's key."""
+    """Backend, dtype, device, card (`scoring_settings`): recorded, and part of the store's key."""
     repeat_base: bool = False
     """Score the base twice, without the cache, and refuse answers that differ."""
     repeats: Mapping[str, Evaluate] = MappingProxyType({})
     """Repeat scorings of the base, by name (`evaluate.VARIATIONS`): the noise floor."""
 
 
+@dataclass(frozen=True)
+class Store:
+    """Records by content: equal keys mean equal records, whoever computed them."""
+
+    folder: Path
+    settings: Mapping[str, str]
+    """As in `Scoring`. Of a device only its kind counts, and the card's name where there is one."""
+    items: int | None = None
+    """First items of each task that are scored; None means all."""
+
+    def path(self, model: str, info: TaskInfo, variation: Variation = USUAL) -> Path:
+        """The file of a model, by the digest of its weights, tokenizer and template, on a task."""
+        settings = dict(self.settings)
+        if "device" in settings:
+            settings["device"] = settings["device"].partition(":")[0]
+        key = {
+            "schema": SCHEMA_VERSION,
+            "model": model,
+            "task": catalogue.lock_digest(info),
+            "items": self.items,
+            "settings": settings,
+            "variation": variation._asdict(),
+            "versions": _versions() | scoring_code.packages(info),
+        }
+        return self.folder / f"{info.name}-{digest(key)[:32]}.jsonl"
+
+    def records(
+        self,
+        model: str,
+        infos: Sequence[TaskInfo],
+        score: Callable[[list[TaskInfo]], list[ItemRecord]],
+        variation: Variation = USUAL,
+        side: str = "scoring",
+    ) -> list[ItemRecord]:
+        """Records of those tasks that the variation affects; missing ones are scored and stored.
+
+        Args:
+            side: how an error names these records.
+
+        Raises:
+            IntegrityError: `score` answers anything but the locked items.
+        """
+        files = {i.name: self.path(model, i, variation) for i in infos if affects(variation, i)}
+        missing = [info for info in infos if info.name in files and not files[info.name].is_file()]
+        if missing:
+            fresh = score(missing)
+            locks = {info.name: catalogue.lock(info) for info in missing}
+            check_locked(fresh, locks, side, self.items)
+            for info in missing:
+                write_jsonl(files[info.name], [r for r in fresh if r.task == info.name])
+        return [record for file in files.values() for record in read_jsonl(file, ItemRecord)]
+
+
+def evaluate_stored(
+    loaded: Loaded,
+    names: Sequence[str],
+    store: Store,
+    variation: Variation = USUAL,
+    tasks: Catalogue = OWN,
+) -> list[ItemRecord]:
+    """`evaluate` of a loaded model, through a store."""
+
+    def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
+        return evaluate(
+            loaded, infos, limit=store.items, variation=variation, allow_code=tasks.allow_code
+        )
+
+    return store.records(model_digest(loaded), tasks.find(names), score, variation)
+
+
 def score_base(
     base: Base,
     names: Sequence[str],
-    locks: Mapping[str, Lock],
     scoring: Scoring,
     most: int | None,
+    tasks: Catalogue = OWN,
 ) -> tuple[list[ItemRecord], dict[str, float] | None]:
     """Records of the base; with `scoring.repeat_base` scored twice, with the churn per task.
 
@@ -72,63 +140,53 @@ def score_base(
     if scoring.repeat_base:
         first = scoring.evaluate(base, names, most)
         return first, _churn(first, scoring.evaluate(base, names, most))
-    settings = dict(scoring.settings)
-    stored = {name: _cached(base, name, settings, most) for name in names}
-    missing = [name for name, path in stored.items() if not path.is_file()]
-    if missing:
-        fresh = scoring.evaluate(base, missing, most)
-        check_locked(fresh, {name: locks[name] for name in missing}, "base", most)
-        for name in missing:
-            write_jsonl(stored[name], [record for record in fresh if record.task == name])
-    return [record for name in names for record in read_jsonl(stored[name], ItemRecord)], None
+    return _cached(base, names, scoring, most, tasks), None
 
 
 def score_repeats(
     base: Base,
     names: Sequence[str],
-    locks: Mapping[str, Lock],
     scoring: Scoring,
     most: int | None,
+    tasks: Catalogue = OWN,
 ) -> dict[str, list[ItemRecord]]:
-    """The base scored again in each way of `scoring.repeats`, cached as a whole for each way.
+    """The repeat scorings of the base that `scoring.repeats` names, through the user's cache.
 
-    A way answers those tasks that it can be used on, and of those every (first) item.
+    Each one answers those tasks that it can be used on, and of those every (first) item.
     """
-    found: dict[str, list[ItemRecord]] = {}
-    for way, scored_again in scoring.repeats.items():
-        settings = {**scoring.settings, "scored again": way}
-        stored = {name: _cached(base, name, settings, most) for name in names}
-        if not all(path.is_file() for path in stored.values()):
-            fresh = scored_again(base, names, most)
-            answered = {record.task for record in fresh}
-            asked = {name: lock for name, lock in locks.items() if name in answered}
-            check_locked(fresh, asked, f"base, {way}", most)
-            for name, path in stored.items():
-                write_jsonl(path, [record for record in fresh if record.task == name])
-        found[way] = [r for path in stored.values() for r in read_jsonl(path, ItemRecord)]
-    return {way: records for way, records in found.items() if records}
-
-
-def _cached(base: Base, task: str, settings: Mapping[str, str], most: int | None) -> Path:
-    """Where a base's records on one task stand: keyed by all that can change them.
-
-    `base.digest` covers weights, config, tokenizer and chat template.
-    """
-    (info,) = catalogue.find([task])
-    key = {
-        "schema": SCHEMA_VERSION,
-        "model": base.digest,
-        "task": catalogue.lock_digest(info),
-        "items": most,
-        "settings": dict(settings),
-        "versions": _versions() | scoring_code.packages(info),
+    found = {
+        name: _cached(base, names, scoring._replace(evaluate=again), most, tasks, name)
+        for name, again in scoring.repeats.items()
     }
-    return paths.cache() / "records" / f"{task}-{digest(key)[:32]}.jsonl"
+    return {name: records for name, records in found.items() if records}
+
+
+def _cached(
+    base: Base,
+    names: Sequence[str],
+    scoring: Scoring,
+    most: int | None,
+    tasks: Catalogue,
+    repeat: str | None = None,
+) -> list[ItemRecord]:
+    """Through the user's cache; `base.digest` covers weights, config, tokenizer and template.
+
+    Args:
+        repeat: name of the repeat scoring; None is the usual one.
+    """
+    variation = VARIATIONS[repeat] if repeat else USUAL
+    side = f"base, {repeat}" if repeat else "base"
+
+    def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
+        return scoring.evaluate(base, [info.name for info in infos], most)
+
+    store = Store(paths.cache() / "records", scoring.settings, most)
+    return store.records(base.digest, tasks.find(names), score, variation, side)
 
 
 @cache
 def _versions() -> dict[str, str]:
-    """Read once: every look parses a distribution's metadata anew."""
+    """Read once per process: each look-up parses the metadata of a distribution."""
     return {name: version(name) for name in VERSIONS}
 
 
@@ -155,44 +213,9 @@ def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[st
 
 def scoring_settings(device: str) -> dict[str, str]:
     """How our backend scores on a device; a card counts by its name, as answers depend on it."""
-    found = {"backend": "retainbench", "dtype": "float32", "device": device}
+    settings = {"backend": "retainbench", "dtype": "float32", "device": device}
     if device.startswith("cuda"):
         import torch
 
-        found["card"] = torch.cuda.get_device_name(device)
-    return found
-
-
-class Store:
-    """Per-item results on disk, one file per (checkpoint, task), found by content."""
-
-    def __init__(self, folder: Path, *, limit: int | None = None) -> None:
-        self.folder = folder
-        self.limit = limit
-
-    def path(self, model: str, info: catalogue.TaskInfo, variation: Variation = USUAL) -> Path:
-        """Where the records of a checkpoint (by `model_digest`) on a task stand."""
-        key: dict[str, Any] = {
-            "model": model,
-            "task": catalogue.lock_digest(info),
-            "limit": self.limit,
-            "versions": _store_versions() | scoring_code.packages(info),
-        }
-        if variation != USUAL:
-            key["variation"] = variation._asdict()
-        return self.folder / f"{info.name}-{digest(key)[:24]}.jsonl"
-
-
-def evaluate_stored(
-    loaded: Loaded, names: Sequence[str], store: Store, variation: Variation = USUAL
-) -> list[ItemRecord]:
-    """`evaluate`, taking from the store what is already there and adding what is new."""
-    known = catalogue.discover()
-    infos = [info for name in names if affects(variation, info := known[name])]
-    model = model_digest(loaded)
-    stands = {info.name: store.path(model, info, variation) for info in infos}
-    missing = [info for info in infos if not stands[info.name].exists()]
-    fresh = evaluate(loaded, missing, limit=store.limit, variation=variation)
-    for info in missing:
-        write_jsonl(stands[info.name], [record for record in fresh if record.task == info.name])
-    return [record for path in stands.values() for record in read_jsonl(path, ItemRecord)]
+        settings["card"] = torch.cuda.get_device_name(device)
+    return settings

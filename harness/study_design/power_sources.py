@@ -27,7 +27,7 @@ from retainbench.harness.statistics.seeds import Layout, two_way
 from retainbench.harness.study_design.power import Power, SeedPower, power_plan
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.suites.plan import Plan
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Policy, Suite
@@ -37,7 +37,11 @@ FEWEST_SEEDS = 2  # a variance between seeds needs two
 
 
 def power_suite(
-    suite: Suite, policy: Policy | None, scoring: Scoring, pilots: Sequence[Records] = ()
+    suite: Suite,
+    policy: Policy | None,
+    scoring: Scoring,
+    pilots: Sequence[Records] = (),
+    tasks: Catalogue = OWN,
 ) -> Power:
     """What the suite's items can show under its policy, or another one.
 
@@ -50,13 +54,10 @@ def power_suite(
         IntegrityError: a task differs from its lock, or a pilot holds other items.
     """
     names, most = planning.retention_tasks(suite), suite.items_per_task
-    found = catalogue.find(names)
-    for info in found:
-        catalogue.verify_lock(info)
-    locks = {info.name: catalogue.lock(info) for info in found}
+    tasks.locks(names)
     base = bases.resolve(suite.base)
-    records, _ = score_base(base, names, locks, scoring, most)
-    repeats = {} if pilots else score_repeats(base, names, locks, scoring, most)
+    records, _ = score_base(base, names, scoring, most, tasks)
+    repeats = {} if pilots else score_repeats(base, names, scoring, most, tasks)
     return power_plan(records, policy or planning.policy_of(suite), pilots, repeats)
 
 

@@ -15,6 +15,7 @@ from retainbench.harness.scoring import stored
 from retainbench.harness.study_design import power_sources
 from retainbench.harness.study_design.power import AGAIN, AxisPower, Power, TaskPower, power_plan
 from retainbench.harness.suites import loading
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -46,15 +47,19 @@ def of_run(run: Path, pilots: Sequence[Path], policy: Policy | None) -> Power:
 
 
 def of_suite(
-    reference: str, pilots: Sequence[Path], policy: Policy | None, device: str = "cpu"
+    reference: str,
+    pilots: Sequence[Path],
+    policy: Policy | None,
+    device: str = "cpu",
+    tasks: Catalogue = OWN,
 ) -> Power:
     """The plan of a suite by name or YAML file; its base is scored unless the cache has it."""
     if Path(reference).is_dir():
         raise UsageError(f"{reference} is not a run folder: it has no plan.json")
-    chosen = loading.load(reference)
+    chosen = loading.load(reference, tasks)
     from retainbench.harness.scoring import evaluate
 
-    score = partial(evaluate.of_model, device=device)
+    score = partial(evaluate.of_model, device=device, tasks=tasks)
     scoring = stored.Scoring(
         evaluate=score,
         settings=stored.scoring_settings(device),
@@ -62,7 +67,7 @@ def of_suite(
             way: partial(score, variation=evaluate.VARIATIONS[way]) for way in chosen.noise_floor
         },
     )
-    return power_sources.power_suite(chosen, policy, scoring, pilots)
+    return power_sources.power_suite(chosen, policy, scoring, pilots, tasks)
 
 
 def terminal(found: Power) -> Group:

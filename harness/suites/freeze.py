@@ -47,6 +47,8 @@ class Order:
     """Folder of lm-eval tasks, instead of lm-eval's own."""
     overwrite: bool = False
     command: Sequence[str] = ()
+    allow_code: bool = False
+    """Whether packs may name scoring code of lm-eval's own."""
 
     @cached_property
     def index(self) -> Index:
@@ -102,7 +104,9 @@ def _frozen(
     dataset = order.index.dataset(task)
     wanted = (locked and locked.revision) or source.revision
     commit, licence = card(dataset, wanted) if dataset is not None else (None, None)
-    choices = from_lm_eval.Choices(source.axis, source.filter, licence, source.cluster)
+    choices = from_lm_eval.Choices(
+        source.axis, source.filter, licence, source.cluster, allow_code=order.allow_code
+    )
     parts = [
         from_lm_eval.frozen(one, loaded, choices, order.command)
         for one, loaded in order.index.load(task, commit).items()

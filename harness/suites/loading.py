@@ -29,7 +29,7 @@ from retainbench.harness.core.schema import (
     Sweep,
 )
 from retainbench.harness.suites import lock, methods
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 
 def load_policy(path: Path) -> Policy:
@@ -67,21 +67,21 @@ def available() -> dict[str, Path]:
     return {path.stem: path for path in sorted(paths.SUITES.glob("*.yaml"))}
 
 
-def load(reference: str) -> Suite:
-    """Read a suite by name or by path and check every name in it; add the tasks of packs in use.
+def load(reference: str, tasks: Catalogue = OWN) -> Suite:
+    """Read a suite by name or by path and check every name in it; add the tasks of packs.
 
     Raises:
         UsageError: naming the file, the key and what is allowed; or packs that the suite needs.
         IntegrityError: a pack differs from the suite's lock.
     """
-    suite = read(reference)
+    suite = read(reference, tasks)
     revisions = {name: source.revision for name, source in suite.sources.items()}
-    lock.verify(suite.name, reference, revisions)
-    added = [name for name in [*suite.sources, *catalogue.packed()] if name not in suite.tasks]
+    lock.verify(suite.name, reference, revisions, tasks)
+    added = [name for name in [*suite.sources, *tasks.packed] if name not in suite.tasks]
     return suite.model_copy(update={"tasks": [*suite.tasks, *dict.fromkeys(added)]})
 
 
-def read(reference: str) -> Suite:
+def read(reference: str, tasks: Catalogue = OWN) -> Suite:
     """A suite as its file has it, every name in it checked.
 
     Raises:
@@ -89,7 +89,7 @@ def read(reference: str) -> Suite:
     """
     path = _find(reference)
     suite = parse(_read(path), str(path))
-    check(suite, str(path))
+    check(suite, str(path), tasks)
     return suite
 
 
@@ -101,9 +101,9 @@ def parse(value: dict[str, Any], where: str) -> Suite:
         raise UsageError(f"{where}: {explain(error)}") from error
 
 
-def check(suite: Suite, where: str) -> None:
+def check(suite: Suite, where: str, tasks: Catalogue) -> None:
     """Raise `UsageError` for a method, option, task or target that does not exist."""
-    known = catalogue.discover()
+    known = tasks.tasks
     targets = [name for name, info in known.items() if info.axis == "target"]
     retention = [name for name in known if name not in targets]
     for target in suite.targets:
@@ -119,14 +119,14 @@ def check(suite: Suite, where: str) -> None:
             methods.check(stage, at)
             if stage.target:
                 names.require(stage.target, targets, f"{at}.target")
-    check_policy(suite.policy, scored_tasks(suite), f"{where}: policy")
+    check_policy(suite.policy, scored_tasks(suite, tasks), f"{where}: policy")
 
 
-def scored_tasks(suite: Suite) -> dict[str, Axis]:
-    """Every retention task that a suite or the packs in use can name -> its axis."""
-    axes = {name: info.axis for name, info in catalogue.discover().items()}
+def scored_tasks(suite: Suite, tasks: Catalogue) -> dict[str, Axis]:
+    """Every retention task that a suite or its packs can name -> its axis."""
+    axes = {name: info.axis for name, info in tasks.tasks.items()}
     chosen = {name: axes[name] for name in axes if {name, axes[name]} & set(suite.tasks)}
-    packed = {name: info.axis for name, info in catalogue.packed().items()}
+    packed = {name: info.axis for name, info in tasks.packed.items()}
     return {**chosen, **packed, **{name: source.axis for name, source in suite.sources.items()}}
 
 

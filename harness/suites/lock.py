@@ -14,7 +14,7 @@ from pathlib import Path
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
 from retainbench.harness.core.storage import read_json, sha256_file
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
 
 
 class LockedSource(Record):
@@ -60,7 +60,7 @@ def read(packs: Path, suite: str) -> SuiteLock:
     return found
 
 
-def digests(info: catalogue.TaskInfo) -> dict[str, str]:
+def digests(info: TaskInfo) -> dict[str, str]:
     """SHA-256 of what a pack asks and how it is scored."""
     names = (f"{info.folder.name}.yaml", "items.jsonl")
     return {name: sha256_file(info.folder / name) for name in names}
@@ -80,7 +80,7 @@ def require_pinned(name: str, wanted: str, locked: LockedSource, where: Path) ->
         )
 
 
-def verify(suite: str, reference: str, revisions: Mapping[str, str]) -> None:
+def verify(suite: str, reference: str, revisions: Mapping[str, str], tasks: Catalogue) -> None:
     """Hold the packs in use against the lock of a suite.
 
     Args:
@@ -91,7 +91,7 @@ def verify(suite: str, reference: str, revisions: Mapping[str, str]) -> None:
         UsageError: a pack is not in use, or was not frozen for this suite.
         IntegrityError: a pack is not what the lock says, or not at the suite's revision.
     """
-    packed = catalogue.packed()
+    packed = tasks.packed
     if missing := [name for name in revisions if name not in packed]:
         listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise UsageError(

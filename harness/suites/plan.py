@@ -21,6 +21,7 @@ from retainbench.harness.core.storage import digest
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import catalogue, contamination, training_data
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 NUMERIC_PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "retainbench")
 
@@ -68,7 +69,7 @@ class Plan(Record):
     cells: list[Cell]
 
 
-def gather(suite: Suite, train_data: Sequence[Path] = ()) -> Inputs:
+def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN) -> Inputs:
     """Read and verify what the suite rests on.
 
     Args:
@@ -79,18 +80,18 @@ def gather(suite: Suite, train_data: Sequence[Path] = ()) -> Inputs:
         IntegrityError: the base cannot be loaded safely, a task differs from its lock, or the
             policy refuses training data that overlap the retention tasks.
     """
-    known = catalogue.discover()
+    known = tasks.tasks
     needed = [*targets_of(suite), *retention_tasks(suite)]
     for name in needed:
         catalogue.verify_lock(known[name])
     retention = retention_tasks(suite)
-    overlap = {t: contamination.of_target(t, retention) for t in targets_of(suite)}
+    overlap = {t: contamination.of_target(t, retention, tasks) for t in targets_of(suite)}
     inputs = Inputs(
         overlap={target: found for target, found in overlap.items() if found},
         base=bases.resolve(suite.base).digest,
         tasks={name: catalogue.lock_digest(known[name]) for name in needed},
         versions={name: version(name) for name in NUMERIC_PACKAGES},
-        train_data=[training_data.of_file(path, retention) for path in train_data],
+        train_data=[training_data.of_file(path, retention, tasks) for path in train_data],
     )
     contamination.refuse(overlap_lines(suite, inputs))
     return inputs

@@ -1,8 +1,8 @@
 """The frozen tasks: which there are, their items, splits and rewards. Torch-free, no lm_eval.
 
-Reads tasks/<axis>/<name>/ and the packs in use (`--pack`); writes nothing but what `write_lock` is
-asked to. A task is there because its folder is: `<name>.yaml`, items.jsonl, task.lock, README.md,
-build.py; targets add train.jsonl, validation.jsonl and reward.py.
+Reads tasks/<axis>/<name>/ and the packs that a command names (`--pack`); writes only the locks that
+`write_lock` is asked for. A task exists because its folder does: `<name>.yaml`, items.jsonl,
+task.lock, README.md, build.py; targets add train.jsonl, validation.jsonl and reward.py.
 
 `retainbench tasks` lists them; `python -m retainbench.harness.tasks.catalogue NAME...` freezes them
 again after a deliberate change (raise the version in the YAML, say why in the task's README).
@@ -11,9 +11,9 @@ again after a deliberate change (raise the version in the YAML, say why in the t
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -22,7 +22,7 @@ from typing import Any
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import nearest
-from retainbench.harness.tasks import pack as tasks_pack
+from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, prompt, read_task
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.lock import (
@@ -37,86 +37,119 @@ from retainbench.harness.tasks.lock import (
 
 __all__ = [
     "LOCK",
+    "OWN",
+    "Catalogue",
     "Kind",
     "Lock",
     "LockedItem",
     "TaskInfo",
-    "discover",
-    "find",
     "items",
     "lock",
     "lock_digest",
     "own",
-    "packed",
     "prompts",
     "reward",
     "split",
-    "use_packs",
     "verify_lock",
     "write_lock",
 ]
 
 
-def discover() -> dict[str, TaskInfo]:
-    """Every task by short name (the folder's): the package's own, then those of the packs in use.
+@dataclass(frozen=True)
+class Catalogue:
+    """The tasks that one command may use: the package's own and those of folders that it names.
 
-    Raises:
-        IntegrityError: a folder cannot be read, or two tasks share a name.
+    Made once, by the command, and handed down; worker processes and Ray nodes get it as data.
+    `Catalogue()` has the package's own tasks alone.
     """
-    found = dict(own())
-    for info in packed().values():
-        if info.name in found:
-            raise IntegrityError(f"{info.folder}: a task named {info.name} exists already")
-        found[info.name] = info
-    return found
+
+    added: tuple[TaskInfo, ...] = ()
+    """Tasks of other folders, in the order in which the user named these."""
+    allow_code: bool = False
+    """Whether packs may be scored by the installed lm-eval's code, where they name it."""
+
+    @classmethod
+    def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:
+        """The package's tasks and those of packs, each pack checked and held against its lock.
+
+        Raises:
+            UsageError: a pack does not exist or holds no task.
+            IntegrityError: a pack holds what no pack may hold or differs from its lock, or two
+                tasks share a name.
+        """
+        for folder in packs:
+            if not folder.is_dir():
+                raise UsageError(
+                    f"--pack {folder}: not a folder. Create a pack with `retainbench freeze`"
+                )
+        return cls((), allow_code).adding(info for folder in packs for info in pack.read(folder))
+
+    def adding(self, infos: Iterable[TaskInfo]) -> Catalogue:
+        """This catalogue and further tasks, from wherever their folders are.
+
+        Raises:
+            IntegrityError: a task differs from its lock, or two tasks share a name.
+        """
+        known = {info.name: info.folder for info in self.tasks.values()}
+        added: dict[str, TaskInfo] = {}
+        for info in infos:
+            if known.setdefault(info.name, info.folder) != info.folder:
+                raise IntegrityError(f"{info.folder}: a task named {info.name} exists already")
+            added[info.name] = info
+        for info in added.values():
+            verify_lock(info)
+        return replace(self, added=tuple({**self.packed, **added}.values()))
+
+    @property
+    def packed(self) -> dict[str, TaskInfo]:
+        """The added tasks by short name."""
+        return {info.name: info for info in self.added}
+
+    @property
+    def tasks(self) -> dict[str, TaskInfo]:
+        """Every task by short name (the folder's): the package's own, then the added ones."""
+        return {**own(), **self.packed}
+
+    def find(self, names: Iterable[str]) -> list[TaskInfo]:
+        """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
+
+        Raises:
+            UsageError: a task is unknown; the message has the nearest name.
+        """
+        known = self.tasks
+        by_any = {info.lm_eval_name: info for info in known.values()} | known
+        for name in names:
+            if name not in by_any:
+                listed = ", ".join(sorted(known))
+                raise UsageError(f"unknown task {name!r}{nearest(name, by_any)} Known: {listed}")
+        return [by_any[name] for name in names]
+
+    def locks(self, names: Iterable[str]) -> dict[str, Lock]:
+        """The named tasks' locks by short name, each compared with the task's files.
+
+        Raises:
+            UsageError: a task is unknown.
+            IntegrityError: a task differs from its lock.
+        """
+        infos = self.find(list(names))
+        for info in infos:
+            verify_lock(info)
+        return {info.name: lock(info) for info in infos}
+
+
+OWN = Catalogue()
+"""The package's own tasks and no code of others."""
 
 
 @cache
 def own() -> Mapping[str, TaskInfo]:
-    """The package's own tasks by short name."""
+    """The package's own tasks by short name.
+
+    Raises:
+        IntegrityError: a folder cannot be read.
+    """
     folders = [folder for axis in sorted(paths.TASKS.iterdir()) for folder in folders_of(axis)]
     return MappingProxyType({info.name: info for info in map(read_task, folders)})
-
-
-def packed() -> dict[str, TaskInfo]:
-    """The tasks of the packs in use (`tasks_pack.in_use`) by short name, each safe to read."""
-    found: dict[str, TaskInfo] = {}
-    for info in (info for pack in tasks_pack.in_use() for info in tasks_pack.read(pack)):
-        if found.setdefault(info.name, info).folder != info.folder:
-            raise IntegrityError(f"{info.folder}: a task named {info.name} exists already")
-    return found
-
-
-def use_packs(folders: Sequence[Path]) -> None:
-    """Add packs to the tasks of this process and of those that it starts, each lock verified.
-
-    Raises:
-        UsageError: a folder is not there or holds no task.
-        IntegrityError: one holds what a pack may not hold, or differs from its lock.
-    """
-    for folder in folders:
-        if os.pathsep in str(folder) or not folder.is_dir():
-            raise UsageError(f"--pack {folder}: is no folder; make one with `retainbench freeze`")
-    os.environ[tasks_pack.VARIABLE] = os.pathsep.join(str(folder.resolve()) for folder in folders)
-    for info in packed().values():
-        verify_lock(info)
-    discover()
-
-
-def find(names: Iterable[str]) -> list[TaskInfo]:
-    """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
-
-    Raises:
-        UsageError: one is not there; the message has the nearest name.
-    """
-    known = discover()
-    by_any = {info.lm_eval_name: info for info in known.values()} | known
-    for name in names:
-        if name not in by_any:
-            raise UsageError(
-                f"unknown task {name!r}{nearest(name, by_any)} Known: {', '.join(sorted(known))}"
-            )
-    return [by_any[name] for name in names]
 
 
 def items(info: TaskInfo) -> list[dict[str, Any]]:
@@ -161,5 +194,5 @@ def reward(info: TaskInfo) -> ModuleType:
 
 
 if __name__ == "__main__":
-    for task in find(sys.argv[1:] or discover()):
+    for task in Catalogue().find(sys.argv[1:] or own()):
         sys.stdout.write(f"{write_lock(task)}\n")

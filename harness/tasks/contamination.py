@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.formatting import counted
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import Catalogue
 
 WORD = re.compile(r"\w+")
 WORDS = 8
@@ -148,18 +149,18 @@ def _hashes(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return hashes
 
 
-def of_target(target: str, retention: Sequence[str]) -> Overlap:
+def of_target(target: str, retention: Sequence[str], tasks: Catalogue) -> Overlap:
     """Items of each retention task that the target's training items give away; tasks without any
     are left out."""
-    info = catalogue.discover()[target]
-    search = Search(retention_items(retention))
+    info = tasks.tasks[target]
+    search = Search(retention_items(retention, tasks))
     search.read(_texts(item) for item in catalogue.split(info, "train"))
     return by_task(search.found())
 
 
-def retention_items(retention: Sequence[str]) -> dict[Key, str]:
+def retention_items(retention: Sequence[str], tasks: Catalogue) -> dict[Key, str]:
     """Question and answer of every item of some tasks."""
-    known = catalogue.discover()
+    known = tasks.tasks
     return {
         (name, item["id"]): " ".join(_texts(item))
         for name in retention

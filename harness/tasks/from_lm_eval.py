@@ -49,6 +49,8 @@ class Choices(NamedTuple):
     """Field of lm-eval's documents that names what items share; None = each its own."""
     shots: int | None = None
     """None = as the task says."""
+    allow_code: bool = False
+    """Whether scoring code of lm-eval's own may be named."""
 
 
 def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) -> Frozen:
@@ -58,7 +60,7 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
         UsageError: it scores in a way that a pack cannot carry; says which.
     """
     _refuse_special(name, task)
-    code = _code(name, task)
+    code = _code(name, task, choices.allow_code)
     if choices.shots is not None:
         task.set_config("num_fewshot", choices.shots)
     task.set_fewshot_seed(SHOTS_SEED)
@@ -118,7 +120,7 @@ def _refuse_special(name: str, task: Any) -> None:
         raise UsageError(f"{name}: asks each item {config.repeats} times, so it cannot be frozen")
 
 
-def _code(name: str, task: Any) -> Code | None:
+def _code(name: str, task: Any, allowed: bool) -> Code | None:
     """The code that scores a task where no plain metric does.
 
     Raises:
@@ -131,7 +133,7 @@ def _code(name: str, task: Any) -> Code | None:
         raise UsageError(
             f"{name}: scores with a function of its own (process_results), so it cannot be frozen"
         )
-    if not scoring_code.allowed():
+    if not allowed:
         raise UsageError(
             f"{name}: is scored by code of lm-eval ({source.relative_to(scoring_code.root())}); to "
             "freeze it with a reference to that code, add --allow-task-code"

@@ -9,9 +9,10 @@ A pack is a task folder or a folder of task folders, each complete in itself:
     NAME/_*.yaml, _*.py     the base and the code that it uses: copies of files that we shipped
 
 Python runs only from bytes whose digest is in `SHIPPED`, so neither a changed copy nor compiled
-code beside it is ever executed; a pack may further name a task of the installed lm-eval whose code
-scores it, which needs the user's word (tasks/scoring_code.py). `retainbench freeze` writes packs,
-`--pack DIR` uses them; plain `lm_eval --include_path DIR --tasks rb_NAME` runs the same files.
+code next to it is ever executed; a pack may also name a task of the installed lm-eval whose code
+scores it, which needs `--allow-task-code` (tasks/scoring_code.py). `retainbench freeze` writes
+packs, `--pack DIR` uses them; plain `lm_eval --include_path DIR --tasks rb_NAME` runs the same
+files.
 Torch-free; lm_eval is imported by `lm_eval_task` alone.
 """
 
@@ -41,8 +42,6 @@ from retainbench.harness.tasks.folder import (
     read_task,
 )
 
-VARIABLE = "RETAINBENCH_PACKS"
-"""Environment variable with the packs in use, separated as in PATH; `--pack` sets it."""
 SHIPPED = {
     "_code.py": ("e2050b54af65af2a3f36425b762685a62655af926870f3961d188386680c1176",),
     "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
@@ -148,11 +147,6 @@ class PackFile(Record):
     metadata: Metadata
 
 
-def in_use() -> list[Path]:
-    """The packs of this process."""
-    return [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
-
-
 def read(pack: Path) -> list[TaskInfo]:
     """The tasks of a pack, once it is known to hold nothing but what a pack may hold.
 
@@ -230,8 +224,12 @@ def is_packed(info: TaskInfo) -> bool:
     return not info.folder.is_relative_to(paths.TASKS)
 
 
-def lm_eval_task(info: TaskInfo) -> Any:
-    """The task as lm-eval would build it from the same files, with functions that we shipped."""
+def lm_eval_task(info: TaskInfo, *, allow_code: bool = False) -> Any:
+    """The task as lm-eval would build it from the same files, with functions that we shipped.
+
+    Raises:
+        UsageError: lm-eval's own code scores it, and `allow_code` is false.
+    """
     from lm_eval.api.task import ConfigurableTask
 
     config, _ = read_config(info.folder / f"{info.folder.name}.yaml")
@@ -239,7 +237,7 @@ def lm_eval_task(info: TaskInfo) -> Any:
         if isinstance(value, str) and value.startswith("!function "):
             config[key] = _function(info.folder, value.removeprefix("!function "))
     if info.code is not None:
-        config["process_results"] = scoring_code.scoring(info)
+        config["process_results"] = scoring_code.scoring(info, allowed=allow_code)
     return ConfigurableTask(config=config)
 
 

@@ -7,7 +7,7 @@ what it includes and of every Python file beside it (`tasks_read.Code`). The fun
 that this YAML names: a pack cannot name another, and brings no code. It runs only if the user
 allows it and every file is as it was frozen.
 
-The variable VARIABLE (`--allow-task-code` sets it) is seen by worker processes too. Torch-free.
+Torch-free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import ast
 import importlib
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -27,17 +26,11 @@ from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks.folder import Code, TaskInfo, read_config
 
-VARIABLE = "RETAINBENCH_TASK_CODE"
 IMPOSSIBLE = -1e4
 """Log-likelihood of a choice that a guesser does not pick; its probability is exactly 0."""
 
 Scores = Callable[[Any, Sequence[Any]], Mapping[str, Any]]
 """lm-eval's `process_results`: source document and answers -> metrics."""
-
-
-def allowed() -> bool:
-    """Whether the user lets lm-eval's own scoring code run."""
-    return os.environ.get(VARIABLE) == "1"
 
 
 def root() -> Path:
@@ -54,15 +47,15 @@ def of_config(config: Path, metric: str) -> Code:
     return Code(config=config.relative_to(root()).as_posix(), metric=metric, files=files)
 
 
-def scoring(info: TaskInfo) -> Scores:
+def scoring(info: TaskInfo, *, allowed: bool) -> Scores:
     """The function that scores a task, for documents of its pack.
 
     Raises:
-        UsageError: the user does not allow it, or it cannot be imported here.
+        UsageError: it is not `allowed`, or it cannot be imported here.
         IntegrityError: its files are not those that were frozen, or it fails on an item.
     """
     assert info.code is not None
-    if not allowed():
+    if not allowed:
         raise UsageError(
             f"{info.name} is scored by code of lm-eval ({info.code.config}); to run it, add "
             "--allow-task-code"

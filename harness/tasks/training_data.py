@@ -19,6 +19,7 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.formatting import counted
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.contamination import Overlap, Search, by_task, retention_items
 
 LONGEST_LINE = 64_000_000
@@ -40,7 +41,7 @@ class TrainData(Record):
         return f"{self.name} ({counted(self.rows, 'row')})"
 
 
-def of_file(path: Path, retention: Sequence[str]) -> TrainData:
+def of_file(path: Path, retention: Sequence[str], tasks: Catalogue) -> TrainData:
     """Items of each retention task that a training file gives away.
 
     Raises:
@@ -48,7 +49,7 @@ def of_file(path: Path, retention: Sequence[str]) -> TrainData:
     """
     if not path.is_file():
         raise UsageError(f"--train-data {path}: is no file")
-    search = Search(retention_items(retention))
+    search = Search(retention_items(retention, tasks))
     rows = search.read(_rows(path))
     if not rows:
         raise UsageError(f"--train-data {path}: holds no rows")

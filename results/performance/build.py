@@ -19,10 +19,9 @@ from results.performance import page
 from results.performance.page import What
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
-from retainbench.harness.tasks import catalogue
 
 TAKES: dict[What, tuple[str, ...]] = {
-    "scoring": ("base", "items", "task", "device", "dtype"),
+    "scoring": ("base", "items", "task", "device", "dtype", "pack"),
     "growth": ("base", "device", "dtype"),
     "startup": (),
     "eggroll": ("base", "device"),
@@ -42,8 +41,8 @@ class Options(NamedTuple):
     items: int | None = None
     device: str | None = None
     dtype: str | None = None
-    packs: tuple[str, ...] = ()
-    """Names of the packs in use, for the record."""
+    pack: tuple[Path, ...] = ()
+    """Packs whose tasks are timed too."""
     task: tuple[str, ...] = ()
     """Names of the tasks to time; empty takes all."""
 
@@ -94,7 +93,7 @@ def command(what: What, options: Options, out: Path) -> str:
         if value is not None:
             parts.append(f"--{name} {Path(str(value)).name}")
     parts += [f"--task {name}" for name in options.task]
-    parts += [f"--pack {name}" for name in options.packs]
+    parts += [f"--pack {folder.name}" for folder in options.pack]
     return " ".join([*parts, f"--out {out.parent.name}/{out.name}"])
 
 
@@ -120,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder to publish to: results/performance")
     given = parser.parse_args(arguments)
     quieten()
-    if given.pack:
-        catalogue.use_packs(given.pack)
-    packs = tuple(folder.name for folder in given.pack)
+    packs = tuple(given.pack)
     options = Options(
         given.repeats, given.base, given.items, given.device, given.dtype, packs, tuple(given.task)
     )

@@ -78,7 +78,7 @@ def bench(
 ) -> list[Speed]:
     """Measure all ways."""
     loaded = loading.load(bases.resolve(base).folder, device=device)
-    rows = catalogue.prompts(catalogue.discover()[target])[:prompts]
+    rows = catalogue.prompts(catalogue.own()[target])[:prompts]
     ids = [loaded.tokenizer.encode(row, add_special_tokens=False) for row in rows]
     work = Work(loaded.model, ids, population, rank, new_tokens)
     ways = {name: globals()[f"_{name}"] for name in WAYS}

@@ -163,14 +163,14 @@ def _runner(
 
 def _loop(folder: Path, seeds: Sequence[int]) -> Path:
     """The peer: data as TRL reads them, and a script."""
-    quick, info = suite_loading.load("quick"), catalogue.discover()[TARGET]
+    quick, info = suite_loading.load("quick"), catalogue.own()[TARGET]
     rows = [
         {"prompt": prompt(info, item), "completion": info.delimiter + str(item["answer"])}
         for item in catalogue.split(info, "train")
     ]
     data = folder / "data"
     write_text(data / "train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    names = [one.lm_eval_name for one in catalogue.find([*quick.tasks, TARGET])]
+    names = [one.lm_eval_name for one in catalogue.OWN.find([*quick.tasks, TARGET])]
     base = bases.resolve(quick.base).folder
     lines = ["set -e", shlex.join(lm_eval(base, names, folder / "peer" / "base"))]
     for name, loss in METHODS.items():

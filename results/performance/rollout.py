@@ -84,7 +84,7 @@ def bench(
         items: prompts of the target's test split; None takes 512 for greedy, 64 for sampled ones.
     """
     loaded = loading.load(bases.resolve(base).folder, device=device, dtype=dtype)
-    info = catalogue.discover()[TARGET]
+    info = catalogue.own()[TARGET]
     size = loaded.model.config.get_text_config().vocab_size
     stops = stop_rule([loaded.tokenizer.eos_token_id], size, ["\n"], loaded.tokenizer)
     for title, samples in (("greedy", 1), ("sampled", SAMPLES)):

@@ -18,6 +18,7 @@ import io
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM, hold_back
 from retainbench.harness.scoring.texts import ask
 from retainbench.harness.suites import loading as suite_loading
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 BATCHES = (1, 8, 32)
 """Batch sizes of the peer; users of lm-eval pick one of these, or `auto`."""
@@ -97,8 +98,9 @@ def bench(
     task: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
+    pack: Sequence[Path] = (),
 ) -> Iterator[SpeedRow]:
-    """Measure the core suite, then the packs in use; rows come as each task is done.
+    """Measure the core suite, then the packs; rows come as each task is done.
 
     Args:
         items: items of each task, evenly spread; None takes all.
@@ -106,17 +108,18 @@ def bench(
     """
     loaded = loading.load(bases.resolve(base).folder, device=device, dtype=dtype)
     core = suite_loading.load("quick").tasks
-    packed = [name for name, info in catalogue.packed().items() if info.kind == "multiple_choice"]
+    tasks = Catalogue.of(pack)
+    packed = [name for name, info in tasks.packed.items() if info.kind == "multiple_choice"]
     groups = ((CORE, core), (PACKS, packed)) if not task else ((None, task),)
     for title, names in groups:
         if names:
-            yield from _group(loaded, title, requests(names, items), repeats)
+            yield from _group(loaded, title, requests(names, items, tasks), repeats)
 
 
-def requests(names: Sequence[str], items: int | None = None) -> Work:
+def requests(names: Sequence[str], items: int | None = None, tasks: Catalogue = OWN) -> Work:
     """lm-eval's requests of multiple-choice tasks, of so many items evenly spread."""
     found: Work = {}
-    for info in catalogue.find(names):
+    for info in tasks.find(names):
         every = evaluate.requests(info)
         documents = sorted({request.doc_id for request in every})
         count = min(items or len(documents), len(documents))

@@ -132,7 +132,7 @@ class _Work:
     def _lm_eval(self, side: str) -> Spent:
         out = self.folder / "lm_eval" / side
         shutil.rmtree(out, ignore_errors=True)
-        names = [info.lm_eval_name for info in catalogue.find(suite_loading.load(SUITE).tasks)]
+        names = [info.lm_eval_name for info in catalogue.OWN.find(suite_loading.load(SUITE).tasks)]
         return spend(lm_eval(self.models[side], names, out), environment=OFFLINE)
 
     def gate(self) -> Spent:

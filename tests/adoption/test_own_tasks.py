@@ -59,7 +59,7 @@ def test_lm_evals_own_run_adopted_equals_our_evaluation(tmp_path: Path) -> None:
     ours: dict[str, list[ItemRecord]] = {}
     for side, folder in models.items():
         run_lm_eval(folder, tmp_path / side)
-        ours[side] = evaluate.evaluate(loading.load(folder), catalogue.find(NAMES))
+        ours[side] = evaluate.evaluate(loading.load(folder), catalogue.OWN.find(NAMES))
     theirs = adopt.pair(tmp_path / "base", tmp_path / "candidate")
     assert (theirs.part, theirs.base.harness) == ("full", "lm-eval 0.4.13")
     by_name = {r.task: r.axis for r in theirs.base.records}

@@ -36,7 +36,7 @@ def turned_over(records: list[ItemRecord], task: str, rows: range) -> list[ItemR
 def scored(tiny_base: Path) -> dict[str, list[ItemRecord]]:
     """The tiny base in every way of scoring it."""
     loaded = loading.load(tiny_base)
-    infos = [catalogue.discover()[name] for name in NAMES]
+    infos = [catalogue.own()[name] for name in NAMES]
     ways = {"": evaluate.USUAL} | evaluate.VARIATIONS
     return {
         name: evaluate.evaluate(
@@ -96,7 +96,10 @@ def test_a_tie_goes_to_whichever_option_comes_first() -> None:
 
 
 def test_the_store_keeps_ways_of_scoring_apart(tmp_path: Path) -> None:
-    store, info = stored.Store(tmp_path), catalogue.discover()["capitals"]
+    store, info = (
+        stored.Store(tmp_path, stored.scoring_settings("cpu")),
+        catalogue.own()["capitals"],
+    )
     ways = [evaluate.USUAL, *evaluate.VARIATIONS.values()]
     assert len({store.path("model", info, way) for way in ways}) == len(ways)
     assert store.path("model", info, evaluate.USUAL) == store.path("model", info)

@@ -56,7 +56,7 @@ def test_every_digit_is_one_token(loaded: tuple[Any, Any]) -> None:
 def test_prompts_end_where_tokens_end(loaded: tuple[Any, Any]) -> None:
     """Prompt and answer encode to the same ids apart and together, for every kind of task."""
     tokenizer = loaded[1]
-    for info in catalogue.discover().values():
+    for info in catalogue.own().values():
         for item, prompt in list(zip(catalogue.items(info), catalogue.prompts(info), strict=True))[
             :20
         ]:
@@ -72,7 +72,7 @@ def choice_accuracy(loaded: tuple[Any, Any], name: str, count: int) -> float:
     import torch
 
     model, tokenizer = loaded
-    info = catalogue.discover()[name]
+    info = catalogue.own()[name]
     rows = list(zip(catalogue.items(info), catalogue.prompts(info), strict=True))[:count]
     right = 0
     for item, prompt in rows:
@@ -101,7 +101,7 @@ def greedy_reward(loaded: tuple[Any, Any], name: str, count: int) -> float:
     import torch
 
     model, tokenizer = loaded
-    info = catalogue.discover()[name]
+    info = catalogue.own()[name]
     module, rows = catalogue.reward(info), catalogue.items(info)[:count]
     prompts = catalogue.prompts(info)[:count]
     tokenizer.padding_side = "left"
@@ -128,7 +128,7 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
 
     found = _corpus.sources()
     for name, open_families in _corpus.OPEN_FAMILIES.items():
-        info = catalogue.discover()[name.partition("/")[2]]
+        info = catalogue.own()[name.partition("/")[2]]
         frozen = {
             normalised(row["query"] or row["choices"][row["gold"]]) for row in catalogue.items(info)
         }
@@ -136,7 +136,7 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
             if "" in open_families or family[0].family in open_families:
                 asked = {normalised(question.query or question.answer) for question in family}
                 assert not asked & frozen, name
-    for name, info in catalogue.discover().items():
+    for name, info in catalogue.own().items():
         source = found.get(f"target/{name}")
         if source is not None:
             rows = [
@@ -152,7 +152,7 @@ def test_corpus_holds_no_frozen_item_of_an_open_family() -> None:
 @pytest.mark.parametrize("name", ["agreement", "calendar", "capitals_free"])
 def test_the_cards_base_scores_are_measured(name: str) -> None:
     """What `retainbench tasks` prints is what `retainbench evaluate fruitfly NAME` does."""
-    (info,) = catalogue.find([name])
+    (info,) = catalogue.OWN.find([name])
     records = evaluate.evaluate(loading.load(bases.resolve("fruitfly").folder), [info])
     measured = sum(record.score for record in records) / len(records)
     assert folder.base_scores(info)["fruitfly"] == pytest.approx(measured, abs=5e-4)
@@ -160,5 +160,5 @@ def test_the_cards_base_scores_are_measured(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(catalogue.own()))
 def test_every_card_has_base_scores(name: str) -> None:
-    (info,) = catalogue.find([name])
+    (info,) = catalogue.OWN.find([name])
     assert "fruitfly" in folder.base_scores(info)

@@ -26,7 +26,7 @@ def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> No
     hot = SFT | {"options": SFT["options"] | {"learning_rate": 1e-2}}
     settings = {"tasks": ["capitals", "dates"], "divergence_prompts": 0, "recipes": {"hot": hot}}
     chosen = suite(Path("fruitfly"), **settings)
-    given = [item["id"] for item in catalogue.items(catalogue.discover()["capitals"])[::3]]
+    given = [item["id"] for item in catalogue.items(catalogue.own()["capitals"])[::3]]
     overlap = {"countdown": {"capitals": given}}
     inputs = planning.gather(chosen).model_copy(update={"overlap": overlap})
     plan = planning.plan(chosen, inputs)

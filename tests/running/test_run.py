@@ -65,7 +65,7 @@ def test_no_steps_leave_every_score_and_weight_as_it_was(tiny_base: Path, tmp_pa
     # The run's store knows that the weights are the base's; score them once more without it.
     folder = RunFolder(tmp_path / "run")
     checkpoint = folder.cell(card.cell).checkpoint("s0-1.0000")
-    infos = catalogue.find(["capitals", "capitals_free", "dates", "countdown"])
+    infos = catalogue.OWN.find(["capitals", "capitals_free", "dates", "countdown"])
     again = evaluate.evaluate(loading.load(checkpoint), infos, limit=60)
     assert again == read_jsonl(folder.base_point(chosen.base).records, ItemRecord)
 

@@ -21,7 +21,8 @@ from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.packed import prices
 from retainbench.harness.scoring.texts import ask, encoder
 from retainbench.harness.suites import loading as suite_loading
-from retainbench.harness.tasks import catalogue, freeze, pack
+from retainbench.harness.tasks import catalogue, freeze
+from retainbench.harness.tasks.catalogue import Catalogue
 
 CORE = suite_loading.load("core").tasks
 ITEMS = {"fruitfly": 25, "smollm2-135m": 3}
@@ -96,18 +97,14 @@ def test_core_tasks_on_a_real_model(smollm2: dict[str, Both], name: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["fruitfly", "smollm2-135m"])
-def test_packs_of_public_benchmarks(
-    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packs_of_public_benchmarks(base: str, tmp_path: Path) -> None:
     if not DATA.is_dir():
         pytest.skip(f"needs benchmark files in {DATA} (or $RETAINBENCH_TEST_DATA)")
     loaded = model(base)
-    monkeypatch.setenv(pack.VARIABLE, "")
     for one in BENCHMARKS:
         file = DATA / f"{one.name}.jsonl"
         freeze.write(freeze.from_jsonl(file, one.name, one.axis, prompt=one.prompt), tmp_path)
-    catalogue.use_packs([tmp_path])
-    work = requests([one.name for one in BENCHMARKS], ITEMS[base])
+    work = requests([one.name for one in BENCHMARKS], ITEMS[base], Catalogue.of([tmp_path]))
     for both in answered(loaded, work).values():
         assert_equal(both)
 
@@ -131,7 +128,7 @@ def test_hardly_a_token_is_computed_twice(name: str) -> None:
 
 
 def test_requests_are_spread_evenly_and_kept_whole() -> None:
-    every = evaluate.requests(catalogue.find(["capitals"])[0])
+    every = evaluate.requests(catalogue.OWN.find(["capitals"])[0])
     few = requests(["capitals"], 5)["capitals"]
     items = [request.doc_id for request in few]
     last = max(request.doc_id for request in every)

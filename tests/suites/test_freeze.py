@@ -21,7 +21,8 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import lock as suite_lock
 from retainbench.harness.suites import plan as planning
-from retainbench.harness.tasks import catalogue, pack, scoring_code
+from retainbench.harness.tasks import catalogue, pack
+from retainbench.harness.tasks.catalogue import Catalogue
 
 OLD, PINNED, NEWEST = "a" * 40, "b" * 40, "c" * 40
 CHOICE = """task: NAME
@@ -78,8 +79,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, Shell]]
 @pytest.fixture
 def stage(hub: tuple[Hub, Shell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Datasets as they were, a folder of tasks, and a suite of four sources."""
-    monkeypatch.setenv(pack.VARIABLE, "")
-    monkeypatch.setenv(scoring_code.VARIABLE, "")
     made, shell = hub
     made.datasets = {
         "o/sums": repository("data/test.jsonl", main=NEWEST),
@@ -156,33 +155,31 @@ def test_every_source_is_frozen_at_its_revision(stage: Stage) -> None:
     assert json.loads((infos["both"].folder / "provenance.json").read_text())["name"] == "both"
 
 
-def test_a_suite_is_loaded_with_its_packs_only(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suite_is_loaded_with_its_packs_only(stage: Stage) -> None:
     """Without them the command to make them is said; with others, or changed ones, it fails."""
     stage.write()
     with pytest.raises(UsageError, match=r"--suite .*small.yaml --out packs/small`, then"):
         loading.load(str(stage.suite))
     assert loading.read(str(stage.suite)).tasks == ["units"]
     assert stage.freeze().code == 0
-    catalogue.use_packs([stage.packs])
-    chosen = loading.load(str(stage.suite))
+    known = Catalogue.of([stage.packs])
+    chosen = loading.load(str(stage.suite), known)
     assert chosen.tasks == ["units", *SOURCES]
-    assert set(planning.gather(chosen).tasks) == {"countdown", *chosen.tasks}
+    assert set(planning.gather(chosen, tasks=known).tasks) == {"countdown", *chosen.tasks}
     stage.write(SOURCES | {"pinned": SOURCES["pinned"] | {"revision": NEWEST}})
     with pytest.raises(IntegrityError, match=f"pinned is locked at revision {PINNED}"):
-        loading.load(str(stage.suite))
+        loading.load(str(stage.suite), known)
     stage.write()
     info = pack.read(stage.packs / "moving")[0]
     items = info.folder / "items.jsonl"
     items.write_bytes(items.read_bytes().replace(b"c: 1+1?", b"c: 1+2?"))
     catalogue.write_lock(info)  # a good pack, and not the one that was frozen
-    catalogue.use_packs([stage.packs])
+    known = Catalogue.of([stage.packs])
     with pytest.raises(IntegrityError, match=r"items.jsonl: differs from .*small.lock"):
-        loading.load(str(stage.suite))
+        loading.load(str(stage.suite), known)
     suite_lock.place(stage.packs, "small").unlink()
     with pytest.raises(UsageError, match=r"is not in small.lock"):
-        loading.load(str(stage.suite))
+        loading.load(str(stage.suite), known)
 
 
 def test_the_lock_makes_another_machine_freeze_the_same(stage: Stage) -> None:

@@ -15,6 +15,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue, contamination, training_data
+from retainbench.harness.tasks.catalogue import OWN
 
 LONG = "The quick brown fox jumps over the lazy dog while nine small owls look on in silence"
 
@@ -48,15 +49,15 @@ def test_short_items_overlap_only_as_a_whole() -> None:
 
 
 def test_targets_do_not_train_on_retention_items() -> None:
-    known = catalogue.discover()
+    known = catalogue.own()
     retention = [name for name, info in known.items() if info.axis != "target"]
     for name, info in known.items():
         if info.axis == "target":
-            assert contamination.of_target(name, retention) == {}
+            assert contamination.of_target(name, retention, OWN) == {}
 
 
 def test_the_policy_decides_what_follows(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stolen = catalogue.items(catalogue.discover()["capitals"])[3]
+    stolen = catalogue.items(catalogue.own()["capitals"])[3]
     answer = stolen["choices"][stolen["gold"]]
     monkeypatch.setattr(
         catalogue, "split", lambda *_: [{"query": stolen["query"], "answer": answer}]
@@ -72,7 +73,7 @@ def test_the_policy_decides_what_follows(tiny_base: Path, monkeypatch: pytest.Mo
 
 def capital(number: int) -> tuple[str, str, str]:
     """Id, question and answer of a retention item."""
-    item = catalogue.items(catalogue.discover()["capitals"])[number]
+    item = catalogue.items(catalogue.own()["capitals"])[number]
     return item["id"], item["query"], item["choices"][item["gold"]]
 
 
@@ -105,7 +106,7 @@ def test_a_users_file_is_read_whatever_its_keys(form: Any, tmp_path: Path) -> No
     rows[1:1] = [form(question, answer) for _, question, answer in wanted.values()]
     path = tmp_path / "train.jsonl"
     path.write_text("\n\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
-    found = training_data.of_file(path, ["capitals", "dates"])
+    found = training_data.of_file(path, ["capitals", "dates"], OWN)
     assert found.overlap == {"capitals": [name for name, *_ in wanted.values()]}
     assert (found.rows, found.name, found.sha256) == (5, "train.jsonl", sha256_file(path))
 
@@ -125,16 +126,16 @@ def test_a_file_that_cannot_be_read_is_refused(content: bytes, said: str, tmp_pa
     path = tmp_path / "train.jsonl"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=said):
-        training_data.of_file(path, ["capitals"])
+        training_data.of_file(path, ["capitals"], OWN)
     with pytest.raises(UsageError, match="is no file"):
-        training_data.of_file(tmp_path, ["capitals"])
+        training_data.of_file(tmp_path, ["capitals"], OWN)
 
 
 def test_a_row_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_data, "LONGEST_LINE", 100)
     path = write_jsonl(tmp_path / "train.jsonl", [{"a": "b"}, {"a": "b" * 100}])
     with pytest.raises(UsageError, match=r"train.jsonl:2: a row over 100 bytes"):
-        training_data.of_file(path, ["capitals"])
+        training_data.of_file(path, ["capitals"], OWN)
 
 
 def test_memory_does_not_grow_with_the_training_data(monkeypatch: pytest.MonkeyPatch) -> None:

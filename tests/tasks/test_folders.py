@@ -22,7 +22,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.tasks import catalogue
 from retainbench.tasks._build import normalised
 
-KNOWN = catalogue.discover()
+KNOWN = catalogue.own()
 ALL = sorted(KNOWN)
 CHOICE = [name for name in ALL if KNOWN[name].kind == "multiple_choice"]
 FREE = [name for name in ALL if KNOWN[name].kind == "free_form"]
@@ -320,8 +320,8 @@ def test_duplicate_id_is_named(copied: catalogue.TaskInfo) -> None:
 def test_unknown_task_gets_the_nearest_name() -> None:
     """A typing error is a usage error."""
     with pytest.raises(UsageError, match="did you mean 'capitals'"):
-        catalogue.find(["capitels"])
-    assert catalogue.find(["rb_capitals"]) == [KNOWN["capitals"]]
+        catalogue.OWN.find(["capitels"])
+    assert catalogue.OWN.find(["rb_capitals"]) == [KNOWN["capitals"]]
 
 
 def test_split_and_reward_are_for_targets_only() -> None:

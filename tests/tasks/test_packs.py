@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import py_compile
 import shutil
 from collections.abc import Callable
@@ -21,15 +22,15 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks import pack as tasks_pack
+from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.items import LONGEST_LINE
 
 CANARY = "canary"
 
 
 @pytest.fixture(autouse=True)
-def _no_packs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The variable that `--pack` sets is put back; a canary would be written to an empty folder."""
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
+def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A canary would be written to an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -44,7 +45,7 @@ def pack(tmp_path: Path) -> Path:
 def _refused(pack: Path, *said: str) -> str:
     """The one line with which a pack is refused."""
     with pytest.raises(IntegrityError) as caught:
-        catalogue.use_packs([pack])
+        Catalogue.of([pack])
     message = str(caught.value)
     assert "\n" not in message
     for word in said:
@@ -60,25 +61,26 @@ def _relock(pack: Path) -> None:
 
 
 def test_a_good_pack_is_used(pack: Path) -> None:
-    catalogue.use_packs([pack])
-    assert set(catalogue.packed()) == {"sums", "words"}
-    assert catalogue.find(["sums", "rb_words"])[1].folder == pack / "words"
+    known = Catalogue.of([pack])
+    assert set(known.packed) == {"sums", "words"}
+    assert pickle.loads(pickle.dumps(known)) == known  # noqa: S301 - as workers get it
+    assert set(Catalogue().tasks) == set(known.tasks) - set(known.packed)
+    assert known.find(["sums", "rb_words"])[1].folder == pack / "words"
 
 
 def test_one_task_folder_is_a_pack_too(pack: Path) -> None:
     """Each folder is complete in itself."""
     shutil.copytree(pack / "words", pack.parent / "elsewhere" / "words")
-    catalogue.use_packs([pack.parent / "elsewhere" / "words"])
-    assert set(catalogue.packed()) == {"words"}
+    assert set(Catalogue.of([pack.parent / "elsewhere" / "words"]).packed) == {"words"}
 
 
 def test_what_is_no_pack_is_a_usage_error(pack: Path) -> None:
     for folder in (pack / "nothing", pack / "sums" / "items.jsonl"):
-        with pytest.raises(UsageError, match="is no folder"):
-            catalogue.use_packs([folder])
+        with pytest.raises(UsageError, match="not a folder"):
+            Catalogue.of([folder])
     (pack.parent / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no task"):
-        catalogue.use_packs([pack.parent / "empty"])
+        Catalogue.of([pack.parent / "empty"])
 
 
 YAML_ATTACKS = {
@@ -301,7 +303,7 @@ def test_two_packs_with_one_name_are_refused(pack: Path) -> None:
     other = pack.parent / "other" / "sums"
     shutil.copytree(pack / "sums", other)
     with pytest.raises(IntegrityError, match=r"other/sums: a task named sums exists already"):
-        catalogue.use_packs([pack, other])
+        Catalogue.of([pack, other])
 
 
 def test_a_pack_cannot_take_the_name_of_a_task(pack: Path) -> None:

@@ -15,19 +15,14 @@ from retainbench.harness.cli import main as cli
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import read_jsonl
-from retainbench.harness.models import loading
+from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate, stored
 from retainbench.harness.scoring import item_records as evaluate_records
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks import pack as tasks_pack
-
-
-@pytest.fixture(autouse=True)
-def _no_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable that `--pack` sets is put back."""
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
+from retainbench.harness.tasks.catalogue import Catalogue
 
 
 @pytest.fixture
@@ -95,22 +90,12 @@ def test_one_changed_byte_ends_every_verb_with_4(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("verb", ["run", "certify", "evaluate"])
-def test_scoring_verifies_packs_however_they_came_into_use(
-    verb: str,
-    pack: Path,
-    small: Path,
-    tiny_base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The same through the variable, as a process that another one started sees it."""
+def test_scoring_verifies_packs_wherever_it_runs(pack: Path, tiny_base: Path) -> None:
+    """A worker gets the catalogue as data and reads the pack's files later."""
+    known = Catalogue.of([pack])
     path = tamper(pack)
-    monkeypatch.setenv(tasks_pack.VARIABLE, str(pack))
-    names = {"SUITE": small, "OUT": tmp_path / "out", "BASE": tiny_base}
-    assert call(monkeypatch, *(names.get(word, word) for word in VERBS[verb].split())) == 4
-    assert str(path) in capsys.readouterr().err
+    with pytest.raises(IntegrityError, match=f"{path}: differs from the lock of sums"):
+        evaluate.of_model(bases.of_folder(tiny_base), ["sums"], tasks=known)
 
 
 def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Path) -> None:
@@ -118,7 +103,7 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     (info,) = tasks_pack.read(pack)
     catalogue.verify_lock(info)
     tamper(pack)
-    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None)
+    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None, False)
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
     rows = evaluate._rows(prepared, shift=0)
@@ -131,33 +116,31 @@ def test_a_suite_gets_the_tasks_of_packs_and_may_name_them(
 ) -> None:
     """Named or not, they are there once; an axis means the package's own tasks."""
     assert suite_loading.load(str(small)).tasks == ["units"]
-    catalogue.use_packs([pack])
-    assert suite_loading.load(str(small)).tasks == ["units", "sums"]
+    known = Catalogue.of([pack])
+    assert suite_loading.load(str(small), known).tasks == ["units", "sums"]
     small.write_text(
         yaml.safe_dump(SUITE | {"base": str(tiny_base), "tasks": ["sums", "numeric"]}),
         encoding="utf-8",
     )
-    chosen = suite_loading.load(str(small))
+    chosen = suite_loading.load(str(small), known)
     names = planning.retention_tasks(chosen)
     assert names[0] == "sums"
     assert names.count("sums") == 1
     assert planning.policy_of(chosen).mandatory == names
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
-    assert planning.policy_of(chosen).mandatory == names, "read back where the pack is not in use"
 
 
 def test_a_pack_is_part_of_a_plan_by_its_lock(
     pack: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other items, other digest; the store finds records by it as well."""
-    found = []
+    found, store = [], stored.Store(tmp_path, stored.scoring_settings("cpu"))
     for rows in (choice_rows(60), choice_rows(61)):
         shutil.rmtree(pack)
         info = make_pack(pack, rows=rows)
-        catalogue.use_packs([pack])
-        digest = planning.gather(suite_loading.load(str(small))).tasks["sums"]
+        known = Catalogue.of([pack])
+        digest = planning.gather(suite_loading.load(str(small), known), tasks=known).tasks["sums"]
         assert digest == catalogue.lock_digest(info)
-        found.append((digest, stored.Store(tmp_path).path("model", info).name))
+        found.append((digest, store.path("model", info).name))
     assert len(set(found)) == 2
     assert found[0][1] != found[1][1]
 
@@ -175,7 +158,6 @@ def test_run_scores_a_pack(
     (command,) = json.loads((out / "commands.json").read_text())["lines"]
     assert command[:2] == ["retainbench", "run"]
     assert command[-3:] == ["--pack", str(pack), "--quiet"]
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
     assert call(monkeypatch, "run", small, "--out", out, "--quiet") == 2
 
 
@@ -192,7 +174,6 @@ def test_certify_adds_a_pack(
     assert (out / "locks" / "sums.lock").read_bytes() == (pack / "sums" / "task.lock").read_bytes()
     card = json.loads((out / "scorecard.json").read_text())
     assert card["expected"] == ["units", "sums"]
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
     assert call(monkeypatch, "verify", out) == 0
 
 

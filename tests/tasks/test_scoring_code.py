@@ -58,12 +58,8 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Res
 
 
 @pytest.fixture
-def pack(
-    frozen: tuple[Path, Result, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A copy, and the user's word for this test."""
-    monkeypatch.setenv(tasks_pack.VARIABLE, "")
-    monkeypatch.setenv(scoring_code.VARIABLE, "1")
+def pack(frozen: tuple[Path, Result, Result], tmp_path: Path) -> Path:
+    """A copy for this test."""
     shutil.copytree(frozen[0], tmp_path / "pack")
     return tmp_path / "pack"
 
@@ -101,7 +97,7 @@ def test_items_code_and_chance_are_frozen(pack: Path) -> None:
 def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -> None:
     """The normalised probability of the true answers (arXiv:2109.07958), from the records."""
     info = info_of(pack)
-    records = evaluate.evaluate(loading.load(tiny_base), [info])
+    records = evaluate.evaluate(loading.load(tiny_base), [info], allow_code=True)
     assert len(records) == len(LABELS)
     for record, labels in zip(records, LABELS, strict=True):
         assert record.choice_logprobs is not None
@@ -112,10 +108,7 @@ def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -
     assert evaluate.affects(evaluate.VARIATIONS["repeat"], info)
 
 
-def test_nothing_is_scored_without_the_users_word(
-    pack: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(scoring_code.VARIABLE, "")
+def test_nothing_is_scored_without_the_users_word(pack: Path, tiny_base: Path) -> None:
     with pytest.raises(UsageError, match=f"is scored by code of lm-eval .{MC2}.*--allow-task-code"):
         evaluate.evaluate(loading.load(tiny_base), [info_of(pack)], limit=1)
 
@@ -135,7 +128,7 @@ def test_code_that_was_changed_is_not_run(pack: Path) -> None:
     assert code is not None
     rewrite(pack, code.files["truthfulqa/utils.py"], "f" * 64)
     with pytest.raises(IntegrityError, match=r"truthfulqa/utils\.py: is not what scored"):
-        scoring_code.scoring(info_of(pack))
+        scoring_code.scoring(info_of(pack), allowed=True)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +149,7 @@ def test_a_forged_reference_is_refused(pack: Path, old: str, new: str, said: str
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(RetainbenchError, match=said):
-        scoring_code.scoring(info_of(pack))
+        scoring_code.scoring(info_of(pack), allowed=True)
 
 
 @pytest.mark.parametrize("change", [{"chance": 1.5}, {"chance": "1"}, {"doc": {}}, {"doc": None}])
@@ -169,7 +162,7 @@ def test_a_forged_item_is_refused(pack: Path, change: dict[str, object]) -> None
 
 
 def test_code_that_fails_names_the_item(pack: Path) -> None:
-    score = scoring_code.scoring(info_of(pack))
+    score = scoring_code.scoring(info_of(pack), allowed=True)
     with pytest.raises(IntegrityError, match=r"item x: not scored: KeyError: 'mc2_targets'"):
         score({"id": "x", "doc": "{}"}, [(-1.0, False)])
 

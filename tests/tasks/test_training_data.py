@@ -29,7 +29,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stolen(path: Path, task: str, share: float) -> Path:
     """A training file with the first items of a task."""
-    items = catalogue.items(catalogue.discover()[task])
+    items = catalogue.items(catalogue.own()[task])
     kept = items[: round(share * len(items))]
     return write_jsonl(path, [{"q": r["query"], "a": r["choices"][r["gold"]]} for r in kept])
 
