@@ -71,7 +71,8 @@ def bench(what: What, options: Options, out: Path | None, show: Callable[[str], 
 
 def _chosen(what: What, options: Options) -> dict[str, Any]:
     """The options to pass on, by name."""
-    given = {name: getattr(options, name) for name in ("base", "items", "task", "device", "dtype")}
+    names = ("base", "items", "task", "device", "dtype", "pack")
+    given = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     for name in given:
         if name not in TAKES[what]:
