@@ -23,7 +23,7 @@ from retainbench.harness.core.atomic import write_bytes
 from retainbench.harness.core.storage import canonical
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
-from retainbench.trainers._shared.data import batch_at, encode_item, generator
+from retainbench.trainers._shared.data import batch_at, example_of, generator
 
 if TYPE_CHECKING:
     from retainbench.harness.core.records import Ledger
@@ -217,7 +217,7 @@ class Pairs:
     def _row(self, item: Item, samples: list[Sample]) -> dict[str, list[int]] | None:
         worst = min(samples, key=_reward)
         best = max(samples, key=_reward)
-        example = encode_item(self._sampler.policy.tokenizer, self._job.target, item)
+        example = example_of(self._sampler.policy.tokenizer, self._job.target, item)
         gold = self._job.options.chosen == "gold"
         chosen = example.completion if gold else best.tokens
         if worst.reward >= (1.0 if gold else best.reward):

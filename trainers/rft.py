@@ -221,7 +221,7 @@ def updater(
 
 def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
     """The next batch, encoded; at most one whole pass over the rows."""
-    from retainbench.trainers._shared.data import encode, item_at, seed_for
+    from retainbench.trainers._shared.data import example, item_at, seed_for
 
     rows = [{"prompt": prompt, "completion": text} for prompt, text in current.rows]
     seed = seed_for(job.seed, f"rft/{job.stage}/order/{current.sampled}")
@@ -230,7 +230,7 @@ def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
         left = len(rows)
     chosen = range(current.used, current.used + min(job.options.batch_size, left))
     picked = [item_at(rows, seed, place) for place in chosen]
-    return [encode(tokenizer, row["prompt"], row["completion"]) for row in picked]
+    return [example(tokenizer, row["prompt"], row["completion"]) for row in picked]
 
 
 def backward(

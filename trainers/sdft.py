@@ -36,9 +36,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from retainbench.harness.models.encoding import encode
 from retainbench.trainers._gradient.trl_online import GroupOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
-from retainbench.trainers._shared.data import encode_all, item_at
+from retainbench.trainers._shared.data import item_at
 
 if TYPE_CHECKING:
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -73,7 +74,7 @@ def train(job: Job) -> Outcome:
 
 def solved_item(target: Target, item: Item) -> str:
     """The item with its reference answer, and an empty line."""
-    return f"{target.prompt(item)}{target.completion(item)}\n\n"
+    return f"{target.template.solved(item)}\n\n"
 
 
 def distil(job: Job, demonstration: Demonstration) -> Outcome:
@@ -123,7 +124,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             processing_class=policy.tokenizer,
         )
         trainer._get_train_sampler = lambda *_: trl.in_order(trainer.train_dataset)
-        trainer._tokenize_prompts = partial(encode_all, policy.tokenizer)
+        trainer._tokenize_prompts = partial(encode, policy.tokenizer)
         trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)

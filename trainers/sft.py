@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient.gradient import GradientOptions, Places
 from retainbench.trainers._shared.contract import Job, Outcome
-from retainbench.trainers._shared.data import Batch, encode_item, item_at
+from retainbench.trainers._shared.data import Batch, example_of, item_at
 
 if TYPE_CHECKING:
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -49,7 +49,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
 
     def row(position: int) -> dict[str, Any]:
         item = item_at(job.target.train, job.seed, position)
-        example = encode_item(policy.tokenizer, job.target, item)
+        example = example_of(policy.tokenizer, job.target, item)
         ignored = [-100] * len(example.prompt)
         return {
             "input_ids": example.prompt + example.completion,

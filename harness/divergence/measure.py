@@ -37,9 +37,11 @@ from retainbench.harness.divergence.records import (
     DivergenceReport,
     KlEstimate,
 )
+from retainbench.harness.models.encoding import encode
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.tasks.prompts import STOP
 
 Sampler = Literal["base", "candidate"]
 ESTIMATOR = (
@@ -103,7 +105,7 @@ def require_same_tokenizer(base: Any, candidate: Any, prompts: Mapping[str, Sequ
         raise IntegrityError("base and candidate have different vocabularies; KL is undefined")
     for name, texts in prompts.items():
         for text in texts:
-            if base(text)["input_ids"] != candidate(text)["input_ids"]:
+            if encode(base, [text]) != encode(candidate, [text]):
                 raise IntegrityError(
                     f"base and candidate tokenise a prompt of {name!r} differently: {text[:40]!r}"
                 )
@@ -130,7 +132,7 @@ def sample_continuations(
     Raises:
         IntegrityError: the cached file was changed.
     """
-    ids = [list(loaded.tokenizer(text)["input_ids"]) for text in prompts]
+    ids = encode(loaded.tokenizer, prompts)
     key = digest([weights_digest(loaded.model), ids, max_new_tokens, seed])
     file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
     if file and file.exists():
@@ -138,7 +140,7 @@ def sample_continuations(
     stops = stop_rule(
         [loaded.tokenizer.eos_token_id],
         loaded.model.config.get_text_config().vocab_size,
-        ["\n"],
+        [STOP],
         loaded.tokenizer,
     )
     written = generate(

@@ -21,11 +21,13 @@ from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
 from retainbench.harness.core.storage import read_json, write_json
 from retainbench.harness.models import loading
+from retainbench.harness.models.encoding import encode
 from retainbench.harness.running import pool
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 
 
@@ -189,19 +191,18 @@ def _earned(cell: Cell, folder: paths.RunFolder, device: str, tasks: Catalogue) 
 def validation_reward(loaded: loading.Loaded, target: Target) -> float:
     """Mean reward of greedy answers to the target's validation items."""
     from retainbench.harness.scoring.decoding import generate, stop_rule
-    from retainbench.trainers._shared.data import encode
 
     tokenizer = loaded.tokenizer
     vocabulary = loaded.model.config.get_text_config().vocab_size
     made = generate(
         loaded.model,
-        [encode(tokenizer, target.prompt(item)).prompt for item in target.validation],
+        encode(tokenizer, [target.prompt(item) for item in target.validation]),
         max_new_tokens=target.max_new_tokens,
-        stops=stop_rule([tokenizer.eos_token_id], vocabulary, ["\n"], tokenizer),
+        stops=stop_rule([tokenizer.eos_token_id], vocabulary, [STOP], tokenizer),
     )
     texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
     rewards = [
-        target.reward(text.split("\n", 1)[0], item)
+        target.reward(judged(text), item)
         for text, item in zip(texts, target.validation, strict=True)
     ]
     return sum(rewards) / len(rewards)

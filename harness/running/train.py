@@ -197,6 +197,7 @@ def load_target(name: str, tasks: Catalogue = OWN) -> Target:
         reward=reward.reward,
         valid=reward.valid,
         max_new_tokens=info.max_new_tokens,
+        template=info.template,
     )
 
 

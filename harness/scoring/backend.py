@@ -31,12 +31,13 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.models.encoding import Tokens
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.scoring.packed import prices, score_layout, score_packed
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
 from retainbench.harness.scoring.single import Scored, Work, score_singly
-from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, Tokens, ask, encoder
+from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, ask, encoder
 
 log = logging.getLogger(__name__)
 

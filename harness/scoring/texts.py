@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from retainbench.harness.models.encoding import Tokens, continued, encode
 from retainbench.harness.scoring.layout import Layout, lay_out
 from retainbench.harness.scoring.single import Request
 from retainbench.harness.scoring.trie import Costs
 
-Tokens = list[int]
 Pair = tuple[str, str]
 """Context and continuation."""
 
@@ -64,7 +64,7 @@ class Encoder:
             for text in (context.rstrip(), context + continuation)
         )
         alone = [continuation for context, continuation in pairs if not context]
-        bare = self._encode(alone, add_special_tokens=False)
+        bare = dict(zip(alone, continued(self.tokenizer, alone), strict=True))
         for context, continuation in pairs:
             if context:
                 # Spaces at the end of a context belong to the continuation.
@@ -77,18 +77,8 @@ class Encoder:
 
     def texts(self, texts: Iterable[str]) -> dict[str, Tokens]:
         """What HFLM's `tok_encode` gives for each text."""
-        prefix = self.tokenizer.decode(self.prefix)
         distinct = list(dict.fromkeys(texts))
-        started = [text for text in distinct if text.startswith(prefix)]
-        fresh = [text for text in distinct if not text.startswith(prefix)]
-        own = {} if self.begin is None else {"add_special_tokens": self.begin}
-        return self._encode(started, add_special_tokens=False) | self._encode(fresh, **own)
-
-    def _encode(self, texts: list[str], **special: bool) -> dict[str, Tokens]:
-        if not texts:
-            return {}
-        encoded = self.tokenizer(texts, return_attention_mask=False, **special)
-        return dict(zip(texts, encoded["input_ids"], strict=True))
+        return dict(zip(distinct, encode(self.tokenizer, distinct, self.begin), strict=True))
 
 
 class Encoded(NamedTuple):

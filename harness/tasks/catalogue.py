@@ -23,7 +23,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import nearest
 from retainbench.harness.tasks import pack
-from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, prompt, read_task
+from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, read_task
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.lock import (
     LOCK,
@@ -159,7 +159,7 @@ def items(info: TaskInfo) -> list[dict[str, Any]]:
 
 def prompts(info: TaskInfo) -> list[str]:
     """The prompt of every item, as lm-eval sends it."""
-    return [prompt(info, item) for item in items(info)]
+    return [info.prompt(item) for item in items(info)]
 
 
 def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """One task folder as it lies on disk: what its YAML says. Torch-free.
 
-Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. The prompt
-template may only hold `{{query}}`, so prompts are made here without Jinja. Leaves out the items
-(tasks/items.py), locks (tasks/lock.py) and what a pack from elsewhere may hold (tasks/pack.py).
+Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. Leaves out
+the items (tasks/items.py), their text (tasks/prompts.py), locks (tasks/lock.py) and what a pack
+from elsewhere may hold (tasks/pack.py).
 
 What a task's card (README.md of its folder) says of base models: the table under "Base scores".
 
@@ -22,6 +22,7 @@ from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Axis, Record
 from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks.items import lines
+from retainbench.harness.tasks.prompts import Row, Template, template
 
 Kind = Literal["multiple_choice", "free_form", "target"]
 PREFIX = "rb_"
@@ -51,10 +52,8 @@ class TaskInfo:
     n_items: int
     version: str
     licence: str
-    template: str
-    """The prompt, with `{{query}}` where the item's query goes."""
-    delimiter: str
-    """Between prompt and choice or answer."""
+    template: Template
+    """The text around query and answer."""
     shots: int
     """Solved examples that are part of the template."""
     max_new_tokens: int
@@ -66,6 +65,16 @@ class TaskInfo:
     """The choices are whole prompts, each followed by the item's `continuation`."""
     code: Code | None = field(default=None, hash=False)
     """Scores by code of lm-eval's own; None = by the pack's files alone."""
+
+    def prompt(self, row: Row) -> str:
+        """What lm-eval asks for an item; where the choices are contexts, the first of them."""
+        return str(row["choices"][0]) if self.contexts else self.template.prompt(row)
+
+    def target(self, row: Row) -> str:
+        """What lm-eval logs as the target of an item."""
+        if self.contexts:
+            return str(row["continuation"])
+        return str(row["gold"]) if "choices" in row else str(row["answer"])
 
 
 def folders_of(root: Path) -> list[Path]:
@@ -123,7 +132,7 @@ def read_task(folder: Path) -> TaskInfo:
     if missing:
         raise IntegrityError(f"{path}: lacks {', '.join(missing)}")
     contexts = config["doc_to_text"] == "gold"
-    template = _template(str(config["doc_to_text"]), path)
+    delimiter = str(config.get("target_delimiter", " "))
     axis = metadata.get("axis", folder.parent.name)
     if axis not in ("general", "numeric", "temporal", "target"):
         raise IntegrityError(f"{path}: axis {axis!r} is not general, numeric, temporal or target")
@@ -139,8 +148,7 @@ def read_task(folder: Path) -> TaskInfo:
         n_items=len(lines(folder / "items.jsonl")),
         version=str(metadata["version"]),
         licence=str(metadata["licence"]),
-        template=template,
-        delimiter=str(config.get("target_delimiter", " ")),
+        template=template(str(config["doc_to_text"]), delimiter, path),
         shots=int(metadata.get("shots", 0)),
         max_new_tokens=int(generation.get("max_gen_toks", 0)),
         chance=chance,
@@ -148,27 +156,6 @@ def read_task(folder: Path) -> TaskInfo:
         contexts=contexts,
         code=Code.model_validate(metadata["code"]) if metadata.get("code") else None,
     )
-
-
-def _template(text: str, path: Path) -> str:
-    """The prompt; a bare `query` is the field itself, which lm-eval takes without rendering it."""
-    if text in ("query", "gold"):
-        return "{{query}}"
-    if any(mark in text.replace("{{query}}", "") for mark in ("{{", "{%", "{#")):
-        raise IntegrityError(f"{path}: doc_to_text may only use {{{{query}}}}")
-    return text
-
-
-def prompt(info: TaskInfo, row: dict[str, Any]) -> str:
-    """What lm-eval asks for an item; where the choices are contexts, the first of them."""
-    return row["choices"][0] if info.contexts else info.template.replace("{{query}}", row["query"])
-
-
-def target(info: TaskInfo, row: dict[str, Any]) -> str:
-    """What lm-eval logs as the target of an item."""
-    if info.contexts:
-        return str(row["continuation"])
-    return str(row["gold"]) if "choices" in row else str(row["answer"])
 
 
 SECTION = re.compile(r"^## Base scores\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)

@@ -23,7 +23,7 @@ from retainbench.harness.core.records import (
     Share,
 )
 from retainbench.harness.core.storage import read_json, sha256_file, write_json
-from retainbench.harness.tasks.folder import SPLITS, TaskInfo, prompt, target
+from retainbench.harness.tasks.folder import SPLITS, TaskInfo
 from retainbench.harness.tasks.items import read_rows
 
 LOCK = "task.lock"
@@ -95,8 +95,8 @@ def locked_item(info: TaskInfo, row: dict[str, Any]) -> LockedItem:
         cluster=row["cluster"],
         chance=chance,
         doc_hash=sha256(document.encode()),
-        prompt_hash=sha256(prompt(info, row).encode()),
-        target_hash=sha256(target(info, row).encode()),
+        prompt_hash=sha256(info.prompt(row).encode()),
+        target_hash=sha256(info.target(row).encode()),
     )
 
 

@@ -139,7 +139,7 @@ def _row(
     return Row(
         task=info.name,
         axis=info.axis,
-        prompt=info.template,
+        prompt=info.template.text,
         items=items,
         n=score.n,
         accuracy=score.value,

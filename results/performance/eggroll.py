@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from retainbench.harness.models import bases, loading
+from retainbench.harness.models.encoding import encode
 from retainbench.harness.tasks import catalogue
 
 WAYS = ("population", "plain", "generate", "loop", "loop_ours")
@@ -79,7 +80,7 @@ def bench(
     """Measure all ways."""
     loaded = loading.load(bases.resolve(base).folder, device=device)
     rows = catalogue.prompts(catalogue.own()[target])[:prompts]
-    ids = [loaded.tokenizer.encode(row, add_special_tokens=False) for row in rows]
+    ids = encode(loaded.tokenizer, rows)
     work = Work(loaded.model, ids, population, rank, new_tokens)
     ways = {name: globals()[f"_{name}"] for name in WAYS}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}

@@ -39,7 +39,6 @@ from retainbench.harness.core.storage import read_json, write_json, write_text
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.folder import prompt
 
 METHODS = {"sft": "nll", "dft": "dft"}
 """Recipes, and what TRL calls their loss."""
@@ -165,7 +164,7 @@ def _loop(folder: Path, seeds: Sequence[int]) -> Path:
     """The peer: data as TRL reads them, and a script."""
     quick, info = suite_loading.load("quick"), catalogue.own()[TARGET]
     rows = [
-        {"prompt": prompt(info, item), "completion": info.delimiter + str(item["answer"])}
+        {"prompt": info.prompt(item), "completion": info.template.completion(item)}
         for item in catalogue.split(info, "train")
     ]
     data = folder / "data"

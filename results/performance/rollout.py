@@ -22,9 +22,11 @@ import torch
 from results.performance.arithmetic import wait
 from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
+from retainbench.harness.models.encoding import encode
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.prompts import STOP
 
 TARGET = "countdown"
 ROWS = 512
@@ -86,10 +88,10 @@ def bench(
     loaded = loading.load(bases.resolve(base).folder, device=device, dtype=dtype)
     info = catalogue.own()[TARGET]
     size = loaded.model.config.get_text_config().vocab_size
-    stops = stop_rule([loaded.tokenizer.eos_token_id], size, ["\n"], loaded.tokenizer)
+    stops = stop_rule([loaded.tokenizer.eos_token_id], size, [STOP], loaded.tokenizer)
     for title, samples in (("greedy", 1), ("sampled", SAMPLES)):
         asked = catalogue.prompts(info)[: items or ROWS // samples]
-        ids = [loaded.tokenizer.encode(text, add_special_tokens=False) for text in asked]
+        ids = encode(loaded.tokenizer, asked)
         work = _Work(loaded.model, ids, stops, info.max_new_tokens, samples)
         yield from _rows(title, work, repeats)
 

@@ -62,7 +62,7 @@ def test_prompts_end_where_tokens_end(loaded: tuple[Any, Any]) -> None:
         ]:
             texts = item.get("choices") or [item["answer"]]
             for text in texts if prompt else []:
-                tail = f"{info.delimiter}{text}"
+                tail = f"{info.template.delimiter}{text}"
                 apart = tokenizer(prompt).input_ids + tokenizer(tail).input_ids
                 assert apart == tokenizer(prompt + tail).input_ids
 
@@ -77,7 +77,9 @@ def choice_accuracy(loaded: tuple[Any, Any], name: str, count: int) -> float:
     right = 0
     for item, prompt in rows:
         head = tokenizer(prompt or tokenizer.eos_token).input_ids
-        tails = [tokenizer(info.delimiter + choice).input_ids for choice in item["choices"]]
+        tails = [
+            tokenizer(info.template.delimiter + choice).input_ids for choice in item["choices"]
+        ]
         width = max(map(len, tails))
         ids = torch.tensor([[*head, *tail, *[1] * (width - len(tail))] for tail in tails])
         with torch.inference_mode():

@@ -62,7 +62,7 @@ def test_frozen_shots_are_those_of_the_build_and_no_items(name: str) -> None:
     info = KNOWN[name]
     shots = importlib.import_module(f"retainbench.tasks.{info.axis}.{name}.build").SHOTS
     preamble = "".join(f"Question: {query}\nAnswer: {answer}\n\n" for query, answer in shots)
-    assert info.template == preamble + "Question: {{query}}\nAnswer:"
+    assert info.template.text == preamble + "Question: {{query}}\nAnswer:"
     assert len(shots) == info.shots
     assert not {row["query"] for row in catalogue.items(info)} & {query for query, _ in shots}
 

@@ -64,7 +64,7 @@ def test_the_same_items_give_the_same_lock(tmp_path: Path) -> None:
 def test_minimal_pairs_are_compared_without_a_prompt(tmp_path: Path) -> None:
     """Empty queries: no question is put round them and nothing before the sentences."""
     info = make_pack(tmp_path / "pack", rows=[row | {"query": ""} for row in choice_rows()])
-    assert (info.template, info.delimiter) == ("{{query}}", "")
+    assert info.template == ("{{query}}", "")
     assert set(catalogue.prompts(info)) == {""}
 
 

@@ -17,12 +17,13 @@ from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases, loading
+from retainbench.harness.models.encoding import encode
 from retainbench.harness.suites import methods
 from retainbench.trainers._gradient import trl_online
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
 from retainbench.trainers._shared.contract import Job, TrainingError
-from retainbench.trainers._shared.data import Example, encode, encode_all, item_at
+from retainbench.trainers._shared.data import Example, item_at
 from retainbench.trainers._shared.trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
@@ -53,7 +54,7 @@ def scripted(
     plain = job(base, out, method, steps=steps, anchor=anchor, target=target, options=options)
     policy = _model.load(plain)
     prompt = plain.target.prompt(item_at(plain.target.train, plain.seed, 0))
-    ids = encode(policy.tokenizer, prompt).prompt
+    ids = encode(policy.tokenizer, [prompt])[0]
     sampling = trl_online.rollouts(plain, policy, Trajectory(plain, policy))
     rows = [Example(ids, tokens) for tokens in sampling.generate([ids] * 4)]
     assert all(rollout.ended(sampling.stops, rows[n].completion) for n in (0, 3))
@@ -70,8 +71,8 @@ def test_prompts_encoded_at_once_are_those_encoded_alone(tiny_base: Path, tmp_pa
     for base in (tiny_base, bases.resolve("fruitfly").folder):
         chosen, tokenizer = job(base, tmp_path, "grpo"), loading.load(base).tokenizer
         texts = [chosen.target.prompt(item) for item in chosen.target.train] * 2 + ["", "a"]
-        assert encode_all(tokenizer, texts) == [encode(tokenizer, text).prompt for text in texts]
-        assert encode_all(tokenizer, []) == []
+        assert encode(tokenizer, texts) == [tokenizer(text).input_ids for text in texts]
+        assert encode(tokenizer, []) == []
 
 
 def surrogate(

@@ -78,14 +78,14 @@ def test_objectives_have_the_published_values() -> None:
 
 def test_accumulation_leaves_the_gradient_alone(tiny_base: Path, tmp_path: Path) -> None:
     """Unequal lengths in unequal parts; float32 sums in another order set the tolerance."""
-    from retainbench.trainers._shared.data import encode
+    from retainbench.trainers._shared.data import example
     from retainbench.trainers._shared.trajectory import Trajectory
 
     gradients = []
     for parts in (1, 3):
         chosen = job(tiny_base, tmp_path, "rft", options={"accumulation": parts})
         policy = _model.load(chosen)
-        rows = [encode(policy.tokenizer, "ab"[: n % 2 + 1], " x" * n) for n in range(1, 8)]
+        rows = [example(policy.tokenizer, "ab"[: n % 2 + 1], " x" * n) for n in range(1, 8)]
         trajectory = Trajectory(chosen, policy)
         rft.backward(chosen, policy, trajectory, rows, _gradient.penalty(chosen))
         gradients.append([p.grad for p in policy.model.parameters()])

@@ -12,10 +12,11 @@ import torch
 from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import log_of
 from retainbench.harness.models import loading
+from retainbench.harness.models.encoding import encode
 from retainbench.trainers import sdft
 from retainbench.trainers._gradient import trl_online
 from retainbench.trainers._shared import model as _model
-from retainbench.trainers._shared.data import encode, item_at
+from retainbench.trainers._shared.data import item_at
 from retainbench.trainers._shared.trajectory import Trajectory
 
 SMALL = {"batch_size": 4, "num_generations": 4}
@@ -102,8 +103,8 @@ def test_first_loss_is_the_divergence(tiny_base: Path, tmp_path: Path, distillat
     policy = _model.load(chosen)
     item = item_at(chosen.target.train, chosen.seed, 0)
     prompt = chosen.target.prompt(item)
-    ids = encode(policy.tokenizer, prompt).prompt
-    shown = encode(policy.tokenizer, sdft.solved_item(chosen.target, item) + prompt).prompt
+    ids = encode(policy.tokenizer, [prompt])[0]
+    shown = encode(policy.tokenizer, [sdft.solved_item(chosen.target, item) + prompt])[0]
     sampling = trl_online.rollouts(chosen, policy, Trajectory(chosen, policy))
     losses = []
     for completion in sampling.generate([ids] * 4):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from retainbench.harness.models.encoding import encode
+from retainbench.harness.tasks.prompts import judged
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
-from retainbench.trainers._shared.data import encode_all, generator, item_at
+from retainbench.trainers._shared.data import generator, item_at
 
 if TYPE_CHECKING:
     from retainbench.harness.scoring.decoding import Stops
@@ -190,7 +192,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
             trainer.ref_model = _reference(job, trainer)
         trainer._tokenize_prompts = lambda prompts: (
-            encode_all(policy.tokenizer, prompts),
+            encode(policy.tokenizer, prompts),
             None,
             {},
         )
@@ -240,7 +242,7 @@ def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
         values = [
             _rollout.earned(
                 job.target,
-                text.split("\n", 1)[0],
+                judged(text),
                 item_at(job.target.train, job.seed, n),
                 _rollout.ended(stops, ids),
             )

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
+from retainbench.harness.tasks.prompts import Template
 
 Item = dict[str, Any]
 """A target item: at least `id`, `query`, `answer`; rewards may use more fields."""
@@ -55,14 +56,16 @@ class Target:
     """Pure; in [0, 1]; the gold answer scores 1.0."""
     valid: Callable[[str, Item], bool]
     max_new_tokens: int
+    template: Template
+    """The task's own: what is trained is rendered as what is scored."""
 
     def prompt(self, item: Item) -> str:
         """The text that the model continues."""
-        return f"Question: {item['query']}\nAnswer:"
+        return self.template.prompt(item)
 
     def completion(self, item: Item) -> str:
         """The reference continuation (without the end-of-text token)."""
-        return f" {item['answer']}"
+        return self.template.completion(item)
 
 
 @dataclass(frozen=True)

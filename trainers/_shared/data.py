@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from retainbench.harness.models.encoding import continued, encode
 from retainbench.trainers._shared.contract import Item, Target
 
 if TYPE_CHECKING:
@@ -65,29 +66,19 @@ def batch_at(items: Sequence[Item], seed: int, step: int, size: int) -> list[Ite
     return [item_at(items, seed, step * size + row) for row in range(size)]
 
 
-def encode(tokenizer: Any, prompt: str, completion: str | None = None) -> Example:
-    """Token ids of a prompt and, where given, of its completion with the end token.
+def example(tokenizer: Any, prompt: str, completion: str) -> Example:
+    """Token ids of a prompt and of its completion with the end token.
 
-    Prompt and completion are encoded apart: generation continues exactly these prompt ids.
+    They are encoded apart: generation continues exactly these prompt ids.
     """
-    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
-    if completion is None:
-        return Example(prompt_ids, [])
-    completion_ids = tokenizer.encode(completion, add_special_tokens=False)
+    (prompt_ids,) = encode(tokenizer, [prompt])
+    (completion_ids,) = continued(tokenizer, [completion])
     return Example(prompt_ids, [*completion_ids, tokenizer.eos_token_id])
 
 
-def encode_all(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of many prompts, as `encode` gives them; each distinct one is encoded once."""
-    distinct = list(dict.fromkeys(prompts))
-    ids = tokenizer(distinct, add_special_tokens=False)["input_ids"] if distinct else []
-    known = dict(zip(distinct, ids, strict=True))
-    return [known[prompt] for prompt in prompts]
-
-
-def encode_item(tokenizer: Any, target: Target, item: Item) -> Example:
+def example_of(tokenizer: Any, target: Target, item: Item) -> Example:
     """An item with its reference answer."""
-    return encode(tokenizer, target.prompt(item), target.completion(item))
+    return example(tokenizer, target.prompt(item), target.completion(item))
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:

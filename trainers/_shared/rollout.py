@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retainbench.harness.models.encoding import encode
+from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
-from retainbench.trainers._shared.data import encode_all
 
 if TYPE_CHECKING:
     import torch
@@ -62,14 +63,14 @@ def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
 
     ends = [policy.tokenizer.eos_token_id]
     vocabulary = policy.model.config.get_text_config().vocab_size
-    stops = stop_rule(ends, vocabulary, ["\n"], policy.tokenizer)
+    stops = stop_rule(ends, vocabulary, [STOP], policy.tokenizer)
     return Sampler(policy, job.target, stops, meter, rows)
 
 
 def prompts(sampler: Sampler, items: Sequence[Item]) -> list[list[int]]:
     """Token ids of the items' prompts."""
     texts = [sampler.target.prompt(item) for item in items]
-    return encode_all(sampler.policy.tokenizer, texts)
+    return encode(sampler.policy.tokenizer, texts)
 
 
 def rollout(
@@ -115,7 +116,7 @@ def score(
     texts = sampler.policy.tokenizer.batch_decode(completions, skip_special_tokens=True)
     samples = []
     for item, prompt, tokens, decoded in zip(items, prompts, completions, texts, strict=True):
-        text, finished = decoded.split("\n", 1)[0], ended(sampler.stops, tokens)
+        text, finished = judged(decoded), ended(sampler.stops, tokens)
         reward = earned(sampler.target, text, item, finished)
         samples.append(Sample(item, prompt, tokens, text, finished, reward))
     return samples

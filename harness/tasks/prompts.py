@@ -1,0 +1,65 @@
+"""How an item becomes text: the one place that renders prompts and answers. Torch-free.
+
+Training rows, rollouts, KL samples, contamination checks and frozen locks all render here. lm-eval
+renders the same YAML by itself when it scores, and every scored prompt is compared with the lock's
+hash, so trained and scored prompts cannot differ unnoticed. Templates hold `{{query}}` only, which
+needs no Jinja. Writes nothing; leaves out token ids (models/encoding.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness.core.errors import IntegrityError
+
+QUERY = "{{query}}"
+"""Where the item's query goes in a template."""
+STOP = "\n"
+"""The string that ends a response."""
+
+Row = Mapping[str, Any]
+
+
+class Template(NamedTuple):
+    """The text around an item's query and its answer."""
+
+    text: str
+    """The prompt, with QUERY where the query goes; solved examples are part of it."""
+    delimiter: str
+    """Between prompt and choice or answer."""
+
+    def prompt(self, row: Row) -> str:
+        """What the model is asked."""
+        return self.text.replace(QUERY, row["query"])
+
+    def completion(self, row: Row) -> str:
+        """The reference continuation of the prompt, without an end token."""
+        return f"{self.delimiter}{row['answer']}"
+
+    def solved(self, row: Row) -> str:
+        """Prompt and reference continuation."""
+        return self.prompt(row) + self.completion(row)
+
+
+def template(doc_to_text: str, delimiter: str, path: Path) -> Template:
+    """The template of a task's YAML; a bare `query` is the field itself, as lm-eval takes it.
+
+    Raises:
+        IntegrityError: `doc_to_text` uses anything besides `{{query}}`.
+    """
+    if doc_to_text in ("query", "gold"):
+        return Template(QUERY, delimiter)
+    if any(mark in doc_to_text.replace(QUERY, "") for mark in ("{{", "{%", "{#")):
+        raise IntegrityError(f"{path}: doc_to_text may only use {QUERY}")
+    return Template(doc_to_text, delimiter)
+
+
+def judged(response: str) -> str:
+    """The part of a response that is judged: everything before its first STOP.
+
+    >>> judged(" 42\\nQuestion: next")
+    ' 42'
+    """
+    return response.split(STOP, 1)[0]
