@@ -130,13 +130,10 @@ def evaluate(
         factors = _population.of_members(drawn, local, options.sigma)
         with _population.perturbed(found) as active:
             done = population_decode.complete(
-                sampler.policy.model,
-                active,
-                factors,
+                population_decode.Members(sampler.policy.model, active, factors),
                 prompts,
                 max_new_tokens=sampler.target.max_new_tokens,
-                stops=sampler.stops.ends_V.to(sampler.policy.model.device),
-                pad=sampler.policy.tokenizer.eos_token_id,
+                stops=sampler.stops,
             )
         scores += _mean_rewards(sampler, items, prompts, done.tokens, done.prompt_tokens)
     return np.array(scores)

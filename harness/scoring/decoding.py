@@ -3,8 +3,9 @@
 `generate` takes token ids and gives token ids. A prefix that all prompts share and each distinct
 prompt are encoded once, whatever the number of samples (scoring/decoding_rows.py); rows that have
 stopped leave the batch. A batch that runs out of memory is done again in halves. Stop strings are
-looked for in the tokens' own texts, and in the decoded response only after a token that could
-complete one.
+looked for in the tokens' own texts, and in the decoded end of the response only after a token that
+could complete one. `generate_together` does the same for many models in one batch (EGGROLL's
+population).
 
 A sampled token is the inverse of the cumulative distribution at a uniform number drawn beforehand
 for (completion, step). So a completion does not depend on how the work was batched (beyond the
@@ -19,13 +20,12 @@ Letters: N completions, B rows in flight, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from retainbench.harness.models.inference import frozen, ran_out_of_memory
-from retainbench.harness.scoring.decoding_rows import Prefilled, Rows, encode_prefix, prefill
+from retainbench.harness.scoring.decoding_rows import Forward, Rows
 from retainbench.harness.scoring.probe import configured_obstacle
 
 SHARED = 8
@@ -48,6 +48,12 @@ class Stops(NamedTuple):
     """Tokens that may complete a stop string begun earlier; None if there is no such string."""
     strings: tuple[str, ...]
     decode: Callable[[list[int]], str] | None
+
+    @property
+    def reach(self) -> int:
+        """Last tokens in which a string that has just been completed must be: four bytes at most
+        make a character, and a token at least one byte."""
+        return 4 * max(map(len, self.strings), default=0) + 4
 
 
 class Completions(NamedTuple):
@@ -137,20 +143,45 @@ def generate(
         uniforms = torch.rand(
             count, max_new_tokens, generator=generator, device=generator.device
         ).to(device)
-    suspects = None if stops.suspects_V is None else stops.suspects_V.to(device)
-    run = _Run(
-        stops._replace(ends_V=stops.ends_V.to(device), suspects_V=suspects),
-        temperature,
-        uniforms,
-        torch.zeros(count, max_new_tokens, dtype=torch.long, device=device),
-        torch.full((count,), max_new_tokens, device=device),
-        torch.zeros(count, dtype=torch.bool, device=device),
-        torch.zeros(count, max_new_tokens, device=device) if logprobs else None,
+    run = _run(count, max_new_tokens, stops, device)._replace(
+        temperature=temperature, uniforms_NT=uniforms
     )
+    if logprobs:
+        run = run._replace(logprob_NT=torch.zeros(count, max_new_tokens, device=device))
     if not count:
         return _completions(run, 0)
     with frozen(model):
         return _completions(run, _decode_all(model, prompts, samples, run, rows))
+
+
+def generate_together(
+    forward: Forward, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stops: Stops
+) -> Completions:
+    """Greedy completions by several models in one batch, those of a model next to each other.
+
+    Every model answers all prompts; what they share is read once per model, however short it is.
+    """
+    count, device = forward.groups * len(prompts), forward.model.device
+    run = _run(count, max_new_tokens, stops, device)
+    index_B = torch.arange(count, device=device)
+    with torch.inference_mode():
+        rows = Rows(forward, prompts, shared_length(prompts), max_new_tokens)
+        _decode_batch(rows, index_B, run)
+    return _completions(run, count)
+
+
+def _run(count: int, steps: int, stops: Stops, device: Any) -> _Run:
+    """Greedy, without log-probabilities."""
+    suspects = None if stops.suspects_V is None else stops.suspects_V.to(device)
+    return _Run(
+        stops._replace(ends_V=stops.ends_V.to(device), suspects_V=suspects),
+        0.0,
+        torch.zeros(count, 0, device=device),
+        torch.zeros(count, steps, dtype=torch.long, device=device),
+        torch.full((count,), steps, device=device),
+        torch.zeros(count, dtype=torch.bool, device=device),
+        None,
+    )
 
 
 def _decode_all(
@@ -168,8 +199,8 @@ def _decode_all(
     distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda p: (len(p), p))
     place = {prompt: i for i, prompt in enumerate(distinct)}
     waiting = sorted(range(len(run.tokens_NT)), key=lambda i: place[tuple(prompts[i // samples])])
-    shared = _shared_length(distinct)
-    prefix = encode_prefix(model, distinct[0][:shared])
+    common = shared_length(distinct) if len(distinct) > 1 else 0
+    shared = common if common >= SHARED else 0
     rows = min(len(waiting), rows or _most_rows(model, longest))
     while waiting:
         batch = waiting[:rows]
@@ -177,9 +208,9 @@ def _decode_all(
         prompt_of_row = [place[tuple(prompts[i // samples])] for i in batch]
         first = prompt_of_row[0]
         needed = distinct[first : prompt_of_row[-1] + 1]
-        chosen = torch.tensor(prompt_of_row, device=model.device) - first
+        chosen = [prompt - first for prompt in prompt_of_row]
         index_B = torch.tensor(batch, device=model.device)
-        if _fits(model, partial(prefill, model, needed, prefix, shared), chosen, index_B, run):
+        if _fits(model, needed, shared, chosen, index_B, run):
             waiting = waiting[rows:]
         elif rows == 1:
             raise MemoryError(f"one completion of {longest} tokens does not fit in memory")
@@ -190,31 +221,33 @@ def _decode_all(
 
 def _fits(
     model: Any,
-    fill: Callable[[], Prefilled],
-    prompt_of_row: torch.Tensor,
+    prompts: Sequence[Sequence[int]],
+    shared: int,
+    prompt_of_row: Sequence[int],
     index_B: torch.Tensor,
     run: _Run,
 ) -> bool:
     """Decode one batch; False, and its rows as they were, if memory ran out."""
+    steps = run.tokens_NT.shape[1]
     try:
-        _decode_batch(model, fill(), prompt_of_row, index_B, run)
+        rows = Rows(Forward(model), prompts, shared, steps)
+        if list(prompt_of_row) != list(range(len(prompts))):
+            rows.take(torch.tensor(prompt_of_row, device=model.device))
+        _decode_batch(rows, index_B, run)
         return True
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
-    run.length_N[index_B] = run.tokens_NT.shape[1]
+    run.length_N[index_B] = steps
     run.stopped_N[index_B] = False
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     return False
 
 
-def _decode_batch(
-    model: Any, filled: Prefilled, prompt_of_row: torch.Tensor, index_B: torch.Tensor, run: _Run
-) -> None:
+def _decode_batch(rows: Rows, index_B: torch.Tensor, run: _Run) -> None:
     """Decode until all rows have stopped; row b is completion index_B[b]."""
     steps = run.tokens_NT.shape[1]
-    rows = Rows(filled, prompt_of_row, steps)
     running_B = torch.ones_like(index_B, dtype=torch.bool)
     every = CHECK_EVERY.get(index_B.device.type, CHECK_EVERY["cuda"])
     for step in range(steps):
@@ -231,9 +264,9 @@ def _decode_batch(
                 break
             if left <= KEEP * len(running_B):
                 kept = running_B.nonzero()[:, 0]
-                rows.keep(kept)
+                rows.take(kept)
                 index_B, token_B, running_B = index_B[kept], token_B[kept], running_B[kept]
-        rows.step(model, token_B, step)
+        rows.step(token_B, step)
 
 
 def _decode_uncached(model: Any, prompt: Sequence[int], i: int, run: _Run) -> None:
@@ -274,19 +307,24 @@ def _ended(token_B: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run) -
     if stops.suspects_V is None or stops.decode is None:
         return ended_B
     for b in (stops.suspects_V[token_B] & ~ended_B).nonzero()[:, 0].tolist():
-        text = stops.decode(run.tokens_NT[index_B[b], : step + 1].tolist())
+        begin = max(0, step + 1 - stops.reach)
+        text = stops.decode(run.tokens_NT[index_B[b], begin : step + 1].tolist())
         ended_B[b] = any(s in text for s in stops.strings)
     return ended_B
 
 
-def _shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens common to all prompts, at least one short of the shortest; 0 if hardly any."""
-    if len(prompts) < 2:
-        return 0
-    low, high = min(prompts), max(prompts)
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, at least one short of the shortest.
+
+    >>> shared_length([[1, 2, 3], [1, 2, 4, 5]])
+    2
+    """
+    low, high = (
+        min(prompts, key=tuple),
+        max(prompts, key=tuple),
+    )  # all others are between them, so they share as much
     size = min(map(len, prompts)) - 1
-    common = next((i for i in range(size) if low[i] != high[i]), size)
-    return common if common >= SHARED else 0
+    return next((i for i in range(size) if low[i] != high[i]), size)
 
 
 def _most_rows(model: Any, length: int) -> int:

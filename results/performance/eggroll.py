@@ -145,19 +145,15 @@ def _plain(work: Work) -> None:
 
 
 def _complete(work: Work, active: Any, factors: Any) -> None:
-    import torch
-
+    from retainbench.harness.scoring.decoding import stop_rule
     from retainbench.trainers._evolution import population_decode
 
     vocabulary = work.model.config.get_text_config().vocab_size
     population_decode.complete(
-        work.model,
-        active,
-        factors,
+        population_decode.Members(work.model, active, factors),
         work.prompts,
         max_new_tokens=work.new_tokens,
-        stops=torch.zeros(vocabulary, dtype=torch.bool, device=work.model.device),
-        pad=0,
+        stops=stop_rule([], vocabulary),
     )
 
 

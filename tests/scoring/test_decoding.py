@@ -139,6 +139,21 @@ def test_buffers_grow_past_their_first_room() -> None:
     assert out.tokens == [reference("llama", [1, 2], 80), reference("llama", [3], 80)]
 
 
+def test_the_cache_holds_what_running_rows_have_written() -> None:
+    """Room for a quarter more at most, whatever the longest answer may be; rows that left, not."""
+    forward = decoding_rows.Forward(model_of("gpt2"))
+    with torch.inference_mode():
+        rows = decoding_rows.Rows(forward, [[1], [2], [3]], 0, steps=10_000)
+        for step in range(100):
+            rows.step(torch.tensor([4] * len(rows.lengths_B)), step)
+            if step == 50:
+                rows.take(torch.tensor([2]))
+    keys = rows.layers[0].keys
+    assert rows.cache.get_seq_length() == 101
+    assert keys.shape[0] == 1
+    assert keys.shape[2] <= 101 * 5 // 4 + decoding_rows.ROOM
+
+
 def test_rows_stop_at_a_stop_id_and_leave_the_others_alone() -> None:
     prompts = [[i, i + 1] for i in range(12)]
     free = [reference("llama", prompt, 12) for prompt in prompts]

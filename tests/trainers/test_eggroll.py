@@ -104,7 +104,10 @@ def test_batched_population_equals_a_loop_of_models(
         with torch.no_grad():
             logits = model(input_ids=ids.expand(8, -1)).logits
         done = population_decode.complete(
-            model, active, factors, prompts, max_new_tokens=12, stops=stops.ends_V, pad=1
+            population_decode.Members(model, active, factors),
+            prompts,
+            max_new_tokens=12,
+            stops=stops,
         )
     assert done.prompt_tokens == 8 * (3 + 3 + 9 + 5 + 6)
     for row, member in enumerate(population):
