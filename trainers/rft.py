@@ -22,12 +22,12 @@ Deviations:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from retainbench.harness.models.identity import weights_digest
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 
@@ -124,6 +124,7 @@ def spent(current: Round, options: Options) -> bool:
 
 def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str, Any]]:
     """Sample a round's completions; returns the new round and its account for the step log."""
+    from retainbench.trainers._shared import model as _model
     from retainbench.trainers._shared import rollout
     from retainbench.trainers._shared.data import batch_at, generator
 
@@ -131,7 +132,7 @@ def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str,
     rows: list[tuple[str, str]] = []
     counts: list[int] = []
     number, fruitless, samples = current.sampled, current.fruitless, 0
-    digest = weights_digest(sampler.policy.model)
+    digest = weights_digest(_model.trainable_parameters(sampler.policy.model).items())
     while True:
         items = batch_at(job.target.train, job.seed, number, options.prompts_per_round)
         with rollout.autocast(job):
@@ -259,17 +260,6 @@ def backward(
         for name, value in (metrics | kl).items():
             totals[name] = totals.get(name, 0.0) + value
     return totals
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 over the trainable parameters' names and bytes."""
-    from retainbench.trainers._shared import model as _model
-
-    made = hashlib.sha256()
-    for name, value in _model.trainable_parameters(model).items():
-        made.update(name.encode())
-        made.update(value.detach().cpu().numpy().tobytes())
-    return made.hexdigest()
 
 
 def _nothing(current: Round, options: Options) -> str:

@@ -23,16 +23,23 @@ def evaluate(
     pack: Packs = None,
     allow_task_code: TaskCode = False,
     device: Device = "cpu",
+    base: Annotated[
+        str | None, typer.Option(help="Base of an adapter; default: the one that it names.")
+    ] = None,
 ) -> None:
     """Score a model on frozen tasks, item by item."""
     from retainbench.harness.core import storage, terminal
+    from retainbench.harness.core.escaping import visible
     from retainbench.harness.models import bases, loading
     from retainbench.harness.scoring import evaluate as evaluating
     from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
     known = Catalogue.of(pack or (), allow_code=allow_task_code)
-    loaded = loading.load(bases.resolve(model).folder, device=device)
+    checked = bases.resolve(model, bases.resolve(base) if base else None)
+    for note in checked.notes:
+        typer.echo(f"note: {visible(note)}")
+    loaded = loading.load(checked, device=device)
     found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_task_code)
     if out:
         storage.write_jsonl(out, found)

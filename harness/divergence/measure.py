@@ -18,7 +18,6 @@ Left out: KL on greedy text (no estimator of it is valid), and top-k truncated K
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +37,7 @@ from retainbench.harness.divergence.records import (
     KlEstimate,
 )
 from retainbench.harness.models.encoding import encode
+from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
@@ -133,7 +133,7 @@ def sample_continuations(
         IntegrityError: the cached file was changed.
     """
     ids = encode(loaded.tokenizer, prompts)
-    key = digest([weights_digest(loaded.model), ids, max_new_tokens, seed])
+    key = digest([weights_digest(loaded.model.named_parameters()), ids, max_new_tokens, seed])
     file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
     if file and file.exists():
         return _read_cached(file, key, len(prompts))
@@ -177,16 +177,6 @@ def _read_cached(file: Path, key: str, expected: int) -> list[Continuation]:
                 f"{file}:{number + 1}: was changed after sampling; delete the file"
             )
     return found
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over names, dtypes and values of a model's parameters."""
-    found = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        found.update(f"{name} {parameter.dtype}".encode())
-        flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        found.update(flat.numpy().data)
-    return found.hexdigest()
 
 
 def divergence(

@@ -1,13 +1,22 @@
-"""A model folder by content: SHA-256 of each file and of the whole, by model-signing's rule."""
+"""Models by content: a folder by its files' SHA-256, loaded weights by their values.
+
+`identify` is what certificates name (model-signing's rule, with every file's name and digest),
+`folder_digest` is the key of caches and runs, `weights_digest` names tensors in memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.storage import digest, sha256_file
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORED = (".git", ".gitattributes", ".github", ".gitignore", "model.sig")
 
@@ -54,3 +63,15 @@ def folder_digest(folder: Path) -> str:
     kept = (".safetensors", ".json", ".jinja", ".model", ".txt")
     files = sorted(p for p in folder.iterdir() if p.suffix in kept)
     return digest({p.name: sha256_file(p) for p in files})
+
+
+def weights_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """SHA-256 over names, shapes, dtypes and values, in the order of the names."""
+    import torch
+
+    hashed = hashlib.sha256()
+    for name, value in sorted(tensors, key=lambda item: item[0]):
+        hashed.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        flat = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        hashed.update(flat.numpy().data)
+    return hashed.hexdigest()

@@ -6,15 +6,16 @@ code runs. `model_digest` names loaded weights by content.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.storage import digest
 from retainbench.harness.models import adapters, bases
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.foreign import reading
+from retainbench.harness.models.identity import weights_digest
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,11 @@ def load_model(checked: Base, dtype: str = "float32") -> PreTrainedModel:
     if checked.parent:
         model = adapters.merge(model, checked.folder)
     check_finite(model, str(checked.folder))
+    text = model.config.get_text_config()
+    if getattr(text, "output_router_logits", False):
+        # Only the auxiliary loss of a mixture of experts reads them, and it fails on shared
+        # prefixes and packed rows. No method here trains with it.
+        text.output_router_logits = False
     return model.eval()
 
 
@@ -126,10 +132,10 @@ def model_digest(loaded: Loaded) -> str:
     Equal weights give equal digests however they were stored: an adapter with no effect, merged,
     has the digest of its base.
     """
-    hashed = hashlib.sha256()
-    for name, value in sorted(loaded.model.state_dict().items()):
-        hashed.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        hashed.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    hashed.update(loaded.tokenizer.backend_tokenizer.to_str().encode())
-    hashed.update(str(loaded.tokenizer.chat_template).encode())
-    return hashed.hexdigest()
+    return digest(
+        [
+            weights_digest(loaded.model.state_dict().items()),
+            loaded.tokenizer.backend_tokenizer.to_str(),
+            str(loaded.tokenizer.chat_template),
+        ]
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.encoding import Tokens, continued, encode
 from retainbench.harness.scoring.layout import Layout, lay_out
 from retainbench.harness.scoring.single import Request
@@ -46,10 +47,10 @@ class Encoder:
         """One request; a context that does not fit is cut from the left, as lm-eval does.
 
         Raises:
-            ValueError: nothing to score, or more than the window holds.
+            IntegrityError: nothing to score, or more than the window holds.
         """
         if not 0 < len(continuation) <= self.window or not context:
-            raise ValueError(
+            raise IntegrityError(
                 f"cannot score {len(continuation)} tokens after {len(context)} with a window of "
                 f"{self.window}: {pair!r}"
             )

@@ -234,7 +234,7 @@ def test_cache_is_reused_keyed_and_checked(base: Loaded, candidate: Loaded, tmp_
 
 
 def test_different_vocabularies_are_refused(base: Loaded, tmp_path: Path) -> None:
-    save_tiny(tmp_path / "other", seed=0, vocabulary="abc 0123456789?+:QuestionAnswer\nhis")
+    save_tiny(tmp_path / "other", seed=0, vocabulary="abc 0123456789?+=:QuestionAwr\nh")
     other = loading.load(tmp_path / "other")
     with pytest.raises(IntegrityError, match="different vocabularies"):
         summarise(base, other, {"target": PROMPTS}, max_new_tokens=4)

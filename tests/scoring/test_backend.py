@@ -33,6 +33,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.packed import score_packed
@@ -309,7 +310,7 @@ def test_an_adapter_is_scored_with_its_weights() -> None:
 
 def test_a_continuation_without_tokens_is_refused() -> None:
     ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=WINDOW)
-    with pytest.raises(ValueError, match="cannot score 0 tokens"):
+    with pytest.raises(IntegrityError, match="cannot score 0 tokens"):
         ours.loglikelihood(instances(("", "<end>")))
 
 

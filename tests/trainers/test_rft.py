@@ -12,11 +12,13 @@ import torch
 
 from fixtures.trainer_cases import job, letters
 from retainbench.harness.models import loading
+from retainbench.harness.models.identity import weights_digest
 from retainbench.trainers import rft
 from retainbench.trainers._gradient import gradient as _gradient
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
 from retainbench.trainers._shared.contract import TrainingError
+from retainbench.trainers._shared.model import trainable_parameters
 
 END = "checkpoints/s0-1.0000"
 
@@ -104,7 +106,7 @@ def test_rounds_are_sampled_from_the_weights_before_them(tiny_base: Path, tmp_pa
     assert len(rounds) > 1
     for step, line in rounds:
         model = loading.load(tmp_path / "checkpoints" / f"s0-{step}").model
-        assert line["sampled_from"] == rft.weights_digest(model)
+        assert line["sampled_from"] == weights_digest(trainable_parameters(model).items())
         assert line["rejected"] + sum(line["accepted_per_prompt"]) == line["samples"]
         assert line["samples"] == 8 * chosen.options.samples_per_prompt
         assert line["temperature"] == 1.0
