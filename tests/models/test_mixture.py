@@ -16,7 +16,7 @@ from fixtures.trainer_oracle import words
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring.evaluate import evaluate
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.catalogue import OWN
 from retainbench.trainers import sft
 
 CONFIG = {
@@ -60,7 +60,7 @@ def mixture(tmp_path: Path) -> Path:
 
 def test_choices_and_free_answers_are_scored(mixture: Path) -> None:
     names = ("capitals", "capitals_free")
-    records = evaluate(loading.load(mixture), catalogue.find(names), limit=3)
+    records = evaluate(loading.load(mixture), OWN.find(names), limit=3)
     assert [record.task for record in records] == ["capitals"] * 3 + ["capitals_free"] * 3
 
 
