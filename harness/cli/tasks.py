@@ -89,8 +89,8 @@ def freeze(
 ) -> None:
     """Snapshot evaluation items to a pack that runs offline; use it with --pack.
 
-    A pack holds the items: share it under their licence only. With --suite a lock is written beside
-    the packs; it holds no items, and where it lies another machine freezes the same or fails.
+    A pack holds the items: share it under their licence only. --suite also writes a lock next to
+    the packs. It holds no items; a machine that has the lock freezes the same packs or fails.
     """
     from retainbench.harness.core import locks
     from retainbench.harness.tasks import freeze as freezing
@@ -141,7 +141,8 @@ def _freeze_suite(
     if failed:
         raise UsageError(
             f"{len(failed)} of {len(order.suite.sources)} tasks could not be frozen "
-            f"({', '.join(failed)}); the others are kept: mend what is said above and run it again"
+            f"({', '.join(failed)}). Correct what is reported above and run the command again; the "
+            "others are kept"
         )
 
 

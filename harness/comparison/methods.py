@@ -73,13 +73,13 @@ class RatioRow(Record):
 
 
 class MethodRow(Record):
-    """One arm; intervals are over seeds and items, so they speak of the method."""
+    """One arm; intervals are over seeds and items, so they are about the method."""
 
     base: str
     target: str
     recipe: str
     seeds: list[int]
-    """With one seed the intervals speak of that run alone."""
+    """With one seed the intervals are about that run alone."""
     gain: Interval
     drops: dict[str, Interval]
     """Axis -> chance-rescaled drop at the end point."""

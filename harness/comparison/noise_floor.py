@@ -36,11 +36,11 @@ class Noise(NamedTuple):
     """One task's floor, from the variations that could score it."""
 
     churns: dict[str, float]
-    """Variation -> share of items that changed sides; empty for graded scores."""
+    """Variation -> share of items whose correctness changed; empty for graded scores."""
     soft: float | None
     """Root mean square change of an item's soft score in the noisiest variation."""
     flipped: NDArray[np.bool_] | None
-    """Items that changed sides in the variation with the most of them, in the order of the pair;
+    """Items whose correctness changed in the variation with the most of them, in the pair's order;
     None for graded scores."""
 
 
@@ -100,7 +100,7 @@ def above_floor(one: Pair, noise: Noise, alpha: float) -> bool | None:
 
 
 def flips_of(one: Pair) -> NDArray[np.bool_]:
-    """Which items changed sides."""
+    """Which items changed from right to wrong or back."""
     changed: NDArray[np.bool_] = one.base != one.candidate
     return changed
 

@@ -5,11 +5,23 @@ are attached here so that every command maps errors in the same way. Any other e
 `cli/main.py` prints its traceback and exits 70, because Python's own 1 would read as a regression.
 """
 
+from __future__ import annotations
+
+from retainbench.harness.core.escaping import one_line
+
+LONGEST = 4_000  # characters of a message
+
 
 class RetainbenchError(Exception):
-    """Base of the errors that end a command with one line instead of a traceback."""
+    """Base of the errors that end a command with one line instead of a traceback.
+
+    The message is one visible line, whatever a file name or a foreign file put into it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message, LONGEST))
 
 
 class UsageError(RetainbenchError):

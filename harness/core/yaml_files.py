@@ -8,13 +8,13 @@ that every file is answered in seconds.
 from __future__ import annotations
 
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.foreign_json import read_text
 
 MOST_BYTES = 256 * 2**10  # the largest in suites/ has 6 kB; 256 kB take some 4 s on a slow core
 DEEPEST = 40  # levels; a suite has 6
@@ -115,27 +115,11 @@ def read_mapping(path: Path, *, unique: bool = True) -> dict[str, Any]:
         IntegrityError: not a regular file, too large, not UTF-8, not YAML, over a budget, or not a
             mapping with texts as keys.
     """
+    text = read_text(path, MOST_BYTES)
     try:
-        value = _Loader(_text(path), unique).get_single_data()
+        value = _Loader(text.removeprefix("\ufeff"), unique).get_single_data()
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise IntegrityError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise IntegrityError(f"{path}: not a mapping. Write lines such as `margin: 0.02`")
     return value
-
-
-def _text(path: Path) -> str:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(f"{path}: not a file. Name a YAML file")
-        if status.st_size > MOST_BYTES:
-            raise IntegrityError(f"{path}: {status.st_size} bytes; at most {MOST_BYTES} are read")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise IntegrityError(
-            f"{path}: not UTF-8 at byte {error.start}. Save it as UTF-8"
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise IntegrityError(f"{path}: cannot be read: {reason}") from error

@@ -91,7 +91,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06, 0.02]
     """
     if not all(0 <= p <= 1 for p in p_values):
-        raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
+        raise ValueError(f"p-values must be in [0, 1], got {list(p_values)}")
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))

@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 
 class Flip(NamedTuple):
-    """One item that changed sides between the base and one cell's end point."""
+    """One item whose correctness changed between the base and one cell's end point."""
 
     cell: int
     """Index of the scorecard."""

@@ -197,11 +197,12 @@ def scope(cards: Sequence[Scorecard]) -> list[Fact]:
 
 def flip_note(flips: Flips) -> str:
     """How many flips there are, how many are on the page, and why some are not."""
-    note = f"{counted(flips.total, 'item')} changed sides."
+    note = f"{counted(flips.total, 'item')} changed from right to wrong or back."
     if len(flips.shown) < flips.total:
         note = (
-            f"{flips.total} items changed sides; {len(flips.shown)} of them are on this page, the "
-            "same number for every cell, task and direction. The run folder's records hold all."
+            f"{flips.total} items changed from right to wrong or back; {len(flips.shown)} of them "
+            "are on this page, the same number for every cell, task and direction. The run "
+            "folder's records hold all."
         )
     if flips.unread:
         note += f" {counted(flips.unread, 'cell')} came without item records."

@@ -1,4 +1,4 @@
-"""What a person sees of a row: the compact columns and the order in which they stand.
+"""What a person sees of a row: the compact columns and their order.
 
 Pure. Markdown, LaTeX, HTML and the terminal print `Table.cells` in this order and add nothing but
 escaping, so they cannot differ; CSV and JSON hold whole rows. Gains and drops are shown in
@@ -128,7 +128,7 @@ def _flips() -> Column:
         lost, gained = flips(row, "lost"), flips(row, "gained")
         return NONE if lost is None or gained is None else f"{lost:.0f} / {gained:.0f}"
 
-    hint = "Retention items that turned wrong and that turned right, mean per seed"
+    hint = "Retention items that became wrong and that became right, mean per seed"
     return Column("flips", "Lost / gained", "right", text, lambda row: flips(row, "lost"), hint)
 
 

@@ -42,7 +42,7 @@ class Evidence(NamedTuple):
     methods: Mapping[tuple[str, str, str], MethodRow]
     """(base, target, recipe) -> estimates over seeds and items."""
     sequences: Sequence[SequenceRow] = ()
-    """Recipes that learn several targets in turn."""
+    """Recipes that learn several targets one after another."""
 
 
 NOTHING = Evidence({}, {})

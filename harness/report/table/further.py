@@ -4,7 +4,7 @@ Pure: rows in, unescaped texts out; the same numbers are in table.csv and table.
 the worst point of the trajectory, chance-adjusted companions, acquisition of new facts, gain per
 drift and per KL, sparsity. `matched`: drops where every recipe has gained the same.
 
-The second small table: recipes that learn several targets in turn, with the field's metrics.
+The second small table: recipes that learn several targets in sequence, with the field's metrics.
 
 Pure: takes the rows of `comparison/sequences.py`, returns unescaped texts. A run without sequences
 has no such table. Numbers are percentage points of reward.
@@ -45,7 +45,7 @@ MEANING = (
     "largest of several it is biased up.",
     "Forgot / won back: items lost and items gained beyond what guessing explains, in percent, "
     "mean over tasks; companions for comparison with published work, never gated on. Churn: items "
-    "that changed sides in percent.",
+    "whose correctness changed, in percent.",
     "New facts: the recipe's gain on the target new_facts. Gain per drift: percentage points per "
     "percent of relative drift. Gain per KL: percentage points per 0.01 nats per token on "
     "retention prompts.",
@@ -124,7 +124,7 @@ def _matched(row: TableRow) -> list[str]:
     return [row.target, row.recipe, f"{100 * (row.gain_to_match or 0.0):.1f}", *drops, front]
 
 
-CAPTION = "Targets learned in turn: what each is worth after each of them"
+CAPTION = "Targets learned in sequence: what each is worth after each of them"
 HEAD = (
     "Recipe",
     "Order",
@@ -173,7 +173,7 @@ def _notes(rows: Sequence[SequenceRow]) -> list[str]:
         "minus when just learned, all but the last target; negative is forgetting. FWT: just "
         "before it is learned minus the base. Forgetting: best earlier minus end, a maximum, which "
         "noise pushes up. Intransigence: learned alone with the whole budget minus when just "
-        "learned in turn. BWT (TRACE) divides by the number of targets.",
+        "learned in sequence. BWT (TRACE) divides by the number of targets.",
         f"Brackets: {100 * first.level:g} % intervals "
         f"({listed(row.accuracy.method for row in rows)}).",
         *(f"No intransigence for {recipe}: {reason}." for recipe, reason in reasons.items()),

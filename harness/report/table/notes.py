@@ -35,7 +35,7 @@ def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
     seeds = (
         f"mean over seeds {listed(found)}"
         if len(found) > 1
-        else f"seed {listed(found)} only, so intervals speak of these runs and not of the methods"
+        else f"seed {listed(found)} only, so intervals are about these runs, not about the methods"
     )
     return [
         f"Base {listed(row.base for row in rows)}; every recipe at the end of its budget of "
@@ -72,8 +72,8 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
     return [
         "Gain: mean reward on the target's test items, candidate minus base. Drop: base minus "
         "candidate on the axis' tasks, mean over tasks, rescaled so that guessing is 0; positive "
-        "is forgetting. Both in percentage points (pp). Lost / gained: retention items that turned "
-        "wrong / right, mean per seed.",
+        "is forgetting. Both in percentage points (pp). Lost / gained: retention items that "
+        "became wrong / right, mean per seed.",
         "Drift: norm of the weight change over the norm of the base"
         + (f" ({dtypes})" if dtypes else "")
         + ("; in parentheses, over that of a random walk of the same length." if null else ".")
@@ -94,7 +94,7 @@ def _verdict(done: Sequence[TableRow]) -> list[str]:
         "Verdict: on retention alone, by the single tasks and not by the means shown here. PASS: "
         f"with {50 * (1 + level):g} % confidence no task dropped by more than its margin"
         f"{_margins(done)}; REGRESSION: with the same confidence one did; INCONCLUSIVE: neither "
-        f"is shown, mostly for want of items.{seen}"
+        f"is shown, mostly because there are too few items.{seen}"
     ]
 
 
@@ -137,7 +137,7 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
 WAYS = {
     "repeat": "scored again",
     "batch": "with another batch size",
-    "options": "with the options turned",
+    "options": "with the answer options rotated by one",
 }
 """How the base was scored once more, by the names of a suite's `noise_floor`."""
 
@@ -154,8 +154,8 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
     ways = ", ".join(f"{_percent(churn)} {WAYS.get(name, name)}" for name, churn in churns.items())
     soft = max((row.noise_soft or 0.0 for row in floors), default=0.0)
     found = [
-        f"A/A noise floor, base against base, items that change sides, mean over tasks: {ways}; "
-        f"soft scores move by {soft:.2g}. Largest churn of a recipe: "
+        "A/A noise floor, base against base, items whose correctness changed, mean over tasks: "
+        f"{ways}; soft scores changed by {soft:.2g}. Largest churn of a recipe: "
         f"{_percent(max(row.churn or 0.0 for row in floors))}."
     ]
     if churns.get("repeat"):
@@ -168,8 +168,8 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
     ]
     if quiet:
         found.append(
-            "Flips not above the A/A floor on any task (sign test), so not to be called "
-            f"forgetting: {listed(quiet)}."
+            "Flips not above the A/A floor on any task (sign test), which is not forgetting: "
+            f"{listed(quiet)}."
         )
     return found
 

@@ -48,7 +48,7 @@ def terminal(table: Table, width: int) -> RenderableType:
 
 
 def grid(one: Grid) -> RenderableType:
-    """A further table with its footnotes; intervals stand below their estimates."""
+    """A further table with its footnotes; intervals are below their estimates."""
     from rich.console import Group
     from rich.text import Text
 

@@ -1,0 +1,84 @@
+"""What a person reads is plain modern English: the words that STYLE.md bans are not in it.
+
+Checked are the texts of errors, of `help=`, of the verbs' own help, of the table's notes, and
+README.md. A file of `UNFINISHED` is left out until its texts are rewritten; it must be empty.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness.core import paths
+
+BANNED = re.compile(
+    r"\b(stands?|stood|lies?|lay|mend(s|ed)?|anew|beside|for ever|there twice"
+    r"|(?<!there )(is|are) no|ought|gives? another|comes? of|came of|for want of|in turn|turned|by its own word|told|said)\b",
+    re.IGNORECASE,
+)
+ROOT = paths.PACKAGE
+SOURCES = sorted(p for part in ("harness", "trainers") for p in (ROOT / part).rglob("*.py"))
+NOTES = ROOT / "harness/report/table"
+VERBS = ROOT / "harness/cli"
+UNFINISHED: frozenset[str] = frozenset({"harness/tasks"})
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of everything in a module that a person reads."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield from literals(node.exc)
+        elif isinstance(node, ast.keyword) and node.arg == "help":
+            yield from literals(node.value)
+        elif isinstance(node, ast.FunctionDef) and VERBS in path.parents:
+            yield node.lineno, ast.get_docstring(node) or ""
+    if NOTES in path.parents:
+        yield from literals(tree)
+
+
+def literals(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Texts in an expression, those of f-strings included, without docstrings."""
+    parts = list(ast.walk(node))
+    docstrings = {id(part.value) for part in parts if isinstance(part, ast.Expr)}
+    for part in parts:
+        text = isinstance(part, ast.Constant) and isinstance(part.value, str)
+        if text and id(part) not in docstrings:
+            yield part.lineno, part.value
+
+
+def banned(path: Path) -> list[str]:
+    """Lines of a module with a banned word, as `file:line: word: text`."""
+    name = path.relative_to(ROOT)
+    return [
+        f"{name}:{line}: {word[0]}: {text[max(0, word.start() - 30) : word.end() + 30]!r}"
+        for line, text in texts(path)
+        for word in BANNED.finditer(text)
+    ]
+
+
+def finished(path: Path) -> bool:
+    """Whether the texts of a module are held to the list."""
+    name = path.relative_to(ROOT).as_posix()
+    return not any(name.startswith(f"{folder}/") for folder in UNFINISHED)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if finished(p)], ids=lambda p: p.stem)
+def test_no_text_has_a_banned_word(path: Path) -> None:
+    assert banned(path) == []
+
+
+def test_the_readme_has_no_banned_word() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if BANNED.search(line)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["X is no folder", "mend it", "item 7 is there twice", "the options turned by one"]
+)
+def test_the_list_finds_what_it_bans(text: str) -> None:
+    assert BANNED.search(text)
