@@ -17,7 +17,8 @@ from retainbench.harness.core import paths
 
 BANNED = re.compile(
     r"\b(stands?|stood|lies?|lay|mend(s|ed)?|anew|beside|for ever|there twice"
-    r"|(?<!there )(is|are) no|ought|gives? another|comes? of|came of|for want of|in turn|turned|by its own word|told|said)\b",
+    r"|(?<!there )(is|are) no|ought|gives? another|comes? of|came of|for want of|in turn|turned"
+    r"|by its own word|told|said)\b",
     re.IGNORECASE,
 )
 ROOT = paths.PACKAGE
