@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.foreign_json import lines
 
 LARGEST_FILE = 2**30
 """Bytes of a file that is read in parts."""
@@ -103,14 +104,12 @@ def read_object(path: Path, most_values: int = MOST_VALUES) -> dict[str, Any]:
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSON Lines file, each with `file:line` for error messages."""
     require_regular(path)
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(LARGEST_VALUE + 1), b""), start=1):
-            place = f"{path}:{number}"
-            if line.strip():
-                row = parse(line, place)
-                if not isinstance(row, dict):
-                    raise IntegrityError(f"{place}: expected a JSON object")
-                yield place, row
+    for place, line in lines(path, LARGEST_VALUE):
+        if line.strip():
+            row = parse(line, place)
+            if not isinstance(row, dict):
+                raise IntegrityError(f"{place}: expected a JSON object")
+            yield place, row
 
 
 def require_task_name(task: str, place: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
         ) from error
     except OSError as error:
         raise IntegrityError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def lines(path: Path, longest: int) -> Iterator[tuple[str, bytes]]:
+    """Lines of a file, each with `file:line` for errors; a longer one is never held in memory.
+
+    Raises:
+        IntegrityError: not a regular file, or a line of more than `longest` bytes.
+    """
+    regular_file(path)
+    with path.open("rb") as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(longest + 1), b""), start=1):
+            place = f"{path}:{number}"
+            if len(line) > longest:
+                raise IntegrityError(f"{place}: a line of more than {longest} bytes")
+            yield place, line
 
 
 def read_object(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:

@@ -119,6 +119,8 @@ def _check_ranks(file: Path, config: dict[str, Any], weights: Weights) -> None:
                 f"{file}: {key[:80]} is {str(value)[:40]!r}; expected a whole number from {lowest} "
                 f"to {most}, the longest side of a stored tensor"
             )
+    if config["peft_type"] == "LORA" and not config.get("lora_alpha", 1):
+        raise IntegrityError(f"{file}: lora_alpha is 0, so the adapter would change nothing")
     for key, value in config.items():
         bad = isinstance(value, float) and not math.isfinite(value)
         if bad or (type(value) is int and abs(value) > 2**53):

@@ -40,7 +40,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
                 f"base: {', '.join(sorted(names)[:3])}; save it again with save_pretrained"
             )
     untied = _untie(wrapped)
-    with reading(folder, "the adapter's merge"), warnings.catch_warnings():
+    with reading(folder, "the merged adapter"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         merged: PreTrainedModel = wrapped.merge_and_unload()
     if untied:
@@ -69,8 +69,8 @@ def _tie_if_equal(model: PreTrainedModel) -> None:
     import torch
 
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is not None and torch.equal(head.weight, embedding.weight):
+    equal = head is not None and torch.equal(head.weight, embedding.weight)
+    if equal:
         head.weight = embedding.weight
-    else:
-        model.config.get_text_config().tie_word_embeddings = False
-        model.config.tie_word_embeddings = False
+    model.config.get_text_config().tie_word_embeddings = equal
+    model.config.tie_word_embeddings = equal

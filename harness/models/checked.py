@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import read_object
+from retainbench.harness.core.foreign_json import read_object, regular_file
 from retainbench.harness.models import adapter_config, config_check, weights
 from retainbench.harness.models.identity import folder_digest
 from retainbench.harness.models.weights import Weights
@@ -80,12 +80,16 @@ def on_parent(adapter: Base, parent: Base, notes: tuple[str, ...] = ()) -> Base:
 def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Changes whenever a file of the folder is written, replaced, added or removed."""
     try:
-        stats = [(path.name, path.lstat(), path.stat()) for path in sorted(folder.iterdir())]
+        entries = sorted(folder.iterdir())
     except OSError as error:
-        raise IntegrityError(f"{folder}: {error.filename}: {error.strerror}") from error
-    return tuple(
-        (name, link.st_ino, status.st_size, status.st_mtime_ns) for name, link, status in stats
-    )
+        raise IntegrityError(f"{folder}: cannot be listed ({error.strerror})") from error
+    found = []
+    for path in entries:
+        if not path.is_dir():
+            regular_file(path)
+        link, status = path.lstat(), path.stat()
+        found.append((path.name, link.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)

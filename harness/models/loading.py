@@ -45,11 +45,14 @@ def load(model: Base | Path, *, dtype: str = "float32", device: str = "cpu") -> 
     checked = model if isinstance(model, Base) else bases.of_folder(model)
     loaded = load_model(checked, dtype)
     tokenizer = _load_tokenizer(checked.reader, loaded)
-    return Loaded(loaded.to(device), tokenizer)
+    made = Loaded(loaded.to(device), tokenizer)
+    _require_answer(made, checked.folder)
+    return made
 
 
 def load_model(checked: Base, dtype: str = "float32") -> PreTrainedModel:
     """`load` without the tokenizer, on the CPU."""
+    _require_stored(checked.model)
     model = _load_full(checked.model.folder, dtype)
     if checked.parent:
         model = adapters.merge(model, checked.folder)
@@ -60,6 +63,42 @@ def load_model(checked: Base, dtype: str = "float32") -> PreTrainedModel:
         # prefixes and packed rows. No method here trains with it.
         text.output_router_logits = False
     return model.eval()
+
+
+def _require_stored(checked: Base) -> None:
+    """Refuse a config of far more parameters than are stored, before they are allocated.
+
+    The model is built on the meta device, which holds shapes only. A head that is tied is not
+    stored, and a vocabulary may be padded, hence the factor of two.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if checked.config.get("quantization_config"):
+        return
+    with reading(checked.folder, "config.json"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(checked.folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    described = sum(parameter.numel() for parameter in model.parameters())
+    stored = sum(tensor.numel for tensor in checked.weights.tensors.values())
+    if described > 2 * stored:
+        raise IntegrityError(
+            f"{checked.folder / 'config.json'}: describes a model of {described} parameters; the "
+            f"weights hold {stored}"
+        )
+
+
+def _require_answer(loaded: Loaded, folder: Path) -> None:
+    """One forward pass over a few tokens: a config that loads may still not compute."""
+    import torch
+
+    with reading(folder, "a first forward pass"), torch.inference_mode():
+        ids = loaded.tokenizer("1 + 1 =", return_tensors="pt")["input_ids"]
+        if not ids.numel():
+            raise IntegrityError(f"{folder}: the tokenizer makes no token of '1 + 1 ='")
+        logits = loaded.model(input_ids=ids.to(loaded.model.device), use_cache=False).logits
+    if not bool(torch.isfinite(logits).all()):
+        raise IntegrityError(f"{folder}: the model answers '1 + 1 =' with NaN or infinity")
 
 
 def _load_full(folder: Path, dtype: str) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from retainbench.harness.core import foreign_json
 from retainbench.harness.core.errors import IntegrityError
 
 LONGEST_LINE = 1_000_000
@@ -74,16 +75,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def lines(path: Path) -> list[bytes]:
-    """Lines of at most LONGEST_LINE bytes, read so that a longer one is never held in memory."""
-    found: list[bytes] = []
-    if not path.is_file():
-        raise IntegrityError(f"{path}: is missing")
-    with path.open("rb") as stream:
-        while line := stream.readline(LONGEST_LINE + 1):
-            if len(line) > LONGEST_LINE:
-                raise IntegrityError(f"{path}:{len(found) + 1}: a line over {LONGEST_LINE} bytes")
-            found.append(line)
-    return found
+    """Lines of at most LONGEST_LINE bytes."""
+    return [line for _, line in foreign_json.lines(path, LONGEST_LINE)]
 
 
 def _check_row(row: Any, where: str) -> None:

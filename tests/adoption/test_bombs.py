@@ -97,7 +97,7 @@ def unfolding_parquet(folder: Path) -> Path:
         (rare_compression, "unknown compression 14"),
         (unknown_compression, "unknown compression 99"),
         (lists_in_a_line, r"samples_tiny.*:1: more than 3000000 values"),
-        (endless_line, r"samples_tiny.*:1: larger than 64 MiB"),
+        (endless_line, r"samples_tiny.*:1: a line of more than 67108864 bytes"),
         (unfolding_parquet, "unfolds to more than"),
     ],
 )
