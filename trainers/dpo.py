@@ -74,7 +74,7 @@ def train(job: Job) -> Outcome:
     from trl import DPOConfig, DPOTrainer
 
     from retainbench.harness.models import loading
-    from retainbench.trainers._gradient import trl
+    from retainbench.trainers._gradient import trl, trl_patches
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -84,15 +84,9 @@ def train(job: Job) -> Outcome:
     pairs = Pairs(job, reference, policy)
     options = job.options
 
-    class Prepared(DPOTrainer):
-        """Rows arrive encoded."""
-
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
     def build(first_row: int, scratch: str) -> Any:
         columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-        return Prepared(
+        return trl_patches.encoded(DPOTrainer)(
             model=policy.model,
             ref_model=reference,
             args=trl.config(DPOConfig, job, scratch, beta=options.beta, max_length=None),

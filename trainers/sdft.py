@@ -29,14 +29,13 @@ Left out: the `ema` teacher, whose weights would have to be part of the state th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retainbench.harness.models.encoding import encode
+from retainbench.harness.tasks.encoding import encode
 from retainbench.trainers._gradient.trl_online import GroupOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 from retainbench.trainers._shared.data import item_at
@@ -83,7 +82,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     Raises:
         TrainingError: batch and group do not fit.
     """
-    from retainbench.trainers._gradient import trl, trl_online
+    from retainbench.trainers._gradient import trl, trl_online, trl_patches
     from retainbench.trainers._shared import model as _model
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -92,7 +91,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = trl_online.rollouts(job, policy, trajectory)
-    trainer_class, config_class = _trl_classes(job)
+    trainer_class, config_class = trl_patches.sdft(partial(teacher, job))
     built: list[Any] = []
 
     def row(position: int) -> dict[str, Any]:
@@ -123,15 +122,14 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             train_dataset=trl.stream(row, ["prompt", "privileged_context"], first_row),
             processing_class=policy.tokenizer,
         )
-        trainer._get_train_sampler = lambda *_: trl.in_order(trainer.train_dataset)
-        trainer._tokenize_prompts = partial(encode, policy.tokenizer)
-        trainer._generate = lambda prompt_ids: (prompt_ids, sampling.generate(prompt_ids))
+        trl_patches.read_in_order(trainer)
+        trl_patches.distil_by(trainer, partial(encode, policy.tokenizer), sampling.generate)
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)
         return trainer
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
-        part = current_part(built[0])
+        part = trl_patches.part_of_step(built[0])
         student = int(part["prompt_mask"].sum() + part["completion_mask"].sum())
         trajectory.meter.forward(student + int(part["teacher_attention_mask"].sum()))
         trajectory.meter.backward(student)
@@ -140,34 +138,13 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     return trl.run(trajectory, build, count, rows_per_step=rows)
 
 
-def current_part(trainer: Any) -> dict[str, Any]:
-    """The tensors of the part of a batch that TRL's trainer has just computed."""
-    part: dict[str, Any] = trainer._buffered_inputs[
-        (trainer._step - 1) % trainer.args.steps_per_generation
-    ]
-    return part
-
-
-def _trl_classes(job: Job) -> tuple[Any, Any]:
-    """TRL's trainer with our teacher, and its config; TRL warns of whatever is experimental."""
-    from trl.import_utils import TRLExperimentalWarning
-
+def teacher(job: Job) -> Any:
+    """The model that is shown the demonstration; None where the student is its own teacher."""
     from retainbench.harness.models import loading
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TRLExperimentalWarning)
-        from trl.experimental.sdft import SDFTConfig, SDFTTrainer
-
-    class Distiller(SDFTTrainer):
-        """The student is its own teacher where it can be; else the starting point is loaded."""
-
-        def _setup_teacher_model(self) -> None:
-            self.teacher_model = self.model
-            if job.options.teacher == "base" and job.adaptation.kind == "full":
-                loaded = loading.load(job.base, device=job.device).model.requires_grad_(False)
-                self.teacher_model = self.accelerator.prepare_model(loaded, evaluation_mode=True)
-
-    return Distiller, SDFTConfig
+    if job.options.teacher != "base" or job.adaptation.kind != "full":
+        return None
+    return loading.load(job.base, device=job.device).model.requires_grad_(False)
 
 
 def _vocabulary(model: Any) -> int:

@@ -88,7 +88,7 @@ def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
     """TRL's trainer with the KL to the base, per trained token, added to its loss."""
     from trl import SFTTrainer
 
-    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._gradient import gradient, trl_patches
 
     penalty = gradient.penalty(job)
 
@@ -101,8 +101,8 @@ def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
             logits_BTV = gradient.logits(model, batch, places)
             plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
             extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
-            # TRL logs the mean over the parts of a step; these add up over them.
-            self._metrics["train"]["kl"].append(measured["kl"] * job.options.accumulation)
+            # The log shows the mean over the parts of a step; these add up over them.
+            trl_patches.log_of_step(self, "kl", measured["kl"] * job.options.accumulation)
             return plain + extra
 
     return Held

@@ -36,11 +36,11 @@ from retainbench.harness.divergence.records import (
     DivergenceReport,
     KlEstimate,
 )
-from retainbench.harness.models.encoding import encode
 from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import STOP
 
 Sampler = Literal["base", "candidate"]

@@ -21,12 +21,12 @@ from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
 from retainbench.harness.core.storage import read_json, write_json
 from retainbench.harness.models import loading
-from retainbench.harness.models.encoding import encode
 from retainbench.harness.running import pool
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 

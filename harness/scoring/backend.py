@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -31,13 +30,14 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.models.encoding import Tokens
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.scoring.packed import prices, score_layout, score_packed
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
 from retainbench.harness.scoring.single import Scored, Work, score_singly
 from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, ask, encoder
+from retainbench.harness.tasks.encoding import Tokens
+from retainbench.harness.tasks.lm_eval_patches import without_warnings
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class TrieLM(HFLM):
         flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
         if not loaded:
             options.setdefault("use_safetensors", True)
-        with hold_back("lm_eval.models.huggingface", loaded):
+        with without_warnings("lm_eval.models.huggingface", loaded):
             super().__init__(pretrained, **options)
         for module, training in flags:
             module.training = training
@@ -264,18 +264,6 @@ def generation_options(options: dict[str, Any], default_tokens: int) -> Generati
             "leave it out, or use --model hf"
         )
     return GenerationOptions(tuple(until), tokens, float(temperature) if sampled else 0.0)
-
-
-@contextmanager
-def hold_back(name: str, wanted: bool = True) -> Iterator[None]:
-    """Hold back HFLM's two warnings that a loaded model was passed, which is meant here."""
-    logger = logging.getLogger(name)
-    before = logger.disabled
-    logger.disabled = before or wanted
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import torch
 from retainbench.harness.models.inference import frozen, ran_out_of_memory
 from retainbench.harness.scoring.decoding_rows import Forward, Rows
 from retainbench.harness.scoring.probe import configured_obstacle
+from retainbench.harness.scoring.transformers_patches import has_attention_interface
 
 SHARED = 8
 """Shortest prefix common to all prompts that is worth a forward pass of its own."""
@@ -190,9 +191,7 @@ def _decode_all(
     """Decode all completions; returns the most that were in flight at the end."""
     steps = run.tokens_NT.shape[1]
     longest = max(map(len, prompts)) + steps
-    if configured_obstacle(model, longest) or not getattr(
-        model, "_supports_attention_backend", False
-    ):
+    if configured_obstacle(model, longest) or not has_attention_interface(model):
         for i in range(len(run.tokens_NT)):
             _decode_uncached(model, prompts[i // samples], i, run)
         return 1

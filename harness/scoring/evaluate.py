@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
+from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
 
 
 class Variation(NamedTuple):
@@ -190,22 +190,10 @@ def _prepared(info: TaskInfo, _lock: str, limit: int | None, allow_code: bool) -
     else:
         found = _manager(info.folder.parents[1]).load([info.lm_eval_name])
         task = found["tasks"][info.lm_eval_name]
-    with _templates_compiled_once():
+    with templates_compiled_once():
         task.build_all_requests(limit=limit)
         hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
     return Prepared(task, hashes)
-
-
-@contextmanager
-def _templates_compiled_once() -> Iterator[None]:
-    """lm-eval compiles a task's template anew for every item, which is most of its preparation."""
-    from lm_eval.utils import env
-
-    env.from_string = cache(env.from_string)
-    try:
-        yield
-    finally:
-        del env.from_string
 
 
 @cache

@@ -10,8 +10,7 @@ Left out: models that cannot be packed; scoring/probe.py finds them, scoring/sin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from retainbench.harness.models.inference import ran_out_of_memory
 from retainbench.harness.scoring.attention import ATTENTION, Item, KeysValues, Pack, build_pack
 from retainbench.harness.scoring.layout import Layout, Wanted, lay_out
 from retainbench.harness.scoring.single import Readings, Request, Scored, Work, read
+from retainbench.harness.scoring.transformers_patches import attention
 from retainbench.harness.scoring.trie import Costs, IntArray, Row, Stem
 
 BoolArray = npt.NDArray[np.bool_]
@@ -74,7 +74,7 @@ def score_layout(model: Any, layout: Layout, *, budget: int | None = None) -> Sc
         1, LOGIT_BYTES[_kind(model)] // (4 * model.config.get_text_config().vocab_size)
     )
     computed = passes = 0
-    with _tree_attention(model):
+    with attention(model, ATTENTION):
         while queue.items:
             items = queue.take(tokens, predictions)
             pack = build_pack(items, layout.stems, queue.keys, model.device, model.dtype)
@@ -142,19 +142,6 @@ def _free_memory(device: torch.device) -> int | None:
 
 def _kind(model: Any) -> str:
     return "cpu" if model.device.type == "cpu" else "cuda"
-
-
-@contextmanager
-def _tree_attention(model: Any) -> Iterator[None]:
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
-    before = {key: config._attn_implementation for key, config in configs.items()}
-    for config in configs.values():
-        config._attn_implementation = ATTENTION
-    try:
-        yield
-    finally:
-        for key, config in configs.items():
-            config._attn_implementation = before[key]
 
 
 class _Queue:

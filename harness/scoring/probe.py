@@ -14,6 +14,7 @@ import numpy as np
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.packed import score_packed
 from retainbench.harness.scoring.single import Request, score_singly
+from retainbench.harness.scoring.transformers_patches import is_stateful
 from retainbench.harness.scoring.trie import Costs
 
 FP32_TOLERANCE = 1e-4
@@ -25,7 +26,7 @@ SHARE = 0.1
 def configured_obstacle(model: Any, longest: int) -> str | None:
     """What in the configuration forbids packing inputs of up to `longest` tokens, if anything."""
     config = model.config.get_text_config()
-    if getattr(model, "_is_stateful", False):
+    if is_stateful(model):
         return f"{config.model_type} carries a recurrent state from token to token"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if other := sorted(kinds - {"full_attention", "sliding_attention"}):

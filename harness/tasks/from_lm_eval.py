@@ -26,6 +26,7 @@ from retainbench.harness.core.schema import RetentionAxis
 from retainbench.harness.tasks import scoring_code
 from retainbench.harness.tasks.folder import Code
 from retainbench.harness.tasks.freeze import Frozen, LeftOut, Provenance
+from retainbench.harness.tasks.lm_eval_patches import default_metrics
 from retainbench.harness.tasks.pack import Filter, Metric
 
 METRICS = ("acc", "exact_match", "acc_norm")
@@ -237,7 +238,7 @@ def _keys(
 
 
 def _metrics(name: str, task: Any) -> tuple[list[dict[str, Any]], list[str]]:
-    listed = task.config.metric_list or [{"metric": key} for key in task._metric_fn_list]
+    listed = task.config.metric_list or [{"metric": key} for key in default_metrics(task)]
     kept, unscored = [], []
     for entry in listed:
         try:

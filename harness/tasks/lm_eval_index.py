@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.tasks import lm_eval_patches
 from retainbench.harness.tasks.folder import read_config
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,18 +41,12 @@ class Index:
         Raises:
             UsageError: lm-eval knows no such task, or cannot load it.
         """
-        from lm_eval.tasks._factory import TaskFactory
-
         self._require(name)
-        known = self.manager.task_index
         changes = {"dataset_kwargs": _pinned(self._config(name), revision)} if revision else None
         try:
-            # `load` of a dict hands its keys down to the tasks of a group, their list included.
-            built = TaskFactory().build(known[name], overrides=changes, registry=known)
-            found: dict[str, Any] = self.manager.load(built if isinstance(built, list) else [built])
+            return lm_eval_patches.build(self.manager, name, changes)
         except Exception as error:  # no network, no such revision, a package that is missing, ...
             raise UsageError(f"{name}: lm-eval cannot load it: {_one_line(error)}") from error
-        return dict(found["tasks"])
 
     def dataset(self, name: str) -> str | None:
         """The hub's repository that a task (the first of a group) reads; None: no such place."""

@@ -26,8 +26,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from retainbench.harness.models import bases, loading
-from retainbench.harness.models.encoding import encode
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.encoding import encode
 
 WAYS = ("population", "plain", "generate", "loop", "loop_ours")
 SIGMA = 1e-3

@@ -22,10 +22,10 @@ import torch
 from results.performance.arithmetic import wait
 from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
-from retainbench.harness.models.encoding import encode
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import STOP
 
 TARGET = "countdown"

@@ -29,10 +29,11 @@ from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import SMALL
 from retainbench.harness.scoring import evaluate
-from retainbench.harness.scoring.backend import TrieLM, hold_back
+from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import ask
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.lm_eval_patches import without_warnings
 
 BATCHES = (1, 8, 32)
 """Batch sizes of the peer; users of lm-eval pick one of these, or `auto`."""
@@ -160,7 +161,7 @@ def timed(
 ) -> Runs:
     """Score the requests in turn with ours and with lm-eval at each batch size."""
     ours = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
-    with hold_back("lm_eval.models.huggingface"):
+    with without_warnings("lm_eval.models.huggingface"):
         ways: dict[str, Any] = {OURS: ours} | {
             f"hf {batch}": HFLM(loaded.model, tokenizer=loaded.tokenizer, batch_size=batch)
             for batch in batches

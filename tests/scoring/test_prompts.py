@@ -8,12 +8,12 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from retainbench.harness.models import loading
-from retainbench.harness.models.encoding import continued, encode
 from retainbench.harness.running.train import load_target
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import encoder
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.encoding import continued, encode
 from retainbench.harness.tasks.prompts import STOP
 from retainbench.trainers._shared.data import example_of
 

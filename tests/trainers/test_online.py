@@ -17,8 +17,8 @@ from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases, loading
-from retainbench.harness.models.encoding import encode
 from retainbench.harness.suites import methods
+from retainbench.harness.tasks.encoding import encode
 from retainbench.trainers._gradient import trl_online
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.models import seeds
-from retainbench.trainers._gradient import gradient
+from retainbench.trainers._gradient import gradient, trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import seed_for
@@ -54,13 +54,6 @@ def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int 
             return [self[index] for index in indices]
 
     return Stream(Dataset.from_dict({name: [] for name in columns}).data)
-
-
-def in_order(dataset: Any) -> Any:
-    """A sampler that takes the rows of a stream one after another."""
-    from torch.utils.data import SequentialSampler
-
-    return SequentialSampler(dataset)
 
 
 def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
@@ -100,9 +93,7 @@ def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
-    made = kind(**common, **specific)
-    made._n_gpu = min(made.n_gpu, 1)  # it would split every batch over all GPUs of the machine
-    return made
+    return trl_patches.on_one_device(kind(**common, **specific))
 
 
 def run(

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.harness.models.encoding import encode
+from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import judged
+from retainbench.trainers._gradient import trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._gradient.trl_patches import Tokens
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import generator, item_at
 
@@ -151,7 +154,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
             no two completions of a prompt ever differ in reward.
     """
-    from retainbench.trainers._gradient import trl
+    from retainbench.trainers._gradient import gradient, trl
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -162,7 +165,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
     trajectory = Trajectory(job, policy)
     sampling = rollouts(job, policy, trajectory)
     rewards = rewarding(job, sampling.stops)
-    online_grpo = trainer_class.__name__ == "GRPOTrainer"
+    online_grpo = trl_patches.is_grpo(trainer_class)
     in_rollout = [0]
 
     def row(position: int) -> dict[str, Any]:
@@ -188,30 +191,24 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
             train_dataset=trl.stream(row, ["prompt", "number"], first_row),
             processing_class=policy.tokenizer,
         )
-        trainer._get_train_sampler = lambda *_: trl.in_order(trainer.train_dataset)
+        trl_patches.read_in_order(trainer)
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
-            trainer.ref_model = _reference(job, trainer)
-        trainer._tokenize_prompts = lambda prompts: (
-            encode(policy.tokenizer, prompts),
-            None,
-            {},
-        )
+            reference = gradient.reference_model(job)
+            trainer.ref_model = trl_patches.scored_reference(
+                trainer, reference, options.temperature
+            )
         trainer.eos_token_ids = sampling.ends
-        engine = trainer._generate_single_turn
-
-        def generate(prompt_ids: list[list[int]], *rest: Any, **named: Any) -> Any:
-            if options.rollout == "vllm":
-                made = engine(prompt_ids, *rest, **named)
-                tokens = made[0] if online_grpo else made
-                sampling.charge(prompt_ids, tokens)
-            else:
-                tokens = sampling.generate(prompt_ids)
-                made = (tokens, None) if online_grpo else tokens
-            in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
-            return made
-
-        trainer._generate_single_turn = generate
+        trl_patches.sample_by(trainer, partial(encode, policy.tokenizer), generate)
         return trainer
+
+    def generate(prompt_ids: Tokens, by_trl: Callable[[], Tokens]) -> Tokens:
+        if options.rollout == "vllm":
+            tokens = by_trl()
+            sampling.charge(prompt_ids, tokens)
+        else:
+            tokens = sampling.generate(prompt_ids)
+        in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
+        return tokens
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
         tokens, in_rollout[0] = in_rollout[0], 0  # a step's parts share one rollout
@@ -261,17 +258,6 @@ def _engine(options: OnlineOptions, sampling: Rollouts) -> dict[str, Any]:
     if options.rollout == "transformers":
         return {}
     return {"use_vllm": True, "generation_kwargs": {"stop_token_ids": sampling.ends}}
-
-
-def _reference(job: Job, trainer: Any) -> Any:
-    """The cell's base, with the head that TRL scores with, in the policy's precision."""
-    from trl.trainer.utils import add_fused_lm_head
-
-    from retainbench.harness.models import loading
-
-    reference = loading.load(job.reference, device=job.device).model.requires_grad_(False)
-    add_fused_lm_head(reference, temperature=job.options.temperature)
-    return trainer.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
 def any_signal(job: Job) -> bool:

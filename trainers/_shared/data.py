@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.models.encoding import continued, encode
+from retainbench.harness.tasks.encoding import continued, encode
 from retainbench.trainers._shared.contract import Item, Target
 
 if TYPE_CHECKING:

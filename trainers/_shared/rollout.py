@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness.models.encoding import encode
+from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
