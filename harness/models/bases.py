@@ -86,6 +86,9 @@ def _with_parent(adapter: Base, base: Base | None) -> Base:
     return on_parent(adapter, base, (note,) if own is None else ())
 
 
+CONFIGS = ("config.json", "adapter_config.json")
+
+
 def _is_folder(reference: str) -> bool:
     """Whether a text is the path of a folder; false for paths that no system accepts."""
     try:
@@ -104,6 +107,12 @@ def _find(reference: str) -> Path:
             )
         return folder
     if _is_folder(reference):
+        files = list(Path(reference).iterdir())
+        if not any(f.name in CONFIGS or f.suffix == ".safetensors" for f in files):
+            raise UsageError(
+                f"not a model folder: {reference} has neither configuration nor weights. Give a "
+                "folder that transformers or PEFT has saved"
+            )
         return Path(reference)
     if reference.count("/") == 1 and not reference.startswith((".", "/")):
         return _download(reference)
