@@ -2,7 +2,7 @@
 
 Reads two loaded models and prompts; writes continuations to a cache if it is given one. The primary
 number is the forward KL(base || candidate), exact over the full vocabulary at each token of
-continuations that the base samples at temperature 1 without top-k or top-p. Beside it stand the
+continuations that the base samples at temperature 1 without top-k or top-p. It also gives the
 exact reverse KL in the same contexts, and the sampled estimators k1, k2, k3 of the sampler's
 direction, on the same tokens.
 
@@ -126,7 +126,7 @@ def sample_continuations(
         prompts: at least one text.
         max_new_tokens: longest continuation.
         seed: equal seeds give equal continuations, whatever the batch.
-        cache: continuations are read from and written to `<stem>-<key>.jsonl` beside this path;
+        cache: continuations are read from and written to `<stem>-<key>.jsonl` next to this path;
             the key covers the weights, the prompts' tokens, the length and the seed.
 
     Raises:

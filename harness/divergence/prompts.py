@@ -13,7 +13,7 @@ from retainbench.harness.tasks.catalogue import Catalogue
 
 
 def prompt_sets(names: Sequence[str], number: int, tasks: Catalogue) -> dict[str, list[str]]:
-    """Axis (or `target`) -> its first prompts, in turn from each of its tasks.
+    """Axis (or `target`) -> its first prompts, one from each of its tasks after the other.
 
     Args:
         names: short names of tasks, in the order in which they take turns.

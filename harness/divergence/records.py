@@ -1,4 +1,4 @@
-"""What a KL measurement reads and says, as records; `divergence.json` holds the summary.
+"""What a KL measurement reads and returns, as records; `divergence.json` holds the summary.
 
 Reads and writes nothing. All divergences are in nats.
 """

@@ -148,7 +148,7 @@ def summary(report: DriftReport, es_null: float | None = None) -> DriftSummary:
 def _deep(
     *, spectral: bool, subspace: bool
 ) -> Callable[[Job], tuple[Spectrum | None, Subspace | None]]:
-    """What the expensive levels say about one parameter."""
+    """A function that gives the expensive levels' figures for one parameter."""
 
     def look(job: Job) -> tuple[Spectrum | None, Subspace | None]:
         if job.change and not subspace:

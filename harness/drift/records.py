@@ -1,4 +1,4 @@
-"""What a drift measurement says, as records; `drift.json` itself holds the `DriftSummary`.
+"""The results of a drift measurement, as records; `drift.json` itself holds the `DriftSummary`.
 
 Reads and writes nothing. All norms are of float32 differences with squares summed in float64
 (float64 throughout where a stored tensor is float64); all shares are of parameters, never averaged
@@ -44,7 +44,7 @@ class Spectrum(Record):
 
 
 class Subspace(Record):
-    """Where D lies with respect to the base's top-k singular subspaces (arXiv:2511.08567)."""
+    """Where D is with respect to the base's top-k singular subspaces (arXiv:2511.08567)."""
 
     rank: int
     """k."""
@@ -62,7 +62,7 @@ class Subspace(Record):
     shift: float
     """|s(candidate) - s(base)| / |s(base)| over all singular values."""
     mask: Share
-    """Share of the changed entries that lie where the base's rank-k part is largest."""
+    """Share of the changed entries that are where the base's rank-k part is largest."""
     mask_random: Share
     """The density of that principal mask, which a random update mask would reach."""
 

@@ -1,4 +1,4 @@
-"""Singular values of a change, and where it lies in the base's principal subspaces.
+"""Singular values of a change, and where it is in the base's principal subspaces.
 
 Reads one tensor pair at a time; writes nothing. This is the expensive level of drift, off unless
 asked for. It holds the change of one matrix in float32 and takes all singular values from the
@@ -116,7 +116,7 @@ def _largest(matrix: Matrix) -> float:
 
 
 def subspace(base: Matrix, change: Matrix) -> Subspace | None:
-    """Overlap of a change with the base's top-k singular subspaces, beside random baselines.
+    """Overlap of a change with the base's top-k singular subspaces, next to random baselines.
 
     k is `SUBSPACE_RANK`, less for small matrices. None for a change of 0 or a base of 0.
     """
@@ -165,7 +165,7 @@ def _share(part: Matrix, square: float) -> float:
 def _mask_overlap(principal: Matrix, change: Matrix) -> tuple[float, float]:
     """Share of changed entries inside the principal mask, whose density is that of the change.
 
-    Where everything changed the mask is its largest half, since a full mask says nothing.
+    Where everything changed the mask is its largest half, since a full mask carries no information.
     """
     changed = change != 0
     density = min(0.5, float(changed.mean()))

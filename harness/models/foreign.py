@@ -42,7 +42,7 @@ def reading(folder: Path, what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says, as one line of at most 300 characters."""
+    """The message of a library's error, as one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 

@@ -9,9 +9,9 @@ import torch
 
 SMALL = 10_000_000
 """Parameters below which one CPU thread does all. Its log-likelihoods then depend on no number of
-threads (by 2e-5 otherwise), and a busy machine is no trap: scoring with the embedded base takes
-1.6 s; two threads take 1.0 s on idle cores, 4 s beside two busy processes and up to 24 s beside
-eight, waiting for each other."""
+threads (by 2e-5 otherwise), and a busy machine does not slow it down: scoring with the embedded
+base takes 1.6 s. Two threads take 1.0 s on idle cores, 4 s next to two busy processes and up to
+24 s next to eight, since they wait for each other."""
 
 
 @contextmanager

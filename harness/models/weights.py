@@ -9,6 +9,7 @@ may choose differently. Reads headers and the index; never opens a pickle or a P
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,8 +31,10 @@ _TRAINER_STATE = re.compile(
 )
 """State that transformers, accelerate and DeepSpeed write next to the weights; nobody opens it."""
 
+_COMPILED = {"_orig_mod.": "torch.compile"}
+"""The prefix of each compiled module, at any depth."""
 _WRAPPERS = {
-    "_orig_mod.": "torch.compile",
+    **_COMPILED,
     "module.": "DistributedDataParallel or DeepSpeed",
     "base_model.model.": "PEFT",
 }
@@ -67,8 +70,7 @@ def read(folder: Path) -> Weights:
         )
     if not tensors:
         raise IntegrityError(f"{files[0]}: holds no tensor")
-    if kind == "full":
-        _refuse_wrapped(folder, tensors)
+    _refuse_wrapped(folder, tensors, _WRAPPERS if kind == "full" else _COMPILED)
     return Weights(kind, files, tensors, _notes(names))
 
 
@@ -148,10 +150,10 @@ def _sharded(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
     return shards, tensors
 
 
-def _refuse_wrapped(folder: Path, tensors: dict[str, Stored]) -> None:
+def _refuse_wrapped(folder: Path, tensors: dict[str, Stored], wrappers: Mapping[str, str]) -> None:
     for name in tensors:
-        for prefix, wrapper in _WRAPPERS.items():
-            if name.startswith(prefix) or (f".{prefix}" in f".{name}" and prefix == "_orig_mod."):
+        for prefix, wrapper in wrappers.items():
+            if name.startswith(prefix) or (prefix in _COMPILED and f".{prefix}" in name):
                 raise IntegrityError(
                     f"{folder}: tensor names contain {prefix!r} ({name[:80]}), the prefix of "
                     f"{wrapper}; save the unwrapped model"
