@@ -1,0 +1,140 @@
+"""Names that strangers wrote, through every verb that prints them: shown, never obeyed.
+
+No line of output starts a workflow command, no control or hidden character reaches a terminal or a
+file, and no verb ends in a traceback. The names are generated; stored files have them, because what
+a person writes is refused early (tests/cli/test_refused_early.py).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures import report as runs
+from fixtures.gate import record
+from retainbench.harness.cli import main as cli
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.storage import write_jsonl
+
+PIECES = (
+    *("\n::error::pwned", "\r::add-mask::a", "\n  ::stop-commands::z", "##[group]x", "\x1b[31mred"),
+    *("\x1b]8;;http://x\x07", "[/red]", "[bold]", ":smile:", "\u202egnp", "\u200b", "\x00", "\x7f"),
+    *(
+        "\u2028",
+        "\x85",
+        "<b>",
+        "|",
+        "`",
+        "$x$",
+        "\\input{x}",
+        "=1+1",
+        "@team",
+        "a" * 200,
+        "表",
+        "é",
+    ),
+)
+ACTS = re.compile(r"^\s*::|##\[", re.MULTILINE)
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
+
+
+def names(number: int) -> list[str]:
+    """Different texts of one to four pieces."""
+    draw = random.Random(7)
+    return [
+        f"n{index}" + "".join(draw.choices(PIECES, k=draw.randint(1, 4))) for index in range(number)
+    ]
+
+
+def check(text: str, commands: bool = True) -> None:
+    """Nothing in an output acts or hides."""
+    assert not (commands and ACTS.search(text)), text
+    assert not HIDDEN.search(text), repr(HIDDEN.search(text))
+
+
+def run(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> int:
+    """Exit code of a verb whose output has been checked."""
+    monkeypatch.setattr(sys, "argv", ["retainbench", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capsys.readouterr()
+    assert ended.value.code in (0, 1, 2, 3, 4), shown.err
+    check(shown.out)
+    check(shown.err)
+    return ended.value.code
+
+
+def check_files(folder: Path, endings: tuple[str, ...]) -> None:
+    """Every text file that was written hides nothing."""
+    files = [path for path in folder.rglob("*") if path.suffix in endings]
+    assert files
+    for path in files:
+        check(path.read_text(encoding="utf-8"), commands=False)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A run folder whose scorecards have hostile recipes, methods and reasons."""
+    arms = dict(zip(names(6), runs.ARMS.values(), strict=True))
+    cards = [
+        card.model_copy(update={"cell": f"c{n}", "method": card.recipe, "reason": card.recipe})
+        for n, card in enumerate(
+            runs.scorecards(arms, targets=("countdown",), seeds=(0,), failed=())
+        )
+    ]
+    cards[0] = cards[0].model_copy(update={"status": "failed", "points": []})
+    runs.write_run(tmp_path / "run", cards, items=8)
+    return tmp_path / "run"
+
+
+def test_verbs_that_show_a_run(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", str(stored)], monkeypatch, capsys) == 0
+    assert run(["publish", str(stored), str(stored.with_name("out"))], monkeypatch, capsys) == 0
+    assert run(["compare", str(stored), str(stored)], monkeypatch, capsys) == 0
+    check_files(stored.with_name("out"), (".md", ".html", ".tex", ".csv", ".svg"))
+    check_files(stored, (".html", ".svg"))
+    run(["gate", str(stored)], monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("github", ["true", "false"])
+def test_verbs_that_show_records(
+    github: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", github)
+    found = names(12)
+    sides: list[list[ItemRecord]] = [
+        [record(name, n, float(n % 5 > lost)) for name in found for n in range(60)]
+        for lost in (0, 2)
+    ]
+    for side, records in zip(("base", "candidate"), sides, strict=True):
+        write_jsonl(tmp_path / f"{side}\n::error::x.jsonl", records)
+    (tmp_path / "policy.yaml").write_text("margin: 0.05\n")
+    base, candidate = (str(tmp_path / f"{s}\n::error::x.jsonl") for s in ("base", "candidate"))
+    policy = ["--policy", str(tmp_path / "policy.yaml")]
+    out = tmp_path / "out"
+    words = ["gate", "--base-records", base, "--candidate-records", candidate, *policy]
+    if github == "false":
+        assert run([*words, "--out", str(out)], monkeypatch, capsys) == 1
+        check_files(out, (".md", ".xml"))
+        run(["power", "--base-records", base, *policy], monkeypatch, capsys)
+        missing = str(tmp_path / "no\n::error::x")
+        for verb in ("report", "gate", "verify", "plan", "sensitivity", "tasks --pack"):
+            assert run([*verb.split(), missing], monkeypatch, capsys) in (2, 4)
+        return
+    monkeypatch.setattr(sys, "argv", ["retainbench", *words])
+    with pytest.raises(SystemExit):
+        cli.main()
+    lines = capsys.readouterr().out.splitlines()
+    quiet, loud = lines[0].split("::")[2], [line for line in lines if ACTS.search(line)]
+    assert loud[0] == f"::stop-commands::{quiet}"
+    assert loud[1] == f"::{quiet}::"
+    assert all(re.match(r"::(error|warning) title=", line) for line in loud[2:])
+    check("\n".join(lines), commands=False)
