@@ -9,6 +9,8 @@ hidden and nothing acts. Pure functions of strings. HTML is left out: Jinja's au
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 LIMIT = 2_000  # characters; a model's answer that is longer says nothing more in a table
 
@@ -51,6 +53,15 @@ def _code(character: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
+def each(tree: Any, escape: Callable[[str], str]) -> Any:
+    """A tree of dictionaries and lists with every text in it escaped, keys as they are."""
+    if isinstance(tree, dict):
+        return {key: each(value, escape) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [each(value, escape) for value in tree]
+    return escape(tree) if isinstance(tree, str) else tree
+
+
 def shorten(text: str, limit: int = LIMIT) -> str:
     """The first `limit` characters, and how many were left out.
 
@@ -72,8 +83,14 @@ def one_line(text: str, limit: int = LIMIT) -> str:
 
 
 def terminal(text: str, limit: int = LIMIT) -> str:
-    """For a terminal: one line that cannot move the cursor. Rich markup must be off beside it."""
-    return one_line(text, limit)
+    r"""For a terminal or a log: one line that cannot move the cursor and is no workflow command.
+
+    The line that it becomes part of must start with a word of ours, and Rich's markup must be off.
+
+    >>> terminal("a##[group]")
+    'a#\\x23[group]'
+    """
+    return one_line(text, limit).replace("##[", r"#\x23[")
 
 
 def markdown(text: str, limit: int = LIMIT) -> str:

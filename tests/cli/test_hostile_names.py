@@ -133,7 +133,8 @@ def test_verbs_that_show_records(
     with pytest.raises(SystemExit):
         cli.main()
     lines = capsys.readouterr().out.splitlines()
-    quiet, loud = lines[0].split("::")[2], [line for line in lines if ACTS.search(line)]
+    quiet = lines[0].split("::")[2]
+    loud = [line for line in lines if ACTS.search(line)]
     assert loud[0] == f"::stop-commands::{quiet}"
     assert loud[1] == f"::{quiet}::"
     assert all(re.match(r"::(error|warning) title=", line) for line in loud[2:])

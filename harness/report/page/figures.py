@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from retainbench.harness.core import escaping
 from retainbench.harness.core.atomic import write_bytes
-from retainbench.harness.core.escaping import one_line
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.page.charts import (
     kl_scatter,
@@ -197,17 +197,9 @@ def spec(figure: Figure, target: str) -> Spec:
     with debug_mode(False):
         drawn: Spec = figure.draw(figure.of(target)).to_dict(validate=False)
     drawn["config"] = dict(CONFIG)
-    shown: Spec = _shown(drawn)
+    # vl-convert ends the whole process at a control character in a text.
+    shown: Spec = escaping.each(drawn, escaping.one_line)
     return shown
-
-
-def _shown(part: Any) -> Any:
-    """A specification whose texts are visible: vl-convert ends the process at a control code."""
-    if isinstance(part, dict):
-        return {key: _shown(value) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_shown(value) for value in part]
-    return one_line(part) if isinstance(part, str) else part
 
 
 def write(drawn: Sequence[Figure], targets: Sequence[str], folder: Path) -> list[Path]:

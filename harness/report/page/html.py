@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.escaping import visible
+from retainbench.harness.core.escaping import each, visible
 from retainbench.harness.core.formatting import (
     NONE,
     brief,
@@ -126,12 +126,15 @@ def _hash(text: str) -> str:
 
 
 def embedded(value: Any) -> str:
-    """JSON that is safe inside a script element: no character that HTML parsing looks for.
+    """JSON that is safe inside a script element: no character that HTML parsing looks for, none
+    that hides or reorders text.
 
     >>> embedded("</script>")
     '"\\\\u003c/script\\\\u003e"'
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        each(value, visible), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
