@@ -136,7 +136,7 @@ def _freeze_suite(
     order = freeze_suite.Order(loading.read(name), out, include, overwrite, command, allow_code)
     failed = []
     for outcome in freeze_suite.run(order):
-        screen.line(f"{outcome.name}: {outcome.said}")
+        screen.line(f"{outcome.name}: {outcome.line}")
         failed += [outcome.name] if outcome.frozen is None else []
     if failed:
         raise UsageError(

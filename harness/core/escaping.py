@@ -83,7 +83,7 @@ def one_line(text: str, limit: int = LIMIT) -> str:
 
 
 def terminal(text: str, limit: int = LIMIT) -> str:
-    r"""For a terminal or a log: one line that cannot move the cursor and is no workflow command.
+    r"""For a terminal or a log: one line that cannot move the cursor or act as a workflow command.
 
     The line that it becomes part of must start with a word of ours, and Rich's markup must be off.
 

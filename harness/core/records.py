@@ -1,6 +1,6 @@
 """Every JSON and JSONL file that retainbench writes, as strict pydantic models.
 
-Reads and writes nothing but what it is told: `write_json`, `write_jsonl` and their readers are the
+Reads and writes nothing itself: `write_json`, `write_jsonl` and their readers are the
 only way files with records come to be, so that all of them are canonical (UTF-8, sorted keys, no
 NaN), atomic (temporary sibling, fsync, rename) and versioned. A reader refuses an unknown schema
 version, an unknown key, a missing key and a non-finite number, naming file and line.

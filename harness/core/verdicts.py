@@ -34,7 +34,7 @@ class TaskGate(Record):
     verdict: Verdict
     """INCONCLUSIVE where a regression is not confirmed by Holm's correction."""
     unadjusted: bool
-    """The task's own interval lies above its margin, but Holm's correction does not confirm it."""
+    """The task's own interval is above its margin, but Holm's correction does not confirm it."""
     holm_p: float
     items_to_decide: int | None
     """Items of this kind that would decide with power .8; None for a decided or hopeless task."""

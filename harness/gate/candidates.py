@@ -1,7 +1,7 @@
 """Stored results -> verdicts: gates every candidate of a run folder, or one pair of record files.
 
-Reads `plan.json`, the base's and the candidates' `records.jsonl`, and scorecards for what is beside
-scores; trains and scores nothing. Drops are computed again from the records, so that a scorecard
+Reads `plan.json`, the base's and the candidates' `records.jsonl`, and scorecards for what is not a
+score; trains and scores nothing. Drops are computed again from the records, so that a scorecard
 which was edited, or made under another policy, decides nothing. A candidate that cannot be judged
 becomes ERROR and the others go on; what breaks them all raises.
 

@@ -87,7 +87,7 @@ def command(
         margins = [task.change.margin or 0.0 for result in results for task in result.tasks]
         lines.append(promise(tier, most, max(margins, default=0.0), results[0].alpha))
     if allow_inconclusive and exit_code(results) != code:
-        lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict stands")
+        lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict is unchanged")
     lines.append(f"gate: {overall(results)} ({counted(len(results), 'candidate')}), exit {code}")
     return Finished(results, lines, ci.github(results, environment or {}), code)
 

@@ -38,7 +38,7 @@ LEVEL_DIGITS = 9  # 1 - 2 alpha is rounded so that .9 equals .9
 
 
 class Movement(NamedTuple):
-    """What was measured beside scores; all of it advisory."""
+    """What was measured besides scores; all of it advisory."""
 
     gain: Interval | None = None
     drift: DriftSummary | None = None
@@ -183,7 +183,7 @@ def _gain_member(gain: Interval | None, floor: float) -> Member:
     if gain.low >= floor:
         return Member("gain", "PASS", p)
     if gain.high < floor:
-        return Member("gain", "REGRESSION", p, reasons=(f"{interval} lies below {floor:g}",))
+        return Member("gain", "REGRESSION", p, reasons=(f"{interval} is below {floor:g}",))
     return Member("gain", "INCONCLUSIVE", p, reasons=(f"{interval} contains {floor:g}",))
 
 

@@ -1,4 +1,4 @@
-"""Freeze every task that a suite names a source of: one command with internet, packs for ever.
+"""Freeze every task that a suite names a source of: once with internet, then usable offline.
 
 Reads `sources:` of a suite and SUITE.lock; writes OUT/NAME/ per source and OUT/SUITE.lock. What the
 lock has is frozen at its revision and must come out as it says. Else the suite's revision is taken,
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     name: str
     frozen: catalogue.TaskInfo | None
     """The pack; None: it could not be frozen now."""
-    said: str
+    line: str
     """One line for people."""
 
 
@@ -57,7 +57,7 @@ class Order:
 
 
 def run(order: Order) -> Iterator[Outcome]:
-    """Freeze source by source; a task that cannot be loaded is said and left out.
+    """Freeze source by source; a task that cannot be loaded is reported and left out.
 
     Raises:
         UsageError: the suite names no sources, or a folder is taken.

@@ -1,8 +1,8 @@
-"""`SUITE.lock`: at which revision the tasks of a suite were frozen, and what came of it.
+"""`SUITE.lock`: at which revision the tasks of a suite were frozen, and the digests of the packs.
 
-Lies beside the packs that `retainbench freeze --suite` makes. It holds no items: kept under version
-control, it makes every machine freeze the same packs or fail. A suite that names `sources` is
-loaded only with packs that its lock describes, at the revisions that the suite pins. Torch-free.
+It is next to the packs that `retainbench freeze --suite` makes. It holds no items: kept under
+version control, it makes every machine freeze the same packs or fail. A suite that names `sources`
+is loaded only with packs that its lock describes, at the revisions that the suite pins. Torch-free.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SuiteLock(Record):
 
 
 def place(packs: Path, suite: str) -> Path:
-    """Where the lock of a suite lies among its packs."""
+    """Path of a suite's lock in the folder of its packs."""
     return packs / f"{suite}.lock"
 
 
@@ -67,7 +67,7 @@ def digests(info: TaskInfo) -> dict[str, str]:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision names one commit for ever."""
+    """Whether a revision is a commit, which never changes."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
