@@ -21,6 +21,7 @@ from retainbench.harness.drift import names as drift_names
 from retainbench.harness.drift.blocks import Totals, Workspace, add_change, add_pair, add_same
 from retainbench.harness.drift.files import Piece, read_folder, stream
 from retainbench.harness.drift.lora import Adapter, LowRank
+from retainbench.harness.models.checked import check
 from retainbench.harness.models.headers import Stored
 from retainbench.harness.models.weights import is_adapter
 
@@ -85,6 +86,7 @@ def _full_work(base: Path, candidate: Path) -> Work:
 
 def _adapter_work(base: Path, folder: Path) -> Work:
     """Every tensor of the base, with the change that the adapter makes to it, if any."""
+    check(folder)
     before = read_folder(base)
     adapter = drift_lora.read_adapter(folder)
     tied = drift_names.is_tied(base, before)

@@ -119,12 +119,24 @@ def _check_ranks(file: Path, config: dict[str, Any], weights: Weights) -> None:
                 f"{file}: {key[:80]} is {str(value)[:40]!r}; expected a whole number from {lowest} "
                 f"to {most}, the longest side of a stored tensor"
             )
-    if config["peft_type"] == "LORA" and not config.get("lora_alpha", 1):
-        raise IntegrityError(f"{file}: lora_alpha is 0, so the adapter would change nothing")
+    _check_alpha(file, config)
     for key, value in config.items():
         bad = isinstance(value, float) and not math.isfinite(value)
         if bad or (type(value) is int and abs(value) > 2**53):
             raise IntegrityError(f"{file}: {key[:80]} is {str(value)[:40]}; expected a number")
+
+
+def _check_alpha(file: Path, config: dict[str, Any]) -> None:
+    patterns = config.get("alpha_pattern")
+    named = {"lora_alpha": config.get("lora_alpha", 8)} if config["peft_type"] == "LORA" else {}
+    named |= patterns if isinstance(patterns, dict) else {}
+    for key, value in named.items():
+        number = type(value) in (int, float) and math.isfinite(value)
+        if not number or not 0 < abs(value) < 1e6:
+            raise IntegrityError(
+                f"{file}: {key[:80]} is {str(value)[:40]!r}; expected a number other than 0 of at "
+                "most a million"
+            )
 
 
 def _check_tokens(file: Path, tokens: Any, parent: Base) -> None:

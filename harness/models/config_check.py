@@ -20,6 +20,8 @@ CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TOKENIZER_BYTES = 128 << 20
 """Gemma's tokenizer.json has 33 MB."""
+MOST_IDS = 2**22
+"""The largest vocabularies in use have 2^18 entries."""
 LARGEST = 2**53
 
 EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
@@ -93,6 +95,7 @@ def check_tokenizer(folder: Path, *, required: bool) -> None:
         model = value.get("model")
         if not isinstance(model, dict) or not isinstance(model.get("vocab"), (dict, list)):
             raise IntegrityError(f"{file}: expected an object with `model` and its `vocab`")
+        _require_ids(file, value)
     if (file := folder / "tokenizer_config.json").exists():
         refuse_remote_code(file, read_object(file))
     for name in ("special_tokens_map.json", "added_tokens.json", "generation_config.json"):
@@ -100,6 +103,19 @@ def check_tokenizer(folder: Path, *, required: bool) -> None:
             read_object(folder / name)
     if (folder / "chat_template.jinja").exists():
         read_text(folder / "chat_template.jinja")
+
+
+def _require_ids(file: Path, tokenizer: dict[str, Any]) -> None:
+    """Token ids are bounded: tokenizers allocates a place for each one up to the largest."""
+    vocabulary = tokenizer["model"]["vocab"]
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    added = tokenizer.get("added_tokens") or []
+    ids += [token.get("id") for token in added if isinstance(token, dict)]
+    wrong = next((n for n in ids if type(n) is not int or not 0 <= n < MOST_IDS), None)
+    if not isinstance(added, list) or wrong is not None:
+        raise IntegrityError(
+            f"{file}: token ids must be whole numbers below {MOST_IDS}, found {str(wrong)[:40]}"
+        )
 
 
 def _require_bounds(file: Path, config: dict[str, Any]) -> None:

@@ -206,6 +206,10 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         write("tokenizer.json", '{"model": {"type": "x", "vocab": {}}}'),
         "cannot be read",
     ),
+    "token id 2^31": (
+        edit("tokenizer.json", model={"type": "WordLevel", "vocab": {"a": 2**31}}),
+        "token ids must be",
+    ),
     "tokenizer folder": (special("tokenizer.json", Path.mkdir), "not a regular file"),
     "tokenizer no eos": (edit("tokenizer_config.json", eos_token=None), "no end-of-text token"),
     "special_tokens_map bad": (write("special_tokens_map.json", "{]"), "not valid JSON"),
