@@ -91,6 +91,10 @@ class CellFolder:
         """Weights at one point."""
         return self.checkpoints / point
 
+    def checkpoint_record(self, point: str) -> Path:
+        """What the checkpoint at one point cost, and its digest."""
+        return self.checkpoints / f"{point}.json"
+
     def point(self, point: str) -> PointFolder:
         """Measurements at one point."""
         return PointFolder(self.root / "points" / point)

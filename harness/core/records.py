@@ -92,6 +92,8 @@ class CheckpointRecord(Record):
     """Relative to the cell's folder."""
     weights_digest: str
     ledger: Ledger
+    metrics: dict[str, float] = {}
+    """Numbers that the step log holds for the last update before the checkpoint."""
 
 
 class TrainRecord(Record):

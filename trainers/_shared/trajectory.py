@@ -9,7 +9,7 @@ A trainer with its own loop does
         trajectory.after_step(metrics, lambda: {"optimizer": ..., ...})
     return trajectory.outcome(metrics)
 
-Writes `steps.jsonl`, `checkpoints/<point>/` with `<point>.json` beside each, and `state/`, from
+Writes `steps.jsonl`, `checkpoints/<point>/` with `<point>.json` next to each, and `state/`, from
 which an interrupted stage goes on to the same bytes. The state is saved at every checkpoint and
 every `SAVE_SECONDS`; a kill repeats at most that much work.
 """
@@ -17,18 +17,19 @@ every `SAVE_SECONDS`; a kill repeats at most that much work.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from retainbench.harness.core.paths import CellFolder
-from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.storage import canonical, read_json, write_json
+from retainbench.harness.core.records import CheckpointRecord, Ledger
+from retainbench.harness.core.storage import write_json
+from retainbench.harness.models import identity
 from retainbench.trainers._shared import model
 from retainbench.trainers._shared import state as _state
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
+from retainbench.trainers._shared.step_log import Mark, StepLog
 
 SAVE_SECONDS = 20.0
 
@@ -43,6 +44,9 @@ class Trajectory:
         self.job = job
         self.policy = policy
         self._folder = CellFolder(job.out)
+        self._log = StepLog(self._folder.steps)
+        self._last: dict[str, float] = {}
+        """Numbers of the last logged update."""
         self._state_folder = job.out / f"state-{job.stage}"
         self._trainable = policy.trainable if gradient else 0
         self._first = job.spent.steps
@@ -67,11 +71,13 @@ class Trajectory:
     def resume(self) -> Any | None:
         """Restore weights, meter and step log; returns the trainer's own state, or None.
 
-        On a first start the checkpoint for share 0 is written, where the job wants one.
+        On a first start the checkpoint for share 0 is written, where the job wants one. A state
+        that is damaged, or whose step log is, counts as none: the stage starts again, to the same
+        bytes.
         """
         saved = _state.load(self._state_folder)
-        if saved is None:
-            self._truncate_log(self._first)
+        if saved is None or not self._resume_log(saved):
+            self._log.restart(self._first)
             self._keep_due()
             return None
         import torch
@@ -79,9 +85,16 @@ class Trajectory:
         with torch.no_grad():
             for name, parameter in model.trainable_parameters(self.policy.model).items():
                 parameter.copy_(saved["weights"][name])
-        self._set_meter(Ledger(**saved["ledger"]))
-        self._truncate_log(self.meter.ledger().steps)
+        self._last = saved["last"]
         return saved["trainer"]
+
+    def _resume_log(self, saved: Any) -> bool:
+        """Set meter and log to a state; later stages' lines stay in the log of a finished one."""
+        self._set_meter(Ledger(**saved["ledger"]))
+        if self._log.resume(Mark(**saved["log"]), cut=self.running):
+            return True
+        self._set_meter(self.job.spent)
+        return False
 
     def after_step(
         self,
@@ -104,7 +117,10 @@ class Trajectory:
             if not math.isfinite(value):
                 raise TrainingError(f"{name} became {value} at step {self.step + 1}")
         self.meter.step()
-        self._log(metrics | (details or {}))
+        line = {"step": self.meter.ledger().steps, "share": self.meter.share}
+        line |= metrics | (details or {})
+        self._log.append(line)
+        self._last = {name: value for name, value in line.items() if isinstance(value, (int, float))}
         kept = self._keep_due()
         if state and (kept or time.monotonic() - self._saved_at > SAVE_SECONDS):
             self.save_state(state())
@@ -125,13 +141,15 @@ class Trajectory:
         """Write the resume state now."""
         weights = {n: p.detach() for n, p in model.trainable_parameters(self.policy.model).items()}
         ledger = self.meter.ledger().model_dump()
-        _state.save(self._state_folder, {"weights": weights, "ledger": ledger, "trainer": trainer})
+        log = self._log.mark()._asdict()
+        tree = {"weights": weights, "ledger": ledger, "log": log, "last": self._last}
+        _state.save(self._state_folder, tree | {"trainer": trainer})
         self._saved_at = time.monotonic()
 
     def _keep_due(self, *, final: bool = False) -> bool:
         kept = False
         for name, share in self.job.points:
-            record = self._folder.checkpoints / f"{name}.json"
+            record = self._folder.checkpoint_record(name)
             if record.exists() or (share > self.meter.share and not final):
                 continue
             if model.overflowed(model.trainable_parameters(self.policy.model).values()):
@@ -140,27 +158,17 @@ class Trajectory:
                 )
             merged = self.job.adaptation.kind == "lora" and self.job.stage > 0
             model.save(self.policy, self._folder.checkpoint(name), merged=merged)
-            write_json(record, self.meter.ledger())
+            write_json(record, self._checkpoint(name), checked=True)
             kept = True
         return kept
 
-    def _log(self, metrics: dict[str, Any]) -> None:
-        line = {"step": self.meter.ledger().steps, "share": self.meter.share, **metrics}
-        self._folder.steps.parent.mkdir(parents=True, exist_ok=True)
-        with self._folder.steps.open("a", encoding="utf-8") as file:
-            file.write(canonical(line) + "\n")
-
-    def _truncate_log(self, lines: int) -> None:
-        if self._folder.steps.exists():
-            with self._folder.steps.open("rb+") as file:
-                for _ in range(lines):
-                    file.readline()
-                file.truncate()
-                os.fsync(file.fileno())
-
-
-def kept_checkpoints(folder: CellFolder) -> dict[str, Ledger]:
-    """Ledger of every checkpoint that was kept, by point name, in order."""
-    return {
-        path.stem: read_json(path, Ledger) for path in sorted(folder.checkpoints.glob("*.json"))
-    }
+    def _checkpoint(self, name: str) -> CheckpointRecord:
+        folder = self._folder.checkpoint(name)
+        return CheckpointRecord(
+            stage=self.job.stage,
+            fraction=float(name.split("-")[1]),
+            folder=str(folder.relative_to(self._folder.root)),
+            weights_digest=identity.folder_digest(folder),
+            ledger=self.meter.ledger(),
+            metrics=self._last,
+        )
