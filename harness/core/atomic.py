@@ -25,6 +25,15 @@ from pathlib import Path
 
 from retainbench.harness.core.errors import RetainbenchError, UsageError
 
+UNUSABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+"""A disk that is full, read-only, closed to this user or broken."""
 TEMPORARY = ".tmp-retainbench-"
 _NEW, _OLD = f"{TEMPORARY}new-", f"{TEMPORARY}old-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -50,15 +59,31 @@ def explained(place: Path, doing: str = "write") -> Iterator[None]:
 
 
 def system_error(error: BaseException) -> str | None:
-    """The system's reason behind an error of Python or of a Rust library; None if it has none.
+    """The system's reason behind an error of Python or of a Rust library; None if it has none."""
+    number = _number(error)
+    return None if number is None else os.strerror(number)
+
+
+def storage_failure(error: BaseException | None) -> str | None:
+    """What is wrong with the disk or with permissions, where that caused an error; else None."""
+    while error is not None:
+        if (number := _number(error)) in UNUSABLE:
+            place = getattr(error, "filename", None)
+            return os.strerror(number or 0) + (f": {place}" if place else "")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number for an error.
 
     safetensors and tokenizers report a full disk as an exception of their own whose text ends in
     `(os error 28)`.
     """
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
+    if isinstance(error, OSError):
+        return error.errno
     found = _RUST_SYSTEM_ERROR.search(str(error))
-    return os.strerror(int(found[1])) if found else None
+    return int(found[1]) if found else None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

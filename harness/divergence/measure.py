@@ -28,7 +28,7 @@ import torch
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import DivergenceSummary
-from retainbench.harness.core.storage import digest, read_jsonl, write_jsonl
+from retainbench.harness.core.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
 from retainbench.harness.divergence.records import (
     Continuation,
@@ -135,7 +135,7 @@ def sample_continuations(
     ids = encode(loaded.tokenizer, prompts)
     key = digest([weights_digest(loaded.model.named_parameters()), ids, max_new_tokens, seed])
     file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
-    if file and file.exists():
+    if file and intact(file):
         return _read_cached(file, key, len(prompts))
     stops = stop_rule(
         [loaded.tokenizer.eos_token_id],
@@ -163,7 +163,7 @@ def sample_continuations(
         for number, (text, before, after, ended) in enumerate(drawn)
     ]
     if file:
-        write_jsonl(file, found)
+        write_jsonl(file, found, checked=True)
     return found
 
 

@@ -1,0 +1,81 @@
+"""One checkpoint -> its measurements: records per item, drift, KL to the base.
+
+Each goes to its own file with a digest; a file that is there and intact is read back. Nothing is
+judged here.
+"""
+
+from __future__ import annotations
+
+from retainbench.harness.comparison.compare import PointInput
+from retainbench.harness.core.records import (
+    CheckpointRecord,
+    DivergenceSummary,
+    DriftSummary,
+    ItemRecord,
+)
+from retainbench.harness.core.storage import (
+    intact,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from retainbench.harness.divergence.prompts import prompt_sets
+from retainbench.harness.drift import measure as drift
+from retainbench.harness.models import loading
+from retainbench.harness.models.loading import Loaded
+from retainbench.harness.running.context import Context
+from retainbench.harness.running.train import require_trained
+from retainbench.harness.scoring import stored
+from retainbench.harness.suites.plan import Cell, scored_targets
+
+
+def measure(run: Context, cell: Cell, checkpoint: CheckpointRecord) -> PointInput:
+    """Measure what is missing of one checkpoint.
+
+    Raises:
+        DamagedError: the checkpoint is not the one that was trained.
+    """
+    where = run.folder.cell(cell.id)
+    candidate = where.root / checkpoint.folder
+    point = where.point(candidate.name)
+    diverges = bool(run.plan.suite.divergence_prompts)
+    files = [point.records, point.drift, *([point.divergence] if diverges else [])]
+    missing = [file for file in files if not intact(file)]
+    if missing:
+        require_trained(candidate, checkpoint)
+    if point.records in missing or point.divergence in missing:
+        loaded = loading.load(candidate, device=run.device)
+        if point.records in missing:
+            write_jsonl(point.records, _records(run, cell, loaded), checked=True)
+        if point.divergence in missing:
+            write_json(point.divergence, _divergence(run, cell, loaded), checked=True)
+    if point.drift in missing:
+        moved = drift.summarise(run.base.folder, candidate, checkpoint.metrics)
+        write_json(point.drift, moved, checked=True)
+    return PointInput(
+        checkpoint,
+        read_jsonl(point.records, ItemRecord),
+        read_json(point.drift, DriftSummary),
+        read_json(point.divergence, DivergenceSummary) if diverges else None,
+    )
+
+
+def _records(run: Context, cell: Cell, candidate: Loaded) -> list[ItemRecord]:
+    names = [*run.plan.retention, *scored_targets(cell)]
+    return stored.evaluate_stored(candidate, names, run.store, tasks=run.tasks)
+
+
+def _divergence(run: Context, cell: Cell, candidate: Loaded) -> DivergenceSummary:
+    """KL to the base on the target's prompts and on each retention axis' prompts."""
+    from retainbench.harness.divergence import measure as divergence
+
+    suite = run.plan.suite
+    names = [cell.target, *run.plan.retention]
+    return divergence.summarise(
+        run.reference(),
+        candidate,
+        prompt_sets(names, suite.divergence_prompts, run.tasks),
+        cache=run.base_point.continuations,
+        max_new_tokens=suite.divergence_tokens,
+    )
