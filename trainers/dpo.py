@@ -73,13 +73,12 @@ def train(job: Job) -> Outcome:
     """
     from trl import DPOConfig, DPOTrainer
 
-    from retainbench.harness.models import loading
     from retainbench.trainers._gradient import trl, trl_patches
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared.trajectory import Trajectory
 
     policy = model.load(job)
-    reference = loading.load(job.base, device=job.device).model.requires_grad_(False)
+    reference = model.starting_point(job)
     trajectory = Trajectory(job, policy)
     pairs = Pairs(job, reference, policy)
     options = job.options

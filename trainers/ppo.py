@@ -136,7 +136,7 @@ def train(job: Job) -> Outcome:
     learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
     current = restore(learner, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
-    reference = gradient.reference_model(job) if options.kl_coefficient else None
+    reference = model.reference(job) if options.kl_coefficient else None
     anchored = gradient.anchored(job, policy)
     penalty = gradient.penalty(job)
     lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)

@@ -140,11 +140,11 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
 
 def teacher(job: Job) -> Any:
     """The model that is shown the demonstration; None where the student is its own teacher."""
-    from retainbench.harness.models import loading
+    from retainbench.trainers._shared import model
 
     if job.options.teacher != "base" or job.adaptation.kind != "full":
         return None
-    return loading.load(job.base, device=job.device).model.requires_grad_(False)
+    return model.starting_point(job)
 
 
 def _vocabulary(model: Any) -> int:

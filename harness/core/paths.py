@@ -4,6 +4,8 @@ No other module joins these names. A run folder is the unit that people copy, pu
 
     RUN/plan.json                        suite, digests and cells, by content-addressed id
     RUN/commands.json                    the command line that started the run
+    RUN/device.json                      the kind of device that all of it was computed on
+    RUN/.lock                            who writes the folder now; .NAME.sha256: digest of NAME
     RUN/items/<task>.jsonl               prompts and choices, once per task
     RUN/bases/<name>/                    records, noise floor and continuations of the base
     RUN/evaluations/                     records by content: (checkpoint, task)
@@ -54,6 +56,7 @@ class RunFolder:
         self.root = root
         self.plan = root / "plan.json"
         self.commands = root / "commands.json"
+        self.device = root / "device.json"
         self.scorecards = root / "scorecards.jsonl"
         self.report = root / "report.html"
         self.progress = root / "progress.jsonl"

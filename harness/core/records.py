@@ -81,6 +81,13 @@ class Ledger(Record):
     peak_memory_bytes: int = 0
 
 
+class DeviceRecord(Record):
+    """`device.json`: what a run is computed on."""
+
+    device: str
+    """The kind, without a number: cpu, cuda, mps."""
+
+
 class CheckpointRecord(Record):
     """One scored point of a trajectory."""
 

@@ -19,6 +19,9 @@ from retainbench.harness.models import adapter_config, config_check, weights
 from retainbench.harness.models.identity import folder_digest
 from retainbench.harness.models.weights import Weights
 
+Signature = tuple[tuple[str, int, int, int], ...]
+"""Name, number, size and time of change of each file in a folder."""
+
 
 class Base(NamedTuple):
     """A checked model folder: full weights, or an adapter with the base it is loaded on."""
@@ -60,7 +63,7 @@ def check(folder: Path, name: str | None = None) -> Base:
     """
     if not folder.is_dir():
         raise IntegrityError(f"{folder}: not a model folder")
-    return _check(folder, _signature(folder))._replace(name=name or folder.resolve().name)
+    return _check(folder, signature(folder))._replace(name=name or folder.resolve().name)
 
 
 def on_parent(adapter: Base, parent: Base, notes: tuple[str, ...] = ()) -> Base:
@@ -77,7 +80,7 @@ def on_parent(adapter: Base, parent: Base, notes: tuple[str, ...] = ()) -> Base:
     return adapter._replace(parent=parent, notes=(*adapter.notes, *notes))
 
 
-def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+def signature(folder: Path) -> Signature:
     """Changes whenever a file of the folder is written, replaced, added or removed."""
     try:
         entries = sorted(folder.iterdir())
@@ -93,7 +96,7 @@ def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
 
 
 @lru_cache(maxsize=256)
-def _check(folder: Path, signature: tuple[tuple[str, int, int, int], ...]) -> Base:
+def _check(folder: Path, _: Signature) -> Base:
     """`check`, once per state of the folder."""
     found = weights.read(folder)
     if found.kind == "adapter":

@@ -29,13 +29,20 @@ class Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(model: Base | Path, *, dtype: str = "float32", device: str = "cpu") -> Loaded:
+def load(
+    model: Base | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    parent: PreTrainedModel | None = None,
+) -> Loaded:
     """Load a full checkpoint, or an adapter merged into its base, in evaluation mode.
 
     Args:
         model: a checked folder, or a folder to check; an adapter then names its base itself.
         dtype: a torch dtype by name; parameters are cast to it.
         device: a torch device.
+        parent: an adapter's base if the caller has it loaded; the adapter is merged into it.
 
     Raises:
         IntegrityError: weights are missing, unused, reshaped, NaN or infinite, or a library cannot
@@ -43,17 +50,20 @@ def load(model: Base | Path, *, dtype: str = "float32", device: str = "cpu") -> 
         UsageError: a library that a quantised checkpoint needs is not installed.
     """
     checked = model if isinstance(model, Base) else bases.of_folder(model)
-    loaded = load_model(checked, dtype)
+    loaded = load_model(checked, dtype, parent)
     tokenizer = _load_tokenizer(checked.reader, loaded)
     made = Loaded(loaded.to(device), tokenizer)
     _require_answer(made, checked.folder)
     return made
 
 
-def load_model(checked: Base, dtype: str = "float32") -> PreTrainedModel:
+def load_model(
+    checked: Base, dtype: str = "float32", parent: PreTrainedModel | None = None
+) -> PreTrainedModel:
     """`load` without the tokenizer, on the CPU."""
-    _require_stored(checked.model)
-    model = _load_full(checked.model.folder, dtype)
+    if parent is None:
+        _require_stored(checked.model)
+    model = parent or _load_full(checked.model.folder, dtype)
     if checked.parent:
         model = adapters.merge(model, checked.folder)
     check_finite(model, str(checked.folder))

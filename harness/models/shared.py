@@ -11,21 +11,26 @@ from functools import lru_cache
 from pathlib import Path
 
 from retainbench.harness.models import loading
+from retainbench.harness.models.checked import Base, Signature, signature
 from retainbench.harness.models.loading import Loaded
-
-Signature = tuple[tuple[str, int, int], ...]
-"""Name, size and time of change of each file in a folder."""
 
 
 def resident(folder: Path, device: str = "cpu") -> Loaded:
     """A model to read only: the process's own copy on the CPU, elsewhere one for the caller."""
-    loaded = _resident(folder.resolve(), _signature(folder))
+    loaded = _resident(folder.resolve(), signature(folder))
     return loaded if device == "cpu" else _copied(loaded, device)
 
 
 def fresh(folder: Path, device: str = "cpu") -> Loaded:
     """A model that the caller may change."""
-    return _copied(_resident(folder.resolve(), _signature(folder)), device)
+    return _copied(_resident(folder.resolve(), signature(folder)), device)
+
+
+def candidate(checked: Base, device: str) -> Loaded:
+    """A checkpoint in evaluation mode; an adapter is merged into a copy of its base."""
+    if checked.parent is None:
+        return loading.load(checked, device=device)
+    return loading.load(checked, device=device, parent=fresh(checked.parent.folder).model)
 
 
 @lru_cache(maxsize=1)
@@ -35,8 +40,3 @@ def _resident(folder: Path, _: Signature) -> Loaded:
 
 def _copied(loaded: Loaded, device: str) -> Loaded:
     return Loaded(copy.deepcopy(loaded.model).to(device), copy.deepcopy(loaded.tokenizer))
-
-
-def _signature(folder: Path) -> Signature:
-    files = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
-    return tuple((name, found.st_size, found.st_mtime_ns) for name, found in files)

@@ -86,7 +86,15 @@ def _train_and_score(run: Context, cell: Cell, watch: Watch | None) -> Scorecard
 def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
     where = run.folder.cell(cell.id)
     report = (lambda share, metrics: watch(cell, share, metrics)) if watch else None
-    trained = training.train(run, cell, where, report)
+    trained = training.train(
+        cell,
+        where,
+        run.base,
+        device=run.device,
+        progress=report,
+        report_to=run.report_to,
+        tasks=run.tasks,
+    )
     points: list[PointInput] = []
     for checkpoint in trained.checkpoints if trained.status == "done" else ():
         points.append(measure(run, cell, checkpoint))

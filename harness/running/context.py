@@ -9,11 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retainbench.harness.core import paths
-from retainbench.harness.models import bases, shared
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import DeviceRecord
+from retainbench.harness.core.storage import read_json, write_json
+from retainbench.harness.models import shared
+from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring import stored
 from retainbench.harness.suites.plan import Plan
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+
+
+def require_device(root: Path, device: str) -> None:
+    """Record the kind of device that a run is begun on; refuse to go on with another one.
+
+    Scores of different devices differ in their last bits.
+
+    Raises:
+        UsageError: the run was begun on another kind of device.
+    """
+    file = paths.RunFolder(root).device
+    kind = DeviceRecord(device=device.partition(":")[0])
+    if file.exists() and (begun := read_json(file, DeviceRecord)) != kind:
+        raise UsageError(
+            f"{root} was begun with --device {begun.device}: continue with that device, or choose "
+            "another folder with --out"
+        )
+    write_json(file, kind)
 
 
 @dataclass(frozen=True)
@@ -23,7 +45,7 @@ class Context:
     plan: Plan
     root: Path
     """The run folder."""
-    base: bases.Base
+    base: Base
     device: str = "cpu"
     report_to: tuple[str, ...] = ()
     """Trackers that also get the metrics of the steps."""

@@ -22,7 +22,7 @@ from retainbench.harness.core.storage import (
 )
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.drift import measure as drift
-from retainbench.harness.models import loading
+from retainbench.harness.models import bases, shared
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.train import require_trained
@@ -45,7 +45,7 @@ def measure(run: Context, cell: Cell, checkpoint: CheckpointRecord) -> PointInpu
     if missing:
         require_trained(candidate, checkpoint)
     if point.records in missing or point.divergence in missing:
-        loaded = loading.load(candidate, device=run.device)
+        loaded = shared.candidate(bases.of_folder(candidate, run.base), run.device)
         if point.records in missing:
             write_jsonl(point.records, _records(run, cell, loaded), checked=True)
         if point.divergence in missing:

@@ -3,60 +3,47 @@
 A worker keeps to its share of the cores (or to a GPU of its own where the device is `cuda`), with
 as many threads, so that workers do not compete. A worker that dies - out of memory, a crash in a
 library - takes its own cell with it, which is recorded as failed, and a new one takes its place.
+Workers end with the command that started them, however it ends, and hold its locks until then.
 The variants of a sweep are worked on in the same way (running/sweep.py).
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from queue import SimpleQueue
 from typing import TypeVar
 
+from retainbench.harness.core.locks import Share
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute
-from retainbench.harness.suites.plan import Cell, Plan
-from retainbench.harness.tasks.catalogue import Catalogue
+from retainbench.harness.running.context import Context
+from retainbench.harness.suites.plan import Cell
 
 T = TypeVar("T")
 
 
-def serial(
-    plan: Plan,
-    root: Path,
-    device: str,
-    watch: Watch | None,
-    report_to: tuple[str, ...],
-    tasks: Catalogue,
-) -> Iterator[tuple[Cell, Scorecard]]:
+def serial(run: Context, watch: Watch | None) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards in the plan's order."""
-    for cell in plan.cells:
-        yield cell, execute(plan, cell, root, device, watch, report_to, tasks)
+    for cell in run.plan.cells:
+        yield cell, execute(run, cell, watch)
 
 
-def processes(
-    plan: Plan,
-    root: Path,
-    device: str,
-    workers: int,
-    report_to: tuple[str, ...],
-    tasks: Catalogue,
-) -> Iterator[tuple[Cell, Scorecard]]:
+def processes(run: Context, workers: int) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
-    calls = [
-        partial(execute, plan, cell, root, device, None, report_to, tasks) for cell in plan.cells
-    ]
-    for number, card in side_by_side(calls, workers, device):
-        cell = plan.cells[number]
+    calls = [partial(execute, run, cell) for cell in run.plan.cells]
+    for number, card in side_by_side(calls, workers, run.device):
+        cell = run.plan.cells[number]
         died = RuntimeError("its worker process died")
-        yield cell, crashed(plan, cell, root, died) if card is None else card
+        yield cell, crashed(run, cell, died) if card is None else card
 
 
 def side_by_side(
@@ -99,7 +86,8 @@ class _Worker:
 
     def _start(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
-        return ProcessPoolExecutor(1, context, initializer=_settle, initargs=self._place)
+        arguments = (*self._place, Share())
+        return ProcessPoolExecutor(1, context, initializer=_settle, initargs=arguments)
 
     def run(self, call: Callable[[], T]) -> T | None:
         """The call's result, or None after its death."""
@@ -134,13 +122,26 @@ def gpu_of(worker: int, device: str) -> str | None:
     return names[worker % len(names)]
 
 
-def _settle(cores: list[int], gpu: str | None) -> None:
-    """Runs first in a worker process; what it does is told by the process that started it."""
+def _settle(cores: list[int], gpu: str | None, _: Share) -> None:
+    """Runs first in a worker process; unpickling the share makes it hold the command's locks."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()
     if cores:
         os.sched_setaffinity(0, cores)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, even by SIGKILL.
+
+    The system closes the parent's end of a pipe then. Linux's PR_SET_PDEATHSIG would also fire when
+    only the thread ends that started the worker.
+    """
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

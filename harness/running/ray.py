@@ -23,17 +23,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import write_bytes
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Resources
+from retainbench.harness.core.storage import intact
 from retainbench.harness.models import bases
-from retainbench.harness.running.cell import crashed, execute, finished, prepare
+from retainbench.harness.models.checked import Base
+from retainbench.harness.running.cell import crashed, execute, finished
+from retainbench.harness.running.context import Context
+from retainbench.harness.running.reference import prepare
 from retainbench.harness.suites.plan import Cell, Plan
 from retainbench.harness.tasks.catalogue import Catalogue
 
@@ -56,14 +60,13 @@ class Piece(NamedTuple):
     data: bytes
 
 
-def cells(
-    plan: Plan, root: Path, device: str, report_to: tuple[str, ...], tasks: Catalogue
-) -> Iterator[tuple[Cell, Scorecard]]:
+def cells(run: Context) -> Iterator[tuple[Cell, Scorecard]]:
     """Score the base on the cluster, then every cell; scorecards as cells finish.
 
     Raises:
         UsageError: no Ray, no cluster, a node that lacks something, or resources nobody has.
     """
+    plan, root = run.plan, run.root
     with _connected() as ray:
         _check_resources(ray, plan)
         shutil.rmtree(root / INCOMING, ignore_errors=True)
@@ -72,21 +75,21 @@ def cells(
             gpus=max(cell.recipe.resources.gpus for cell in plan.cells),
         )
         plan_ref = ray.put(plan)
-        before = (plan_ref, None, device, report_to, tasks, given(plan, root))
+        before = (plan_ref, None, run.device, run.report_to, run.tasks, given(run))
         begin = _Task(ray, root, most, before)
         for _ in _finished(ray, [begin]):
             pass
-        inputs = ray.put(given(plan, root))
+        inputs = ray.put(given(run))
         waiting = []
         for cell in plan.cells:
-            if card := finished(root, cell):
+            if card := finished(run.folder.cell(cell.id)):
                 yield cell, card
                 continue
-            arguments = (plan_ref, cell, device, report_to, tasks, inputs)
+            arguments = (plan_ref, cell, run.device, run.report_to, run.tasks, inputs)
             waiting.append(_Task(ray, root, cell.recipe.resources, arguments, cell))
         for task in _finished(ray, waiting):
             assert task.cell is not None
-            yield task.cell, task.scorecard or crashed(plan, task.cell, root, _lost())
+            yield task.cell, task.scorecard or crashed(run, task.cell, _lost())
         shutil.rmtree(root / INCOMING, ignore_errors=True)
 
 
@@ -211,16 +214,17 @@ def work(
     inputs: Files,
 ) -> Iterator[Piece | Scorecard]:
     """On a node: one cell, or the base's scoring, in a folder of its own; yields what is new."""
-    check_node(plan)
+    base = check_node(plan)
     with tempfile.TemporaryDirectory(prefix="retainbench-") as scratch:
         root = Path(scratch)
+        run = Context(plan, root, base, device, report_to, tasks)
         for name, data in inputs.items():
             write_bytes(root / name, data)
         scorecard = None
         if cell is None:
-            prepare(plan, root, device, tasks)
+            prepare(run)
         else:
-            scorecard = execute(plan, cell, root, device, None, report_to, tasks)
+            scorecard = execute(run, cell)
         for file in sorted(path for path in root.rglob("*") if path.is_file()):
             name = file.relative_to(root).as_posix()
             if name not in inputs:
@@ -229,8 +233,8 @@ def work(
             yield scorecard
 
 
-def check_node(plan: Plan) -> None:
-    """Compare this node with what the plan rests on.
+def check_node(plan: Plan) -> Base:
+    """Compare this node with what the plan rests on; returns the base as it is here.
 
     Raises:
         IntegrityError: other versions, or another base under the same name.
@@ -239,14 +243,22 @@ def check_node(plan: Plan) -> None:
     if here != plan.inputs.versions:
         other = {n: v for n, v in here.items() if v != plan.inputs.versions[n]}
         raise IntegrityError(f"node {socket.gethostname()} has other versions: {other}")
-    if bases.resolve(plan.suite.base).digest != plan.inputs.base:
+    base = _base_here(plan.suite.base)
+    if base.digest != plan.inputs.base:
         raise IntegrityError(f"node {socket.gethostname()} has another {plan.suite.base}")
+    return base
 
 
-def given(plan: Plan, root: Path) -> Files:
+@cache
+def _base_here(reference: str) -> Base:
+    """Hashed once per process: a worker of Ray runs one cell after another."""
+    return bases.resolve(reference)
+
+
+def given(run: Context) -> Files:
     """What a node needs of the run folder: the base's records and its continuations."""
-    base = paths.RunFolder(root).base_point(plan.suite.base).root
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in base.rglob("*") if p.is_file()}
+    files = (path for path in run.base_point.root.rglob("*") if intact(path))
+    return {path.relative_to(run.root).as_posix(): path.read_bytes() for path in files}
 
 
 def pieces(file: Path, name: str) -> Iterator[Piece]:
@@ -267,7 +279,10 @@ def append(file: Path, data: bytes) -> None:
 
 
 def adopt(incoming: Path, root: Path) -> None:
-    """Move what came into the run folder: cells whole, other files where they are not there yet."""
+    """Move what came into the run folder: cells whole, other files one by one.
+
+    Their names hold their content's key, or they are the base's, which is the same on all nodes.
+    """
     for cell in sorted((incoming / "cells").glob("*")):
         place = root / "cells" / cell.name
         if place.exists():
@@ -276,7 +291,6 @@ def adopt(incoming: Path, root: Path) -> None:
         cell.rename(place)
     for file in sorted(path for path in incoming.rglob("*") if path.is_file()):
         place = root / file.relative_to(incoming)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
     shutil.rmtree(incoming, ignore_errors=True)

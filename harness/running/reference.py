@@ -28,7 +28,7 @@ def prepare(run: Context) -> None:
 def _repeat_scoring(run: Context) -> None:
     """Score the base on the retention tasks once more in each way that the suite asks for.
 
-    A way that no task can be scored in leaves no file.
+    A variation that no task can be scored in leaves no file.
     """
     for name in run.plan.suite.noise_floor:
         file = run.base_point.noise(name)

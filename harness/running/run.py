@@ -19,13 +19,15 @@ from retainbench.harness.core import locks, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Commands, Scorecard
 from retainbench.harness.core.storage import read_json, write_json, write_jsonl
-from retainbench.harness.running import pool
-from retainbench.harness.running.cell import Watch, prepare
+from retainbench.harness.models import bases
+from retainbench.harness.running import pool, reference
+from retainbench.harness.running.cell import Watch
+from retainbench.harness.running.context import Context, require_device
 from retainbench.harness.suites.plan import Cell, Plan
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Executor = Literal["local", "ray"]
-BEFORE_PLAN = ("sweep", locks.NAME)
+BEFORE_PLAN = ("sweep", locks.NAME, "device.json", ".plan.json.sha256")
 """What a run folder may hold before its plan is written."""
 Finished = Callable[[Cell, Scorecard], None]
 
@@ -56,30 +58,26 @@ def run(
         tasks: where the suite's tasks are found.
 
     Raises:
-        UsageError: the folder belongs to another suite or plan, or an executor cannot be used.
+        UsageError: the folder belongs to another suite, plan or device, or an executor cannot be
+            used.
     """
-    folder = open_folder(plan, root)
+    folder = open_folder(plan, root, device)
     if command and not folder.commands.exists():
         write_json(folder.commands, Commands(lines=[list(command)]))
     scorecards: dict[str, Scorecard] = {}
-    for cell, scorecard in _execute(plan, root, device, executor, workers, watch, report_to, tasks):
+    base = bases.resolve(plan.suite.base)
+    context = Context(plan, root, base, device, report_to, tasks)
+    for cell, scorecard in _execute(context, executor, workers, watch):
         scorecards[cell.id] = scorecard
         if finished:
             finished(cell, scorecard)
     ordered = [scorecards[cell.id] for cell in plan.cells]
-    write_jsonl(folder.scorecards, ordered)
+    write_jsonl(folder.scorecards, ordered, checked=True)
     return ordered
 
 
 def _execute(
-    plan: Plan,
-    root: Path,
-    device: str,
-    executor: Executor,
-    workers: int,
-    watch: Watch | None,
-    report_to: tuple[str, ...],
-    tasks: Catalogue,
+    context: Context, executor: Executor, workers: int, watch: Watch | None
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
     if executor == "ray":
@@ -87,27 +85,36 @@ def _execute(
 
         if workers > 1:
             raise UsageError("--workers is for this machine; a Ray cluster has its own")
-        return ray.cells(plan, root, device, report_to, tasks)
-    prepare(plan, root, device, tasks)
+        return ray.cells(context)
+    reference.prepare(context)
     if workers == 1:
-        return pool.serial(plan, root, device, watch, report_to, tasks)
-    return pool.processes(plan, root, device, workers, report_to, tasks)
+        return pool.serial(context, watch)
+    return pool.processes(context, workers)
 
 
-def open_folder(plan: Plan, root: Path) -> paths.RunFolder:
-    """Create the run folder, or check that it belongs to this plan."""
+def open_folder(plan: Plan, root: Path, device: str = "cpu") -> paths.RunFolder:
+    """Create the run folder, or check that it belongs to this plan and kind of device.
+
+    The base may have moved to another folder: its digest is what counts.
+    """
     folder = paths.RunFolder(root)
     if folder.plan.exists():
         before = read_json(folder.plan, Plan)
-        if before != plan:
-            changed = [
-                key for key in Plan.model_fields if getattr(before, key) != getattr(plan, key)
-            ]
+        old, new = _without_base_path(before), _without_base_path(plan)
+        if old != new:
+            changed = [key for key in Plan.model_fields if getattr(old, key) != getattr(new, key)]
             raise UsageError(
                 f"{root} belongs to another run of suite {before.suite.name!r} "
                 f"(different: {', '.join(changed)}); choose another folder with --out"
             )
     elif root.exists() and any(entry.name not in BEFORE_PLAN for entry in root.iterdir()):
         raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
-    write_json(folder.plan, plan)
+    require_device(root, device)
+    write_json(folder.plan, plan, checked=True)
     return folder
+
+
+def _without_base_path(plan: Plan) -> Plan:
+    cells = [cell.model_copy(update={"base": ""}) for cell in plan.cells]
+    suite = plan.suite.model_copy(update={"base": ""})
+    return plan.model_copy(update={"cells": cells, "suite": suite})

@@ -11,7 +11,7 @@ Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
-from retainbench.harness.core.storage import read_json, write_json
-from retainbench.harness.models import loading
+from retainbench.harness.core.storage import intact, read_json, write_json
+from retainbench.harness.models import bases, loading
+from retainbench.harness.models.checked import Base
 from retainbench.harness.running import pool
 from retainbench.harness.running import train as training
+from retainbench.harness.running.context import require_device
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
@@ -68,10 +70,11 @@ def resolve(
 
     Args:
         workers: processes that train variants side by side.
-        say: is told a line per variant.
+        say: called with a line per variant.
 
     Raises:
-        UsageError: several targets, or a recipe whose every variant failed.
+        UsageError: several targets, another device than the run was begun on, or a recipe whose
+            every variant failed.
     """
     if suite.sweep is None:
         return suite
@@ -80,11 +83,15 @@ def resolve(
             f"suite {suite.name}: `sweep` chooses on one target's validation items; "
             "write one suite per target"
         )
+    require_device(root, device)
     folder = paths.RunFolder(root / "sweep")
+    base = bases.resolve(suite.base)
     cells = _cells(suite, suite.sweep, inputs)
     once = {cell.id: cell for cell in cells.values()}
     earned: dict[str, float | None] = {}
-    for cell, reward in _all_earned(list(once.values()), folder, device, workers, tasks):
+    calls = [partial(_earned, cell, folder, base, device, tasks) for cell in once.values()]
+    for number, reward in _all_earned(calls, workers, device):
+        cell = list(once.values())[number]
         earned[cell.id] = reward
         result = "failed" if reward is None else f"earned {reward:.3f} on validation"
         say(f"sweep {len(earned)}/{len(once)}: a variant of {cell.name} {result}")
@@ -154,16 +161,15 @@ def at_the_edge(choice: Choice) -> str | None:
 
 
 def _all_earned(
-    cells: list[Cell], folder: paths.RunFolder, device: str, workers: int, tasks: Catalogue
-) -> Iterator[tuple[Cell, float | None]]:
+    calls: Sequence[Callable[[], Earned]], workers: int, device: str
+) -> Iterator[tuple[int, float | None]]:
     """What variants earned, as they end; None where one failed or its process died."""
-    calls = [partial(_earned, cell, folder, device, tasks) for cell in cells]
     if workers == 1:
-        for cell, call in zip(cells, calls, strict=True):
-            yield cell, call().reward
+        for number, call in enumerate(calls):
+            yield number, call().reward
     else:
-        for number, one in pool.side_by_side(calls, workers, device):
-            yield cells[number], one.reward if one else None
+        for number, earned in pool.side_by_side(calls, workers, device):
+            yield number, earned.reward if earned else None
 
 
 class Earned(Record):
@@ -172,19 +178,21 @@ class Earned(Record):
     reward: Share | None
 
 
-def _earned(cell: Cell, folder: paths.RunFolder, device: str, tasks: Catalogue) -> Earned:
+def _earned(
+    cell: Cell, folder: paths.RunFolder, base: Base, device: str, tasks: Catalogue
+) -> Earned:
     """Train a variant and score its end on the validation items."""
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
-    if not known.exists():
-        trained = training.train(cell, where, device=device, tasks=tasks)
+    if not intact(known):
+        trained = training.train(cell, where, base, device=device, tasks=tasks)
         reward = None
         if trained.status == "done":
             end = where.root / trained.checkpoints[-1].folder
             reward = validation_reward(
                 loading.load(end, device=device), training.load_target(cell.target, tasks)
             )
-        write_json(known, Earned(reward=reward))
+        write_json(known, Earned(reward=reward), checked=True)
     return read_json(known, Earned)
 
 

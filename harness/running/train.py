@@ -2,24 +2,36 @@
 
 Reads the cell, its base and its target; writes `train.json`, `steps.jsonl` and `checkpoints/` in
 the cell's folder. A finished cell is left alone, an interrupted one goes on from its last state, a
-cell whose method cannot go on is recorded as failed with the reason and never counts as success.
+cell whose files were damaged starts again, and a cell whose method cannot go on is recorded as
+failed with the reason and never counts as success.
 
-Command: `retainbench train SUITE CELL` (and `retainbench run`, which trains all).
+Command: part of `retainbench run`.
 """
 
 from __future__ import annotations
 
+import logging
 import platform
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.atomic import explained
+from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
 from retainbench.harness.core.schema import Budget
-from retainbench.harness.core.storage import read_json, write_json
-from retainbench.harness.models import bases, identity, loading
+from retainbench.harness.core.storage import (
+    intact,
+    read_json,
+    sha256_file,
+    write_digest,
+    write_json,
+)
+from retainbench.harness.models import checked, loading
+from retainbench.harness.models.checked import Base
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
@@ -27,12 +39,18 @@ from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.trainers._shared.budget import used
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
+log = logging.getLogger("retainbench")
 Progress = Callable[[float, dict[str, float]], None]
+
+
+class DamagedError(Exception):
+    """A checkpoint is not the one that was trained; training the cell again gives it back."""
 
 
 def train(
     cell: Cell,
     folder: paths.CellFolder,
+    base: Base,
     *,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -42,18 +60,25 @@ def train(
     """Train one cell, or return the record of a cell that is already trained.
 
     Args:
+        base: the cell's base, checked.
         progress: called with the share of the whole budget that is spent and the step's metrics.
+
+    Raises:
+        DamagedError: a stage starts from a checkpoint that was damaged.
     """
+    if folder.root.exists() and not intact_record(folder):
+        log.warning("%s: files of its training were damaged; it is trained again", cell.label)
+        discard(folder)
     if folder.train.exists():
         return read_json(folder.train, TrainRecord)
-    base = bases.resolve(cell.base)
     checkpoints: list[CheckpointRecord] = []
     outcome, reason = Outcome({}), None
     try:
         for stage in range(len(cell.recipe.stages)):
             job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks)
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome)
-            checkpoints += _kept(job, folder)
+            records = (folder.checkpoint_record(name) for name, _ in job.points)
+            checkpoints += [read_json(record, CheckpointRecord) for record in records]
     except TrainingError as error:
         reason = str(error)
     record = TrainRecord(
@@ -68,8 +93,37 @@ def train(
         total_parameters=outcome.parameters,
         trainable_parameters=outcome.trainable,
     )
-    write_json(folder.train, record)
+    if folder.steps.exists():
+        write_digest(folder.steps, sha256_file(folder.steps))
+    write_json(folder.train, record, checked=True)
     return record
+
+
+def intact_record(folder: paths.CellFolder) -> bool:
+    """Whether what training has written so far, weights apart, is what it wrote."""
+    logged = [folder.train, folder.steps] if folder.train.exists() else []
+    records = folder.checkpoints.glob("*.json")
+    return all(intact(file) for file in (*records, *logged) if file.exists())
+
+
+def discard(folder: paths.CellFolder) -> None:
+    """Remove all that a cell has written, so that it starts again."""
+    with explained(folder.root, "remove"):
+        shutil.rmtree(folder.root)
+
+
+def require_trained(checkpoint: Path, record: CheckpointRecord) -> None:
+    """Check a checkpoint's files against the digest of the time when it was written.
+
+    Raises:
+        DamagedError: a file was changed or is missing.
+    """
+    try:
+        digest = checked.check(checkpoint).digest
+    except IntegrityError as error:
+        raise DamagedError(str(error)) from error
+    if digest != record.weights_digest:
+        raise DamagedError(f"{checkpoint} was damaged after it was written")
 
 
 def _run_stage(
@@ -158,32 +212,18 @@ def make_job(
 
 
 def stage_base(folder: paths.CellFolder, before: list[CheckpointRecord]) -> Path:
-    """A full checkpoint to start the next stage from: adapters are merged first."""
+    """A full checkpoint to start the next stage from: adapters are merged first.
+
+    Raises:
+        DamagedError: the checkpoint is not the one that was trained.
+    """
     last = folder.root / before[-1].folder
+    require_trained(last, before[-1])
     if not (last / "adapter_config.json").exists():
         return last
     merged = last.with_name(last.name + "-merged")
-    if not merged.exists():
-        loading.save(loading.load(last), merged)
+    loading.save(loading.load(last), merged)
     return merged
-
-
-def _kept(job: Job, folder: paths.CellFolder) -> list[CheckpointRecord]:
-    """Records of the checkpoints that the stage has kept."""
-    records = []
-    begin_end = dict(job.points)
-    for name in begin_end:
-        where = folder.checkpoint(name)
-        records.append(
-            CheckpointRecord(
-                stage=job.stage,
-                fraction=float(name.split("-")[1]),
-                folder=str(where.relative_to(folder.root)),
-                weights_digest=identity.folder_digest(where),
-                ledger=read_json(where.with_name(name + ".json"), Ledger),
-            )
-        )
-    return records
 
 
 def load_target(name: str, tasks: Catalogue = OWN) -> Target:

@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.atomic import remove_abandoned
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
-from retainbench.harness.core.storage import digest, read_jsonl, write_jsonl
+from retainbench.harness.core.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
 from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, evaluate
@@ -98,13 +99,15 @@ class Store:
             IntegrityError: `score` answers anything but the locked items.
         """
         files = {i.name: self.path(model, i, variation) for i in infos if affects(variation, i)}
-        missing = [info for info in infos if info.name in files and not files[info.name].is_file()]
+        remove_abandoned(self.folder)
+        missing = [info for info in infos if info.name in files and not intact(files[info.name])]
         if missing:
             fresh = score(missing)
             locks = {info.name: catalogue.lock(info) for info in missing}
             check_locked(fresh, locks, side, self.items)
             for info in missing:
-                write_jsonl(files[info.name], [r for r in fresh if r.task == info.name])
+                records = [r for r in fresh if r.task == info.name]
+                write_jsonl(files[info.name], records, checked=True)
         return [record for file in files.values() for record in read_jsonl(file, ItemRecord)]
 
 

@@ -123,7 +123,6 @@ def make_cell(
     """One cell with its id, which does not depend on the resources that the recipe asks for."""
     complete = recipe.model_copy(update={"stages": [_complete(stage) for stage in recipe.stages]})
     content = {
-        "base": suite.base,
         "target": target,
         "recipe": complete.model_dump(mode="json", exclude={"resources"}),
         "seed": seed,
@@ -138,7 +137,9 @@ def make_cell(
         "versions": inputs.versions,
     }
     identity = digest([content, frozen])[:16]
-    return Cell.model_validate(content | {"id": identity, "name": name, "recipe": complete})
+    return Cell.model_validate(
+        content | {"id": identity, "base": suite.base, "name": name, "recipe": complete}
+    )
 
 
 def excluded(plan: Plan, cell: Cell) -> dict[str, set[str]]:

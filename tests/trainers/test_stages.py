@@ -14,7 +14,7 @@ from fixtures.trainer_cases import SMALL, weights
 from retainbench.harness.core import paths
 from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.schema import Budget, Recipe
-from retainbench.harness.models import loading
+from retainbench.harness.models import bases, loading
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
@@ -43,7 +43,8 @@ def cell(base: Path, *stages: dict[str, Any], unit: Any = "steps", amount: float
 
 
 def train(chosen: Cell, folder: Path, progress: Any = None) -> TrainRecord:
-    return training.train(chosen, paths.CellFolder(folder), progress=progress)
+    base = bases.resolve(chosen.base)
+    return training.train(chosen, paths.CellFolder(folder), base, progress=progress)
 
 
 def end_of(folder: Path, record: TrainRecord, stage: int = -1) -> dict[str, bytes]:

@@ -159,13 +159,6 @@ def token_loss(
     return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
 
 
-def reference_model(job: Job) -> Any:
-    """The cell's base, frozen: what KL penalties are measured from."""
-    from retainbench.harness.models import loading
-
-    return loading.load(job.reference, device=job.device).model.requires_grad_(False)
-
-
 def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter) -> torch.Tensor:
     """The base's logits at the places of a batch, without gradient; charges the meter."""
     import torch
@@ -196,7 +189,7 @@ def penalty(job: Job) -> Penalty:
     """The job's `anchor: kl` as a term of a token loss; 0 where there is no such anchor."""
     if job.anchor is None or job.anchor.kind != "kl":
         return lambda *_: (0.0, {})
-    reference, strength = reference_model(job), job.anchor.strength
+    reference, strength = _model.reference(job), job.anchor.strength
 
     def term(
         batch: Batch, logits_BTV: torch.Tensor, places: Places, trained: int, meter: Meter

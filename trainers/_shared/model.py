@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from retainbench.harness.models import loading
+from retainbench.harness.models import loading, shared
 from retainbench.trainers._shared.contract import Job
 from retainbench.trainers._shared.data import seed_for
 
@@ -37,7 +37,7 @@ def load(job: Job) -> Policy:
     """
     import torch
 
-    loaded = loading.load(job.base, device=job.device)
+    loaded = _loaded(job.base, job)
     model: Any = loaded.model
     parameters = sum(p.numel() for p in model.parameters())
     if job.adaptation.kind == "lora":
@@ -46,6 +46,23 @@ def load(job: Job) -> Policy:
             model = add_adapters(model, job.adaptation.rank, job.adaptation.alpha)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Policy(model, loaded.tokenizer, parameters, trainable)
+
+
+def starting_point(job: Job) -> Any:
+    """The model that the stage starts from, frozen."""
+    return _loaded(job.base, job).model.requires_grad_(False)
+
+
+def reference(job: Job) -> Any:
+    """The cell's base, frozen: what KL penalties are measured from."""
+    return _loaded(job.reference, job).model.requires_grad_(False)
+
+
+def _loaded(folder: Path, job: Job) -> loading.Loaded:
+    """A copy to change; of the cell's base the process keeps one, for all cells."""
+    if folder == job.reference:
+        return shared.fresh(folder, job.device)
+    return loading.load(folder, device=job.device)
 
 
 def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
@@ -93,6 +110,6 @@ def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
     if job.adaptation.kind == "lora":
         untrained = trainable_parameters(load(job).model)
         return {name: value.detach() for name, value in untrained.items()}
-    reference = loading.load(job.reference, device=job.device).model
+    reference = _loaded(job.reference, job).model
     values = dict(reference.named_parameters())
     return {n: values[n].detach().clone() for n in trainable_parameters(policy.model)}

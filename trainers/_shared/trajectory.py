@@ -120,7 +120,9 @@ class Trajectory:
         line = {"step": self.meter.ledger().steps, "share": self.meter.share}
         line |= metrics | (details or {})
         self._log.append(line)
-        self._last = {name: value for name, value in line.items() if isinstance(value, (int, float))}
+        self._last = {
+            name: value for name, value in line.items() if isinstance(value, (int, float))
+        }
         kept = self._keep_due()
         if state and (kept or time.monotonic() - self._saved_at > SAVE_SECONDS):
             self.save_state(state())
