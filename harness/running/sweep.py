@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
@@ -185,7 +186,8 @@ def _earned(
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
     if not intact(known):
-        trained = training.train(cell, where, base, device=device, tasks=tasks)
+        with explained(where.root):
+            trained = training.train(cell, where, base, device=device, tasks=tasks)
         reward = None
         if trained.status == "done":
             end = where.root / trained.checkpoints[-1].folder

@@ -18,6 +18,7 @@ from retainbench.harness.models import bases, loading
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
+from retainbench.harness.tasks.catalogue import OWN
 
 SFT = {"method": "sft", "options": SMALL["sft"]}
 LORA = SFT | {"adaptation": {"kind": "lora", "rank": 2}}
@@ -58,7 +59,7 @@ def test_a_stage_starts_from_the_weights_that_the_one_before_it_left(
     """T-STG-1: an adapter is merged first; from there the stage alone ends in the same bytes."""
     chosen, folder = cell(tiny_base, first, SFT), paths.CellFolder(tmp_path / "whole")
     whole = train(chosen, folder.root)
-    job = training.make_job(chosen, 1, tiny_base, folder, whole.checkpoints[:1], "cpu")
+    job = training.make_job(chosen, 1, tiny_base, folder, whole.checkpoints[:1], "cpu", OWN)
     left = loading.load(folder.root / whole.checkpoints[0].folder).model.state_dict()
     start = load_file(job.base / "model.safetensors")
     assert all(torch.equal(start[name], value) for name, value in left.items())

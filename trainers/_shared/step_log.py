@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.storage import canonical
 
 
@@ -33,16 +32,11 @@ class StepLog:
         self._hash = hashlib.sha256()
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line.
-
-        Raises:
-            UsageError: the file cannot be written or the disk is full.
-        """
+        """Add a line."""
         data = (canonical(line) + "\n").encode()
-        with explained(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                file.write(data)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            file.write(data)
         self._size += len(data)
         self._hash.update(data)
 
@@ -67,12 +61,11 @@ class StepLog:
         self._keep(b"".join(self._read().splitlines(keepends=True)[:lines]), cut=True)
 
     def _read(self) -> bytes:
-        with explained(self._path, "read"):
-            return self._path.read_bytes() if self._path.exists() else b""
+        return self._path.read_bytes() if self._path.exists() else b""
 
     def _keep(self, kept: bytes, *, cut: bool) -> None:
         self._size, self._hash = len(kept), hashlib.sha256(kept)
         if cut and self._path.exists():
-            with explained(self._path), self._path.open("rb+") as file:
+            with self._path.open("rb+") as file:
                 file.truncate(len(kept))
                 os.fsync(file.fileno())
