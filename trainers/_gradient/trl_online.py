@@ -154,7 +154,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
             no two completions of a prompt ever differ in reward.
     """
-    from retainbench.trainers._gradient import gradient, trl
+    from retainbench.trainers._gradient import trl
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -193,7 +193,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         )
         trl_patches.read_in_order(trainer)
         if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
-            reference = gradient.reference_model(job)
+            reference = model.reference(job)
             trainer.ref_model = trl_patches.scored_reference(
                 trainer, reference, options.temperature
             )
