@@ -9,13 +9,13 @@ not judged, because a guesser could pass. Pure.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import gold_probability
 
 MASS_TOLERANCE = 1e-4
 """Harnesses add probabilities in float32; its error over 100 options stays below this."""
@@ -150,16 +150,10 @@ def _best(values: Sequence[float]) -> int:
 
 
 def soft_score(logprobs: Sequence[float], gold: Sequence[int]) -> float | None:
-    """Probability of the gold choices, normalised over all choices (STATISTICS 9).
-
-    >>> round(soft_score([-1.0, -2.0, -3.0], [0]), 6)
-    0.665241
-    """
+    """Probability of the gold choices; None where the results do not say which they are."""
     if not logprobs or not gold or not all(0 <= index < len(logprobs) for index in gold):
         return None
-    top = max(logprobs)
-    weights = [math.exp(value - top) for value in logprobs]
-    return min(1.0, sum(weights[index] for index in set(gold)) / sum(weights))
+    return gold_probability(logprobs, gold)
 
 
 def target_places(target: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:

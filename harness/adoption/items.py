@@ -21,13 +21,11 @@ from retainbench.harness.adoption.json_files import shorten
 from retainbench.harness.adoption.own_tasks import packaged
 from retainbench.harness.adoption.settings import Settings
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Axis, ItemRecord, ItemText
+from retainbench.harness.core.records import PREFERRED_METRICS, Axis, ItemRecord, ItemText
 from retainbench.harness.core.verdicts import FULL
 
 LONGEST_TEXT = 10_000
 """Characters of a prompt, an answer or an id that are kept."""
-PREFERRED_METRICS = ("reward", "acc", "exact_match")
-"""`reward` is what the package's own targets report."""
 
 
 @dataclass(frozen=True)

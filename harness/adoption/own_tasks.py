@@ -5,10 +5,10 @@ Reads the locks of installed tasks and of packs that the command names. Knows no
 
 from __future__ import annotations
 
-from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
+from retainbench.harness.tasks.lock import check_locked
 
 
 def packaged(task: str, known: Catalogue) -> TaskInfo | None:
@@ -29,14 +29,6 @@ def own_records(
     info = packaged(task, known)
     if info is None:
         return records
-    locked = {item.id: item for item in catalogue.lock(info).items}
-    for record in records:
-        item = locked.get(record.item_id)
-        asked = (record.doc_hash, record.prompt_hash, record.target_hash)
-        if item is None or (item.doc_hash, item.prompt_hash, item.target_hash) != asked:
-            raise IntegrityError(
-                f"{task}: item {record.item_id} is not what the installed task's lock says"
-            )
-    if not limited and len(records) != len(locked):
-        raise IntegrityError(f"{task}: {len(records)} items, but its lock has {len(locked)}")
-    return [record.model_copy(update={"task": info.name}) for record in records]
+    ours = [record.model_copy(update={"task": info.name}) for record in records]
+    check_locked(ours, {info.name: catalogue.lock(info)}, "results", partial=limited)
+    return ours

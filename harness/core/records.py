@@ -8,6 +8,8 @@ version, an unknown key, a missing key and a non-finite number, naming file and 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +25,21 @@ class Record(BaseModel):
     """Base of all records: immutable, no unknown keys, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+PREFERRED_METRICS = ("reward", "acc", "exact_match", "acc_norm")
+"""What `score` is, in order of preference, among the metrics that a task reports."""
+
+
+def gold_probability(logprobs: Sequence[float], gold: Iterable[int]) -> float:
+    """Probability of the gold choices, normalised over all choices (STATISTICS 9).
+
+    >>> round(gold_probability([-1.0, -2.0, -3.0], [0]), 6)
+    0.665241
+    """
+    top = max(logprobs)
+    weights = [math.exp(value - top) for value in logprobs]
+    return min(1.0, sum(weights[index] for index in set(gold)) / sum(weights))
 
 
 class ItemRecord(Record):

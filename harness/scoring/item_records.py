@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import ItemRecord, ItemText
+from retainbench.harness.core.records import (
+    PREFERRED_METRICS,
+    ItemRecord,
+    ItemText,
+    gold_probability,
+)
 from retainbench.harness.tasks import catalogue
-
-METRICS = ("reward", "acc", "exact_match", "acc_norm")
-"""What `score` is, in order of preference, among the metrics that a task reports."""
+from retainbench.harness.tasks.lock import Answer, check_locked
 
 
 def to_records(
@@ -22,30 +24,29 @@ def to_records(
     """lm-eval's sample rows -> records, each checked against the lock; in the lock's order.
 
     Raises:
-        IntegrityError: an item is missing, twice there, unknown or asked differently.
+        IntegrityError: an item is missing, repeated or unknown, or was asked differently.
     """
-    locked = {item.id: item for item in catalogue.lock(info).items}
-    expected = list(locked)[:limit]
-    by_id: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        name = str(row["doc"]["id"])
-        if name in by_id or name not in locked:
-            raise IntegrityError(f"{info.name}: item {name} came back twice or is not in the lock")
-        by_id[name] = row
-    if list(by_id) != expected and set(by_id) != set(expected):
-        raise IntegrityError(
-            f"{info.name}: {len(by_id)} items were scored where {len(expected)} are locked"
+    lock = catalogue.lock(info)
+    answers = [
+        Answer(
+            info.name,
+            str(row["doc"]["id"]),
+            row["doc_hash"],
+            row["prompt_hash"],
+            row["target_hash"],
         )
-    return [_record(info, locked[name], by_id[name]) for name in expected]
+        for row in rows
+    ]
+    check_locked(answers, {info.name: lock}, "scoring", limit)
+    by_id = {answer.item_id: row for answer, row in zip(answers, rows, strict=True)}
+    return [_record(info, item, by_id[item.id]) for item in lock.items[:limit]]
 
 
 def _record(
     info: catalogue.TaskInfo, item: catalogue.LockedItem, row: dict[str, Any]
 ) -> ItemRecord:
-    for kind in ("doc_hash", "prompt_hash", "target_hash"):
-        if row[kind] != getattr(item, kind):
-            raise IntegrityError(f"{info.name}: {kind} of item {item.id} differs from the lock")
-    metric = info.code.metric if info.code else next(name for name in METRICS if name in row)
+    preferred = (name for name in PREFERRED_METRICS if name in row)
+    metric = info.code.metric if info.code else next(preferred)
     fields = _choice_fields(row) if info.kind == "multiple_choice" else _free_fields(row)
     return ItemRecord(
         task=info.name,
@@ -66,13 +67,11 @@ def _record(
 def _choice_fields(row: dict[str, Any]) -> dict[str, Any]:
     logprobs = [float(response[0][0]) for response in row["resps"]]
     gold = int(row["doc"]["gold"])
-    peak = max(logprobs)
-    weights = [math.exp(value - peak) for value in logprobs]
     return {
         "choice_logprobs": logprobs,
         "gold": gold,
-        "soft_score": weights[gold] / sum(weights),
-        "response": str(row["doc"]["choices"][logprobs.index(peak)]),
+        "soft_score": gold_probability(logprobs, [gold]),
+        "response": str(row["doc"]["choices"][logprobs.index(max(logprobs))]),
     }
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.records import PREFERRED_METRICS
 from retainbench.harness.core.schema import RetentionAxis
 from retainbench.harness.tasks import scoring_code
 from retainbench.harness.tasks.folder import Code
@@ -29,7 +30,7 @@ from retainbench.harness.tasks.freeze import Frozen, LeftOut, Provenance
 from retainbench.harness.tasks.lm_eval_patches import default_metrics
 from retainbench.harness.tasks.pack import Filter, Metric
 
-METRICS = ("acc", "exact_match", "acc_norm")
+METRICS = tuple(name for name in PREFERRED_METRICS if name != "reward")
 """One of these must decide; the first that is there does."""
 SHOTS_SEED = 1234
 """lm-eval's default seed of the few-shot sampler."""

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import (
@@ -170,23 +169,50 @@ def verify_lock(info: TaskInfo) -> None:
         raise IntegrityError(f"{info.folder / LOCK}: does not describe the task's own files")
 
 
+class Answer(NamedTuple):
+    """What a lock says of an answered item, as `ItemRecord` has it."""
+
+    task: str
+    item_id: str
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+    repeat: int = 0
+
+
 def check_locked(
-    records: Sequence[ItemRecord], locks: Mapping[str, Lock], side: str, most: int | None = None
+    answers: Sequence[Answer] | Sequence[ItemRecord],
+    locks: Mapping[str, Lock],
+    side: str,
+    most: int | None = None,
+    *,
+    partial: bool = False,
 ) -> None:
-    """Raise `IntegrityError` unless the records answer exactly the (first) items of the locks."""
-    asked = {
-        (name, item.id): (item.doc_hash, item.prompt_hash, item.target_hash)
-        for name, lock in locks.items()
-        for item in lock.items[:most]
-    }
-    counts = Counter((record.task, record.item_id) for record in records)
-    for key in counts.keys() ^ asked.keys():
-        what = "has no answer" if key in asked else "is not in the lock"
-        raise IntegrityError(f"{side}: task {key[0]}: item {key[1]} {what}")
-    for record in records:
-        hashes = (record.doc_hash, record.prompt_hash, record.target_hash)
-        if asked[record.task, record.item_id] != hashes or counts[record.task, record.item_id] > 1:
-            raise IntegrityError(
-                f"{side}: task {record.task}: item {record.item_id} is there twice or was asked "
-                "otherwise than its lock says"
-            )
+    """Compare answers with the items that the locks have.
+
+    Args:
+        side: how errors name the answers.
+        most: first items of each lock that were asked; None means all.
+        partial: answers may be missing.
+
+    Raises:
+        IntegrityError: an item is missing, unknown or repeated, or has another document, prompt or
+            target than its lock says.
+    """
+    asked = {(name, item.id): item for name, lock in locks.items() for item in lock.items[:most]}
+    seen: set[tuple[str, str, int]] = set()
+    for one in answers:
+        where = f"{side}: task {one.task}: item {one.item_id}"
+        item = asked.get((one.task, one.item_id))
+        if item is None:
+            raise IntegrityError(f"{where} is not in the lock")
+        if (one.task, one.item_id, one.repeat) in seen:
+            raise IntegrityError(f"{where} was answered twice")
+        seen.add((one.task, one.item_id, one.repeat))
+        for kind in ("doc_hash", "prompt_hash", "target_hash"):
+            if getattr(one, kind) != getattr(item, kind):
+                raise IntegrityError(f"{where}: its {kind} differs from the lock")
+    missing = asked.keys() - {(task, name) for task, name, _ in seen}
+    if missing and not partial:
+        task, name = min(missing)
+        raise IntegrityError(f"{side}: task {task}: item {name} has no answer")

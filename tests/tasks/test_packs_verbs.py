@@ -107,7 +107,7 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
     rows = evaluate._rows(prepared, shift=0)
-    with pytest.raises(IntegrityError, match="doc_hash of item sum:3"):
+    with pytest.raises(IntegrityError, match="item sum:3: its doc_hash differs from the lock"):
         evaluate_records.to_records(info, rows, None)
 
 
