@@ -99,5 +99,5 @@ def test_our_own_tasks_are_held_against_their_locks(tmp_path: Path) -> None:
     for file in tmp_path.iterdir():
         file.write_text(file.read_text().replace('"tiny"', '"rb_capitals"'))
         file.rename(file.with_name(file.name.replace("tiny", "rb_capitals")))
-    with pytest.raises(IntegrityError, match="capitals: item .* the lock"):
+    with pytest.raises(IntegrityError, match=r"capitals: item .* the lock"):
         adopt.read(tmp_path)
