@@ -115,7 +115,7 @@ def _change(module: str, pair: dict[str, Stored], config: dict[str, Any], folder
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise IntegrityError(f"{folder}: a factor of {module} holds NaN or infinity")
     rank = a.shape[0]
-    alpha = _for_module(config.get("alpha_pattern"), module, config["lora_alpha"])
+    alpha = _for_module(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
     scale = float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
     if embedding or config.get("fan_in_fan_out"):
         return LowRank(a.T, b.T, scale)

@@ -74,6 +74,9 @@ def check(folder: Path, config: dict[str, Any], weights: Weights) -> None:
             raise IntegrityError(f"{file}: {key} is refused, since {reason}")
     if config.get("megatron_core") not in (None, "megatron.core"):
         raise IntegrityError(f"{file}: megatron_core is refused, since PEFT would import it")
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise IntegrityError(f"{file}: {key} must map patterns to numbers")
     _check_ranks(file, config, weights)
     for key in _PATTERNS:
         value = config.get(key)
@@ -93,10 +96,7 @@ def require_fit(folder: Path, config: dict[str, Any], weights: Weights, parent: 
     _check_tokens(file, config.get("trainable_token_indices"), parent)
     patterns = [config[key] for key in _PATTERNS if isinstance(config.get(key), str)]
     for key in ("rank_pattern", "alpha_pattern"):
-        table = config.get(key) or {}
-        if not isinstance(table, dict):
-            raise IntegrityError(f"{file}: {key} must map patterns to numbers")
-        patterns += [rf"(.*\.)?({pattern})" for pattern in table]
+        patterns += [rf"(.*\.)?({pattern})" for pattern in config.get(key) or {}]
     patterns = [text for text in patterns if text != "all-linear"]
     if patterns:
         names = sorted({name.rpartition(".")[0] for name in parent.weights.tensors})

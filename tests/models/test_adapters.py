@@ -189,6 +189,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "r 10^9": (config(r=10**9), "r is '1000000000'"),
     "rank_pattern": (config(rank_pattern={"q_proj": 10**9}), "q_proj is '1000000000'"),
     "alpha 0": (config(lora_alpha=0), "a number other than 0"),
+    "alpha_pattern text": (config(alpha_pattern="x"), "must map patterns"),
     "alpha text": (config(lora_alpha="x"), "a number other than 0"),
     "unknown modules": (config(target_modules=["nothing"]), "nothing"),
     "target_modules number": (config(target_modules=3), "must be a text"),
