@@ -21,34 +21,41 @@ from retainbench.harness.cli.options import (
 from retainbench.harness.core.process import quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
-Certificate = Annotated[Path, typer.Argument(help="A certificate's folder.")]
+Certificate = Annotated[Path, typer.Argument(help="Folder of the certificate.")]
 
 
 def certify(
     base: Model,
     candidate: Model,
-    suite: Annotated[str, typer.Option(help="Which retention tasks, under which policy.")],
+    suite: Annotated[
+        str, typer.Option(help="Suite that names the retention tasks and the policy.")
+    ],
     out: Annotated[Path, typer.Option(callback=out_folder, help="Folder of the certificate.")],
     pack: Packs = None,
     train_data: TrainData = None,
     allow_task_code: TaskCode = False,
-    policy: Annotated[Path | None, typer.Option(help="YAML; default: the suite's own.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM, Ed25519 private key; signs.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file (YAML); default: the suite's policy.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Sign with this Ed25519 private key (PEM).")
+    ] = None,
     tier: Annotated[
         Literal["smoke", "standard", "full"],
         typer.Option(help="First 100, first 200 or all items of each task; only full can pass."),
     ] = "full",
     repeat_base: Annotated[
-        bool, typer.Option("--repeat-base", help="Score the base twice; refuse other answers.")
+        bool,
+        typer.Option("--repeat-base", help="Score the base twice; stop if the answers differ."),
     ] = False,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
 
-    The base is also scored in the ways of the suite's noise_floor, and KL to it is measured on
-    retention prompts, except for the smoke tier. The tasks of a --pack are added to the suite's and
-    must pass as those do.
+    Also scores the base again as the suite's noise_floor says and measures the KL to it on
+    retention prompts; the smoke tier leaves both out. Tasks of a --pack are added to those of the
+    suite and must pass too.
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
@@ -104,7 +111,9 @@ def verify(
     certificate: Certificate,
     candidate: Annotated[Path | None, typer.Option(help="Model folder that was certified.")] = None,
     base: Annotated[Path | None, typer.Option(help="Model folder it was compared with.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM, public key that must have signed.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Public key (PEM) that must have signed it.")
+    ] = None,
     pack: Packs = None,
 ) -> None:
     """Recompute a certificate's digests, statistics and verdict from its records.

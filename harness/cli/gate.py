@@ -20,8 +20,12 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
-Policy = Annotated[Path | None, typer.Option(help="YAML with margins; default: the run's own.")]
-Cells = Annotated[list[str] | None, typer.Option("--cell", help="Gate this cell only; repeat.")]
+Policy = Annotated[
+    Path | None, typer.Option(help="Policy file (YAML) with margins; default: the run's policy.")
+]
+Cells = Annotated[
+    list[str] | None, typer.Option("--cell", help="Gate this cell only. Repeat for several.")
+]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
 Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
 TASKS = "Tasks of other harnesses (TASK may be a pattern; repeat)"
@@ -44,7 +48,7 @@ Metric = Annotated[
 Filter = Annotated[
     list[str] | None,
     typer.Option(
-        rich_help_panel=TASKS, metavar="TASK=NAME", help="Of lm-eval; default: the first."
+        rich_help_panel=TASKS, metavar="TASK=NAME", help="Filter of lm-eval; default: the first."
     ),
 ]
 Cluster = Annotated[
@@ -70,9 +74,12 @@ Out = Annotated[
     typer.Option(callback=out_folder, help="Folder for gate.json, junit.xml, summary.md."),
 ]
 Allow = Annotated[
-    bool, typer.Option("--allow-inconclusive", help="Exit 0 instead of 3; verdicts stay.")
+    bool,
+    typer.Option(
+        "--allow-inconclusive", help="Exit with 0 instead of 3; the verdict stays INCONCLUSIVE."
+    ),
 ]
-Pin = Annotated[str | None, typer.Option(help="SHA-256 that it must have, else exit 4.")]
+Pin = Annotated[str | None, typer.Option(help="Exit with 4 unless the file has this SHA-256.")]
 
 
 def gate(
@@ -142,10 +149,10 @@ def compare(
     task: Only = None,
     leave_out: LeaveOut = None,
     pack: Packs = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML with margins.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file (YAML) with margins.")] = None,
     out: Out = None,
 ) -> None:
-    """Set two runs side by side, or pair and gate what other harnesses have already scored."""
+    """Compare two runs, or pair and gate the results of other harnesses."""
     from retainbench.harness.report import compare as report_compare
     from retainbench.harness.report.table import terminal, text
 
@@ -178,16 +185,18 @@ def power(
     policy: Policy = None,
     base_records: Records = None,
     pilot_records: Annotated[
-        list[Path] | None, typer.Option(help="Another scoring of the same items; repeat.")
+        list[Path] | None,
+        typer.Option(help="Records of the same items scored again. Repeat for several."),
     ] = None,
     pack: Packs = None,
     device: Device = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say how many items and seeds a policy's margins need, and what the present ones can show.
+    """Show how many items and seeds a policy's margins need, and what the present ones can detect.
 
-    Of a suite the base is scored (or taken from the cache), also in the ways of its noise_floor:
-    their flips are the least that a trained candidate shows. A run, or --pilot-records, tells more.
+    For a suite, scores the base (or takes its records from the cache), again as its noise_floor
+    says: a trained candidate changes at least as many answers. A run or --pilot-records gives a
+    better estimate.
     """
     from retainbench.harness.study_design import power_table
     from retainbench.harness.suites import loading

@@ -19,7 +19,9 @@ def evaluate(
         Path | None,
         typer.Option(callback=out_file, help="Write the records of all items to this JSONL."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="First n items per task only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score the first n items of each task only.")
+    ] = None,
     pack: Packs = None,
     allow_task_code: TaskCode = False,
     device: Device = "cpu",
@@ -54,10 +56,13 @@ def drift(
     base: Annotated[Path, typer.Argument(help="Folder of the base.")],
     candidate: Annotated[Path, typer.Argument(help="Folder of a checkpoint or an adapter.")],
     spectral: Annotated[
-        bool, typer.Option("--spectral", help="Spectral norms and ranks, too.")
+        bool, typer.Option("--spectral", help="Also measure spectral norms and ranks.")
     ] = False,
     subspace: Annotated[
-        bool, typer.Option("--subspace", help="Overlap with the base's principal subspaces.")
+        bool,
+        typer.Option(
+            "--subspace", help="Also measure the overlap with the base's principal subspaces."
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(callback=out_file, help="Write the whole report to this JSON.")
@@ -75,15 +80,20 @@ def drift(
 
 
 def sensitivity(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; all are one body of evidence.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, evaluated together.")],
     alpha: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="False alarms per checkpoint, any set.")
+        float,
+        typer.Option(
+            min=0.0001,
+            max=0.5,
+            help="Largest share of false alarms per checkpoint, for any set of tasks.",
+        ),
     ] = 0.05,
     out: Annotated[
         Path | None, typer.Option(callback=out_folder, help="Folder for page, CSV and JSON.")
     ] = None,
 ) -> None:
-    """Rank retention tasks by how early and surely they notice forgetting; find the fewest."""
+    """Rank retention tasks by how soon and reliably they detect forgetting; find a smallest set."""
     from retainbench.harness.study_design import sensitivity as finding
     from retainbench.harness.study_design import sensitivity_page
 

@@ -67,7 +67,7 @@ Packs = Annotated[
     list[Path] | None,
     typer.Option(
         "--pack",
-        help="A pack of frozen tasks (`retainbench freeze`); a suite gets all of them. Repeat.",
+        help="Folder of tasks from `retainbench freeze`, added to the suite. Repeat for several.",
     ),
 ]
 TaskCode = Annotated[
@@ -80,8 +80,8 @@ TaskCode = Annotated[
 TrainData = Annotated[
     list[Path] | None,
     typer.Option(
-        help="JSON Lines that the model was trained on: retention items in it follow the policy's "
-        "`contaminated`. Repeat.",
+        help="JSON Lines that the model was trained on; the policy's `contaminated` decides about "
+        "retention items in it. Repeat for several.",
     ),
 ]
 Device = Annotated[

@@ -29,18 +29,19 @@ from retainbench.harness.core.process import quieten
 def run(
     suite: SuiteName,
     out: Annotated[
-        Path | None, typer.Option(callback=out_folder, help="Run folder; default runs/<suite>.")
+        Path | None, typer.Option(callback=out_folder, help="Run folder; default: runs/<suite>.")
     ] = None,
     device: Device = "cpu",
     executor: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="This machine, or the Ray cluster at $RAY_ADDRESS or on this machine."),
+        typer.Option(help="Processes of this machine, or a Ray cluster ($RAY_ADDRESS or local)."),
     ] = "local",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes on this machine that train side by side.")
+        int, typer.Option(min=1, help="Cells that train at the same time on this machine.")
     ] = 1,
     report_to: Annotated[
-        list[str] | None, typer.Option(help="Also log to tensorboard, trackio or wandb; repeat.")
+        list[str] | None,
+        typer.Option(help="Also log to tensorboard, trackio or wandb. Repeat for several."),
     ] = None,
     pack: Packs = None,
     train_data: TrainData = None,
@@ -49,7 +50,7 @@ def run(
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,
 ) -> None:
-    """Train and score every cell of a suite, resume what was interrupted, write the tables."""
+    """Train and score every cell of a suite and write the tables; continues an interrupted run."""
     from retainbench.harness.core import locks, paths
     from retainbench.harness.report import report
     from retainbench.harness.running import live, sweep
@@ -128,7 +129,7 @@ def publish(
         Path, typer.Argument(callback=out_folder, help="Folder such as results/NAME.")
     ],
 ) -> None:
-    """Copy a run's rows and tables to a results folder that can be rebuilt and compared."""
+    """Copy a run's scorecards and tables to a results folder that can be rebuilt from its rows."""
     from retainbench.harness.report import publish as publishing
 
     publishing.publish(run, results)
