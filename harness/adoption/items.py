@@ -20,8 +20,9 @@ from retainbench.harness.adoption.guessing import UnscorableError, constant_answ
 from retainbench.harness.adoption.json_files import shorten
 from retainbench.harness.adoption.own_tasks import packaged
 from retainbench.harness.adoption.settings import Settings
+from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import PREFERRED_METRICS, Axis, ItemRecord, ItemText
+from retainbench.harness.core.records import PREFERRED_METRICS, ItemRecord, ItemText
 from retainbench.harness.core.verdicts import FULL
 
 LONGEST_TEXT = 10_000

@@ -34,7 +34,7 @@ Axis = Annotated[
     typer.Option(
         rich_help_panel=TASKS,
         metavar="TASK=AXIS",
-        help="general (default), numeric, temporal or target.",
+        help="general (default), numeric, temporal, target or any lower-case word.",
     ),
 ]
 Metric = Annotated[

@@ -9,9 +9,17 @@ from typing import Annotated
 
 import typer
 
+from retainbench.harness.core import axes
 from retainbench.harness.core.errors import UsageError
 
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
+
+
+def retention_axis(axis: str) -> str:
+    """Callback of an option: refuse what is not the name of an axis."""
+    if axis == axes.TARGET or not re.fullmatch(axes.WORD, axis):
+        raise UsageError(f"--axis {axis}: not a retention axis. Write {axes.HELP}")
+    return axis
 
 
 def out_folder(folder: Path | None) -> Path | None:

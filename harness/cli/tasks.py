@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import Overwrite, Packs, TaskCode, out_folder
+from retainbench.harness.cli.options import Overwrite, Packs, TaskCode, out_folder, retention_axis
+from retainbench.harness.core import axes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
@@ -58,7 +59,7 @@ def freeze(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the task made of --jsonl.")] = None,
     axis: Annotated[
-        Literal["general", "numeric", "temporal"], typer.Option(help="Axis of the tasks.")
+        str, typer.Option(callback=retention_axis, help=f"Axis of the tasks: {axes.HELP}.")
     ] = "general",
     prompt: Annotated[
         str | None,

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.changes import AXES
 from retainbench.harness.comparison.columns import Columns, columns
 from retainbench.harness.comparison.pairing import Floats, Pair, pair
 from retainbench.harness.core import paths
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import PointScore, Scorecard
 from retainbench.harness.core.storage import read_json
@@ -93,7 +93,9 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
     outside = _excluded(plan, cells)
     itself = pair(start, start, outside)
     kept: dict[str, list[str]] = {
-        axis: names for axis in AXES if (names := _above_chance(itself, axis))
+        axis: names
+        for axis in ordered(one.axis for one in itself.values())
+        if (names := _above_chance(itself, axis))
     }
     by_recipe: dict[str, list[Cell]] = {}
     for cell in cells:

@@ -18,6 +18,7 @@ import numpy as np
 
 from retainbench.harness.comparison.noise_floor import Noise, above_floor, lowered
 from retainbench.harness.comparison.pairing import Floats, Pair
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import AxisChange, Interval, TaskChange
 from retainbench.harness.statistics.estimate import design_of
@@ -28,10 +29,7 @@ from retainbench.harness.statistics.paired import Bounds
 from retainbench.harness.statistics.verdict import Judgement, judge
 
 if TYPE_CHECKING:
-    from retainbench.harness.core.schema import Policy, RetentionAxis
-
-AXES: tuple[RetentionAxis, ...] = ("general", "numeric", "temporal")
-
+    from retainbench.harness.core.schema import Policy
 
 AXIS_METHOD = "t over tasks"
 
@@ -78,7 +76,8 @@ def judge_pair(
 
 def axis_changes(judged: Sequence[Judged], policy: Policy) -> list[AxisChange]:
     """Means over the tasks of each axis; an axis without a task above chance has no mean."""
-    found = (_axis_change(axis, judged, policy) for axis in AXES)
+    axes = ordered(one.pair.axis for one in judged)
+    found = (_axis_change(axis, judged, policy) for axis in axes)
     return [change for change in found if change is not None]
 
 
@@ -97,7 +96,7 @@ def icc_of(policy: Policy, label: str) -> float:
     return policy.task_iccs.get(label, policy.task_iccs.get(label.split("/")[0], policy.icc))
 
 
-def axis_margin_of(policy: Policy, axis: RetentionAxis) -> float:
+def axis_margin_of(policy: Policy, axis: str) -> float:
     """The policy's margin for an axis: its own, else the general one (which is then not gated)."""
     return _usable(policy.axis_margins.get(axis, policy.margin), axis)
 
@@ -225,9 +224,7 @@ def _soft_drop(
     return _made(found.drop, found.bounds, level, len(one.items), found.method)
 
 
-def _axis_change(
-    axis: RetentionAxis, judged: Sequence[Judged], policy: Policy
-) -> AxisChange | None:
+def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisChange | None:
     on_axis = [one for one in judged if one.pair.axis == axis]
     ruling = judge_axis(
         {one.change.task: one.judgement for one in on_axis},

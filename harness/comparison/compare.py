@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
     tasks: list[TaskChange]
     """Retention tasks in the order of the base's records."""
     axes: list[AxisChange]
-    """Axes that have a task above chance, in the order general, numeric, temporal."""
+    """Axes that have a task above chance, in the order of every table."""
     targets: list[TaskChange]
     """Targets; a negative drop is a gain, and there is no verdict."""
 

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retainbench.harness.core.axes import Axis
+
 SCHEMA_VERSION = 1
 
-Axis = Literal["general", "numeric", "temporal", "target"]
 Verdict = Literal["PASS", "REGRESSION", "INCONCLUSIVE"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -257,7 +258,7 @@ class DivergenceSummary(Record):
     """Exact KL in nats per token on continuations sampled from the base."""
 
     forward: dict[str, float]
-    """Prompt set -> KL(base || candidate); sets are `target`, `general`, `numeric`, `temporal`."""
+    """Prompt set -> KL(base || candidate); sets are `target` and the retention axes."""
     reverse: dict[str, float]
     tokens: dict[str, int]
     estimator: str

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record, Share
 
 Unit = Literal["flops", "samples", "tokens", "steps"]
-RetentionAxis = Literal["general", "numeric", "temporal"]
 T = TypeVar("T")
 
 

@@ -16,7 +16,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from retainbench.harness.comparison.changes import AXES, margin_of
+from retainbench.harness.comparison.changes import margin_of
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import require
 from retainbench.harness.core.records import (
@@ -234,13 +235,11 @@ def _axis_gates(
 ) -> list[AxisGate]:
     """Every axis that has tasks: its mean's verdict, or REGRESSION by a task that Holm confirms."""
     found = []
-    for axis in AXES:
+    for axis in ordered((*(change.axis for change in tasks), *policy.axis_margins)):
         mean = next((one for one in axes if one.axis == axis), None)
         on_axis = [change.task for change in tasks if change.axis == axis]
         harmed = [n for n in on_axis if _confirmed(outcomes[n])]
         gated = axis in policy.axis_margins
-        if not on_axis and not gated:
-            continue
         verdict: Verdict = (mean and mean.verdict) or "INCONCLUSIVE"
         reasons = list(mean.reasons) if mean else [f"no {axis} task above chance was compared"]
         own = outcomes.get(_axis_name(axis))

@@ -19,7 +19,7 @@ from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.estimates import significant
-from retainbench.harness.report.table.model import AXES, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.rows import rows
 
 Arm = tuple[str, str, str]
@@ -43,11 +43,12 @@ def compare_runs(run_a: Path, run_b: Path) -> Grid:
     """
     a, b = _side("A", run_a), _side("B", run_b)
     shared = [arm for arm in a.rows if arm in b.rows]
-    drops = [f"{axis.capitalize()} drop, pp" for axis in AXES]
+    axes = axes_of([*a.rows.values(), *b.rows.values()])
+    drops = [f"{axis.capitalize()} drop, pp" for axis in axes]
     head = ["Target", "Recipe", "Adapt.", "Gain, pp", *drops]
-    cells = [[*arm, *_changes(a.rows[arm], b.rows[arm])] for arm in shared]
+    cells = [[*arm, *_changes(a.rows[arm], b.rows[arm], axes)] for arm in shared]
     title = f"B minus A. A: {_title(a)}; B: {_title(b)}"
-    return Grid(title, head, "lllrrrr", cells, _notes(a, b, shared))
+    return Grid(title, head, "lllr" + "r" * len(axes), cells, _notes(a, b, shared))
 
 
 def difference(a: Interval, b: Interval) -> Interval:
@@ -87,8 +88,8 @@ def _title(side: Side) -> str:
     return f"{bases}, {listed(card.budget for card in side.cards)}"
 
 
-def _changes(a: TableRow, b: TableRow) -> list[str]:
-    return [_change(a.gain, b.gain), *(_change(a.axis(x).drop, b.axis(x).drop) for x in AXES)]
+def _changes(a: TableRow, b: TableRow, axes: Sequence[str]) -> list[str]:
+    return [_change(a.gain, b.gain), *(_change(a.axis(x).drop, b.axis(x).drop) for x in axes)]
 
 
 def _change(a: Interval | None, b: Interval | None) -> str:

@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from retainbench.harness.core import locks, paths
+from retainbench.harness.core import axes, locks, paths
 from retainbench.harness.core.atomic import replacing, write_bytes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.markdown import escaped, grid
@@ -160,8 +160,7 @@ def shown_figures(folder: Path) -> list[str]:
 
 START, END = "<!-- headline:", "<!-- /headline -->"
 SHOWN = (
-    "base", "target", "recipe", "method", "gain", "general", "numeric", "temporal", "drift",
-    "verdict",
+    "base", "target", "recipe", "method", "gain", *axes.DEFAULT, "drift", "verdict",
 )  # fmt: skip
 """Columns of the standardized table that the front page has room for."""
 LEGEND = (

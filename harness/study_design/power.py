@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.changes import AXES, axis_margin_of, icc_of, judge_pair
+from retainbench.harness.comparison.changes import axis_margin_of, icc_of, judge_pair
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.comparison.pairing import Pair, pair
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
 from retainbench.harness.statistics.estimate import design_of
@@ -31,7 +32,7 @@ from retainbench.harness.statistics.power import (
 )
 
 if TYPE_CHECKING:
-    from retainbench.harness.core.schema import Policy, RetentionAxis
+    from retainbench.harness.core.schema import Policy
 
 AGAIN = "base against base, the noisiest scoring"
 """Where a variance comes from that no training has a part in."""
@@ -138,7 +139,7 @@ def power_plan(
         for one in names.values()
     ]
     passing = [row.power_to_pass for row in rows if row.task in required]
-    axes = [_axis(axis, rows, names, policy) for axis in AXES]
+    axes = [_axis(axis, rows, names, policy) for axis in ordered(row.axis for row in rows)]
     return Power(
         tasks=rows,
         axes=[axis for axis in axes if axis],
@@ -201,7 +202,7 @@ def _task(one: Pair, policy: Policy, measured: _Measured, required: int, gated: 
 
 
 def _axis(
-    axis: RetentionAxis, rows: Sequence[TaskPower], pairs: Mapping[str, Pair], policy: Policy
+    axis: str, rows: Sequence[TaskPower], pairs: Mapping[str, Pair], policy: Policy
 ) -> AxisPower | None:
     """The mean of K rescaled drops: its error as the gate has it, sqrt(sum e^2) / K, normal."""
     used = [row for row in rows if row.axis == axis and not row.at_chance]

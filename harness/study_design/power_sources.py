@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retainbench.harness.comparison.arms import Arm, Arms, load
-from retainbench.harness.comparison.changes import AXES, axis_margin_of
+from retainbench.harness.comparison.changes import axis_margin_of
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.core import paths
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases
@@ -95,9 +96,7 @@ def _seeds(target: str, arm: Arm, arms: Arms, policy: Policy) -> list[SeedPower]
     if len(arm.seeds) < FEWEST_SEEDS:
         return []
     found = []
-    for axis in AXES:
-        if axis not in arm.drops:
-            continue
+    for axis in ordered(arm.drops):
         tasks = arms.kept[axis].tasks
         columns = Layout(range(len(tasks)), tasks)
         # Weighted so that the plain mean over items is the mean of task means.

@@ -18,9 +18,10 @@ import numpy as np
 
 from retainbench.harness.comparison.columns import Columns, columns
 from retainbench.harness.comparison.pairing import Pair, pair
+from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import Axis, Record, Scorecard, Share
+from retainbench.harness.core.records import Record, Scorecard, Share
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics import alarms
 from retainbench.harness.statistics.clusters import clustered_mean
@@ -263,7 +264,7 @@ def _task_rows(
         rows.append(
             TaskRow(
                 task=name,
-                axis=pairs[0].axis,  # type: ignore[arg-type] # checked by the records' model
+                axis=pairs[0].axis,
                 items=len(pairs[0].base),
                 power=float(power[column]),
                 delay=float(late[column]),

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import names, paths, yaml_files
+from retainbench.harness.core import axes, names, paths, yaml_files
+from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Axis, Record
+from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import (
     Adaptation,
     Anchor,
     Budget,
     Policy,
     Resources,
-    RetentionAxis,
     Source,
     Stage,
     Suite,
@@ -111,7 +111,7 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
     for name in suite.tasks:
         if name in targets:
             raise UsageError(f"{where}: tasks: {name} is a target. Name retention tasks here")
-        names.require(name, [*get_args(RetentionAxis), *retention], f"{where}: tasks")
+        names.require(name, [*axes.DEFAULT, *retention], f"{where}: tasks")
     for name, recipe in suite.recipes.items():
         for stage in recipe.stages:
             at = f"{where}: recipes.{name}"
@@ -119,13 +119,17 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
             methods.check(stage, at)
             if stage.target:
                 names.require(stage.target, targets, f"{at}.target")
-    check_policy(suite.policy, scored_tasks(suite, tasks), f"{where}: policy")
+    scored = scored_tasks(suite, tasks)
+    if len(set(scored.values())) > axes.MOST:
+        listed = ", ".join(sorted(set(scored.values())))
+        raise UsageError(f"{where}: tasks: {listed} are more than {axes.MOST} axes. Name fewer")
+    check_policy(suite.policy, scored, f"{where}: policy")
 
 
 def scored_tasks(suite: Suite, tasks: Catalogue) -> dict[str, Axis]:
     """Every retention task that a suite or its packs can name -> its axis."""
-    axes = {name: info.axis for name, info in tasks.tasks.items()}
-    chosen = {name: axes[name] for name in axes if {name, axes[name]} & set(suite.tasks)}
+    every = {name: info.axis for name, info in tasks.tasks.items()}
+    chosen = {name: axis for name, axis in every.items() if {name, axis} & set(suite.tasks)}
     packed = {name: info.axis for name, info in tasks.packed.items()}
     return {**chosen, **packed, **{name: source.axis for name, source in suite.sources.items()}}
 

@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from retainbench.harness.core.axes import HELP, TARGET, WORD, Axis
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import Axis, Record
+from retainbench.harness.core.records import Record
 from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks.items import lines
 from retainbench.harness.tasks.prompts import Row, Template, template
@@ -134,8 +135,8 @@ def read_task(folder: Path) -> TaskInfo:
     contexts = config["doc_to_text"] == "gold"
     delimiter = str(config.get("target_delimiter", " "))
     axis = metadata.get("axis", folder.parent.name)
-    if axis not in ("general", "numeric", "temporal", "target"):
-        raise IntegrityError(f"{path}: axis {axis!r} is not general, numeric, temporal or target")
+    if not re.fullmatch(WORD, str(axis)):
+        raise IntegrityError(f"{path}: metadata.axis: {axis!r} is not an axis. Write {HELP}")
     kind: Kind = "multiple_choice" if config["output_type"] == "multiple_choice" else "free_form"
     generation = config.get("generation_kwargs") or {}
     chance = metadata.get("chance", None if kind == "multiple_choice" else 0.0)
@@ -144,7 +145,7 @@ def read_task(folder: Path) -> TaskInfo:
         lm_eval_name=str(config["task"]),
         axis=axis,
         folder=folder,
-        kind="target" if axis == "target" else kind,
+        kind="target" if axis == TARGET else kind,
         n_items=len(lines(folder / "items.jsonl")),
         version=str(metadata["version"]),
         licence=str(metadata["licence"]),

@@ -23,9 +23,9 @@ import yaml
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import replacing
+from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.schema import RetentionAxis
 from retainbench.harness.core.storage import sha256_file, write_json, write_text
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.folder import PREFIX

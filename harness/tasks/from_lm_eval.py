@@ -21,9 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import PREFERRED_METRICS
-from retainbench.harness.core.schema import RetentionAxis
 from retainbench.harness.tasks import scoring_code
 from retainbench.harness.tasks.folder import Code
 from retainbench.harness.tasks.freeze import Frozen, LeftOut, Provenance

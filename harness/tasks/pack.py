@@ -29,6 +29,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import TEMPORARY
+from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.yaml_files import read_mapping
@@ -115,7 +116,7 @@ class Metadata(Record):
 
     version: float | int | Text
     licence: Text
-    axis: Literal["general", "numeric", "temporal"]
+    axis: RetentionAxis
     shots: Annotated[int, Field(ge=0)] = 0
     chance: Share | None = None
     code: Code | None = None

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from retainbench.harness.comparison.changes import AXES
 from retainbench.harness.comparison.columns import SCHEMA
+from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.records import Verdict
 from retainbench.harness.core.schema import Policy

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from retainbench.harness.certificate.export_source import mean
+from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord, Record
-from retainbench.harness.core.schema import RetentionAxis
 from retainbench.harness.core.storage import csv_text, read_csv, read_json, write_json, write_text
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate

@@ -218,13 +218,13 @@ def test_every_format_has_the_second_table(run: Path) -> None:
     texts = {suffix: folder.table(suffix).read_text() for suffix in ("md", "tex", "html", "json")}
     texts["report"] = folder.report.read_text()
     for name, text in texts.items():
-        assert "Targets learned in turn" in text, name
+        assert "Targets learned in sequence" in text, name
         assert "80.0, 20.0, 10.0; 60.0, 90.0, 30.0; 50.0, 70.0, 95.0" in text, name
         assert "25.0" in text, name
     assert texts["tex"].count(r"\caption{") == 2
     console = Console(width=200, file=StringIO())
     console.print(report.terminal(run, 200))
-    assert "Targets learned in turn" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Targets learned in sequence" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_run_of_single_targets_has_no_second_table(tmp_path: Path) -> None:

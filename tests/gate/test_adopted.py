@@ -90,7 +90,10 @@ def test_axis_metric_and_cluster_are_chosen_by_task_or_pattern(tmp_path: Path) -
     ("options", "message"),
     [
         ({"axis": ["tiny"]}, "--axis tiny: write TASK=AXIS"),
-        ({"axis": ["tiny=numbers"]}, "--axis tiny=numbers: choose one of general, numeric"),
+        (
+            {"axis": ["tiny=Numbers"]},
+            "--axis tiny=Numbers: write general, numeric, temporal or any",
+        ),
         ({"axis": ["tiny=numeric", "tiny=general"]}, "once per task"),
         ({"metric": ["tinny=acc"]}, "no task is called 'tinny'; has tiny"),
         ({"metric": ["tiny=f1"]}, "choose one of acc, acc_norm"),

@@ -131,11 +131,12 @@ def test_verdicts_and_failures_are_shown(run: Path) -> None:
 def test_comparison_over_seeds_reaches_the_table(run: Path) -> None:
     row = report.load_table(run).rows[0]
     assert row.gain_to_match == 0.13
-    assert row.numeric.matched_drop is not None
-    assert row.numeric.matched_drop.high == 0.04
+    assert row.axis("numeric").matched_drop is not None
+    assert row.axis("numeric").matched_drop.high == 0.04
     assert row.gain_per_drift is not None
     slow = next(row for row in report.load_table(run).rows if row.recipe == "grpo")
-    assert (slow.general.matched_drop, slow.general.matched_reason) == (None, "not reached")
+    general = slow.axis("general")
+    assert (general.matched_drop, general.matched_reason) == (None, "not reached")
     assert (slow.on_front, slow.dominated_by) == (False, ["sft-lora"])
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "At the same gain" in html

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fixtures import report as fixtures
+from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.formatting import points
 from retainbench.harness.core.records import Scorecard
@@ -28,7 +29,6 @@ from retainbench.harness.report.table import rows
 from retainbench.harness.report.table import text as report_text
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import CellVerdict, Evidence
-from retainbench.harness.report.table.model import AXES
 from retainbench.harness.report.table.terminal import terminal
 
 
@@ -137,7 +137,7 @@ def test_every_format_shows_the_same_numbers(shown: Table) -> None:
         expected = "" if row["gain"] is None else str(row["gain"]["value"])
         assert line["gain"] == expected
         for axis in AXES:
-            drop = row[axis]["drop"]
+            drop = row["axes"].get(axis, {}).get("drop")
             assert line[f"{axis}_drop_high"] == ("" if drop is None else str(drop["high"]))
 
 
@@ -237,7 +237,7 @@ def test_rounding_is_the_same_from_any_format() -> None:
 def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[Scorecard]) -> None:
     found = rows.rows(cards)
     by_arm = {(row.target, row.recipe): row for row in found}
-    numeric = by_arm["countdown", "sft"].numeric
+    numeric = by_arm["countdown", "sft"].axis("numeric")
     own = [c for c in cards if (c.target, c.recipe) == ("countdown", "sft")]
     every = [t for c in own for t in c.points[-1].tasks if t.axis == "numeric"]
     mean = sum(task.forgetting_chance_adjusted or 0 for task in every) / len(every)
@@ -265,3 +265,20 @@ def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -
     assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
     ungated = table(rows.rows([judged])).notes
     assert "The run was not gated: there are no verdicts." in ungated
+
+
+def test_axes_are_those_of_the_scored_tasks(cards: list[Scorecard]) -> None:
+    """One axis, or as many as a suite may have: the default ones first, then the others by name."""
+    words = {"general": "safety", "numeric": "code", "temporal": "general"}
+    renamed = json.dumps([card.model_dump(mode="json") for card in cards])
+    for old, new in words.items():
+        renamed = renamed.replace(f'"axis": "{old}"', f'"axis": "{new}_"')
+    renamed = renamed.replace('_"', '"')
+    found = rows.rows([Scorecard.model_validate(card) for card in json.loads(renamed)])
+    shown = table(found)
+    heads = [column.header for column in shown.columns if column.header.endswith("drop, pp")]
+    assert heads == ["General drop, pp", "Code drop, pp", "Safety drop, pp"]
+    header = report_text.to_csv(shown.rows).splitlines()[0].split(",")
+    assert {"code_drop", "safety_drop_low"} < set(header)
+    assert not {"numeric_drop", "temporal_drop"} & set(header)
+    assert [row.axis("safety").drop is None for row in found] == [bool(row.absent) for row in found]

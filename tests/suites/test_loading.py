@@ -125,3 +125,19 @@ def test_an_axis_name_stands_for_its_tasks(tmp_path: Path) -> None:
     named = planning.retention_tasks(load(tmp_path, {"tasks": ["temporal", "capitals"]}))
     assert "calendar" in named
     assert named[-1] == "capitals"
+
+
+def test_a_suite_has_axes_of_any_word_and_at_most_eight(tmp_path: Path) -> None:
+    words = [f"axis_{letter}" for letter in "abcdefgh"]
+    sources = {word: {"axis": word, "task": "x"} for word in words}
+    changes = {"tasks": [], "sources": sources, "policy": {"axis_margins": {"axis_h": 0.1}}}
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(GOOD | changes))
+    assert [source.axis for source in loading.read(str(path)).sources.values()] == words
+    path.write_text(yaml.safe_dump(GOOD | changes | {"tasks": ["capitals"]}))
+    with pytest.raises(UsageError, match=r"tasks: axis_a.*more than 8 axes\. Name fewer"):
+        loading.read(str(path))
+    sources["x"] = {"axis": "Safety First", "task": "x"}
+    path.write_text(yaml.safe_dump(GOOD | changes))
+    with pytest.raises(UsageError, match=r"sources\.x\.axis"):
+        loading.read(str(path))

@@ -11,8 +11,8 @@ import yaml
 
 from fixtures.hub import Hub, Result, Shell, serve
 from fixtures.standard import NOW, SUBJECTS, N, datasets
-from retainbench.harness.comparison.changes import AXES
 from retainbench.harness.core import paths
+from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.models import loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.suites import loading as suites_loading

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from retainbench.harness.core.axes import DEFAULT, ordered
 from retainbench.harness.report.page.labels import Box, domain, labelled
 from retainbench.harness.report.page.points import Datum
-from retainbench.harness.report.table.model import AXES
 
 if TYPE_CHECKING:
     import altair as alt
@@ -74,8 +74,9 @@ def retention_by_budget(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     import altair as alt
 
     up = domain(_numbers(rows, "retention", "retention_low", "retention_high"))
-    names = [axis for axis in AXES if any(row["axis"] == axis for row in rows)]
-    colours = [PALETTE[AXES.index(name)] for name in names]
+    names = axes_in(rows)
+    places = ordered((*DEFAULT, *names))  # the default axes have the same colours everywhere
+    colours = [PALETTE[places.index(name)] for name in names]
     scale = alt.Scale(domain=names, range=colours)
     x = alt.X("budget:Q", title="budget spent, %").axis(values=[0, 50, 100])
     base = alt.Chart().encode(x=x, color=alt.Color("axis:N", scale=scale, title=None))
@@ -94,6 +95,11 @@ def retention_by_budget(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     recipes = list(dict.fromkeys(str(row["recipe"]) for row in rows))
     chart = alt.layer(*layers).properties(width=SMALL[0], height=SMALL[1])
     return _faceted(chart, rows, "recipe", recipes, columns=5)
+
+
+def axes_in(rows: Sequence[Datum]) -> list[str]:
+    """The axes of a figure's rows, in the order of every table."""
+    return list(ordered(str(row["axis"]) for row in rows))
 
 
 def _numbers(rows: Sequence[Datum], *fields: str) -> Iterator[float]:
@@ -180,10 +186,10 @@ def _panels(
     chart: alt.LayerChart,
     rows: Sequence[Datum],
     field: str = "axis",
-    order: Sequence[str] = AXES,
+    order: Sequence[str] = (),
 ) -> alt.FacetChart:
     chart = chart.properties(width=PANEL, height=PANEL)
-    return _faceted(chart, rows, field, order, columns=3)
+    return _faceted(chart, rows, field, order or axes_in(rows), columns=3)
 
 
 def _faceted(

@@ -35,7 +35,7 @@ from retainbench.harness.report.page.flips import Flips
 from retainbench.harness.report.table import further, glance
 from retainbench.harness.report.table.columns import Table, worst_first
 from retainbench.harness.report.table.evidence import CellVerdict
-from retainbench.harness.report.table.model import AXES
+from retainbench.harness.report.table.model import axes_of
 
 Suite = Mapping[str, Any]
 
@@ -76,6 +76,7 @@ def page(
             suite=suite,
             table=table,
             targets=targets,
+            axes=axes_of(table.rows),
             facts=scope(cards),
             rulings=glance.rulings(cards, verdicts),
             glances=glance.glance(table.rows),
@@ -170,7 +171,7 @@ def _environment() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"points": points, "brief": brief, "flops": flops, "time": duration}
-    environment.globals |= {"AXES": AXES, "NONE": NONE, "worst_first": worst_first}
+    environment.globals |= {"NONE": NONE, "worst_first": worst_first}
     environment.globals["LABELS"] = glance.LABELS
     return environment
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from retainbench.harness.report.page.charts import tips
+from retainbench.harness.report.page.charts import axes_in, tips
 from retainbench.harness.report.page.points import Datum
-from retainbench.harness.report.table.model import AXES
 
 if TYPE_CHECKING:
     import altair as alt
@@ -35,7 +34,7 @@ def task_map(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     colours = ["#b0492f", "#f1efec", "#2f6f8f"]
     scale = alt.Scale(domain=[-limit, 0, limit], range=colours, interpolate="lab")
     title = "change of retention, pp"
-    return _heat_maps(rows, "axis", AXES, "task", "retention", title, Colours(scale, 0.88))
+    return _heat_maps(rows, "axis", axes_in(rows), "task", "retention", title, Colours(scale, 0.88))
 
 
 def drift_map(rows: Sequence[Datum]) -> alt.TopLevelMixin:

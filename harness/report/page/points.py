@@ -13,7 +13,7 @@ import numpy as np
 
 from retainbench.harness.core.records import DriftSummary, Interval, PointScore, Scorecard
 from retainbench.harness.report.table.estimates import mean, off_target, pool, significant
-from retainbench.harness.report.table.model import AXES, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 
 Value = str | int | float | None
 Datum = dict[str, Value]
@@ -44,7 +44,7 @@ def gain_and_retention(rows: Sequence[TableRow]) -> list[Datum]:
             **_percent("retention", _mirrored(drop)),
         }
         for row in rows
-        for axis in AXES
+        for axis in axes_of([row])
         if row.gain and (drop := row.axis(axis).drop)
     ]
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from retainbench.harness.core.formatting import NONE, brief, counted, flops, listed, points
 from retainbench.harness.core.records import Interval
-from retainbench.harness.report.table.model import AXES, RetentionAxis, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.notes import notes
 
 Sortable = str | float | None
@@ -73,7 +73,7 @@ def columns(rows: Sequence[TableRow]) -> list[Column]:
         Column("recipe", "Recipe", "left", _recipe, _recipe, "Name of the recipe in the suite"),
         Column("method", "Method", "left", _method, _method, "Method and which parameters move"),
         _gain(),
-        *(_drop(axis) for axis in AXES),
+        *(_drop(axis) for axis in axes_of(rows)),
         _flips(),
         _drift(),
         _kl(),
@@ -111,7 +111,7 @@ def _gain() -> Column:
     )
 
 
-def _drop(axis: RetentionAxis) -> Column:
+def _drop(axis: str) -> Column:
     hint = f"Chance-rescaled drop on {axis} tasks in percentage points; positive is forgetting"
     return Column(
         axis,
@@ -190,7 +190,7 @@ def worst_first(verdicts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def flips(row: TableRow, which: Literal["lost", "gained"]) -> float | None:
     """Lost or gained items summed over the axes that were scored, mean per seed."""
-    found = [getattr(row.axis(axis), which) for axis in AXES if row.axis(axis).drop]
+    found = [getattr(columns, which) for columns in row.axes.values() if columns.drop]
     return sum(found) if found else None
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.records import (
     AxisChange,
     DivergenceSummary,
@@ -24,7 +25,7 @@ from retainbench.harness.core.records import (
     TaskChange,
 )
 from retainbench.harness.report.table.evidence import CellVerdict
-from retainbench.harness.report.table.model import AXES, AxisColumns, CostColumns, DriftColumns
+from retainbench.harness.report.table.model import AxisColumns, CostColumns, DriftColumns
 from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.statistics.paired import normal_quantile
 
@@ -76,7 +77,7 @@ def estimates(
     values: dict[str, Any] = {
         "gain": _rounded(gain),
         **{name: mean(getattr(end, name) for end in ends) for name in _REWARDS},
-        **{axis: _axis(axis, [c.points for c in cards], method, over_seeds) for axis in AXES},
+        "axes": _axes([card.points for card in cards], method, over_seeds),
         **_task_means(ends),
         "drift": _drift([end.drift for end in ends]),
         **_divergence([end.divergence for end in ends]),
@@ -108,8 +109,8 @@ _REASONS: Mapping[str, str] = {
 
 def _missing(values: Mapping[str, Any], method: MethodRow | None) -> dict[str, str]:
     found = {name: why for name, why in _REASONS.items() if values[name] is None}
-    for axis in AXES:
-        if values[axis].drop is None:
+    for axis, columns in values["axes"].items():
+        if columns.drop is None:
             found[axis] = f"no {axis} task was scored for every seed"
     if values["drift"] and values["drift"].over_null is None:
         found["drift.over_null"] = "the null exists for evolution strategies only"
@@ -120,6 +121,16 @@ def _missing(values: Mapping[str, Any], method: MethodRow | None) -> dict[str, s
     if not values["verdicts"]:
         found["verdicts"] = "not gated"
     return found
+
+
+def _axes(
+    trajectories: Sequence[Sequence[PointScore]],
+    method: MethodRow | None,
+    over_seeds: MethodRow | None,
+) -> dict[str, AxisColumns]:
+    """Columns of every axis that any seed was scored on; empty ones where a seed was not."""
+    scored = ordered(task.axis for points in trajectories for task in points[-1].tasks)
+    return {axis: _axis(axis, trajectories, method, over_seeds) for axis in scored}
 
 
 def _axis(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from retainbench.harness.core.formatting import NONE, brief, listed, points, signed
 from retainbench.harness.core.records import Interval
 from retainbench.harness.report.table.columns import Grid
-from retainbench.harness.report.table.model import AXES, AxisColumns, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.sequences import SequenceRow
@@ -34,7 +34,7 @@ class Measure(NamedTuple):
 def measures(rows: Sequence[TableRow]) -> Grid:
     """One line a row; columns that are empty in all rows are left out."""
     done = [row for row in rows if not row.absent]
-    found = [one for one in _columns() if any(one.text(row) != NONE for row in done)]
+    found = [one for one in _columns(rows) if any(one.text(row) != NONE for row in done)]
     cells = [[row.target, row.recipe, *(one.text(row) for one in found)] for row in done]
     head = ["Target", "Recipe", *(one.head for one in found)]
     return Grid("Further measures", head, "ll" + "r" * len(found), cells, list(MEANING))
@@ -54,9 +54,9 @@ MEANING = (
 )
 
 
-def _columns() -> list[Measure]:
+def _columns(rows: Sequence[TableRow]) -> list[Measure]:
     return [
-        *(Measure(f"{axis.capitalize()} worst, pp", _worst(axis)) for axis in AXES),
+        *(Measure(f"{axis.capitalize()} worst, pp", _worst(axis)) for axis in axes_of(rows)),
         Measure("Forgot / won back, %", _companions),
         Measure("Churn, %", lambda row: brief(row.churn, 100)),
         Measure("New facts, pp", lambda row: points(row.new_facts)),
@@ -69,7 +69,7 @@ def _columns() -> list[Measure]:
 
 def _worst(axis: str) -> Callable[[TableRow], str]:
     def text(row: TableRow) -> str:
-        found: AxisColumns = getattr(row, axis)
+        found = row.axis(axis)
         if found.worst_drop is None or found.worst_fraction is None:
             return NONE
         return f"{signed(100 * found.worst_drop)} at {100 * found.worst_fraction:.0f} %"
@@ -110,15 +110,17 @@ def matched(rows: Sequence[TableRow]) -> Grid | None:
     found = [row for row in rows if row.gain_to_match]
     if not found:
         return None
-    drops = [f"{axis.capitalize()} drop, pp" for axis in AXES]
+    axes = axes_of(found)
+    drops = [f"{axis.capitalize()} drop, pp" for axis in axes]
     head = ["Target", "Recipe", "Gain to match, pp", *drops, "Dominated by"]
-    return Grid("At the same gain", head, "llrrrrl", [_matched(row) for row in found], [])
+    align = "llr" + "r" * len(axes) + "l"
+    return Grid("At the same gain", head, align, [_matched(row, axes) for row in found], [])
 
 
-def _matched(row: TableRow) -> list[str]:
+def _matched(row: TableRow, axes: Sequence[str]) -> list[str]:
     drops = (
         points(columns.matched_drop) if columns.matched_drop else columns.matched_reason or NONE
-        for columns in map(row.axis, AXES)
+        for columns in map(row.axis, axes)
     )
     front = ", ".join(row.dominated_by) or ("on the front" if row.on_front else NONE)
     return [row.target, row.recipe, f"{100 * (row.gain_to_match or 0.0):.1f}", *drops, front]

@@ -14,7 +14,7 @@ from retainbench.harness.core.formatting import brief, counted, points
 from retainbench.harness.core.records import Interval, Scorecard
 from retainbench.harness.report.table.columns import SEVERITY
 from retainbench.harness.report.table.evidence import CellVerdict
-from retainbench.harness.report.table.model import AXES, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 
 LABELS = ("Largest gain", "Forgot least while gaining", "Forgot most", "Most gain per drift")
 NAMED = 6  # rows that a verdict names before it only counts
@@ -89,7 +89,7 @@ def glance(rows: Sequence[TableRow]) -> list[Glance]:
 
 def worst_axis(row: TableRow) -> Worst | None:
     """The scored axis with the largest drop."""
-    found = [Worst(axis, drop) for axis in AXES if (drop := row.axis(axis).drop)]
+    found = [Worst(axis, drop) for axis in axes_of([row]) if (drop := row.axis(axis).drop)]
     return max(found, key=lambda worst: worst.drop.value) if found else None
 
 

@@ -7,14 +7,12 @@ line.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterable
 
 from pydantic import Field
 
+from retainbench.harness.core.axes import DEFAULT, RetentionAxis, ordered
 from retainbench.harness.core.records import Interval, Record
-
-RetentionAxis = Literal["general", "numeric", "temporal"]
-AXES: tuple[RetentionAxis, ...] = get_args(RetentionAxis)
 
 
 class AxisColumns(Record):
@@ -92,9 +90,8 @@ class TableRow(Record):
     candidate_reward: float | None = None
     base_valid: float | None = None
     candidate_valid: float | None = None
-    general: AxisColumns = AxisColumns()
-    numeric: AxisColumns = AxisColumns()
-    temporal: AxisColumns = AxisColumns()
+    axes: dict[RetentionAxis, AxisColumns] = Field(default_factory=dict)
+    """Of the axes whose tasks were scored."""
     churn: float | None = None
     """Share of retention items whose answer changed between right and wrong, mean over tasks."""
     noise_churn: float | None = None
@@ -139,7 +136,11 @@ class TableRow(Record):
     missing: dict[str, str] = Field(default_factory=dict)
     """Column -> why it is null."""
 
-    def axis(self, name: RetentionAxis) -> AxisColumns:
-        """Columns of one retention axis."""
-        columns: AxisColumns = getattr(self, name)
-        return columns
+    def axis(self, name: str) -> AxisColumns:
+        """Columns of one retention axis; empty where no task of it was scored."""
+        return self.axes.get(name, AxisColumns())
+
+
+def axes_of(rows: Iterable[TableRow]) -> tuple[str, ...]:
+    """The axes that a table of these rows has columns for; the default ones where none is."""
+    return ordered(axis for row in rows for axis in row.axes) or DEFAULT

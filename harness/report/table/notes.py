@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from retainbench.harness.core.formatting import clipped, counted, listed
-from retainbench.harness.report.table.model import AXES, TableRow
+from retainbench.harness.report.table.model import TableRow, axes_of
 
 
 def notes(rows: Sequence[TableRow]) -> list[str]:
@@ -48,7 +48,7 @@ def _items(done: Sequence[TableRow]) -> str:
     first = done[0]
     axes = (
         f"{axis} {first.axis(axis).items} in {counted(first.axis(axis).tasks or 0, 'task')}"
-        for axis in AXES
+        for axis in axes_of([first])
         if first.axis(axis).drop
     )
     target = listed(row.gain.n for row in done if row.gain)
@@ -57,7 +57,7 @@ def _items(done: Sequence[TableRow]) -> str:
 
 def _intervals(done: Sequence[TableRow]) -> str:
     gains = [row.gain for row in done if row.gain]
-    drops = [drop for row in done for axis in AXES if (drop := row.axis(axis).drop)]
+    drops = [drop for row in done for axis in axes_of([row]) if (drop := row.axis(axis).drop)]
     levels = listed(f"{100 * interval.level:g} %" for interval in [*gains, *drops])
     methods = [listed(interval.method for interval in found) for found in (gains, drops)]
     how = methods[0] if methods[0] == methods[1] else "gain {}, drops {}".format(*methods)
@@ -123,7 +123,7 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
     lucky = listed(
         name.removeprefix("rb_")
         for row in done
-        for axis in AXES
+        for axis in axes_of([row])
         for name in row.axis(axis).at_chance
     )
     excluded = max(row.excluded_items or 0 for row in done)

@@ -8,15 +8,15 @@ made for reading. CSV has no footnotes: n, interval method, seeds and reasons ar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard, get_args
+from collections.abc import Sequence
+from typing import Any, TypeGuard, get_args, get_origin
 
 from retainbench.harness.core import escaping
 from retainbench.harness.core.markdown import escaped, grid
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
 from retainbench.harness.core.storage import csv_text
 from retainbench.harness.report.table.columns import Grid, Table
-from retainbench.harness.report.table.model import TableRow
+from retainbench.harness.report.table.model import AxisColumns, TableRow, axes_of
 
 
 def _latex(text: str) -> str:
@@ -46,9 +46,17 @@ def _bullet(note: str) -> str:
     return f"- {escaped(note)}"
 
 
-def flat(row: TableRow) -> dict[str, str | int | float | None]:
-    """A row without nesting: `gain`, `gain_low`, `cost_flops`, ...; None is kept."""
-    return {name: _flat_value(row, path) for name, path in FIELDS.items()}
+def fields(rows: Sequence[TableRow]) -> dict[str, tuple[str, ...]]:
+    """CSV column -> attribute path in a row; `axes` becomes the columns of every axis, by name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, path in _paths(TableRow).items():
+        if name != "axes":
+            found[name] = path
+            continue
+        for axis in axes_of(rows):
+            for column, inside in _paths(AxisColumns).items():
+                found[f"{axis}_{column}"] = ("axes", axis, *inside)
+    return found
 
 
 def _paths(model: type[Record], above: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
@@ -58,7 +66,7 @@ def _paths(model: type[Record], above: tuple[str, ...] = ()) -> dict[str, tuple[
         if field.exclude:
             continue
         inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_record(t)]
-        if inner:
+        if inner and get_origin(field.annotation) is not dict:
             found |= _paths(inner[0], (*above, name))
         else:
             path = (*above, name)
@@ -70,13 +78,13 @@ def _is_record(annotation: object) -> TypeGuard[type[Record]]:
     return isinstance(annotation, type) and issubclass(annotation, Record)
 
 
-FIELDS: Mapping[str, tuple[str, ...]] = _paths(TableRow)
-
-
 def _flat_value(row: TableRow, path: Sequence[str]) -> str | int | float | None:
     value: Any = row
     for name in path:
-        value = None if value is None else getattr(value, name)
+        if isinstance(value, dict):
+            value = value.get(name)
+        else:
+            value = None if value is None else getattr(value, name)
     if isinstance(value, dict):
         return "; ".join(f"{name}: {each}" for name, each in value.items())
     if isinstance(value, list):
@@ -87,7 +95,9 @@ def _flat_value(row: TableRow, path: Sequence[str]) -> str | int | float | None:
 
 def to_csv(rows: Sequence[TableRow]) -> str:
     """One line a row, all fields; an empty field is null and `missing` says why."""
-    return csv_text(list(FIELDS), (flat(row).values() for row in rows))
+    columns = fields(rows)
+    values = ([_flat_value(row, path) for path in columns.values()] for row in rows)
+    return csv_text(list(columns), values)
 
 
 def to_json(table: Table) -> str:
