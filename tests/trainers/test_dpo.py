@@ -95,7 +95,7 @@ def test_accumulation_costs_the_same(tiny_base: Path, tmp_path: Path) -> None:
         options = {"accumulation": parts, "batch_size": 9}
         chosen = job(tiny_base, tmp_path / str(parts), "dpo", steps=2, options=options)
         dpo.train(chosen)
-        ledger = json.loads((chosen.out / "checkpoints/s0-1.0000.json").read_text())
+        ledger = json.loads((chosen.out / "checkpoints/s0-1.0000.json").read_text())["ledger"]
         costs.append({unit: ledger[unit] for unit in ("generated_tokens", "samples")})
     assert costs[0] == costs[1]
     assert costs[0]["samples"] % 3
