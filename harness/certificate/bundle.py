@@ -5,25 +5,26 @@
     OUT/scorecard.json           `Evidence`: models, gate result, environment, command
     OUT/base-records.jsonl       one record per item
     OUT/candidate-records.jsonl
-    OUT/noise-<way>.jsonl        the base scored again in another way: the A/A noise floor
+    OUT/noise-<way>.jsonl        repeat scorings of the base: the A/A noise floor
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
-    OUT/table.csv                one row per task; nothing rests on this and on what follows
+    OUT/table.csv                one row per task
     OUT/report.html              the same for people, in one file
     OUT/ci/                      gate.json, junit.xml, summary.md, comment.md
 
-Everything that the verdict rests on is named with its digest in the statement's configuration, so
-the folder can move to any place and still be verified.
+The statement names every other file with its digest, so the folder can move to any place and still
+be verified. A certificate holds these files and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import (
-    SCHEMA_VERSION,
     DivergenceSummary,
     DriftSummary,
     ItemRecord,
@@ -31,19 +32,24 @@ from retainbench.harness.core.records import (
 )
 from retainbench.harness.core.storage import digest
 from retainbench.harness.core.verdicts import GateResult
-from retainbench.harness.models.identity import ModelIdentity
+from retainbench.harness.models.identity import ModelIdentity, Sha256
 from retainbench.harness.tasks.training_data import TrainData
 
 
 class Evidence(Record):
     """`scorecard.json` of a certificate."""
 
-    schema_version: int = SCHEMA_VERSION
-    suite: str
+    schema_version: Literal[1] = 1
+    suite: Name
+    suite_tasks: list[str]
+    """Retention tasks as the suite lists them, with those of added packs; an axis means the
+    package's tasks of that axis."""
+    suite_sha256: Sha256
+    """Of all else in the suite (`certificate.asked.suite_digest`)."""
     base: ModelIdentity
     candidate: ModelIdentity
     expected: list[str]
-    """Retention tasks that had to be compared."""
+    """Retention tasks that had to be compared: `suite_tasks` with axes written out."""
     tier: Literal["smoke", "standard", "full"]
     items_per_task: int | None
     """Of the suite: only the first items of each task were scored, which never passes."""
@@ -61,7 +67,7 @@ class Evidence(Record):
     """How both were scored: backend, dtype, device, batch."""
     command: list[str]
     created: str
-    """UTC, ISO 8601."""
+    """UTC, ISO 8601, in seconds."""
     scope: str = "one checkpoint: items are the random sample, the training seed is fixed"
 
 
@@ -90,15 +96,23 @@ class Bundle:
         return self.root / f"noise-{way}.jsonl"
 
     def noises(self) -> dict[str, Path]:
-        """Those that are there, by way."""
-        found = sorted(self.root.glob("noise-*.jsonl"))
-        return {path.stem.removeprefix("noise-"): path for path in found}
+        """Those that exist, by way."""
+        files = sorted(self.root.glob("noise-*.jsonl"))
+        return {path.stem.removeprefix("noise-"): path for path in files}
 
-    def relied_on(self) -> dict[str, Path]:
-        """Every file that the verdict rests on, by its name in the statement."""
-        fixed = [self.base_records, self.candidate_records, self.policy, self.scorecard]
-        listed = [*fixed, *self.noises().values(), *sorted(self.locks.glob("*.lock"))]
-        return {path.relative_to(self.root).as_posix(): path for path in listed}
+    def files(self) -> dict[str, Path]:
+        """Every file but the statement, by its name in the statement, in order.
+
+        Raises:
+            IntegrityError: a link or something else that is neither file nor folder.
+        """
+        files = {}
+        for path in sorted(self.root.rglob("*")):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise IntegrityError(f"{path}: a link or special file in a certificate")
+            if path.is_file() and path != self.certificate:
+                files[path.relative_to(self.root).as_posix()] = path
+        return files
 
 
 def task_digests(records: Sequence[ItemRecord]) -> dict[str, str]:
@@ -109,19 +123,35 @@ def task_digests(records: Sequence[ItemRecord]) -> dict[str, str]:
     return {task: digest(sorted(rows)) for task, rows in sorted(by_task.items())}
 
 
-def differences(stored: Any, computed: Any, at: str = "") -> list[str]:
-    """Paths at which two JSON values differ; floats may differ in their last digits.
+class Tolerance(NamedTuple):
+    """How far two floats may be apart: `share` of the larger of the stored one and `floor`."""
 
-    Another machine's libm may round otherwise; 1e-9 is far below anything that is reported.
-    """
+    share: float = 1e-9
+    """Another machine's libm may round otherwise; 1e-9 is far below anything that is reported."""
+    floor: float = 1.0
+
+
+USUAL = Tolerance()
+
+
+def differences(
+    stored: Any, computed: Any, at: str = "", tolerance: Tolerance = USUAL
+) -> list[str]:
+    """Paths at which two JSON values differ; floats may differ in their last digits."""
     if isinstance(stored, dict) and isinstance(computed, dict):
         keys = sorted(stored.keys() | computed.keys())
-        parts = [differences(stored.get(k), computed.get(k), f"{at}.{k}") for k in keys]
-        return [path for part in parts for path in part]
+        pairs = [(stored.get(k), computed.get(k), f"{at}.{k}") for k in keys]
+        return [p for pair in pairs for p in differences(*pair, tolerance)]
     if isinstance(stored, list) and isinstance(computed, list) and len(stored) == len(computed):
-        pairs = enumerate(zip(stored, computed, strict=True))
-        return [p for i, (one, two) in pairs for p in differences(one, two, f"{at}[{i}]")]
+        both = enumerate(zip(stored, computed, strict=True))
+        return [p for i, (a, b) in both for p in differences(a, b, f"{at}[{i}]", tolerance)]
     if isinstance(stored, float) and isinstance(computed, float):
-        close = abs(stored - computed) <= 1e-9 * max(1.0, abs(stored))
-        return [] if close else [at]
+        far = abs(stored - computed) > tolerance.share * max(tolerance.floor, abs(stored))
+        return [at] if far else []
     return [] if stored == computed and type(stored) is type(computed) else [at]
+
+
+def refuse(found: Sequence[str], what: str) -> None:
+    """Raise `IntegrityError` with the first of the paths that `differences` returned, if any."""
+    if found:
+        raise IntegrityError(f"{what} at {found[0].lstrip('.')} ({len(found)} differences)")

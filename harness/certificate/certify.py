@@ -7,8 +7,8 @@ A failure of integrity leaves no certificate behind.
 
 Command: `retainbench certify --base B --candidate C --suite S [--policy P] [--key K]`.
 Retention items in the candidate's training data (`--train-data`) follow the policy: left out of the
-verdict, refused before anything is scored, or reported. Their ids stand in the scorecard beside the
-file's digest, so that `verify` comes to the same verdict without the file.
+verdict, refused before anything is scored, or reported. The scorecard has their ids and the file's
+digest, so that `verify` comes to the same verdict without the file.
 Leaves out: contamination by data that nobody named.
 """
 
@@ -16,46 +16,34 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import dsse, statement
+from retainbench.harness.certificate import asked, contents, dsse, statement
 from retainbench.harness.certificate import page as certify_report
-from retainbench.harness.certificate.bundle import Bundle, Evidence, task_digests
+from retainbench.harness.certificate.bundle import Bundle, Evidence
+from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
 from retainbench.harness.core import locks
 from retainbench.harness.core.atomic import replacing, write_bytes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
-from retainbench.harness.core.storage import (
-    canonical,
-    read_jsonl,
-    sha256_file,
-    write_json,
-    write_jsonl,
-    write_text,
-)
-from retainbench.harness.core.verdicts import GateResult, first_items
-from retainbench.harness.gate import ci
-from retainbench.harness.gate.candidates import gate_records
+from retainbench.harness.core.storage import canonical, write_json, write_jsonl, write_text
+from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement
 from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.models import bases, identity
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.scoring.stored import VERSIONS, Scoring, score_base, score_repeats
-from retainbench.harness.suites import plan
-from retainbench.harness.tasks import contamination, training_data
+from retainbench.harness.suites import loading, plan
+from retainbench.harness.tasks import contamination, scoring_code, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.contamination import union
-from retainbench.harness.tasks.lock import LOCK, check_locked
+from retainbench.harness.tasks.lock import LOCK, Lock, check_locked
 from retainbench.harness.tasks.training_data import TrainData
-
-TRAIN_DATA = "train-data "
-"""Before the number of a training file, in the statement; no file of the bundle has such a name."""
 
 Measure = Callable[[Base, Base], Movement]
 """Drift and divergence of two checked models."""
@@ -90,15 +78,6 @@ class Request(NamedTuple):
     """Where the suite's tasks are found."""
 
 
-class Scope(NamedTuple):
-    """Which items are judged: those of the tier, out of those that the suite scores and that the
-    training data do not give away."""
-
-    tier: Tier
-    items_per_task: int | None
-    train_data: Sequence[TrainData] = ()
-
-
 def certify(
     base: str,
     candidate: str,
@@ -125,47 +104,94 @@ def certify(
     with locks.replaced(out):
         if out.exists() and not overwrite:
             raise UsageError(f"{out} exists already: choose another --out, or add --overwrite")
-        return _certify(base, candidate, suite, policy, out, request)
+        if out.is_dir() and any(out.iterdir()) and not Bundle(out).certificate.is_file():
+            raise UsageError(f"{out} is not a certificate, so it is not replaced: choose another")
+        prepared = _prepare(base, candidate, suite, policy, request)
+        records = _score(prepared, suite, request)
+        files = {i.name: i.folder / LOCK for i in request.tasks.find(prepared.names)}
+        with replacing(out) as folder:
+            bundle = Bundle(folder)
+            _write_records(bundle, records, policy, files)
+            write_json(
+                bundle.scorecard,
+                _evidence(bundle, prepared, suite, policy, request, records.churn),
+            )
+            evidence = _write_findings(bundle, prepared.key)
+    return Certified(Bundle(out), evidence, prepared.key is not None)
 
 
-def _certify(
-    base: str, candidate: str, suite: Suite, policy: Policy, out: Path, request: Request
-) -> Certified:
-    """Score both models and write the bundle."""
+class Prepared(NamedTuple):
+    """What can be refused has been, before the first token is scored."""
+
+    key: Any
+    """Private key, or None."""
+    base: Base
+    candidate: Base
+    remarks: list[str]
+    names: list[str]
+    """Tasks that are scored; the retention tasks among them are gated."""
+    locks: Mapping[str, Lock]
+    train_data: list[TrainData]
+
+
+class Records(NamedTuple):
+    """What scoring gave."""
+
+    base: list[ItemRecord]
+    candidate: list[ItemRecord]
+    repeats: Mapping[str, list[ItemRecord]]
+    """Repeat scorings of the base, by name."""
+    churn: dict[str, float] | None
+    """Share of items per task that changed when the base was scored twice."""
+
+
+def _prepare(base: str, candidate: str, suite: Suite, policy: Policy, request: Request) -> Prepared:
     key = dsse.private_key(request.key) if request.key else None
-    reference = _resolve(base)
-    released = _resolve(candidate, reference)
-    remarks = check_alike(reference, released)
     names = scored_tasks(suite, policy)
-    locks = request.tasks.locks(names)
     expected = plan.retention_tasks(suite)
+    locks = request.tasks.locks(names)
+    axes = {info.name: info.axis for info in request.tasks.find(expected)}
+    loading.check_policy(policy, axes, "policy")
+    if policy.minimum_gain is not None and len(suite.targets) != 1:
+        raise UsageError("policy: minimum_gain needs a suite with one target; remove it")
+    for info in request.tasks.find(names):
+        if info.code is not None:
+            scoring_code.scoring(info, allowed=request.tasks.allow_code)
     train_data = [
         training_data.of_file(path, expected, request.tasks) for path in request.train_data
     ]
     contamination.refuse(overlap_lines(train_data, policy))
-    most = suite.items_per_task
-    # the candidate first: what cannot be loaded fails before an hour of scoring the base
-    candidate_records = request.scoring.evaluate(released, names, most)
-    base_records, churn = score_base(reference, names, request.scoring, most, request.tasks)
-    repeats = score_repeats(reference, expected, request.scoring, most, request.tasks)
-    for side, records in (("base", base_records), ("candidate", candidate_records)):
-        check_locked(records, locks, side, most)
-    with replacing(out) as folder:
-        bundle = Bundle(folder)
-        write_jsonl(bundle.base_records, base_records)
-        write_jsonl(bundle.candidate_records, candidate_records)
-        for way, records in repeats.items():
-            write_jsonl(bundle.noise(way), records)
-        write_json(bundle.policy, policy)
-        for info in request.tasks.find(names):
-            write_bytes(bundle.lock(info.name), (info.folder / LOCK).read_bytes())
-        sides = Sides(reference, released, [*reference.notes, *released.notes, *remarks])
-        evidence = _evidence(bundle, sides, suite, policy, request, churn, train_data)
-        _write_statements(bundle, evidence, key)
-        write_text(bundle.table, certify_report.table(evidence))
-        write_text(bundle.report, certify_report.page(evidence))
-        ci.write(bundle.ci, [evidence.gate], evidence.created)
-    return Certified(Bundle(out), evidence, key is not None)
+    reference = _resolve(base)
+    released = _resolve(candidate, reference)
+    for side in (reference, released):
+        identity.identify(side.folder)  # refuses links to folders and special files
+    remarks = [*reference.notes, *released.notes, *check_alike(reference, released)]
+    return Prepared(key, reference, released, remarks, names, locks, train_data)
+
+
+def _score(prepared: Prepared, suite: Suite, request: Request) -> Records:
+    """The candidate first: what cannot be loaded fails before an hour of scoring the base."""
+    scoring, most, tasks = request.scoring, suite.items_per_task, request.tasks
+    expected = plan.retention_tasks(suite)
+    candidate = scoring.evaluate(prepared.candidate, prepared.names, most)
+    check_locked(candidate, prepared.locks, "candidate", most)
+    base, churn = score_base(prepared.base, prepared.names, scoring, most, tasks)
+    check_locked(base, prepared.locks, "base", most)
+    repeats = score_repeats(prepared.base, expected, scoring, most, tasks)
+    return Records(base, candidate, repeats, churn)
+
+
+def _write_records(
+    bundle: Bundle, records: Records, policy: Policy, locks: Mapping[str, Path]
+) -> None:
+    """What the verdict is computed from."""
+    write_jsonl(bundle.base_records, records.base)
+    write_jsonl(bundle.candidate_records, records.candidate)
+    for way, rows in records.repeats.items():
+        write_jsonl(bundle.noise(way), rows)
+    write_json(bundle.policy, policy)
+    for task, path in locks.items():
+        write_bytes(bundle.lock(task), path.read_bytes())
 
 
 def _resolve(reference: str, base: Base | None = None) -> Base:
@@ -175,39 +201,32 @@ def _resolve(reference: str, base: Base | None = None) -> Base:
     return found._replace(name=name)
 
 
-class Sides(NamedTuple):
-    """The two models."""
-
-    base: Base
-    candidate: Base
-    notes: Sequence[str]
-
-
 def _evidence(
     bundle: Bundle,
-    sides: Sides,
+    prepared: Prepared,
     suite: Suite,
     policy: Policy,
     request: Request,
     churn: dict[str, float] | None,
-    train_data: list[TrainData],
 ) -> Evidence:
-    base, candidate, notes = sides
+    base, candidate = prepared.base, prepared.candidate
     movement = request.measure(base, candidate) if request.measure else NOT_MEASURED
     expected = plan.retention_tasks(suite)
-    scope = Scope(request.tier, suite.items_per_task, train_data)
+    scope = Scope(request.tier, suite.items_per_task, prepared.train_data)
     return Evidence(
         suite=suite.name,
+        suite_tasks=suite.tasks,
+        suite_sha256=asked.suite_digest(suite),
         base=identity.identify(base.folder, base.name),
         candidate=identity.identify(candidate.folder, candidate.name),
         expected=expected,
         tier=request.tier,
         items_per_task=suite.items_per_task,
-        train_data=train_data,
+        train_data=prepared.train_data,
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
         drift=movement.drift,
         divergence=movement.divergence,
-        notes=[*notes, *movement.notes],
+        notes=[*prepared.remarks, *movement.notes],
         repeat_churn=churn,
         environment=environment(),
         settings=dict(request.scoring.settings),
@@ -220,61 +239,6 @@ def scored_tasks(suite: Suite, policy: Policy) -> list[str]:
     """Retention tasks, and the suite's target if the policy asks for a gain."""
     wanted = suite.targets if policy.minimum_gain is not None else []
     return [*plan.retention_tasks(suite), *wanted]
-
-
-def judge(
-    bundle: Bundle,
-    policy: Policy,
-    name: str,
-    expected: Sequence[str],
-    movement: Movement,
-    scope: Scope,
-) -> GateResult:
-    """The verdict, from the records of the bundle alone; `verify` calls the same.
-
-    What the training data give away is among the warnings, and left out if the policy says so.
-    """
-    exclude = policy.contaminated == "exclude"
-    result = gate_records(
-        bundle.base_records,
-        bundle.candidate_records,
-        policy,
-        name=name,
-        expected=expected,
-        movement=movement,
-        tier=scope.tier,
-        part=first_items(scope.items_per_task),
-        excluded=union(one.overlap for one in scope.train_data) if exclude else None,
-        repeats=bundle.noises(),
-    )
-    given_away = [one for one in scope.train_data if one.overlap]
-    lines = overlap_lines(given_away, policy)
-    return result.model_copy(update={"warnings": [*result.warnings, *lines]})
-
-
-def overlap_lines(train_data: Sequence[TrainData], policy: Policy) -> list[str]:
-    """What every training file gives away, and what follows."""
-    rule = policy.contaminated
-    return [contamination.line(one.source, one.overlap, rule) for one in train_data]
-
-
-def configuration(bundle: Bundle, evidence: Evidence) -> list[dict[str, Any]]:
-    """Digest of everything that the verdict rests on, for the statement."""
-    annotations: dict[str, dict[str, Any]] = {
-        bundle.base_records.name: {"tasks": task_digests(_records(bundle.base_records))},
-        bundle.candidate_records.name: {"tasks": task_digests(_records(bundle.candidate_records))},
-        bundle.scorecard.name: {"verdict": evidence.gate.verdict, "command": evidence.command},
-    }
-    files = [
-        statement.descriptor(name, sha256_file(path), **annotations.get(name, {}))
-        for name, path in bundle.relied_on().items()
-    ]
-    outside = [statement.descriptor("base", evidence.base.sha256, name=evidence.base.name)]
-    outside += [
-        statement.descriptor(f"{TRAIN_DATA}{number}", one.sha256, name=one.name, rows=one.rows)
-        for number, one in enumerate(evidence.train_data, start=1)
-    ]
-    return [*outside, *files]
 
 
 def environment() -> dict[str, str]:
@@ -291,17 +255,21 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _records(path: Path) -> list[ItemRecord]:
-    return read_jsonl(path, ItemRecord)
+def _write_findings(bundle: Bundle, key: Any) -> Evidence:
+    """What follows from the scorecard: texts for people and CI, the summary, the statement last.
 
-
-def _write_statements(bundle: Bundle, evidence: Evidence, key: Any) -> None:
-    write_json(bundle.scorecard, evidence)
-    made = statement.test_result(evidence.candidate, evidence.gate, configuration(bundle, evidence))
-    _write_statement(bundle.certificate, made, key)
+    All of it is made from the files just written, as `verify` reads them.
+    """
+    found = contents.read(bundle)
+    evidence = found.evidence
+    for name, text in certify_report.files(evidence, found.policy).items():
+        write_text(bundle.root / name, text)
     if evidence.gate.verdict == "PASS":
         short = statement.summary(evidence.candidate, evidence.created, version("retainbench"))
         _write_statement(bundle.summary, short, key)
+    made = statement.test_result(bundle, evidence, found.base, found.candidate)
+    _write_statement(bundle.certificate, made, key)
+    return evidence
 
 
 def _write_statement(path: Path, value: dict[str, Any], key: Any) -> None:

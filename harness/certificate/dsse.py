@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.foreign_json import parse_object
 from retainbench.harness.core.storage import canonical
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -63,13 +63,17 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
     """The payload of an envelope, verified if a key is given; or the bytes of a bare statement.
 
     Raises:
-        IntegrityError: not JSON, no signature by the key, or a key was given for an unsigned file.
+        IntegrityError: not JSON, no signature at all or none by the key, or a key was given for an
+            unsigned file.
     """
-    outer = _object(data, where)
+    try:
+        outer = parse_object(data.decode(), where)
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{where}: not UTF-8 at byte {error.start}") from error
     if not outer.keys() & ENVELOPE_KEYS:
         if key is not None:
             raise IntegrityError(f"{where}: is an unsigned statement, so no key can vouch for it")
-        return Opened(data, signed=False, keyid=None)
+        return Opened(data.removesuffix(b"\n"), signed=False, keyid=None)
     if outer.keys() != ENVELOPE_KEYS or outer["payloadType"] != PAYLOAD_TYPE:
         raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
     payload = _decode(outer["payload"], where)
@@ -77,6 +81,8 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
         signatures = [_decode(entry["sig"], where) for entry in outer["signatures"]]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{where}: malformed signatures in the envelope") from error
+    if not signatures:
+        raise IntegrityError(f"{where}: an envelope without a signature")
     if key is None:
         return Opened(payload, signed=True, keyid=None)
     if not any(_valid(key, signature, payload) for signature in signatures):
@@ -124,22 +130,15 @@ def _valid(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:
     return True
 
 
-def _object(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: not valid JSON, perhaps truncated: {error}") from error
-    if not isinstance(value, dict):
-        raise IntegrityError(f"{where}: expected a JSON object")
-    return value
-
-
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
 def _decode(text: Any, where: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise IntegrityError(f"{where}: malformed base64 in the envelope") from error
+    if _encode(data) != text:
+        raise IntegrityError(f"{where}: base64 in the envelope is not in its usual form")
+    return data

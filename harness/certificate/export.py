@@ -1,6 +1,6 @@
 """A certificate's numbers in the formats that others read.
 
-Reads a certificate's folder and writes one of
+Reads a certificate that `verify` accepts, and writes one of
 
     model-index      the `model-index` block of a Hugging Face model card (YAML)
     eval-results     entries of `.eval_results/*.yaml` in a model repository (YAML)
@@ -8,7 +8,7 @@ Reads a certificate's folder and writes one of
     cyclonedx        a CycloneDX 1.6 BOM with a model card (JSON)
 
 A file that exists with other content is refused, unless `overwrite`. Cards carry absolute scores;
-drops, intervals and verdicts stand where the format has a place for words or named numbers.
+drops, intervals and verdicts are where the format has a place for words or named numbers.
 
 Command: `retainbench export CERT --format F --out DIR`.
 """
@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retainbench.harness.certificate import cyclonedx, every_eval_ever, hub
-from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.export_source import Source
+from retainbench.harness.certificate.verify import verify
 from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import read_json, read_jsonl, write_text
+from retainbench.harness.core.escaping import one_line
+from retainbench.harness.core.storage import write_text
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Writer = Callable[[Source], dict[str, str]]
@@ -39,17 +39,35 @@ FORMATS: dict[str, Writer] = {
 
 
 def export(
-    cert: Path, format: str, out: Path, *, overwrite: bool = False, tasks: Catalogue = OWN
+    cert: Path,
+    format: str,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    key: Path | None = None,
+    allow_unsigned: bool = False,
+    tasks: Catalogue = OWN,
 ) -> list[Path]:
-    """Write a certificate in one format; returns the files.
+    """Verify a certificate and write it in one format; returns the files.
+
+    Args:
+        key: PEM file of the public key that must have signed.
+        allow_unsigned: accept a certificate without a signature that was checked.
 
     Raises:
-        UsageError: unknown format, no certificate, or a file is there already.
-        IntegrityError: the certificate's files are broken; `verify` says more.
+        UsageError: unknown format, no certificate, or a file exists already.
+        IntegrityError: `verify` refuses the certificate.
     """
     if format not in FORMATS:
         raise UsageError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
-    contents = FORMATS[format](source(cert, tasks))
+    verified = verify(cert, key=key, allow_unsigned=allow_unsigned, tasks=tasks).contents
+    certificate = (cert if cert.is_dir() else cert.parent).resolve()
+    if certificate in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"{out} is inside the certificate, which holds its own files only")
+    contents = FORMATS[format](Source(verified.evidence, verified.base, verified.candidate, tasks))
+    for name in contents:
+        if not {"", ".", ".."}.isdisjoint(name.split("/")) or "\0" in name:
+            raise UsageError(f"a model's name cannot be part of a file name: {one_line(name, 200)}")
     with locks.growing(out, create=True):
         taken = [name for name, text in contents.items() if _differs(out / name, text)]
         if taken and not overwrite:
@@ -64,16 +82,3 @@ def export(
 def _differs(path: Path, text: str) -> bool:
     """Whether a file exists with other content; an interrupted export left some equal ones."""
     return path.exists() and not (path.is_file() and path.read_bytes() == text.encode())
-
-
-def source(cert: Path, tasks: Catalogue = OWN) -> Source:
-    """What a certificate's folder holds, for the writers."""
-    bundle = Bundle(cert if cert.is_dir() else cert.parent)
-    if not bundle.scorecard.is_file():
-        raise UsageError(f"{bundle.root}: no certificate there; `retainbench certify` makes one")
-    return Source(
-        evidence=read_json(bundle.scorecard, Evidence),
-        base=read_jsonl(bundle.base_records, ItemRecord),
-        candidate=read_jsonl(bundle.candidate_records, ItemRecord),
-        tasks=tasks,
-    )

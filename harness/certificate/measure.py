@@ -1,7 +1,9 @@
-"""What a certificate says beside scores: how far the weights moved, and the KL to the base.
+"""What a certificate says besides scores: how far the weights moved, and the KL to the base.
 
 Reads two checked models; keeps the base's continuations in the user's cache, one set for all of its
-candidates. Neither decides the verdict, so what cannot be measured becomes a note with its reason.
+candidates. Neither decides the verdict, so what cannot be measured becomes a note with its reason,
+whatever the reason is: by now both models have been scored, and a full disk, a full card or a
+library's error must not cost these hours.
 Leaves out KL on the new task's prompts: nobody named what the candidate was trained for.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.escaping import one_line
 from retainbench.harness.core.schema import Suite
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.drift import measure as drift
@@ -18,14 +21,22 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.suites.plan import retention_tasks
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
+LONGEST_NOTE = 500  # characters
+
 
 def drift_only(base: Base, candidate: Base) -> Movement:
     """The cheap measurement: how far the weights moved, read once."""
     try:
         found = drift.measure(base.folder, candidate.folder)
         return Movement(drift=drift.summary(found), notes=tuple(found.notes))
-    except RetainbenchError as error:
-        return Movement(notes=(f"drift is unmeasured, because {error}",))
+    except Exception as error:  # noqa: BLE001 - see above
+        return Movement(notes=(_unmeasured("drift", error),))
+
+
+def _unmeasured(what: str, error: Exception) -> str:
+    """A note in one line; a path of this machine stays, a traceback does not fit."""
+    kind = "" if isinstance(error, RetainbenchError) else f"{type(error).__name__}: "
+    return one_line(f"{what} is unmeasured, because {kind}{error}", LONGEST_NOTE)
 
 
 def drift_and_kl(
@@ -35,10 +46,10 @@ def drift_and_kl(
     from retainbench.harness.divergence import measure as divergence
 
     found = drift_only(base, candidate)
-    prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks)
-    if not prompts:
-        return found
     try:
+        prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks)
+        if not prompts:
+            return found
         measured = divergence.summarise(
             loading.load(base, device=device),
             loading.load(candidate, device=device),
@@ -46,6 +57,6 @@ def drift_and_kl(
             max_new_tokens=suite.divergence_tokens,
             cache=paths.cache() / "continuations.jsonl",
         )
-    except RetainbenchError as error:
-        return found._replace(notes=(*found.notes, f"KL is unmeasured, because {error}"))
+    except Exception as error:  # noqa: BLE001 - see above
+        return found._replace(notes=(*found.notes, _unmeasured("KL", error)))
     return found._replace(divergence=measured)

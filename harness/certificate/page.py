@@ -1,17 +1,25 @@
 """A certificate for people: the lines of the screen, `table.csv` and `report.html`.
 
 Takes the `Evidence` of a certificate and returns texts; `certificate/certify.py` writes them.
-Nothing rests on these files: `verify` reads the records. Deterministic: equal evidence gives equal
-bytes.
+Nothing rests on these files, but a reader believes them: `verify` makes them again and compares.
+The page shows every value that nothing else in the certificate confirms. Deterministic: equal
+evidence gives equal bytes.
 """
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
 from retainbench.harness.certificate.bundle import Evidence
 from retainbench.harness.core.escaping import terminal
 from retainbench.harness.core.formatting import NONE, brief, counted, points
+from retainbench.harness.core.records import Record
+from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.storage import csv_text
 from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding
+from retainbench.harness.gate import ci
 from retainbench.harness.gate.command import verdict_lines
 from retainbench.harness.report.page.html import small_page
 from retainbench.harness.report.table.columns import Grid
@@ -50,7 +58,7 @@ def table(evidence: Evidence) -> str:
     return csv_text(COLUMNS.split(","), rows)
 
 
-def page(evidence: Evidence) -> str:
+def page(evidence: Evidence, policy: Policy) -> str:
     """One HTML document without scripts."""
     gate = evidence.gate
     return small_page(
@@ -59,8 +67,18 @@ def page(evidence: Evidence) -> str:
         verdict=gate.verdict,
         reasons=[*gate.reasons, *gate.warnings, *evidence.notes],
         facts=_facts(evidence),
-        grids=[_axes(evidence), _tasks(evidence)],
+        grids=[_axes(evidence), _tasks(evidence), *_measured(evidence), _values("Policy", policy)],
     )
+
+
+def files(evidence: Evidence, policy: Policy) -> dict[str, str]:
+    """Every file for people and for CI, by its name in the certificate."""
+    shown = ci.files([evidence.gate], evidence.created)
+    return {
+        "table.csv": table(evidence),
+        "report.html": page(evidence, policy),
+        **{f"ci/{name}": text for name, text in shown.items()},
+    }
 
 
 def _axis_line(axis: AxisGate) -> str:
@@ -91,19 +109,47 @@ def _kl(evidence: Evidence) -> str:
 def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     floors = [task.change.noise_churn for task in evidence.gate.tasks]
     known = [floor for floor in floors if floor is not None]
+    churn = evidence.repeat_churn
+    repeated = None if churn is None else ", ".join(f"{k} {v}" for k, v in churn.items())
     return [
         ("Suite", evidence.suite),
+        ("Tasks of the suite", ", ".join(evidence.suite_tasks)),
+        ("Suite, sha256 of all else", evidence.suite_sha256),
         ("Items", evidence.gate.tier),
         ("Weights", _weights(evidence)),
         ("KL to the base on retention prompts, nats per token", _kl(evidence)),
         ("A/A noise floor", f"at most {100 * max(known):.1f} % of a task" if known else "none"),
+        ("Items that changed when the base was scored twice", repeated or "not scored twice"),
         ("Made", evidence.created),
-        ("Command", " ".join(evidence.command)),
+        ("Command", shlex.join(evidence.command)),
         ("Base", f"{evidence.base.name}, sha256 {evidence.base.sha256}"),
         ("Candidate", f"{evidence.candidate.name}, sha256 {evidence.candidate.sha256}"),
         *((f"{name}", value) for name, value in evidence.settings.items()),
         *((f"{name}", value) for name, value in evidence.environment.items()),
     ]
+
+
+def _measured(evidence: Evidence) -> list[Grid]:
+    """All of drift and KL, where they were measured."""
+    parts = [("Drift of the weights", evidence.drift), ("KL to the base", evidence.divergence)]
+    return [_values(caption, part) for caption, part in parts if part is not None]
+
+
+def _values(caption: str, record: Record) -> Grid:
+    """Every value of a record in a line."""
+    cells = [[place, text] for place, text in _leaves(record.model_dump(mode="json"))]
+    return Grid(caption, ["Name", "Value"], "lr", cells, [])
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[list[str]]:
+    """Names and values, inner names after a full stop."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        yield [place, ", ".join(map(str, value)) or NONE]
+    else:
+        yield [place, NONE if value is None else str(value)]
 
 
 def _axes(evidence: Evidence) -> Grid:

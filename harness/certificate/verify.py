@@ -1,35 +1,39 @@
-"""Recompute a certificate from the files beside it, and refuse it on any difference.
+"""Recompute a certificate from its own files, and refuse it on any difference.
 
-Reads a certificate's folder wherever it lies now; writes nothing, imports no torch and runs no
-model. Checked, in this order: the signature (before the payload is parsed), the digest of every
-file, the records against the locks, then statistics and verdict computed again from the records
-and compared with what is stored. Given the model folders it compares their digests too.
+Reads a certificate's folder, wherever it is now; writes nothing and runs no model. In this order:
 
-An unsigned certificate protects against accidents and against edits of single parts; whoever can
-rewrite all of it can make another one. Only a signature by a key you trust says who made it.
+    the signature, before the statement is parsed; the statement's bytes; the set of files and their
+    digests (here); the bytes of every file (contents.py); records against locks and against
+    themselves (answers.py); suite, tasks and date (asked.py); statistics and verdict (judging.py);
+    texts for people and CI (page.py); the statement itself (statement.py); and, where they are
+    given, the two model folders and how far the weights moved (folders.py).
 
-Command: `retainbench verify CERT [--candidate DIR] [--base DIR] [--key K]`.
+Whoever can rewrite all files of an unsigned certificate can make another one, so an unsigned one is
+refused unless the caller asks for it. A signature says who made it, if you trust the key.
+
+Command: `retainbench verify CERT [--candidate DIR] [--base DIR] [--key K | --allow-unsigned]`.
+Leaves out: scoring the models again, and KL; `.github/SECURITY.md` says what follows.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import dsse, statement
-from retainbench.harness.certificate.bundle import Bundle, Evidence, differences
-from retainbench.harness.certificate.certify import TRAIN_DATA, Scope, configuration, judge
+from retainbench.harness.certificate import answers, asked, contents, dsse, folders, page, statement
+from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
+from retainbench.harness.certificate.contents import Contents
+from retainbench.harness.certificate.judging import Scope, judge
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import read_json, read_jsonl, sha256_file
+from retainbench.harness.core.foreign_json import regular_file
+from retainbench.harness.core.schema import Suite
+from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import Movement
-from retainbench.harness.models import identity
-from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.lock import Lock, check_locked
+
+MOST_BYTES = 64 << 20
+"""Of a statement; the files of 10,000 shards and tasks take some 3 MB."""
 
 
 class VerifyResult(NamedTuple):
@@ -42,6 +46,8 @@ class VerifyResult(NamedTuple):
     """Of the trusted key that signed; None if no key was given or the file is unsigned."""
     notes: list[str]
     """What was not checked."""
+    contents: Contents
+    """What the certificate says."""
 
 
 def verify(
@@ -50,6 +56,8 @@ def verify(
     candidate: Path | None = None,
     base: Path | None = None,
     key: Path | None = None,
+    allow_unsigned: bool = False,
+    suite: Suite | None = None,
     tasks: Catalogue = OWN,
 ) -> VerifyResult:
     """Verify a certificate's folder, or the certificate.json in it.
@@ -58,125 +66,124 @@ def verify(
         candidate: model folder that must be the one certified.
         base: model folder that must be the one it was compared with.
         key: PEM file of the public key that must have signed.
-        tasks: those installed here, for the note on other versions.
+        allow_unsigned: accept a certificate without a signature that was checked.
+        suite: what must have been asked; None takes the packaged suite of that name, if any.
+        tasks: to compare the certificate's locks with.
 
     Raises:
-        UsageError: there is no certificate.
-        IntegrityError: anything differs; the message names it.
+        UsageError: there is no certificate, or the key or a model folder cannot be read.
+        IntegrityError: anything differs, or the certificate is unsigned; the message names it.
     """
     bundle = Bundle(cert if cert.is_dir() else cert.parent)
-    made, opened = _open(bundle.certificate, statement.TEST_RESULT, key)
-    predicate = made["predicate"]
-    listed = statement.digests(predicate.get("configuration") or [], str(bundle.certificate))
-    _check_files(bundle, listed)
-    evidence = read_json(bundle.scorecard, Evidence)
-    policy = read_json(bundle.policy, Policy)
-    _check_records(bundle, evidence.items_per_task)
-    result = _recompute(bundle, evidence, policy)
-    wanted = statement.test_result(evidence.candidate, result, configuration(bundle, evidence))
-    _refuse(differences(made, wanted), f"{bundle.certificate}: does not follow from its records")
-    _check_summary(bundle, evidence, key)
-    for folder, known in ((candidate, evidence.candidate), (base, evidence.base)):
-        if folder is not None:
-            _check_model(folder, known)
-    notes = _notes(bundle, opened, candidate, base, tasks)
-    notes += [
-        f"training data {one.name}: not read again; what they give away is as recorded"
-        for one in evidence.train_data
-    ]
-    return VerifyResult(result, evidence.candidate.sha256, opened.keyid, notes)
-
-
-def _open(path: Path, predicate_type: str, key: Path | None) -> tuple[dict[str, Any], dsse.Opened]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no certificate there")
+    if not bundle.certificate.is_file():
+        raise UsageError(f"{bundle.certificate}: no certificate there")
     trusted = dsse.public_key(key) if key else None
-    opened = dsse.open_envelope(path.read_bytes(), str(path), trusted)
+    made, opened = _open(bundle.certificate, statement.TEST_RESULT, trusted)
+    _check_files(bundle, statement.listed(made, str(bundle.certificate)))
+    found = contents.read(bundle)
+    evidence = found.evidence
+    folders.check_identity(evidence.base, "base")
+    folders.check_identity(evidence.candidate, "candidate")
+    answers.check(found, tasks)
+    notes = asked.check(found, tasks, suite)
     try:
-        value = json.loads(opened.payload)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: the statement is not valid JSON: {error}") from error
-    return statement.check_statement(value, str(path), predicate_type), opened
+        _check_made(bundle, found, made)
+    except IntegrityError as error:
+        if asked.made_here(evidence):
+            raise
+        raise IntegrityError(
+            f"{error}. It was made by retainbench {asked.made_by(evidence)}, which may compute and "
+            "write otherwise; verify it with that version"
+        ) from error
+    _check_summary(bundle, evidence, trusted)
+    notes = [*folders.check_folders(evidence, base, candidate), *notes, *_not_repeated(evidence)]
+    if opened.keyid is None:
+        if not allow_unsigned:
+            raise IntegrityError(f"{bundle.certificate}: {_unsigned(opened)}")
+        notes.insert(0, _unsigned(opened).partition(";")[0])
+    return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
+
+
+def _open(path: Path, predicate_type: str, key: Any) -> tuple[dict[str, Any], dsse.Opened]:
+    regular_file(path, MOST_BYTES)
+    opened = dsse.open_envelope(path.read_bytes(), str(path), key)
+    return statement.parse(opened.payload, str(path), predicate_type), opened
 
 
 def _check_files(bundle: Bundle, listed: dict[str, str]) -> None:
-    """Every file that the statement names is there unchanged, and no other one is relied on."""
-    present = bundle.relied_on()
-    outside = {name for name in listed if name == "base" or name.startswith(TRAIN_DATA)}
-    for name in sorted((listed.keys() - outside) | present.keys()):
-        if name not in listed or name not in present or not present[name].is_file():
-            raise IntegrityError(f"{bundle.root / name}: missing, or not named in the certificate")
-        if sha256_file(present[name]) != listed[name]:
-            raise IntegrityError(f"{present[name]}: was changed after the certificate was made")
+    """The certificate holds exactly the files that the statement names, unchanged."""
+    present = bundle.files()
+    for name in sorted(listed.keys() | present.keys()):
+        path = bundle.root / name
+        if name not in present:
+            raise IntegrityError(f"{path}: missing, but named in the certificate")
+        if name not in listed:
+            raise IntegrityError(f"{path}: not named in the certificate; move it away")
+        if sha256_file(path) != listed[name]:
+            raise IntegrityError(f"{path}: was changed after the certificate was made")
 
 
-def _check_records(bundle: Bundle, most: int | None) -> None:
-    locks = {path.stem: read_json(path, Lock) for path in sorted(bundle.locks.glob("*.lock"))}
-    for side in (bundle.base_records, bundle.candidate_records):
-        check_locked(read_jsonl(side, ItemRecord), locks, str(side), most)
-    for side in bundle.noises().values():
-        again = read_jsonl(side, ItemRecord)
-        answered = {record.task for record in again}
-        asked = {name: lock for name, lock in locks.items() if name in answered}
-        check_locked(again, asked, str(side), most)
+def _check_made(bundle: Bundle, found: Contents, made: dict[str, Any]) -> None:
+    """Everything that follows from the records does."""
+    evidence = found.evidence
+    stored, computed = evidence.gate, _recompute(bundle, found)
+    wrong = differences(stored.model_dump(mode="json"), computed.model_dump(mode="json"))
+    refuse(wrong, f"{bundle.scorecard}: does not follow from the records")
+    texts = page.files(evidence, found.policy)
+    known = {*texts, *_sources(bundle)}
+    for name, path in bundle.files().items():
+        if name not in known:
+            raise IntegrityError(f"{path}: not a file of a certificate")
+        if name in texts and path.read_bytes() != texts[name].encode():
+            raise IntegrityError(f"{path}: does not say what the scorecard says")
+    for name in texts:
+        regular_file(bundle.root / name)
+    wanted = statement.test_result(bundle, evidence, found.base, found.candidate)
+    refuse(differences(made, wanted), f"{bundle.certificate}: does not follow from its records")
 
 
-def _recompute(bundle: Bundle, evidence: Evidence, policy: Policy) -> GateResult:
-    """The verdict from the records; must be what the scorecard says."""
+def _sources(bundle: Bundle) -> list[str]:
+    """Names of the files that are read, not made again."""
+    fixed = [bundle.base_records, bundle.candidate_records, bundle.policy, bundle.scorecard]
+    listed = [*fixed, bundle.summary, *bundle.noises().values(), *bundle.locks.glob("*.lock")]
+    return [path.relative_to(bundle.root).as_posix() for path in listed]
+
+
+def _recompute(bundle: Bundle, found: Contents) -> GateResult:
+    """The verdict from the records, under the name that the identity of the candidate has."""
+    evidence = found.evidence
     movement = Movement(drift=evidence.drift, divergence=evidence.divergence)
-    name = evidence.gate.candidate
     scope = Scope(evidence.tier, evidence.items_per_task, evidence.train_data)
-    result = judge(bundle, policy, name, evidence.expected, movement, scope)
-    stored = evidence.gate.model_dump(mode="json")
-    found = differences(stored, result.model_dump(mode="json"))
-    _refuse(found, f"{bundle.scorecard}: does not follow from the records")
-    return result
+    name = evidence.candidate.name
+    try:
+        return judge(bundle, found.policy, name, evidence.expected, movement, scope)
+    except UsageError as error:
+        raise IntegrityError(f"{bundle.policy}: cannot be applied: {error}") from error
 
 
-def _check_summary(bundle: Bundle, evidence: Evidence, key: Path | None) -> None:
-    """The short statement is there exactly for a PASS, and speaks of the same candidate."""
+def _check_summary(bundle: Bundle, evidence: Evidence, key: Any) -> None:
+    """The short statement exists exactly for a PASS, and is about the same candidate."""
     if bundle.summary.is_file() != (evidence.gate.verdict == "PASS"):
         raise IntegrityError(f"{bundle.summary}: there is a summary on a PASS, and only then")
     if bundle.summary.is_file():
         made, _ = _open(bundle.summary, statement.SUMMARY, key)
-        wanted = statement.summary(
-            evidence.candidate, evidence.created, evidence.environment.get("retainbench", "")
-        )
-        _refuse(differences(made, wanted), f"{bundle.summary}: differs from the certificate")
+        wanted = statement.summary(evidence.candidate, evidence.created, asked.made_by(evidence))
+        refuse(differences(made, wanted), f"{bundle.summary}: differs from the certificate")
 
 
-def _check_model(folder: Path, known: identity.ModelIdentity) -> None:
-    found = identity.identify(folder)
-    if found.sha256 != known.sha256:
-        names = found.files.keys() | known.files.keys()
-        changed = [name for name in names if found.files.get(name) != known.files.get(name)]
-        changed.sort(key=lambda name: (not name.endswith(".safetensors"), name))
-        raise IntegrityError(
-            f"{folder}: is not {known.name} of the certificate; first difference: {changed[0]}"
-        )
+def _unsigned(opened: dsse.Opened) -> str:
+    """What is missing, and after a semicolon what to do."""
+    if opened.signed:
+        what = "signed, but no key was given, so the signature was not checked; give --key"
+    else:
+        what = "unsigned, so nobody vouches for it; sign it with `retainbench certify --key`"
+    return f"{what}, or add --allow-unsigned to accept it as it is"
 
 
-def _refuse(found: list[str], what: str) -> None:
-    if found:
-        raise IntegrityError(f"{what} at {found[0].lstrip('.')} ({len(found)} differences)")
-
-
-def _notes(
-    bundle: Bundle, opened: dsse.Opened, candidate: Path | None, base: Path | None, tasks: Catalogue
-) -> list[str]:
-    notes = []
-    if not opened.signed:
-        notes.append("unsigned statement: nobody vouches for it")
-    elif opened.keyid is None:
-        notes.append("signed, but no key was given: the signature was not checked")
-    notes += [
-        f"the {name} folder was not given: its digest was not checked"
-        for name, folder in (("candidate", candidate), ("base", base))
-        if folder is None
+def _not_repeated(evidence: Evidence) -> list[str]:
+    """What only the models or files of the maker could show."""
+    notes = [
+        f"training data {data.name}: not read again; the items in it are as recorded"
+        for data in evidence.train_data
     ]
-    known = tasks.tasks
-    for path in sorted(bundle.locks.glob("*.lock")):
-        info = known.get(path.stem)
-        if info is None or catalogue.lock_digest(info) != sha256_file(path):
-            notes.append(f"task {path.stem}: not the version that is installed here")
-    return notes
+    return notes + (["KL to the base was not measured again"] if evidence.divergence else [])

@@ -22,6 +22,14 @@ from retainbench.harness.core.process import quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="Folder of the certificate.")]
+PublicKey = Annotated[Path | None, typer.Option(help="Public key (PEM) that must have signed it.")]
+Unsigned = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsigned",
+        help="Accept a certificate without a signature that was checked: anybody can make one.",
+    ),
+]
 
 
 def certify(
@@ -60,6 +68,7 @@ def certify(
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
     from retainbench.harness.certificate import certify as certifying
+    from retainbench.harness.certificate import judging
     from retainbench.harness.certificate import measure as certify_measure
     from retainbench.harness.certificate import page as certify_report
     from retainbench.harness.core.escaping import shorten
@@ -101,7 +110,7 @@ def certify(
     for line in certify_report.screen(made.evidence):
         screen.line(line)
     clean = [one for one in made.evidence.train_data if not one.overlap]
-    for line in certifying.overlap_lines(clean, rules):
+    for line in judging.overlap_lines(clean, rules):
         screen.line(f"Training data: {shorten(line, 500)}")
     screen.line(f"Certificate, table and report: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))
@@ -111,20 +120,33 @@ def verify(
     certificate: Certificate,
     candidate: Annotated[Path | None, typer.Option(help="Model folder that was certified.")] = None,
     base: Annotated[Path | None, typer.Option(help="Model folder it was compared with.")] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Public key (PEM) that must have signed it.")
+    key: PublicKey = None,
+    allow_unsigned: Unsigned = False,
+    suite: Annotated[
+        str | None, typer.Option(help="Suite that must have been asked: a name or a YAML file.")
     ] = None,
     pack: Packs = None,
 ) -> None:
-    """Recompute a certificate's digests, statistics and verdict from its records.
+    """Recompute all of a certificate: digests, records, statistics, verdict, report and CI files.
 
-    Exit codes: 0 it holds, 2 usage, 4 anything differs.
+    Give the model folders to compare their files and the drift, and the key of who made it.
+
+    Exit codes: 0 it holds, 2 usage, 4 anything differs, or no signature was checked.
     """
     from retainbench.harness.certificate import verify as certify_verify
+    from retainbench.harness.suites import loading
     from retainbench.harness.tasks.catalogue import Catalogue
 
     known = Catalogue.of(pack or ())
-    found = certify_verify.verify(certificate, candidate=candidate, base=base, key=key, tasks=known)
+    found = certify_verify.verify(
+        certificate,
+        candidate=candidate,
+        base=base,
+        key=key,
+        allow_unsigned=allow_unsigned,
+        suite=loading.read(suite, known) if suite else None,
+        tasks=known,
+    )
     screen.line(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
     for note in found.notes:
         screen.line(f"Note: {note}")
@@ -136,13 +158,27 @@ def export(
         str, typer.Option(help="cyclonedx, eval-results, every-eval-ever or model-index.")
     ],
     out: Annotated[Path, typer.Option(callback=out_folder, help="Folder to write to.")],
+    key: PublicKey = None,
+    allow_unsigned: Unsigned = False,
     pack: Packs = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a certificate's scores in another format."""
+    """Verify a certificate and write its scores in another format.
+
+    Exit codes: 0 written, 2 usage, 4 `verify` refuses the certificate.
+    """
     from retainbench.harness.certificate import export as exporting
     from retainbench.harness.tasks.catalogue import Catalogue
 
     known = Catalogue.of(pack or ())
-    for file in exporting.export(certificate, format, out, overwrite=overwrite, tasks=known):
+    files = exporting.export(
+        certificate,
+        format,
+        out,
+        overwrite=overwrite,
+        key=key,
+        allow_unsigned=allow_unsigned,
+        tasks=known,
+    )
+    for file in files:
         screen.line(file)

@@ -50,9 +50,13 @@ def write_json(path: Path, record: Record | dict[str, Any], *, checked: bool = F
     Args:
         checked: also write the file's digest next to it (see `intact`).
     """
+    _write(path, json_text(record), checked)
+
+
+def json_text(record: Record | dict[str, Any]) -> str:
+    """What `write_json` writes."""
     value = record.model_dump(mode="json") if isinstance(record, Record) else record
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
-    _write(path, text + "\n", checked)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def write_jsonl(path: Path, records: Iterable[Record], *, checked: bool = False) -> None:

@@ -18,7 +18,7 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.escaping import github_data, github_property
 from retainbench.harness.core.formatting import points
 from retainbench.harness.core.records import SCHEMA_VERSION
-from retainbench.harness.core.storage import write_json, write_text
+from retainbench.harness.core.storage import json_text, write_text
 from retainbench.harness.core.verdicts import (
     GateResult,
     Outcome,
@@ -40,10 +40,18 @@ def write(folder: Path, results: Sequence[GateResult], timestamp: str | None = N
     Args:
         timestamp: of the evaluation, for JUnit; see `ci_junit.junit`.
     """
-    write_json(folder / "gate.json", as_json(results))
-    write_text(folder / "junit.xml", junit(results, timestamp) if timestamp else junit(results))
-    write_text(folder / "summary.md", job_summary.summary(results))
-    write_text(folder / "comment.md", job_summary.comment(results))
+    for name, text in files(results, timestamp).items():
+        write_text(folder / name, text)
+
+
+def files(results: Sequence[GateResult], timestamp: str | None = None) -> dict[str, str]:
+    """The texts that `write` writes, by file name; equal arguments give equal texts."""
+    return {
+        "gate.json": json_text(as_json(results)),
+        "junit.xml": junit(results, timestamp) if timestamp else junit(results),
+        "summary.md": job_summary.summary(results),
+        "comment.md": job_summary.comment(results),
+    }
 
 
 def as_json(results: Sequence[GateResult]) -> dict[str, Any]:

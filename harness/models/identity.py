@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
@@ -18,6 +20,7 @@ from retainbench.harness.core.storage import digest, sha256_file
 if TYPE_CHECKING:
     import torch
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 IGNORED = (".git", ".gitattributes", ".github", ".gitignore", "model.sig")
 
 
@@ -25,9 +28,9 @@ class ModelIdentity(Record):
     """A model folder by content."""
 
     name: str
-    sha256: str
-    """Of the whole folder, by model-signing's rule."""
-    files: dict[str, str]
+    sha256: Sha256
+    """Of the whole folder, by model-signing's rule (`folder_sum`)."""
+    files: dict[str, Sha256]
     """SHA-256 by relative path."""
 
 
@@ -43,16 +46,27 @@ def identify(folder: Path, name: str | None = None) -> ModelIdentity:
         if relative.parts[0] in IGNORED:
             continue
         if path.is_file():
-            files[relative] = sha256_file(path)
+            files[str(relative)] = sha256_file(path)
         elif path.is_symlink() or not path.is_dir():
             raise IntegrityError(f"{path}: a link to a folder or a special file in a model folder")
-    ordered = sorted(files)
-    whole = hashlib.sha256(b"".join(bytes.fromhex(files[path]) for path in ordered))
     return ModelIdentity(
         name=name or folder.resolve().name,
-        sha256=whole.hexdigest(),
-        files={str(path): files[path] for path in ordered},
+        sha256=folder_sum(files),
+        files={path: files[path] for path in _ordered(files)},
     )
+
+
+def folder_sum(files: Mapping[str, str]) -> str:
+    """Model-signing's digest of a folder from the SHA-256 of each file: it has no file names in it,
+    so that two files of one folder may exchange their names unnoticed."""
+    return hashlib.sha256(
+        b"".join(bytes.fromhex(files[path]) for path in _ordered(files))
+    ).hexdigest()
+
+
+def _ordered(files: Mapping[str, str]) -> list[str]:
+    """Relative paths in the order of their parts."""
+    return sorted(files, key=PurePosixPath)
 
 
 def folder_digest(folder: Path) -> str:

@@ -167,8 +167,13 @@ def targets_of(suite: Suite) -> list[str]:
 
 def retention_tasks(suite: Suite) -> list[str]:
     """The suite's retention tasks with axis names resolved to the package's tasks of that axis."""
+    return tasks_named(suite.tasks)
+
+
+def tasks_named(entries: Sequence[str]) -> list[str]:
+    """Tasks by short name, from names of tasks and of axes; an axis means the package's tasks."""
     names: list[str] = []
-    for entry in suite.tasks:
+    for entry in entries:
         on_axis = [name for name, info in catalogue.own().items() if info.axis == entry]
         names.extend(on_axis or [entry])
     return list(dict.fromkeys(names))
