@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from retainbench.harness.core.atomic import write_bytes
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core.storage import canonical, digest
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import batch_at, example_of, generator
@@ -172,7 +172,7 @@ class Pairs:
         }
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(canonical(block) + "\n")
+            file.write(canonical(block | {"sha256": digest(block)}) + "\n")
         self._add(**block)
         if self._barren >= PATIENCE:
             raise TrainingError(
@@ -182,17 +182,20 @@ class Pairs:
     def _restore(self) -> Ledger:
         """Take the blocks that an interrupted run has kept; returns what they cost.
 
-        A kill in the middle of a line leaves a part of it, which is cut off.
+        The file is cut before the first line that is not whole, be it by a kill or by damage; what
+        was cut is sampled again.
         """
         from retainbench.harness.core.records import Ledger
 
         kept = self._file.read_bytes() if self._file.exists() else b""
-        whole = kept[: kept.rfind(b"\n") + 1]
-        if whole != kept:
-            write_bytes(self._file, whole)
         block: dict[str, Any] = {"prompt_tokens": 0, "new_tokens": 0, "samples": 0}
-        for line in whole.splitlines():
-            block = json.loads(line)
+        whole = 0
+        for line in kept.splitlines(keepends=True):
+            if (read := _block(line)) is None:
+                write_bytes(self._file, kept[:whole])
+                break
+            block = read
+            whole += len(line)
             self._add(**block)
         return Ledger(
             forward_tokens=block["prompt_tokens"] + block["new_tokens"],
@@ -220,6 +223,18 @@ class Pairs:
             "chosen_ids": chosen,
             "rejected_ids": worst.tokens,
         }
+
+
+def _block(line: bytes) -> dict[str, Any] | None:
+    """A line of the file of pairs; None if it is not as it was written."""
+    try:
+        block = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(block, dict):
+        return None
+    sha256 = block.pop("sha256", None)
+    return block if line.endswith(b"\n") and sha256 == digest(block) else None
 
 
 def _reward(sample: Sample) -> float:

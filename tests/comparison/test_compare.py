@@ -393,6 +393,13 @@ def test_a_point_without_its_target_is_refused() -> None:
         point_score(both.base, PointInput(checkpoint(1.0), both.candidate), "countdown", POLICY)
 
 
+def test_a_long_generation_is_read(tmp_path: Path) -> None:
+    both = sides("t", 3)
+    long = both.base[1].model_copy(update={"response": "x" * (5 << 20)})
+    write_jsonl(tmp_path / "r.jsonl", [both.base[0], long, both.base[2]])
+    assert len(columns(tmp_path / "r.jsonl")["t"]) == 3
+
+
 def test_columns_keep_what_the_file_says(tmp_path: Path) -> None:
     both = sides("t", 5)
     golds = [1, "x", None, 2, 3]

@@ -14,6 +14,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Interval, ItemText, Ledger
 from retainbench.harness.core.storage import (
     digest,
+    intact,
     read_json,
     read_jsonl,
     write_json,
@@ -70,6 +71,24 @@ def test_an_unwritable_place_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write"):
         write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_damage_is_found_where_a_digest_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    write_json(path, Ledger(steps=1), checked=True)
+    assert intact(path)
+    assert read_json(path, Ledger).steps == 1
+    path.write_text(path.read_text().replace('"steps": 1', '"steps": 3'))
+    assert not intact(path)
+    with pytest.raises(IntegrityError, match="was changed after it was written"):
+        read_json(path, Ledger)
+
+
+def test_deep_json_is_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(IntegrityError, match=r"items\.jsonl"):
+        read_jsonl(path, ItemText)
 
 
 def test_a_failed_write_leaves_the_old_file(
