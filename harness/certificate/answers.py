@@ -91,6 +91,8 @@ def _check_record(record: ItemRecord, where: str, *, code: bool, rotated: bool) 
         return
     if not likelihoods or not all(map(math.isfinite, likelihoods)):
         raise IntegrityError(f"{where}: log-likelihoods must be finite numbers")
+    if not record.valid:
+        raise IntegrityError(f"{where}: an answer by log-likelihoods is always valid")
     if not isinstance(record.gold, int):
         _check_soft(record, math.exp(min(likelihoods[0], 0.0)), where)
         return

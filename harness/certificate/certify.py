@@ -116,7 +116,7 @@ def certify(
                 bundle.scorecard,
                 _evidence(bundle, prepared, suite, policy, request, records.churn),
             )
-            evidence = _write_findings(bundle, prepared.key)
+            evidence = write_findings(bundle, prepared.key)
     return Certified(Bundle(out), evidence, prepared.key is not None)
 
 
@@ -255,7 +255,7 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _write_findings(bundle: Bundle, key: Any) -> Evidence:
+def write_findings(bundle: Bundle, key: Any) -> Evidence:
     """What follows from the scorecard: texts for people and CI, the summary, the statement last.
 
     All of it is made from the files just written, as `verify` reads them.

@@ -135,7 +135,7 @@ def test_the_verbs_say_what_the_files_give_away(
     assert [line.split(": ")[1].split()[0] for line in lines] == ["mine.jsonl", "other.jsonl"]
     assert "excluded from the verdict" in lines[0]
     assert lines[1].endswith("other.jsonl (1 row) gives away no retention item")
-    assert call(monkeypatch, "run", suite, *files, "--out", tmp_path / "run", "--quiet") == 0
+    assert call(monkeypatch, "run", suite, *files, "--out", tmp_path / "run") == 0
     assert lines[0] in capsys.readouterr().out
     (card,) = read_jsonl(tmp_path / "run" / "scorecards.jsonl", Scorecard)
     (change,) = card.points[-1].tasks
