@@ -4,7 +4,7 @@ Draws releases (base and candidate answering every item of a suite) with a known
 through the real path: columns, pairing, judgement, Holm, gate. Writes results/gate/releases.csv and
 README.md, both generated; a minute or two of one core per 200 releases and cell. Each item's pair
 of outcomes is a multinomial draw: lost with probability q/2 + D, gained with q/2, q = churn without
-a net change. Left out: graded scores and clusters, whose intervals results/statistics measures.
+a net change. Left out: clusters, graded scores and correlated damage: results/statistics has them.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ torch, minutes of one core); raw counts are in `releases.csv`.
 
 {releases} simulated releases per row: a suite of {tasks} tasks over three axes, all mandatory, base
 at 75 %, margin m = {margin:g} points on every task, alpha 5 %. Each release goes through the real
-path (pairing, Tango and Newcombe, Holm, gate). *Churn*: items that flip without a net change.
+path (pairing, intervals, Holm, gate). *Churn*: items that flip without a net change.
 *Harmed tasks* have the true drop, the others none. *Blames*: REGRESSION verdicts that name a task
 without harm.
 
@@ -224,8 +224,8 @@ without harm.
   {loudest:.1f} %. Nominal: at most 5 %, reached only where all tasks lie exactly at the margin.
 - A harmless release that is INCONCLUSIVE is the price of few items: all {tasks} tasks must pass at
   once. `retainbench power` says how many items a suite needs.
-- Not covered: graded and clustered tasks (results/statistics measures their intervals), and
-  dependence between tasks.
+- Not here: clusters, graded scores and damage that is correlated over tasks. results/statistics has
+  them, for the core suite's own clusters and its whole gate.
 """
 
 

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from results.statistics.vectorised import worst_item
 from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
 from retainbench.harness.statistics.graded import (
+    Moments,
     bca_interval,
     edgeworth_interval,
     t_interval,
@@ -168,7 +170,7 @@ def verdict_errors(
 ) -> list[Row]:
     """How often each verdict is given at true drops 0, half, one and two margins.
 
-    The verdict is the one `judge` gives: Tango and Newcombe at 90%, the safer of the two. PASS at
+    The verdict is the one `judge` gives: the union of Tango, Newcombe and worst item. PASS at
     a true drop of the margin or more, and REGRESSION at the margin or less, are errors; each may
     happen in 5% of the runs.
     """
@@ -191,8 +193,11 @@ def _verdict_cell(
     n11, n10, n01, n00 = _draw_counts(model, n, draws, rng)
     tango = tango_bounds(n10, n01, np.full(draws, float(n)), 0.90)
     newcombe = newcombe_bounds(n11, n10, n01, n00, 0.90)
-    passed = (tango.high <= margin) & (newcombe.high <= margin)
-    regressed = (tango.low > margin) & (newcombe.low > margin)
+    lowest, highest = -1.0 * (n01 > 0), 1.0 * (n10 > 0)
+    moved = Moments((n10 - n01) / n, (n10 + n01) / n, lowest, float(n))
+    found = (tango, newcombe, worst_item(moved, highest, 0.05))
+    passed = np.all([one.high <= margin for one in found], axis=0)
+    regressed = np.all([one.low > margin for one in found], axis=0)
     row: Row = {"n": n, "discordance": round(q, 6), "margin": margin, "drop": round(drop, 6)}
     row |= {"pass": float(passed.mean()), "regression": float(regressed.mean())}
     row |= {"inconclusive": float((~passed & ~regressed).mean())}
