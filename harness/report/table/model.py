@@ -102,8 +102,8 @@ class TableRow(Record):
     noise_soft: float | None = None
     """Root mean square change of an item's soft score in A/A, mean over tasks that have one."""
     tasks_above_noise: float | None = None
-    """Retention tasks with more flips than the A/A run explains, mean per seed; on the others the
-    change must not be called forgetting."""
+    """Retention tasks shown to change more items than the A/A run, mean per seed; on the others
+    this is not shown, which does not show that nothing was lost."""
     forgetting_chance_adjusted: float | None = None
     """As in the axes, mean over all retention tasks."""
     backward_transfer_chance_adjusted: float | None = None

@@ -84,12 +84,17 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
 
 
 def _verdict(done: Sequence[TableRow]) -> list[str]:
-    """By what rule the gate decides, and how small a drop it can see."""
+    """By what rule the gate decides, and which margins its items can pass."""
     if not any(row.verdicts for row in done):
         return ["The run was not gated: there are no verdicts."]
     mde = max((row.minimum_detectable_effect or 0.0 for row in done), default=0.0)
     level = max(row.gain.level for row in done if row.gain)
-    seen = f" The least sensitive task detects drops from {_points(mde)} on." if mde else ""
+    seen = (
+        " If nothing is lost, the least sensitive task passes at margins from "
+        f"{_points(mde)} on with power 0.8."
+        if mde
+        else ""
+    )
     return [
         "Verdict: on retention alone, by the single tasks and not by the means shown here. PASS: "
         f"with {50 * (1 + level):g} % confidence no task dropped by more than its margin"
@@ -137,13 +142,13 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
 WAYS = {
     "repeat": "scored again",
     "batch": "with another batch size",
-    "options": "with the answer options rotated by one",
+    "options": "with the answer options rotated by one (0 where the prompt does not show them)",
 }
 """How the base was scored once more, by the names of a suite's `noise_floor`."""
 
 
 def _noise(done: Sequence[TableRow]) -> list[str]:
-    """The A/A floor, whether equal settings gave other answers, and whose flips it explains."""
+    """The A/A floor, whether equal settings gave other answers, and which recipes look like it."""
     floors = [row for row in done if row.noise_churn is not None]
     if not floors:
         return ["No A/A run (base against itself): how many flips are noise is not known."]
@@ -168,8 +173,9 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
     ]
     if quiet:
         found.append(
-            "Flips not above the A/A floor on any task (sign test), which is not forgetting: "
-            f"{listed(quiet)}."
+            "Not shown to change more items of any task than the A/A run does (sign test; over a "
+            "floor of 0 it takes five flips in one task, so this does not show that nothing was "
+            f"lost): {listed(quiet)}."
         )
     return found
 
