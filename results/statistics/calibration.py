@@ -19,7 +19,8 @@ from scipy import special
 
 from results.statistics.simulation import Row
 from results.statistics.vectorised import Many, estimates, graded, over_seeds, regression_p
-from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
+from retainbench.harness.comparison.changes import icc_of
+from retainbench.harness.statistics.clusters import Design
 from retainbench.harness.statistics.multiplicity import axis_mean
 from retainbench.harness.statistics.paired import BoundsArray, Floats
 from retainbench.harness.statistics.power import power_to_pass
@@ -48,9 +49,10 @@ class Runs(NamedTuple):
     tuned: Floats
 
 
-def core_designs(icc: float = PLANNING_ICC) -> dict[str, Design]:
-    """The clusters of every task of the core suite."""
-    return {name: Design(labels(name), icc) for name in loading.load("core").tasks}
+def core_designs() -> dict[str, Design]:
+    """The clusters of every task of the core suite, with the ICC that its policy plans for."""
+    core = loading.load("core")
+    return {name: Design(labels(name), icc_of(core.policy, name)) for name in core.tasks}
 
 
 def labels(name: str) -> list[str]:
@@ -287,7 +289,7 @@ def planned_power(draws: int, seed: int) -> list[Row]:
     rows: list[Row] = []
     for name, design in core_designs().items():
         for q in (0.01, 0.03, 0.06):
-            for icc in (0.0, PLANNING_ICC) if design.clustered else (0.0,):
+            for icc in (0.0, design.icc) if design.clustered else (0.0,):
                 rng = np.random.default_rng([seed, design.items, round(100 * q), round(10 * icc)])
                 runs = damaged(rng, design, draws, 0.8, 0.0, q / 2, icc)
                 found = estimates(*runs, design, ALPHA)

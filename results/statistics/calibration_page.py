@@ -114,7 +114,8 @@ covered in two of three cases with three seeds. Questions of another kind are no
 
 TASKS = """### One task at its margin
 
-The worst over the bases. The planned ICC is .2; items in clusters of their own have ICC 0."""
+The worst over the bases. The planned ICC is .2, and more where damage showed more (dates .6,
+quantities .8); items in clusters of their own have ICC 0."""
 
 GATES = """### The whole gate
 
@@ -143,5 +144,5 @@ Discordance equal to the margin is a base that was right on all items. No Monte 
 
 POWER = """### Power as `retainbench power` states it
 
-Nothing is lost on balance; margin 5 points. Stated for the planned ICC of .2 (0 for items without
+Nothing is lost on balance; margin 5 points. Stated for the planned ICC (0 for items without
 clusters); with none the truth is mostly higher, and lower for a task of fewer than 20 clusters."""
