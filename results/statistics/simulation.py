@@ -193,7 +193,7 @@ def _verdict_cell(
     n11, n10, n01, n00 = _draw_counts(model, n, draws, rng)
     tango = tango_bounds(n10, n01, np.full(draws, float(n)), 0.90)
     newcombe = newcombe_bounds(n11, n10, n01, n00, 0.90)
-    lowest, highest = -1.0 * (n01 > 0), 1.0 * (n10 > 0)
+    lowest, highest = -(n01 > 0).astype(np.float64), (n10 > 0).astype(np.float64)
     moved = Moments((n10 - n01) / n, (n10 + n01) / n, lowest, float(n))
     found = (tango, newcombe, worst_item(moved, highest, 0.05))
     passed = np.all([one.high <= margin for one in found], axis=0)
