@@ -2,7 +2,7 @@
 
 Reads base and candidate (full weights, merged, or a PEFT adapter) and a suite's retention tasks;
 writes the folder described in `certificate/bundle.py`, whole or not at all. The base's records come
-from a cache that is keyed by everything that can change them; the candidate is always scored anew.
+from a cache that is keyed by everything that can change them; the candidate is always scored.
 A failure of integrity leaves no certificate behind.
 
 Command: `retainbench certify --base B --candidate C --suite S [--policy P] [--key K]`.

@@ -1,7 +1,7 @@
 """CycloneDX 1.6: the candidate as a machine-learning component with a model card.
 
 The schema wants `value`, `slice` and interval bounds as strings and refuses unknown keys, so
-digests and the verdict stand in `properties`. Serial number and timestamp come from the
+digests and the verdict are in `properties`. Serial number and timestamp come from the
 certificate: the same certificate gives the same bytes.
 
 Schema: https://cyclonedx.org/schema/bom-1.6.schema.json

@@ -2,7 +2,7 @@
 
 Paths are `data/<collection>/<developer>/<model>/<uuid>.json` and `<uuid>_samples.jsonl`, as the
 schema's pattern wants them; the UUID is drawn from the content, so exporting twice gives the same
-files. The schema has no place for paired drops: interval and verdict of a task stand in the
+files. The schema has no place for paired drops: interval and verdict of a task are in the
 candidate's `score_details.details`, where all values are strings.
 
 Schema: evaleval/every_eval_ever, every_eval_ever/schemas/{eval,instance_level_eval}.schema.json
@@ -140,7 +140,7 @@ def _details(source: Source, role: str, task: str) -> dict[str, str]:
 def instances(
     source: Source, role: str, model: ModelIdentity, records: list[ItemRecord]
 ) -> Iterator[dict[str, Any]]:
-    """One row per item; the text of items stands here only if the task is installed."""
+    """One row per item; the text of items is in it only if the task is installed."""
     for task, rows in by_task(records).items():
         known = item_inputs(task, source.tasks)
         for record in rows:

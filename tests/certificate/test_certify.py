@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fixtures import certify as fixtures
 from fixtures.certify import DAMAGE, edit, make
 from retainbench.harness.certificate import measure as certify_measure
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate import verify as verifying
+from retainbench.harness.certificate.answers import normalised
 from retainbench.harness.certificate.certify import certify
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.storage import sha256_file
@@ -314,3 +317,83 @@ def test_drift_and_kl_of_a_base_against_itself_are_zero(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("continuations-*.jsonl"))) == 3
     none = fixtures.suite(divergence_prompts=0)
     assert certify_measure.drift_and_kl(base, base, suite=none).divergence is None
+
+
+class _Untouched:
+    """Scoring that must not be reached."""
+
+    def __call__(self, *_: Any) -> Any:
+        pytest.fail("a token was scored before a mistake was found")
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "message"),
+    [
+        ({"task_margins": {"captials": 0.1}}, {}, "did you mean 'capitals'"),
+        ({"mandatory": ["clock"]}, {}, "policy.mandatory: unknown 'clock'"),
+        ({"minimum_gain": 0.1}, {"targets": ["countdown", "new_facts"]}, "one target"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_scoring(
+    tmp_path: Path, policy: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    models = (
+        str(fixtures.model(tmp_path / "base")),
+        str(fixtures.model(tmp_path / "candidate")),
+    )
+    rules = fixtures.POLICY.model_copy(update=policy)
+    asked = fixtures.request(_Untouched())
+    with pytest.raises(UsageError, match=message):
+        certify(*models, fixtures.suite(**changes), rules, tmp_path / "cert", asked)
+    assert not (tmp_path / "cert").exists()
+
+
+def test_a_folder_that_is_not_a_certificate_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "cert").mkdir()
+    (tmp_path / "cert" / "thesis.tex").write_text("mine")
+    asked = fixtures.request(_Untouched())
+    models = str(tmp_path / "base"), str(tmp_path / "candidate")
+    with pytest.raises(UsageError, match="is not a certificate, so it is not replaced"):
+        certify(
+            *models, fixtures.suite(), fixtures.POLICY, tmp_path / "cert", asked, overwrite=True
+        )
+    assert (tmp_path / "cert" / "thesis.tex").read_text() == "mine"
+
+
+def test_what_does_not_decide_never_destroys_a_certificate(tmp_path: Path) -> None:
+    """Weights of zero have no relative drift, and this config makes no model: both are notes."""
+    base = fixtures.model(tmp_path / "base")
+    save_file({"w": np.zeros(4, dtype=np.float32)}, base / "model.safetensors")
+    candidate = fixtures.model(tmp_path / "candidate")
+    measuring = partial(certify_measure.drift_and_kl, suite=fixtures.suite())
+    asked = fixtures.request(fixtures.Answers(), measure=measuring)
+    out = tmp_path / "cert"
+    made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, asked)
+    assert (made.gate.verdict, made.evidence.drift, made.evidence.divergence) == (
+        "PASS",
+        None,
+        None,
+    )
+    unmeasured = [note for note in made.evidence.notes if " is unmeasured, because " in note]
+    assert [note.split()[0] for note in unmeasured] == ["drift", "KL"]
+    assert verify(out, base=base, candidate=candidate).gate == made.gate
+
+
+def test_free_answers_are_compared_as_the_tasks_do() -> None:
+    """`verify` cannot import what the tasks import, so it has the rule of its own."""
+    from retainbench.tasks._dataset import exact
+
+    for said in (
+        "Paris",
+        " paris. ",
+        "PARIS\nand more",
+        "the  city",
+        "",
+        "'x y'",
+        "\u00e9t\u00e9!",
+    ):
+        for answer in ("Paris", "The city", "x y", "\u00c9t\u00e9"):
+            scored = exact({"answer": answer, "aliases": ["the city"]}, [said])
+            accepted = {normalised(answer), normalised("the city")}
+            assert scored["exact_match"] == float(normalised(said) in accepted)
+            assert scored["valid"] == float(bool(normalised(said)))
