@@ -21,8 +21,8 @@ from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
 
-EARLIEST = datetime(2026, 11, 22, tzinfo=UTC)
-"""When retainbench began."""
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
+"""The year in which retainbench began."""
 CLOCK_ERROR = timedelta(days=1)
 
 
