@@ -62,7 +62,6 @@ class Pair(NamedTuple):
     row: dict[str, list[int]]
     prompt_tokens: int
     new_tokens: int
-    samples: int
 
 
 def train(job: Job) -> Outcome:
@@ -97,6 +96,7 @@ def train(job: Job) -> Outcome:
         tokens = int(inputs["attention_mask"].sum())
         trajectory.meter.forward(2 * tokens)  # policy and reference
         trajectory.meter.backward(tokens)
+        trajectory.meter.samples(len(inputs["attention_mask"]))  # both answers of every pair
         pairs.charge_for_step(trajectory)
 
     return trl.run(trajectory, build, count, rows_per_step=options.batch_size)
@@ -139,11 +139,10 @@ class Pairs:
         self._charged = trajectory.step
         size = self._job.options.batch_size
         first, last = trajectory.step * size, (trajectory.step + 1) * size - 1
-        before = self.at(first - 1) if first else Pair({}, 0, 0, 0)
+        before = self.at(first - 1) if first else Pair({}, 0, 0)
         after = self.at(last)
         trajectory.meter.forward(after.prompt_tokens - before.prompt_tokens)
         trajectory.meter.generated(after.new_tokens - before.new_tokens)
-        trajectory.meter.samples(after.samples - before.samples)
 
     def _sample_block(self) -> None:
         from retainbench.trainers._shared import rollout
@@ -168,7 +167,6 @@ class Pairs:
             "rows": [row for row in rows if row],
             "prompt_tokens": spent.forward_tokens - spent.generated_tokens,
             "new_tokens": spent.generated_tokens,
-            "samples": spent.samples,
         }
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as file:
@@ -188,7 +186,7 @@ class Pairs:
         from retainbench.harness.core.records import Ledger
 
         kept = self._file.read_bytes() if self._file.exists() else b""
-        block: dict[str, Any] = {"prompt_tokens": 0, "new_tokens": 0, "samples": 0}
+        block: dict[str, Any] = {"prompt_tokens": 0, "new_tokens": 0}
         whole = 0
         for line in kept.splitlines(keepends=True):
             if (read := _block(line)) is None:
@@ -200,14 +198,11 @@ class Pairs:
         return Ledger(
             forward_tokens=block["prompt_tokens"] + block["new_tokens"],
             generated_tokens=block["new_tokens"],
-            samples=block["samples"],
         )
 
-    def _add(
-        self, rows: list[dict[str, list[int]]], prompt_tokens: int, new_tokens: int, samples: int
-    ) -> None:
+    def _add(self, rows: list[dict[str, list[int]]], prompt_tokens: int, new_tokens: int) -> None:
         self._blocks += 1
-        self._known += [Pair(row, prompt_tokens, new_tokens, samples) for row in rows]
+        self._known += [Pair(row, prompt_tokens, new_tokens) for row in rows]
         self._barren = 0 if rows else self._barren + 1
 
     def _row(self, item: Item, samples: list[Sample]) -> dict[str, list[int]] | None:

@@ -135,7 +135,7 @@ def evaluate(
                 max_new_tokens=sampler.target.max_new_tokens,
                 stops=sampler.stops,
             )
-        scores += _mean_rewards(sampler, items, prompts, done.tokens, done.prompt_tokens)
+        scores += _mean_rewards(sampler, items, prompts, done)
     return np.array(scores)
 
 
@@ -143,18 +143,22 @@ def _mean_rewards(
     sampler: Sampler,
     items: list[dict[str, Any]],
     prompts: list[list[int]],
-    tokens: list[list[list[int]]],
-    prompt_tokens: int,
+    answers: list[list[list[int]]],
 ) -> list[float]:
-    """Each member's mean reward; charges the meter."""
+    """Each member's mean reward; charges the meter as `es` does, one pass over every prompt each.
+
+    Args:
+        answers: of each member to each prompt, as token ids.
+    """
     from retainbench.trainers._shared import rollout
 
-    means, computed = [], prompt_tokens
-    for answers in tokens:
-        samples = rollout.score(sampler, items, prompts, answers)
-        rollout.charge(sampler.meter, computed, samples)
+    read = sum(map(len, prompts))
+    means = []
+    for own in answers:
+        samples = rollout.score(sampler, items, prompts, own)
+        rollout.charge(sampler.meter, read, samples)
+        sampler.meter.samples(len(samples))
         means.append(float(rollout.rewards(samples).mean()))
-        computed = 0
     return means
 
 

@@ -97,7 +97,9 @@ def _fitness(job: Job, sampler: Sampler, step: int) -> Callable[[], float]:
 
     def fitness() -> float:
         with rollout.autocast(job):
-            return float(rollout.rewards(rollout.rollout(sampler, items)).mean())
+            samples = rollout.rollout(sampler, items)
+        sampler.meter.samples(len(samples))
+        return float(rollout.rewards(samples).mean())
 
     return fitness
 

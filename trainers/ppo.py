@@ -337,6 +337,7 @@ def backward(
     torch.autograd.backward(policy.loss + options.value_coefficient * value + extra)
     learner.meter.forward(places.tokens)
     learner.meter.backward(places.tokens)
+    learner.meter.samples(len(rows))
     return {
         "policy_loss": float(policy.loss.detach()),
         "value_loss": float(value.detach()),

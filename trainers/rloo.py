@@ -9,7 +9,9 @@ not comparable.
 Deviations from TRL's defaults:
 1. Those of `grpo`.
 2. K = 8 completions per prompt instead of 2, the group size that `grpo` has.
-3. beta is 0 unless `anchor: kl` sets it (TRL: 0.05).
+3. The samples are not scored once more before the update, whose own log-probabilities they have;
+   with `anchor: kl`, whose reward reads them, they are.
+4. beta is 0 unless `anchor: kl` sets it (TRL: 0.05).
 """
 
 from __future__ import annotations
@@ -31,5 +33,7 @@ def train(job: Job) -> Outcome:
     """Run RLOO until the budget is spent; `anchor: kl` sets beta."""
     from trl import RLOOConfig, RLOOTrainer
 
+    from retainbench.trainers._gradient import trl_patches
+
     beta = kl_strength(job.anchor)
-    return run(job, RLOOTrainer, RLOOConfig, {"beta": beta})
+    return run(job, trl_patches.without_old_pass(RLOOTrainer), RLOOConfig, {"beta": beta})

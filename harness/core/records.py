@@ -88,15 +88,23 @@ class Ledger(Record):
 
     steps: int = 0
     samples: int = 0
-    """Completions trained on (SFT, DPO) or scored by the reward (RL, ES, RFT)."""
+    """Completions that updates learn from: rows of a gradient step, as often as they are trained
+    on (a pair of DPO is two, a second epoch counts again), or answers that an update of ES scores.
+    What is sampled and not trained on costs tokens and no sample."""
     forward_tokens: int = 0
-    """Tokens through the model forwards, generation included."""
+    """Tokens through the model forwards, generation included. A prompt counts whole for each copy
+    of the weights that reads it, whatever it shares with other prompts, but once for all samples
+    of it."""
     backward_tokens: int = 0
     generated_tokens: int = 0
     flops: float = 0.0
     """2N per forward token + 4N per backward token, N = parameters of the model."""
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    def used(self, unit: str) -> float:
+        """What was spent in a budget's unit; `tokens` are forward tokens."""
+        return float(getattr(self, {"tokens": "forward_tokens"}.get(unit, unit)))
 
 
 class DeviceRecord(Record):

@@ -36,7 +36,6 @@ from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.trainers._shared.budget import used
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
 log = logging.getLogger("retainbench")
@@ -166,7 +165,7 @@ def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
     end = sum(shares[: stage + 1]) / sum(shares)
     if not cell.budget.amount:
         return sum(shares[:stage]) / sum(shares), end
-    begin = used(spent, cell.budget.unit) / cell.budget.amount
+    begin = spent.used(cell.budget.unit) / cell.budget.amount
     if begin >= end:
         raise TrainingError(
             f"stage {stage} has no budget: the stages before it spent {begin:.0%} of the recipe's, "

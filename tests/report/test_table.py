@@ -282,3 +282,32 @@ def test_axes_are_those_of_the_scored_tasks(cards: list[Scorecard]) -> None:
     assert {"code_drop", "safety_drop_low"} < set(header)
     assert not {"numeric_drop", "temporal_drop"} & set(header)
     assert [row.axis("safety").drop is None for row in found] == [bool(row.absent) for row in found]
+
+
+def test_shallow_rows_and_overspent_budgets_are_marked(cards: list[Scorecard]) -> None:
+    """Each stage by itself: 100 updates of which 6 are the second stage's are few."""
+    own = [c for c in cards if c.target == "countdown" and c.recipe in ("sft", "sft-grpo")]
+
+    def changed(card: Scorecard) -> Scorecard:
+        if card.recipe == "sft":
+            return card
+        end = card.points[-1]
+        before = end.model_copy(
+            update={"stage": 0, "ledger": end.ledger.model_copy(update={"steps": 94})}
+        )
+        dear = end.ledger.model_copy(update={"flops": 3.1e12})
+        last = end.model_copy(update={"stage": 1, "ledger": dear})
+        return card.model_copy(update={"points": [*card.points[:-1], before, last]})
+
+    found = table(rows.rows([changed(card) for card in own]))
+    text = [dict(zip([c.key for c in found.columns], row, strict=True)) for row in found.cells]
+    assert [(t["updates"], t["cost"]) for t in text] == [
+        ("100", "3.0 TFLOP"),
+        ("94+6*", "3.1 TFLOP *"),
+    ]
+    notes = "\n".join(found.notes)
+    assert (
+        "* Fewer than 50 updates in a stage, which says little about a method: sft-grpo (6)."
+        in notes
+    )
+    assert "* Spent more than 2 % over the budget: sft-grpo (103 %)." in notes

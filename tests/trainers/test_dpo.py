@@ -74,7 +74,7 @@ def test_pairs_are_sampled_once_however_often_a_run_is_resumed(
 
     wanted = [resumed(tmp_path / "whole").at(place) for place in range(80)]
     cut = tmp_path / "cut"
-    size = sum(pair.samples < wanted[79].samples for pair in wanted)
+    size = sum(pair.new_tokens < wanted[79].new_tokens for pair in wanted)
     assert 0 < size < 79
     assert [resumed(cut).at(place) for place in range(size)] == wanted[:size]
     with (cut / "pairs-0.jsonl").open("a") as file:
@@ -98,7 +98,8 @@ def test_accumulation_costs_the_same(tiny_base: Path, tmp_path: Path) -> None:
         ledger = json.loads((chosen.out / "checkpoints/s0-1.0000.json").read_text())["ledger"]
         costs.append({unit: ledger[unit] for unit in ("generated_tokens", "samples")})
     assert costs[0] == costs[1]
-    assert costs[0]["samples"] % 3
+    assert costs[0]["samples"] == 2 * 9 * 2  # two steps of nine pairs
+    assert costs[0]["generated_tokens"] % 3
 
 
 def test_first_loss_is_log_two_and_the_first_margin_is_zero(

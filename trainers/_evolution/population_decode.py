@@ -11,11 +11,11 @@ GPT-2 families), not for state-space models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from retainbench.harness.scoring.decoding import Stops, generate_together, shared_length
+from retainbench.harness.scoring.decoding import Stops, generate_together
 from retainbench.harness.scoring.decoding_rows import Forward
 from retainbench.trainers._evolution.population import Active, Factors, select
 
@@ -35,21 +35,10 @@ class Members(Forward):
         self.active.factors = self.factors if whole else select(self.factors, groups)
 
 
-class Completed(NamedTuple):
-    """Completions and what they cost."""
-
-    tokens: list[list[list[int]]]
-    """Per member and prompt: new token ids, the one that ended it included."""
-    prompt_tokens: int
-    """Prompt tokens that went through the model, padding left out."""
-
-
 def complete(
     members: Members, prompts: Sequence[list[int]], *, max_new_tokens: int, stops: Stops
-) -> Completed:
-    """Every member's greedy completion of every prompt."""
+) -> list[list[list[int]]]:
+    """Every member's greedy completion of every prompt: new token ids, the ending one included."""
     made = generate_together(members, prompts, max_new_tokens=max_new_tokens, stops=stops)
-    width, shared = len(prompts), shared_length(prompts)
-    own = sum(len(prompt) - shared for prompt in prompts)
-    grouped = [made.tokens[start : start + width] for start in range(0, len(made.tokens), width)]
-    return Completed(grouped, members.groups * (shared + own))
+    width = len(prompts)
+    return [made.tokens[start : start + width] for start in range(0, len(made.tokens), width)]

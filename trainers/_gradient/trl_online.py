@@ -213,7 +213,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
     def count(trajectory: Trajectory, _inputs: Any) -> None:
         tokens, in_rollout[0] = in_rollout[0], 0  # a step's parts share one rollout
         references = 1 if specific.get("beta") else 0
-        before = 0 if online_grpo else 1  # RLOO computes its samples' log-probabilities anew
+        before = 0 if online_grpo else references  # RLOO's reward reads them for its KL
         trajectory.meter.forward(tokens * (1 + references + before))
         trajectory.meter.backward(tokens)
 

@@ -80,6 +80,34 @@ def sample_by(
     trainer._generate_single_turn = single_turn
 
 
+def without_old_pass(trainer_class: Any) -> Any:
+    """RLOO's trainer without the pass that scores its samples before the update.
+
+    With one update per rollout the samples' old log-probabilities are those of the update itself,
+    detached: the ratio is 1 either way. The pass is left out where nothing else reads it, that is
+    without a KL in the reward.
+    """
+    import torch
+
+    class OnePass(trainer_class):
+        def _get_per_token_logps_and_entropies(self, *args: Any, **named: Any) -> Any:
+            if not torch.is_grad_enabled() and self.beta == 0:
+                ids_BT, places = args[1], args[3]
+                return ids_BT.new_zeros((len(ids_BT), places), dtype=torch.float32), None, None
+            scored = super()._get_per_token_logps_and_entropies(*args, **named)
+            if torch.is_grad_enabled() and self.beta == 0:
+                mask_BT = self._trained_on["completion_mask"]
+                self._trained_on["old_logps"] = (scored[0] * mask_BT).sum(1).detach()
+            return scored
+
+        def _compute_loss(self, model: Any, inputs: Any) -> Any:
+            self._trained_on = inputs
+            return super()._compute_loss(model, inputs)
+
+    OnePass.__name__ = trainer_class.__name__
+    return OnePass
+
+
 def distil_by(
     trainer: Any,
     encode: Callable[[list[str]], Tokens],

@@ -19,11 +19,6 @@ ROUNDING = 1e-9
 """Shares of a budget are quotients of floats; a stage of 4 steps must not take a fifth for that."""
 
 
-def used(ledger: Ledger, unit: str) -> float:
-    """What a ledger has spent in a budget's unit."""
-    return float(getattr(ledger, {"tokens": "forward_tokens"}.get(unit, unit)))
-
-
 class Meter:
     """Counts one stage's spending on top of what the stages before have spent.
 
@@ -61,7 +56,7 @@ class Meter:
         self.forward(tokens)
 
     def samples(self, number: int) -> None:
-        """Completions trained on or scored by a reward."""
+        """Completions that an update learns from (`Ledger.samples`)."""
         self._counts["samples"] += number
 
     def step(self) -> None:
@@ -74,7 +69,8 @@ class Meter:
         if not self.budget.amount:
             return 1.0
         unit = self.budget.unit
-        return (used(Ledger(**self._counts), unit) - used(self._start, unit)) / self.budget.amount
+        spent = Ledger(**self._counts).used(unit) - self._start.used(unit)
+        return spent / self.budget.amount
 
     @property
     def exhausted(self) -> bool:

@@ -143,10 +143,9 @@ def earned(target: Target, text: str, item: Item, finished: bool) -> float:
 
 
 def charge(meter: Meter, prompt_tokens: int, samples: Sequence[Sample]) -> None:
-    """Prompt tokens as far as they were computed, new tokens, one sample per completion."""
+    """Prompt tokens and new tokens; samples are counted by the update that learns from them."""
     meter.forward(prompt_tokens)
     meter.generated(sum(len(sample.tokens) for sample in samples))
-    meter.samples(len(samples))
 
 
 def rewards(samples: Sequence[Sample]) -> Vector:

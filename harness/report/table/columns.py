@@ -13,7 +13,13 @@ from typing import Literal, NamedTuple
 from retainbench.harness.core.formatting import NONE, brief, counted, flops, listed, points
 from retainbench.harness.core.records import Interval
 from retainbench.harness.report.table.model import TableRow, axes_of
-from retainbench.harness.report.table.notes import notes
+from retainbench.harness.report.table.notes import (
+    FEW_UPDATES,
+    OVERSPENT,
+    notes,
+    overspent,
+    shallow,
+)
 
 Sortable = str | float | None
 
@@ -77,6 +83,8 @@ def columns(rows: Sequence[TableRow]) -> list[Column]:
         _flips(),
         _drift(),
         _kl(),
+        _updates(),
+        _samples(),
         _cost(),
         _verdict(),
     ]
@@ -158,14 +166,41 @@ def _kl() -> Column:
     return Column("kl", "KL on / off", "right", text, lambda row: row.kl_on, hint)
 
 
+def _updates() -> Column:
+    def text(row: TableRow) -> str:
+        made = "+".join(f"{stage:.0f}" for stage in row.updates) or NONE
+        return made + ("*" if shallow(row) else "")
+
+    def value(row: TableRow) -> float | None:
+        return row.cost.steps if row.cost else None
+
+    hint = f"Updates of every stage, mean per seed; * fewer than {FEW_UPDATES} in a stage"
+    return Column("updates", "Updates", "right", text, value, hint)
+
+
+def _samples() -> Column:
+    def text(row: TableRow) -> str:
+        return f"{row.cost.samples:.0f}" if row.cost else NONE
+
+    def value(row: TableRow) -> float | None:
+        return row.cost.samples if row.cost else None
+
+    hint = "Completions that updates learned from, as often as they did, mean per seed"
+    return Column("samples", "Samples", "right", text, value, hint)
+
+
 def _cost() -> Column:
     def text(row: TableRow) -> str:
-        return flops(row.cost.flops) if row.cost else NONE
+        if not row.cost:
+            return NONE
+        return flops(row.cost.flops) + (" *" if overspent(row) else "")
 
     def value(row: TableRow) -> float | None:
         return row.cost.flops if row.cost else None
 
-    return Column("cost", "Cost", "right", text, value, "Training FLOPs, mean per seed")
+    return Column(
+        "cost", "Cost", "right", text, value, f"Training FLOPs, mean per seed; * {OVERSPENT}"
+    )
 
 
 def _verdict() -> Column:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def estimates(
         "on_front": method.on_front if method else None,
         "dominated_by": method.dominated_by if method else [],
         "cost": _cost(ends),
+        **_depth(cards),
         "trainable_parameters": cards[0].trainable_parameters,
         "total_parameters": cards[0].total_parameters,
         "verdicts": dict(Counter(verdicts[c.cell].verdict for c in cards if c.cell in verdicts)),
@@ -265,6 +267,28 @@ def _cost(ends: Sequence[PointScore]) -> CostColumns:
     means = {name: mean(float(getattr(ledger, name)) for ledger in ledgers) for name in names}
     peak = max(ledger.peak_memory_bytes for ledger in ledgers)
     return CostColumns.model_validate({**means, "peak_memory_bytes": peak})
+
+
+def _depth(cards: Sequence[Scorecard]) -> dict[str, Any]:
+    """How many updates every stage made, and how much of the budget went."""
+    made = [updates(card.points) for card in cards]
+    amount, unit = cards[0].budget.split(" ")
+    spent = max(card.points[-1].ledger.used(unit) for card in cards)
+    return {
+        "updates": [mean(stage) for stage in zip(*made, strict=True)],
+        "fewest_updates": min(min(stages) for stages in made),
+        "budget_spent": significant(spent / float(amount)) if float(amount) else None,
+    }
+
+
+def updates(points: Sequence[PointScore]) -> list[int]:
+    """Updates of each stage of one cell.
+
+    Ledgers count from the start of the recipe, so a stage made what its last point has more than
+    the stage before it.
+    """
+    ends = {point.stage: point.ledger.steps for point in points}
+    return [after - before for before, after in pairwise([0, *ends.values()])]
 
 
 def mean(values: Iterable[float | int | None]) -> float | None:

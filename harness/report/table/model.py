@@ -60,6 +60,7 @@ class CostColumns(Record):
     flops: float
     steps: float
     samples: float
+    """Completions that updates learn from."""
     forward_tokens: float
     backward_tokens: float
     generated_tokens: float
@@ -127,6 +128,12 @@ class TableRow(Record):
     """Not dominated in gain and worst-axis drop by another recipe on the target."""
     dominated_by: list[str] = Field(default_factory=list)
     cost: CostColumns | None = None
+    updates: list[float] = Field(default_factory=list)
+    """Updates of each stage, mean over seeds."""
+    fewest_updates: int | None = None
+    """Of all stages and seeds."""
+    budget_spent: float | None = None
+    """Spent over the budget, in its own unit, most of all seeds; None for an empty budget."""
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     verdicts: dict[str, int] = Field(default_factory=dict)

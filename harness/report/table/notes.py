@@ -79,7 +79,48 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
         + ("; in parentheses, over that of a random walk of the same length." if null else ".")
         + " KL on / off: KL(base || candidate) in nats per token on the target's prompts / on "
         "retention prompts. Cost: computed training FLOPs of one seed.",
+        "Updates: of every stage. Samples: completions that updates learned from, as often as they "
+        "did. Seconds are in the HTML report and in scorecards.jsonl, because they differ between "
+        "two runs of the same plan.",
+        *_depth(done),
         *_verdict(done),
+    ]
+
+
+FEW_UPDATES = 50
+"""Below this many, a stage says little about its method."""
+OVERSHOT = 0.02
+"""Share of the budget by which a row may exceed it without a mark."""
+OVERSPENT = f"more than {100 * OVERSHOT:g} % over the budget"
+
+
+def shallow(row: TableRow) -> bool:
+    """Whether a stage of a seed made too few updates to judge the method by; no budget, no mark."""
+    few = row.fewest_updates is not None and row.fewest_updates < FEW_UPDATES
+    return few and row.budget_spent is not None
+
+
+def overspent(row: TableRow) -> bool:
+    """Whether a seed spent more than the others were allowed."""
+    return row.budget_spent is not None and row.budget_spent > 1 + OVERSHOT
+
+
+def _depth(done: Sequence[TableRow]) -> list[str]:
+    """Rows that are not comparable in depth or in cost."""
+    few = [f"{row.recipe} ({row.fewest_updates})" for row in done if shallow(row)]
+    over = [
+        f"{row.recipe} ({100 * (row.budget_spent or 0):.0f} %)" for row in filter(overspent, done)
+    ]
+    return [
+        *(
+            [
+                f"* Fewer than {FEW_UPDATES} updates in a stage, which says little about a method: "
+                f"{listed(few)}."
+            ]
+            if few
+            else []
+        ),
+        *([f"* Spent {OVERSPENT}: {listed(over)}."] if over else []),
     ]
 
 
