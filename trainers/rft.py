@@ -107,7 +107,7 @@ def train(job: Job) -> Outcome:
     while trajectory.running:
         account: dict[str, Any] = {}
         while trajectory.running and spent(current, options):
-            current, account = sample(job, sampler, current)
+            current, account = sample(job, sampler, current, trajectory)
             if current.fruitless * options.prompts_per_round >= len(job.target.train):
                 return trajectory.outcome({}, _nothing(current, options))
         if current.rows:
@@ -122,8 +122,13 @@ def spent(current: Round, options: Options) -> bool:
     return current.used >= options.epochs * len(current.rows)
 
 
-def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str, Any]]:
-    """Sample a round's completions; returns the new round and its account for the step log."""
+def sample(
+    job: Job, sampler: Sampler, current: Round, trajectory: Trajectory
+) -> tuple[Round, dict[str, Any]]:
+    """Sample a round's completions; returns the new round and its account for the step log.
+
+    Points of the trajectory that are passed meanwhile hold the weights that sample.
+    """
     from retainbench.trainers._shared import model as _model
     from retainbench.trainers._shared import rollout
     from retainbench.trainers._shared.data import batch_at, generator
@@ -143,6 +148,7 @@ def sample(job: Job, sampler: Sampler, current: Round) -> tuple[Round, dict[str,
                 temperature=options.temperature,
                 generator=generator(job.seed, f"rft/{job.stage}/{number}"),
             )
+        trajectory.passed_while_sampling()
         accepted, number, samples = accept(made, options), number + 1, samples + len(made)
         counts += [len(distinct) for distinct in accepted]
         rows += equalised(job.target, items, accepted, options.kept_per_prompt)

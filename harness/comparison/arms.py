@@ -47,7 +47,7 @@ class Arm(NamedTuple):
     recipe: str
     seeds: list[int]
     budgets: list[float]
-    """Share of the budget at each checkpoint, 0 first, increasing."""
+    """Share of the budget really spent at each checkpoint, mean over seeds; 0 first, increasing."""
     gain: Floats
     """(S, T, I)"""
     drops: dict[str, Floats]
@@ -129,11 +129,17 @@ def _arm(
     kept: Mapping[str, Sequence[str]],
     outside: Mapping[str, set[str]],
 ) -> Arm:
-    budgets = [_budgets(card) for card in cards]
-    if any(one != budgets[0] for one in budgets):
-        raise IntegrityError(f"{cells[0].name}: seeds were scored at different shares: {budgets}")
+    named = [[point.fraction for point in _points(card)] for card in cards]
+    if any(one != named[0] for one in named):
+        raise IntegrityError(f"{cells[0].name}: seeds were scored at different shares: {named}")
+    shares = np.mean([[card.share(point) for point in _points(card)] for card in cards], axis=0)
+    kept_points = _increasing(shares.tolist())
     by_seed = [
-        [_tables(folder, base, cell, point, kept, outside) for point in _points(card)]
+        [
+            _tables(folder, base, cell, point, kept, outside)
+            for place, point in enumerate(_points(card))
+            if place in kept_points
+        ]
         for cell, card in zip(cells, cards, strict=True)
     ]
     return Arm(
@@ -141,7 +147,7 @@ def _arm(
         target=cells[0].target,
         recipe=cells[0].name,
         seeds=[cell.seed for cell in cells],
-        budgets=[0.0, *budgets[0]],
+        budgets=[0.0, *shares[kept_points].tolist()],
         gain=_stacked([[one.gain for one in points] for points in by_seed]),
         drops={
             axis: _stacked([[one.drops[axis] for one in points] for points in by_seed])
@@ -163,8 +169,18 @@ def _points(card: Scorecard) -> list[PointScore]:
     return [last[fraction] for fraction in sorted(last)]
 
 
-def _budgets(card: Scorecard) -> list[float]:
-    return [point.fraction for point in _points(card)]
+def _increasing(shares: Sequence[float]) -> list[int]:
+    """Places of the points that differ in what was spent; of equal ones, which one step passed
+    together, the last.
+
+    >>> _increasing([0.5, 0.5, 0.7, 1.0])
+    [1, 2, 3]
+    """
+    return [
+        place
+        for place, share in enumerate(shares)
+        if share > 0 and (place + 1 == len(shares) or share < shares[place + 1])
+    ]
 
 
 def _tables(

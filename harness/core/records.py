@@ -318,6 +318,15 @@ class Scorecard(Record):
     total_parameters: int
     provenance: dict[str, str]
 
+    def share(self, point: PointScore) -> float:
+        """Share of the budget that was really spent at a point, in the budget's unit.
+
+        A step passes the share that a point is named after, by little or, where steps are large or
+        sampling comes first, by much. For an empty budget it is the point's name.
+        """
+        amount, unit = self.budget.split(" ")
+        return point.ledger.used(unit) / float(amount) if float(amount) else point.fraction
+
 
 class Commands(Record):
     """`commands.json`: the command lines that made a folder, each as a list of arguments."""

@@ -133,6 +133,16 @@ def test_tables_start_at_the_base_and_share_their_items(run: Path) -> None:
     assert calm.drops["numeric"].shape == (2, 3, len(arms.kept["numeric"].tasks))
 
 
+def test_points_are_placed_at_what_was_really_spent(tmp_path: Path) -> None:
+    """One large step passed two points, of which the later counts; the last went past the end."""
+    points = {0.25: scored(20, 1), 0.5: scored(20, 1), 1.0: scored(40, 2)}
+    large = Candidate("large", 0, points, {0.25: 6, 0.5: 6, 1.0: 11})
+    ((_, arms),) = load(stored_run(tmp_path, BASE, [large])).items()
+    assert arms.arms[0].budgets == [0.0, 0.6, 1.1]
+    (row,) = methods(tmp_path).rows
+    assert row.trajectories["numeric"].worst_at == 1.1
+
+
 def test_one_seed_speaks_of_one_run(tmp_path: Path) -> None:
     root = stored_run(tmp_path, BASE, [Candidate("calm", 0, {1.0: scored(40, 2)})])
     (row,) = methods(root).rows

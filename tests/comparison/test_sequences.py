@@ -111,7 +111,11 @@ def _store_cell(
         where = folder.cell(one.id).point(point_name(stage, fraction))
         write_jsonl(where.records, records)
         at = CheckpointRecord(
-            stage=stage, fraction=fraction, folder="", weights_digest="w", ledger=Ledger()
+            stage=stage,
+            fraction=fraction,
+            folder="",
+            weights_digest="w",
+            ledger=Ledger(steps=round(9 * fraction)),
         )
         points.append(PointInput(at, records, drift()))
     train = TrainRecord(

@@ -103,12 +103,20 @@ def test_pooled_interval_covers_seed_spread_and_item_error() -> None:
 
 
 def test_worst_point_is_the_largest_drop_of_the_mean_trajectory(cards: list[Scorecard]) -> None:
-    own = [c.points for c in cards if (c.recipe, c.target) == ("sft", "countdown")]
+    own = [c for c in cards if (c.recipe, c.target) == ("sft", "countdown")]
     worst = report_estimates.worst_point(own, "numeric")
     assert worst is not None
     assert worst[0] == 1.0
     recovered = [
-        [*points[:-1], points[-1].model_copy(update={"axes": points[0].axes})] for points in own
+        card.model_copy(
+            update={
+                "points": [
+                    *card.points[:-1],
+                    card.points[-1].model_copy(update={"axes": card.points[0].axes}),
+                ]
+            }
+        )
+        for card in own
     ]
     again = report_estimates.worst_point(recovered, "numeric")
     assert again is not None

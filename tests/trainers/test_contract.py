@@ -69,7 +69,7 @@ def test_training_moves_the_weights_and_stops_within_one_step(
     steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert weights(tmp_path / END) != weights(tmp_path / "checkpoints/s0-0.0000")
-    ledger = json.loads((tmp_path / f"{END}.json").read_text())
+    ledger = json.loads((tmp_path / f"{END}.json").read_text())["ledger"]
     assert ledger["steps"] == 4
     assert ledger["flops"] > 0
     assert ledger["samples"] > 0

@@ -13,7 +13,7 @@ import torch
 from fixtures.models import save_tiny
 from fixtures.trainer_cases import job, letters, weights
 from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
-from retainbench.harness.core.records import Ledger
+from retainbench.harness.core.records import CheckpointRecord
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases, loading
@@ -208,7 +208,7 @@ def test_accumulation_costs_the_same(tiny_base: Path, tmp_path: Path, method: st
     for parts in (1, 16):
         out = tmp_path / str(parts)
         train(job(tiny_base, out, method, steps=1, options={"accumulation": parts}), method)
-        costs.append(read_json(out / f"{END}.json", Ledger))
+        costs.append(read_json(out / f"{END}.json", CheckpointRecord).ledger)
     assert costs[0].backward_tokens == costs[1].backward_tokens
     assert costs[0].forward_tokens == costs[1].forward_tokens
     assert costs[0].backward_tokens % 16

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures.trainer_cases import job, letters
+from fixtures.trainer_cases import job, letters, weights
+from retainbench.harness.core.records import CheckpointRecord
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import loading
 from retainbench.harness.models.identity import weights_digest
 from retainbench.trainers import rft
@@ -117,10 +120,10 @@ def test_one_shot_samples_once_and_charges_it(tiny_base: Path, tmp_path: Path) -
     rft.train(job(tiny_base, tmp_path, "rft", steps=6, options={"sampling": "one_shot"}))
     lines = log_of(tmp_path)
     assert ["sampled_from" in line for line in lines] == [True] + [False] * 5
-    ledger = json.loads((tmp_path / f"{END}.json").read_text())
+    ledger = read_json(tmp_path / f"{END}.json", CheckpointRecord).ledger
     trained = min(4, sum(bool(n) for n in lines[0]["accepted_per_prompt"])) * 6
-    assert ledger["samples"] == trained
-    assert ledger["generated_tokens"] > 0
+    assert ledger.samples == trained
+    assert ledger.generated_tokens > 0
     assert lines[-1]["nll"] < lines[0]["nll"]
 
 
@@ -130,3 +133,22 @@ def test_nothing_accepted_fails_the_cell(tiny_base: Path, tmp_path: Path, sampli
     options = {"sampling": sampling, "samples_per_prompt": 1}
     with pytest.raises(TrainingError, match="nothing accepted: of 8 prompts"):
         rft.train(job(tiny_base, tmp_path, "rft", target=never, options=options))
+
+
+def test_points_that_sampling_passes_hold_the_weights_that_sampled(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """They held the weights after the first update, drawn at a share long passed by then."""
+    options = {"sampling": "one_shot", "sampling_share": 0.6, "samples_per_prompt": 64}
+    chosen = job(tiny_base, tmp_path, "rft", options=options)
+    budget = Budget(unit="flops", amount=2e9)
+    points = tuple((f"s0-{share}", share) for share in (0.0, 0.05, 0.1, 1.0))
+    rft.train(dataclasses.replace(chosen, budget=budget, points=points))
+    before = weights(tmp_path / "checkpoints/s0-0.0")
+    for share in ("0.05", "0.1"):
+        kept = f"checkpoints/s0-{share}"
+        assert weights(tmp_path / kept) == before
+        record = read_json(tmp_path / f"{kept}.json", CheckpointRecord)
+        assert record.ledger.steps == 0
+        assert record.ledger.flops >= float(share) * budget.amount
+    assert weights(tmp_path / END) != before

@@ -128,6 +128,14 @@ class Trajectory:
             self.save_state(state())
         self.job.progress(self.meter.share, metrics)
 
+    def passed_while_sampling(self) -> None:
+        """Keep the checkpoints whose share was passed since the last update, before the next one.
+
+        A method that spends much before it updates calls this, so that such a point holds the
+        weights that the share was spent on, not later ones.
+        """
+        self._keep_due()
+
     def outcome(self, metrics: dict[str, float], reason: str | None = None) -> Outcome:
         """Close the stage: every checkpoint that is still missing is the final weights.
 

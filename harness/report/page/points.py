@@ -65,13 +65,15 @@ def trajectories(arms: Arms) -> list[Datum]:
                 drops = [change.drop for p in points for change in p.axes if change.axis == axis]
                 if len(drops) == len(points):
                     values = _percent("retention", _mirrored(pool(drops)))
-                    found.append({**head, **_place_of(points), **values})
+                    found.append({**head, **_place_of(cards, points), **values})
     return found
 
 
-def _place_of(points: Sequence[PointScore]) -> Datum:
+def _place_of(cards: Sequence[Scorecard], points: Sequence[PointScore]) -> Datum:
+    """What was really spent at a point and gained there, means over seeds."""
+    pairs = zip(cards, points, strict=True)
     return {
-        "budget": significant(100 * points[0].fraction),
+        "budget": mean(100 * card.share(point) for card, point in pairs),
         "gain": mean(100 * point.gain.value for point in points),
     }
 
@@ -117,7 +119,7 @@ def kl_and_forgetting(arms: Arms) -> list[Datum]:
                     "target": target,
                     "recipe": recipe,
                     "seed": card.seed,
-                    "budget": significant(100 * point.fraction),
+                    "budget": significant(100 * card.share(point)),
                     "prompts": prompts,
                     "kl": significant(kl),
                     "drop": significant(100 * drop),

@@ -78,7 +78,7 @@ def estimates(
     values: dict[str, Any] = {
         "gain": _rounded(gain),
         **{name: mean(getattr(end, name) for end in ends) for name in _REWARDS},
-        "axes": _axes([card.points for card in cards], method, over_seeds),
+        "axes": _axes(cards, method, over_seeds),
         **_task_means(ends),
         "drift": _drift([end.drift for end in ends]),
         **_divergence([end.divergence for end in ends]),
@@ -126,28 +126,26 @@ def _missing(values: Mapping[str, Any], method: MethodRow | None) -> dict[str, s
 
 
 def _axes(
-    trajectories: Sequence[Sequence[PointScore]],
-    method: MethodRow | None,
-    over_seeds: MethodRow | None,
+    cards: Sequence[Scorecard], method: MethodRow | None, over_seeds: MethodRow | None
 ) -> dict[str, AxisColumns]:
     """Columns of every axis that any seed was scored on; empty ones where a seed was not."""
-    scored = ordered(task.axis for points in trajectories for task in points[-1].tasks)
-    return {axis: _axis(axis, trajectories, method, over_seeds) for axis in scored}
+    scored = ordered(task.axis for card in cards for task in card.points[-1].tasks)
+    return {axis: _axis(axis, cards, method, over_seeds) for axis in scored}
 
 
 def _axis(
     axis: str,
-    trajectories: Sequence[Sequence[PointScore]],
+    cards: Sequence[Scorecard],
     method: MethodRow | None,
     over_seeds: MethodRow | None,
 ) -> AxisColumns:
-    ends = [_change(points[-1], axis) for points in trajectories]
+    ends = [_change(card.points[-1], axis) for card in cards]
     found = [change for change in ends if change]
     if len(found) < len(ends):
         return AxisColumns()
     drops = over_seeds.drops if over_seeds else {}
     softs = [change.soft_drop for change in found if change.soft_drop]
-    worst = worst_point(trajectories, axis)
+    worst = worst_point(cards, axis)
     path = method.trajectories.get(axis) if method else None
     matched = method.matched.get(axis) if method else None
     drop = drops.get(axis) or pool([change.drop for change in found])
@@ -156,7 +154,7 @@ def _axis(
         soft_drop=_rounded(pool(softs)) if len(softs) == len(found) else None,
         lost=mean(change.lost for change in found),
         gained=mean(change.gained for change in found),
-        **_companions(_binary(points[-1] for points in trajectories), axis),
+        **_companions(_binary(card.points[-1] for card in cards), axis),
         tasks=found[0].tasks,
         items=found[0].n,
         worst_drop=worst[1] if worst else None,
@@ -168,20 +166,22 @@ def _axis(
     )
 
 
-def worst_point(
-    trajectories: Sequence[Sequence[PointScore]], axis: str
-) -> tuple[float, float] | None:
-    """(fraction, drop) where the drop, averaged over seeds, is largest; None if a seed lacks it."""
-    drops: dict[tuple[int, float], list[float]] = {}
-    for points in trajectories:
-        for point in points:
+def worst_point(cards: Sequence[Scorecard], axis: str) -> tuple[float, float] | None:
+    """Where the drop, averaged over seeds, is largest; None if a seed lacks every point.
+
+    Returns the share of the budget that was really spent there, mean over seeds, and the drop.
+    """
+    seen: dict[tuple[int, float], list[tuple[float, float]]] = {}
+    for card in cards:
+        for point in card.points:
             if change := _change(point, axis):
-                drops.setdefault((point.stage, point.fraction), []).append(change.drop.value)
-    complete = {at: mean(found) for at, found in drops.items() if len(found) == len(trajectories)}
+                at = (point.stage, point.fraction)
+                seen.setdefault(at, []).append((card.share(point), change.drop.value))
+    complete = [np.mean(found, axis=0) for found in seen.values() if len(found) == len(cards)]
     if not complete:
         return None
-    at = max(complete, key=lambda key: complete[key] or 0.0)
-    return at[1], complete[at] or 0.0
+    spent, drop = max(complete, key=lambda place: float(place[1]))
+    return significant(float(spent)), significant(float(drop))
 
 
 def _change(point: PointScore, axis: str) -> AxisChange | None:
@@ -272,12 +272,12 @@ def _cost(ends: Sequence[PointScore]) -> CostColumns:
 def _depth(cards: Sequence[Scorecard]) -> dict[str, Any]:
     """How many updates every stage made, and how much of the budget went."""
     made = [updates(card.points) for card in cards]
-    amount, unit = cards[0].budget.split(" ")
-    spent = max(card.points[-1].ledger.used(unit) for card in cards)
+    spent = max(card.share(card.points[-1]) for card in cards)
+    empty = float(cards[0].budget.split(" ")[0]) == 0
     return {
         "updates": [mean(stage) for stage in zip(*made, strict=True)],
         "fewest_updates": min(min(stages) for stages in made),
-        "budget_spent": significant(spent / float(amount)) if float(amount) else None,
+        "budget_spent": None if empty else significant(spent),
     }
 
 
