@@ -17,7 +17,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy --cache-dir .mypy_cache/bases harness/models/embedded/fruitfly/build.py
-	$(BIN)/lint-imports
+	PYTHONPATH=.dev $(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 install: $(VENV)/installed

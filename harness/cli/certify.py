@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +17,6 @@ from retainbench.harness.cli.options import (
     TrainData,
     out_folder,
 )
-from retainbench.harness.core.process import quieten
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="Folder of the certificate.")]
@@ -67,50 +65,34 @@ def certify(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
-    from retainbench.harness.certificate import certify as certifying
+    from retainbench.harness.api.certify import certify as certify_checkpoint
     from retainbench.harness.certificate import judging
-    from retainbench.harness.certificate import measure as certify_measure
     from retainbench.harness.certificate import page as certify_report
     from retainbench.harness.core.escaping import shorten
+    from retainbench.harness.core.schema import Policy
+    from retainbench.harness.core.storage import read_json
     from retainbench.harness.core.verdicts import exit_code
-    from retainbench.harness.scoring import evaluate, stored
-    from retainbench.harness.suites import loading
-    from retainbench.harness.suites import plan as planning
-    from retainbench.harness.tasks.catalogue import Catalogue
 
-    quieten()
-    known = Catalogue.of(pack or (), allow_code=allow_task_code)
-    chosen = loading.load(suite, known)
-    score = partial(evaluate.of_model, device=device, tasks=known)
-    rules = planning.policy_of(chosen)
-    if policy:
-        rules = loading.load_policy(policy)
-        loading.check_policy(rules, loading.scored_tasks(chosen, known), f"{policy}: policy")
-    again = () if tier == "smoke" else chosen.noise_floor
-    measure = (
-        certify_measure.drift_only
-        if tier == "smoke"
-        else partial(certify_measure.drift_and_kl, suite=chosen, device=device, tasks=known)
-    )
-    request = certifying.Request(
-        stored.Scoring(
-            score,
-            stored.scoring_settings(device),
-            repeat_base,
-            {name: partial(score, variation=evaluate.VARIATIONS[name]) for name in again},
-        ),
-        command=["retainbench", *sys.argv[1:]],
-        measure=measure,
+    made = certify_checkpoint(
+        base,
+        candidate,
+        suite,
+        out,
+        policy=policy,
         key=key,
         tier=tier,
+        repeat_base=repeat_base,
+        device=device,
+        packs=pack or (),
         train_data=train_data or (),
-        tasks=known,
+        allow_code=allow_task_code,
+        overwrite=overwrite,
+        command=["retainbench", *sys.argv[1:]],
     )
-    made = certifying.certify(base, candidate, chosen, rules, out, request, overwrite=overwrite)
     for line in certify_report.screen(made.evidence):
         screen.line(line)
     clean = [one for one in made.evidence.train_data if not one.overlap]
-    for line in judging.overlap_lines(clean, rules):
+    for line in judging.overlap_lines(clean, read_json(made.bundle.policy, Policy)):
         screen.line(f"Training data: {shorten(line, 500)}")
     screen.line(f"Certificate, table and report: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))

@@ -51,44 +51,28 @@ def run(
     ] = False,
 ) -> None:
     """Train and score every cell of a suite and write the tables; continues an interrupted run."""
-    from retainbench.harness.core import locks, paths
+    from retainbench.harness.api.run import run as run_suite
     from retainbench.harness.report import report
-    from retainbench.harness.running import live, sweep
-    from retainbench.harness.running import run as runner
-    from retainbench.harness.suites import loading
-    from retainbench.harness.suites import plan as planning
-    from retainbench.harness.tasks.catalogue import Catalogue
 
-    quieten()
-    live.check_trackers(report_to or ())
-    known = Catalogue.of(pack or (), allow_code=allow_task_code)
-    chosen = loading.load(suite, known)
-    inputs = planning.gather(chosen, train_data or (), known)
-    if not quiet:
-        _show_overlap(planning.overlap_lines(chosen, inputs))
-    root = out or Path("runs") / chosen.name
-    tell = (lambda _: None) if quiet else (lambda line: screen.notice(line))
-    with locks.growing(root, create=True):
-        swept = sweep.resolve(chosen, inputs, root, device, workers, tell, known)
-        planned = planning.plan(swept, inputs)
-        with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
-            cards = runner.run(
-                planned,
-                root,
-                device=device,
-                executor=executor,
-                workers=workers,
-                watch=view.step,
-                finished=view.finished,
-                report_to=tuple(report_to or ()),
-                command=["retainbench", *sys.argv[1:]],
-                tasks=known,
-            )
-        report.report(root)
-    screen.show(report.terminal(root))
+    finished = run_suite(
+        suite,
+        out,
+        device=device,
+        executor=executor,
+        workers=workers,
+        report_to=report_to or (),
+        packs=pack or (),
+        train_data=train_data or (),
+        allow_code=allow_task_code,
+        quiet=quiet,
+        notice=(lambda _: None) if quiet else lambda line: screen.notice(shorten(line, 500)),
+        command=["retainbench", *sys.argv[1:]],
+    )
+    screen.show(report.terminal(finished.folder))
+    cards = finished.scorecards()
     broken = sum(card.status == "failed" for card in cards)
     screen.line(f"{len(cards) - broken} cells done, {broken} failed.")
-    screen.line(f"Tables, report.html and all records: {root.resolve()}")
+    screen.line(f"Tables, report.html and all records: {finished.folder.resolve()}")
     if broken == len(cards):
         raise RetainbenchError("no cell of the suite succeeded")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices
+from retainbench.harness.comparison.columns import Records
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.escaping import github_untrusted, terminal
 from retainbench.harness.core.formatting import counted, points
@@ -34,8 +35,8 @@ class Sources(NamedTuple):
 
     run: Path | None = None
     cells: Sequence[str] = ()
-    base_records: Path | None = None
-    candidate_records: Path | None = None
+    base_records: Records | None = None
+    candidate_records: Records | None = None
     base_results: Path | None = None
     candidate_results: Path | None = None
     choices: Choices = DEFAULT_CHOICES
@@ -56,7 +57,7 @@ class Finished(NamedTuple):
 def command(
     sources: Sources,
     *,
-    policy: Path | None = None,
+    policy: Path | Policy | None = None,
     tier: Tier = "full",
     out: Path | None = None,
     allow_inconclusive: bool = False,
@@ -66,7 +67,7 @@ def command(
     """Gate what is stored.
 
     Args:
-        policy: YAML; needed unless a run folder brings its own.
+        policy: or its YAML; needed unless a run folder brings its own.
         out: folder for gate.json, junit.xml, summary.md and comment.md.
         allow_inconclusive: exit with 0 instead of 3; verdicts stay as they are.
         pinned: `policy` and `base_records` (of adopted results `base_results`) -> SHA-256 from a
@@ -76,7 +77,8 @@ def command(
     Raises:
         UsageError, IntegrityError: as `gate_run`; nothing was judged.
     """
-    results = _results(sources, loading.load_policy(policy) if policy else None, tier)
+    rules = loading.load_policy(policy) if isinstance(policy, Path) else policy
+    results = _results(sources, rules, tier)
     _check_pinned(results, pinned or {})
     if out:
         ci.write(out, results)
@@ -121,7 +123,8 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
     if records != (None, None):
         if records[0] is None or records[1] is None:
             raise UsageError("--base-records and --candidate-records go together")
-        return [gate_records(records[0], records[1], policy, name=str(records[1]), tier=tier)]
+        name = str(records[1]) if isinstance(records[1], Path) else "candidate"
+        return [gate_records(records[0], records[1], policy, name=name, tier=tier)]
     if others[0] is None or others[1] is None:
         raise UsageError("--base-results and --candidate-results go together")
     return [_adopted(others[0], others[1], sources.choices, policy, tier)]

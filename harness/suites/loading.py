@@ -42,10 +42,19 @@ def load_policy(path: Path) -> Policy:
     block = value.get("policy", value)
     if not isinstance(block, dict):
         raise UsageError(f"{path}: policy: expected keys and values such as `margin: 0.02`")
+    return parse_policy(block, str(path))
+
+
+def parse_policy(value: dict[str, Any], where: str) -> Policy:
+    """A policy from its keys and values.
+
+    Raises:
+        UsageError: naming the key and what is allowed.
+    """
     try:
-        return _File.model_validate({"policy": block}).policy
+        return _File.model_validate({"policy": value}).policy
     except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error)}") from error
+        raise UsageError(f"{where}: {explain(error)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Score a checkpoint that was trained anywhere, decide, and write a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retainbench.harness.api import models
+from retainbench.harness.api.gate import rules
+from retainbench.harness.certificate import measure
+from retainbench.harness.certificate.certify import Certified, Request
+from retainbench.harness.certificate.certify import certify as write_certificate
+from retainbench.harness.core.process import quieten
+from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.gate.tiers import Tier
+from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.suites import loading
+from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from retainbench.harness.api.gate import Rules
+    from retainbench.harness.api.models import Model
+    from retainbench.harness.certificate.certify import Measure
+
+
+def certify(
+    base: Model,
+    candidate: Model,
+    suite: str | Path,
+    out: str | Path,
+    *,
+    policy: Rules | None = None,
+    key: str | Path | None = None,
+    tier: Tier = "full",
+    repeat_base: bool = False,
+    device: str = "cpu",
+    packs: Sequence[str | Path] = (),
+    train_data: Sequence[str | Path] = (),
+    allow_code: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = ("retainbench.certify(...)",),
+) -> Certified:
+    """Certify a candidate against its base: `.gate.verdict`, `.evidence` and the folder `out`.
+
+    A loaded model is saved to a temporary folder first, because a certificate names files.
+
+    Args:
+        suite: names the retention tasks and the policy; tasks of `packs` are added.
+        policy: instead of the suite's.
+        key: PEM file of an Ed25519 private key; None leaves the certificate unsigned.
+        tier: first 100, first 200 or all items of each task; only full can pass.
+        repeat_base: score the base twice and stop if the answers differ.
+        train_data: JSON Lines that the candidate was trained on.
+        command: what the certificate records as having made it.
+
+    Raises:
+        UsageError: `out` is taken, or a name is unknown.
+        IntegrityError: nothing may be judged; no certificate is written.
+    """
+    quieten()
+    known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    chosen = loading.load(str(suite), known)
+    request = Request(
+        _scoring(chosen, tier, device, repeat_base, known),
+        command=list(command),
+        measure=_measure(chosen, tier, device, known),
+        key=Path(key) if key is not None else None,
+        tier=tier,
+        train_data=[Path(path) for path in train_data],
+        tasks=known,
+    )
+    decided = _policy(policy, chosen, known)
+    with models.stored(base, "base") as before, models.stored(candidate, "candidate") as after:
+        return write_certificate(
+            before, after, chosen, decided, Path(out), request, overwrite=overwrite
+        )
+
+
+def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:
+    given = rules(policy)
+    if given is None:
+        return planning.policy_of(suite)
+    where = f"{policy}: policy" if isinstance(policy, str | Path) else "policy"
+    loading.check_policy(given, loading.scored_tasks(suite, tasks), where)
+    return given
+
+
+def _scoring(
+    suite: Suite, tier: Tier, device: str, repeat_base: bool, tasks: Catalogue
+) -> stored.Scoring:
+    score = partial(evaluate.of_model, device=device, tasks=tasks)
+    again: Sequence[str] = () if tier == "smoke" else suite.noise_floor
+    repeats = {name: partial(score, variation=evaluate.VARIATIONS[name]) for name in again}
+    return stored.Scoring(score, stored.scoring_settings(device), repeat_base, repeats)
+
+
+def _measure(suite: Suite, tier: Tier, device: str, tasks: Catalogue) -> Measure:
+    if tier == "smoke":
+        return measure.drift_only
+    return partial(measure.drift_and_kl, suite=suite, device=device, tasks=tasks)

@@ -1,0 +1,74 @@
+"""Score a model item by item, and measure how far its weights moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retainbench.harness.api import models
+from retainbench.harness.api.records import frame
+from retainbench.harness.core.process import quieten
+from retainbench.harness.tasks.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from retainbench.harness.api.models import Model
+    from retainbench.harness.drift.records import DriftReport
+
+
+def evaluate(
+    model: Model,
+    tasks: str | Sequence[str],
+    *,
+    base: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    packs: Sequence[str | Path] = (),
+    allow_code: bool = False,
+) -> pd.DataFrame:
+    """Score a model on frozen tasks; a row per item, as `retainbench evaluate --out` writes them.
+
+    A loaded model keeps its weights, modes, device and dtype; no global generator is moved.
+
+    Args:
+        model: a named base, a folder, an adapter or a hub id, or (model, tokenizer).
+        tasks: names, as `retainbench tasks` lists them.
+        base: of an adapter; default: the one that it names.
+        limit: score the first n items of each task only.
+        packs: folders of tasks from `retainbench freeze`.
+        allow_code: lets the installed lm-eval's code score the packs that name it.
+
+    Raises:
+        UsageError: an unknown task or model.
+        IntegrityError: a task differs from its lock, or the model cannot be loaded safely.
+    """
+    from retainbench.harness.scoring import evaluate as scoring
+
+    quieten()
+    known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    infos = known.find([tasks] if isinstance(tasks, str) else list(tasks))
+    found = models.loaded(model, base=base, device=device)
+    return frame(scoring.evaluate(found, infos, limit=limit, allow_code=allow_code))
+
+
+def drift(
+    base: Model, candidate: Model, *, spectral: bool = False, subspace: bool = False
+) -> DriftReport:
+    """How far and where the weights moved; the report that `retainbench drift --out` writes.
+
+    Args:
+        spectral: also measure spectral norms and ranks.
+        subspace: also measure the overlap with the base's principal subspaces.
+
+    Raises:
+        IntegrityError: the checkpoints cannot be compared.
+    """
+    from retainbench.harness.drift import measure
+    from retainbench.harness.models import bases
+
+    with models.stored(base, "base") as before, models.stored(candidate, "candidate") as after:
+        start = bases.resolve(before)
+        end = bases.resolve(after, start)
+        return measure.measure(start.folder, end.folder, spectral=spectral, subspace=subspace)
