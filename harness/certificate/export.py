@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from retainbench.harness.certificate import cyclonedx, every_eval_ever, hub
-from retainbench.harness.certificate.export_source import Source
+from retainbench.harness.certificate.formats import cyclonedx, every_eval_ever, hub
+from retainbench.harness.certificate.formats.source import Source
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError

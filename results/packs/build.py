@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from retainbench.harness.certificate.export_source import mean
+from retainbench.harness.certificate.formats.source import mean
 from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.markdown import grid
 from retainbench.harness.core.process import quieten

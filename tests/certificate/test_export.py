@@ -20,9 +20,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from fixtures.certify import DAMAGE, TASKS, make
 from retainbench.harness.certificate import export as exporting
-from retainbench.harness.certificate.every_eval_ever import sample_hash
 from retainbench.harness.certificate.export import FORMATS
-from retainbench.harness.certificate.hub import dump
+from retainbench.harness.certificate.formats.every_eval_ever import sample_hash
+from retainbench.harness.certificate.formats.hub import dump
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.storage import read_jsonl

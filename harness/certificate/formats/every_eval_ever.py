@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from retainbench.harness.certificate.export_source import Source, by_task, item_inputs, mean
+from retainbench.harness.certificate.formats.source import Source, by_task, item_inputs, mean
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.storage import canonical, digest
 from retainbench.harness.models.identity import ModelIdentity

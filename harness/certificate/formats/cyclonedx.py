@@ -14,7 +14,7 @@ import uuid
 from importlib.metadata import version
 from typing import Any
 
-from retainbench.harness.certificate.export_source import Source, by_task, mean
+from retainbench.harness.certificate.formats.source import Source, by_task, mean
 from retainbench.harness.core.records import Interval
 from retainbench.harness.core.storage import digest
 from retainbench.harness.core.verdicts import TaskGate

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from retainbench.harness.certificate.export_source import Source, by_task, mean
+from retainbench.harness.certificate.formats.source import Source, by_task, mean
 
 DIGITS = 6
 
