@@ -24,6 +24,7 @@ from retainbench.harness.certificate import answers, asked, contents, dsse, fold
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
 from retainbench.harness.certificate.contents import Contents
 from retainbench.harness.certificate.judging import Scope, judge
+from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.foreign_json import regular_file
 from retainbench.harness.core.schema import Suite
@@ -78,14 +79,28 @@ def verify(
     if not bundle.certificate.is_file():
         raise UsageError(f"{bundle.certificate}: no certificate there")
     trusted = dsse.public_key(key) if key else None
-    made, opened = _open(bundle.certificate, statement.TEST_RESULT, trusted)
+    with explained(bundle.root, "read"):
+        opened, found = _check_own_files(bundle, trusted, tasks)
+        evidence = found.evidence
+        notes = asked.check(found, tasks, suite)
+        moved = folders.check_folders(evidence, base, candidate)
+    notes = [*moved, *notes, *_not_repeated(evidence)]
+    if opened.keyid is None:
+        if not allow_unsigned:
+            raise IntegrityError(f"{bundle.certificate}: {_unsigned(opened)}")
+        notes.insert(0, _unsigned(opened).partition(";")[0])
+    return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
+
+
+def _check_own_files(bundle: Bundle, key: Any, tasks: Catalogue) -> tuple[dsse.Opened, Contents]:
+    """The statement and every file that it names, as far as they follow from each other."""
+    made, opened = _open(bundle.certificate, statement.TEST_RESULT, key)
     _check_files(bundle, statement.listed(made, str(bundle.certificate)))
     found = contents.read(bundle)
     evidence = found.evidence
     folders.check_identity(evidence.base, "base")
     folders.check_identity(evidence.candidate, "candidate")
     answers.check(found, tasks)
-    notes = asked.check(found, tasks, suite)
     try:
         _check_made(bundle, found, made)
     except IntegrityError as error:
@@ -95,13 +110,8 @@ def verify(
             f"{error}. It was made by retainbench {asked.made_by(evidence)}, which may compute and "
             "write otherwise; verify it with that version"
         ) from error
-    _check_summary(bundle, evidence, trusted)
-    notes = [*folders.check_folders(evidence, base, candidate), *notes, *_not_repeated(evidence)]
-    if opened.keyid is None:
-        if not allow_unsigned:
-            raise IntegrityError(f"{bundle.certificate}: {_unsigned(opened)}")
-        notes.insert(0, _unsigned(opened).partition(";")[0])
-    return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
+    _check_summary(bundle, evidence, key)
+    return opened, found
 
 
 def _open(path: Path, predicate_type: str, key: Any) -> tuple[dict[str, Any], dsse.Opened]:

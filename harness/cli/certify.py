@@ -94,6 +94,8 @@ def certify(
     clean = [one for one in made.evidence.train_data if not one.overlap]
     for line in judging.overlap_lines(clean, read_json(made.bundle.policy, Policy)):
         screen.line(f"Training data: {shorten(line, 500)}")
+    if not made.signed:
+        screen.line("Unsigned: verify it with --allow-unsigned, or sign it with --key.")
     screen.line(f"Certificate, table and report: {out.resolve()}")
     raise typer.Exit(exit_code([made.gate]))
 

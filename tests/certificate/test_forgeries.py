@@ -240,6 +240,22 @@ def test_a_task_of_the_users_own_suite_that_was_dropped(few: Made) -> None:
     ]
 
 
+def test_another_version_is_named_where_something_differs(few: Made, tmp_path: Path) -> None:
+    made = copied(few, tmp_path)
+    card = json.loads(made.bundle.scorecard.read_text())
+    edit_json(made.bundle.lock("capitals"), lambda lock: lock.update(version="0"))
+    remake(made.bundle.root, environment=card["environment"] | {"retainbench": "0.0.9"})
+    notes = unsigned(made.bundle.root).notes
+    differs = "task capitals: its lock is not the installed task's"
+    assert f"{differs}; the certificate is of retainbench 0.0.9" in notes
+    before = forgeries.read(made.bundle.root)
+    edit(made.bundle.table, "arithmetic", "arithmetics")
+    after = forgeries.rebuilt(before, forgeries.read(made.bundle.root))
+    forgeries.write(after, made.bundle.root)
+    with pytest.raises(IntegrityError, match=r"It was made by retainbench 0\.0\.9, which may"):
+        unsigned(made.bundle.root)
+
+
 def test_unsigned_is_refused_unless_asked(few: Made, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"unsigned, so nobody vouches .* --allow-unsigned"):
         verify(few.bundle.root)

@@ -174,6 +174,7 @@ def test_certify_adds_a_pack(
     assert (out / "locks" / "sums.lock").read_bytes() == (pack / "sums" / "task.lock").read_bytes()
     card = json.loads((out / "scorecard.json").read_text())
     assert card["expected"] == ["units", "sums"]
+    assert call(monkeypatch, "verify", out) == 4
     assert call(monkeypatch, "verify", out, "--allow-unsigned") == 0
 
 
