@@ -24,6 +24,7 @@ from retainbench.harness.cli import measure as cli_measure
 from retainbench.harness.cli import streams
 from retainbench.harness.cli import suite as cli_suite
 from retainbench.harness.cli import tasks as cli_tasks
+from retainbench.harness.core import extras
 from retainbench.harness.core.errors import RetainbenchError
 from retainbench.harness.core.escaping import terminal, visible
 
@@ -103,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _refuse("interrupted", INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last resort: a crash must not exit 1
+        if isinstance(error, ModuleNotFoundError) and (refusal := extras.not_installed(error)):
+            return _refuse(str(refusal), MISTAKE)
         if isinstance(error, OSError) and error.errno in REFUSED:
             return _refuse(_machine_line(error), MISTAKE)
         sys.stderr.write(visible(traceback.format_exc()))

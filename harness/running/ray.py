@@ -100,10 +100,8 @@ def _lost() -> RuntimeError:
 @contextmanager
 def _connected() -> Iterator[Any]:
     """Ray, connected to a cluster; a connection that was there before is used and left."""
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("Ray is not installed: pip install 'retainbench[ray]'") from error
+    import ray
+
     if ray.is_initialized():
         yield ray
         return
