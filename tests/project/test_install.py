@@ -1,7 +1,7 @@
 """The base install: no torch, and a verdict on stored records from nothing.
 
-Installs from the package index, minutes on a slow machine, so it runs only with
-`RETAINBENCH_INSTALL_TESTS=1 pytest -s tests/project/test_install.py`, which prints what it measured.
+Installs from the package index, minutes on a slow machine, so it runs only if asked for:
+`RETAINBENCH_INSTALL_TESTS=1 pytest -s tests/project/test_install.py` prints what it measured.
 """
 
 from __future__ import annotations
