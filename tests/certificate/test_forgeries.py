@@ -26,7 +26,7 @@ from retainbench.harness.certificate.bundle import Bundle
 from retainbench.harness.certificate.certify import certify
 from retainbench.harness.certificate.export import FORMATS, export
 from retainbench.harness.certificate.verify import verify
-from retainbench.harness.core.errors import IntegrityError, RetainbenchError
+from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.storage import canonical
 from retainbench.harness.models import identity
 
@@ -359,6 +359,16 @@ def refused(root: Path, made: Made) -> bool:
     except RetainbenchError:
         return True
     return False
+
+
+@pytest.mark.parametrize("name", ["..", "x/../../../..", "/x/y", "a\0b"])
+def test_a_models_name_is_no_way_out_of_the_folder(few: Made, tmp_path: Path, name: str) -> None:
+    made = copied(few, tmp_path)
+    card = json.loads(made.bundle.scorecard.read_text())
+    remake(made.bundle.root, candidate=card["candidate"] | {"name": name})
+    with pytest.raises(UsageError, match="a model's name cannot be part of a file name"):
+        export(made.bundle.root, "every-eval-ever", tmp_path / "out", allow_unsigned=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("seed", range(16))
