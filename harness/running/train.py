@@ -69,6 +69,7 @@ def train(
         log.warning("%s: files of its training were damaged; it is trained again", cell.label)
         discard(folder)
     if folder.train.exists():
+        _remove_states(folder)
         return read_json(folder.train, TrainRecord)
     checkpoints: list[CheckpointRecord] = []
     outcome, reason = Outcome({}), None
@@ -95,7 +96,14 @@ def train(
     if folder.steps.exists():
         write_digest(folder.steps, sha256_file(folder.steps))
     write_json(folder.train, record, checked=True)
+    _remove_states(folder)
     return record
+
+
+def _remove_states(folder: paths.CellFolder) -> None:
+    """A trained cell resumes nothing; its states are several times as large as its checkpoints."""
+    for state in folder.root.glob("state-*"):
+        shutil.rmtree(state)
 
 
 def intact_record(folder: paths.CellFolder) -> bool:

@@ -29,7 +29,14 @@ from retainbench.harness.report import publish, report
 from retainbench.harness.running import run as runner
 from retainbench.harness.tasks import freeze as freezing
 
-TIMED = ("train.json", "-1.0000.json", "scorecard.json", "scorecards.jsonl", "state.json", ".pdf")
+TIMED = (
+    "train.json",
+    "-1.0000.json",
+    "scorecard.json",
+    "scorecards.jsonl",
+    "report.html",
+    ".pdf",
+)
 """Files with wall times, and PDF files, whose writer numbers its objects at random."""
 
 

@@ -36,7 +36,7 @@ def damaged(path: Path) -> None:
 
 def stored(root: Path) -> dict[str, bytes]:
     """Contents of the files that hold no wall time."""
-    timed = ("train.json", "scorecard.json", "scorecards.jsonl", "progress.jsonl", "state.json")
+    timed = ("train.json", "scorecard.json", "scorecards.jsonl", "progress.jsonl")
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".sha256")
     return {
         str(path.relative_to(root)): path.read_bytes()
