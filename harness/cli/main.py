@@ -57,7 +57,13 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_gate.power,
     ),
     "Measure": (cli_measure.evaluate, cli_measure.drift, cli_measure.sensitivity),
-    "What there is": (cli_tasks.tasks, cli_tasks.freeze, cli_suite.suites, cli_suite.methods),
+    "What there is": (
+        cli_tasks.tasks,
+        cli_tasks.freeze,
+        cli_tasks.schema,
+        cli_suite.suites,
+        cli_suite.methods,
+    ),
 }
 for panel, verbs in PANELS.items():
     for verb in verbs:

@@ -1,4 +1,4 @@
-"""The verbs around frozen tasks: tasks lists them, freeze makes packs of them."""
+"""The verbs around frozen tasks and records: tasks lists, freeze makes packs, schema describes."""
 
 from __future__ import annotations
 
@@ -157,3 +157,20 @@ def _say(made: object, folder: Path) -> None:
         screen.line(f"  left out: {len(source.left_out)} items ({source.left_out[0].reason})")
     if source.left_out_of_scoring:
         screen.line(f"  not scored: {', '.join(source.left_out_of_scoring)}")
+
+
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(help="A record; without it, all are listed.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a record, such as records, scorecard or gate."""
+    import json
+
+    from retainbench.harness.api import schemas
+
+    if name is None:
+        for known in schemas.RECORDS:
+            screen.line(known)
+    else:
+        screen.data(json.dumps(schemas.schema(name), indent=1))
