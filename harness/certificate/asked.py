@@ -26,9 +26,15 @@ EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 CLOCK_ERROR = timedelta(days=1)
 
 
+ASKED = {"sources", "items_per_task", "policy", "noise_floor"}
+ASKED |= {"divergence_prompts", "divergence_tokens"}
+"""What a certificate takes from a suite besides the tasks, to which a command may add packs.
+Recipes, targets and budget are for training: they change nothing that the candidate is asked."""
+
+
 def suite_digest(suite: Suite) -> str:
-    """SHA-256 of a suite without its list of tasks, to which a command may add packs."""
-    return digest(suite.model_dump(mode="json", exclude={"tasks"}))
+    """SHA-256 of `ASKED`, as far as the suite departs from the defaults."""
+    return digest(suite.model_dump(mode="json", include=ASKED, exclude_defaults=True))
 
 
 def check(contents: Contents, tasks: Catalogue, suite: Suite | None) -> list[str]:

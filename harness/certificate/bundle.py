@@ -45,7 +45,7 @@ class Evidence(Record):
     """Retention tasks as the suite lists them, with those of added packs; an axis means the
     package's tasks of that axis."""
     suite_sha256: Sha256
-    """Of all else in the suite (`certificate.asked.suite_digest`)."""
+    """Of all else that the certificate takes from the suite (`certificate.asked.suite_digest`)."""
     base: ModelIdentity
     candidate: ModelIdentity
     expected: list[str]

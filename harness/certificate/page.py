@@ -114,7 +114,7 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     return [
         ("Suite", evidence.suite),
         ("Tasks of the suite", ", ".join(evidence.suite_tasks)),
-        ("Suite, sha256 of all else", evidence.suite_sha256),
+        ("Suite, sha256 of what else is asked", evidence.suite_sha256),
         ("Items", evidence.gate.tier),
         ("Weights", _weights(evidence)),
         ("KL to the base on retention prompts, nats per token", _kl(evidence)),
