@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures import certify as stand_in
-from fixtures.kills import Campaign, bad
+from fixtures.kills import Campaign, bad, perform
 from fixtures.models import save_tiny
 from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.certificate import certify as certifying
@@ -92,13 +92,18 @@ def run(place: Path, root: Path) -> Campaign:
 
 
 def publish_(place: Path, root: Path) -> Campaign:
-    """Publish a run over an older publication."""
-    _run(place, place / "run")()
+    """Publish a run over an older publication.
+
+    Both are made in children: threads of Arrow that this process has started hang in a fork.
+    """
+    made = place / "run"
+    made.mkdir()
+    assert perform(_run(place, made), made)[0] == 0
 
     def action() -> None:
-        publish.publish(place / "run", root / "results")
+        publish.publish(made, root / "results")
 
-    action()
+    assert perform(action, root)[0] == 0
     return Campaign(action, root, timed=TIMED)
 
 
