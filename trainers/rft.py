@@ -193,8 +193,8 @@ def equalised(
 ) -> list[tuple[str, str]]:
     """Exactly `kept` (prompt, completion) rows of every prompt with an accepted text."""
     return [
-        (target.prompt(item), texts[place % len(texts)])
-        for item, texts in zip(items, accepted, strict=True)
+        (prompt, texts[place % len(texts)])
+        for prompt, texts in zip(target.prompts(items), accepted, strict=True)
         if texts
         for place in range(kept)
     ]
@@ -237,7 +237,8 @@ def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
         left = len(rows)
     chosen = range(current.used, current.used + min(job.options.batch_size, left))
     picked = [item_at(rows, seed, place) for place in chosen]
-    return [example(tokenizer, row["prompt"], row["completion"]) for row in picked]
+    rendering = job.target.rendering
+    return [example(tokenizer, row["prompt"], row["completion"], rendering) for row in picked]
 
 
 def backward(

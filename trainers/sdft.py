@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retainbench.harness.tasks.encoding import encode
 from retainbench.trainers._gradient.trl_online import GroupOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 from retainbench.trainers._shared.data import item_at
@@ -93,13 +92,15 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     sampling = trl_online.rollouts(job, policy, trajectory)
     trainer_class, config_class = trl_patches.sdft(partial(teacher, job))
     built: list[Any] = []
+    train = job.target.train
+    job.target.prompts(train, [demonstration(job.target, item) for item in train])  # all at once
 
     def row(position: int) -> dict[str, Any]:
         number = trl_online.question_at(options, position)
         item = item_at(job.target.train, job.seed, number)
         return {
             "prompt": job.target.prompt(item),
-            "privileged_context": demonstration(job.target, item),
+            "privileged_context": job.target.prompts([item], [demonstration(job.target, item)])[0],
         }
 
     def build(first_row: int, scratch: str) -> Any:
@@ -114,7 +115,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
                 max_prompt_length=None,
                 temperature=options.temperature,
                 teacher_model_kind=options.teacher,
-                teacher_prompt_template="{privileged_context}{prompt}",
+                teacher_prompt_template="{privileged_context}",
                 distillation_mode=options.distillation,
                 distillation_topk=min(options.topk, _vocabulary(policy.model)),
                 distillation_alpha=options.alpha,
@@ -123,7 +124,9 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             processing_class=policy.tokenizer,
         )
         trl_patches.read_in_order(trainer)
-        trl_patches.distil_by(trainer, partial(encode, policy.tokenizer), sampling.generate)
+        trl_patches.distil_by(
+            trainer, partial(job.target.rendering.encode, policy.tokenizer), sampling.generate
+        )
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)
         return trainer

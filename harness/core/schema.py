@@ -178,6 +178,24 @@ class Source(Settings):
     """Field of lm-eval's documents that names what items share; None = each its own."""
 
 
+class Format(Settings):
+    """How prompts reach the model: as they are, or through the base's chat template."""
+
+    template: Literal["none", "chat"] = "none"
+    system: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    """The system message; None leaves it to the template."""
+    thinking: bool | None = None
+    """`enable_thinking` of templates that have it; None leaves it to the template."""
+    fewshot: Literal["plain", "turns"] = "plain"
+    """Solved examples of a task as part of the user's message, or as turns before it."""
+
+    @model_validator(mode="after")
+    def _spoken(self) -> Self:
+        if self.template == "none" and self != Format.model_construct():
+            raise ValueError("system, thinking and fewshot need `template: chat`")
+        return self
+
+
 class Sweep(Settings):
     """Choose one option per recipe on the target's validation split, before the real cells."""
 
@@ -208,6 +226,8 @@ class Suite(Settings):
     """Fractions of the budget at which a checkpoint is kept and scored."""
     policy: Policy = Policy()
     sweep: Sweep | None = None
+    format: Format = Format()
+    """One for training, rollouts, scoring and KL."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
     divergence_prompts: Annotated[int, Field(ge=0, le=100_000)] = 32

@@ -40,7 +40,7 @@ from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
-from retainbench.harness.tasks.encoding import encode
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.prompts import STOP
 
 Sampler = Literal["base", "candidate"]
@@ -58,27 +58,34 @@ def summarise(
     max_new_tokens: int,
     cache: Path | None = None,
     seed: int = 0,
+    rendering: Rendering = PLAIN,
 ) -> DivergenceSummary:
     """Exact KL on several sets of prompts, as the scorecard's columns.
 
     Args:
         base: the base with its tokenizer.
         candidate: the candidate with its tokenizer.
-        prompts: set (`target`, `general`, ...) -> prompts.
+        prompts: set (`target`, `general`, ...) -> prompts, rendered.
         max_new_tokens: longest continuation.
         cache: where continuations of the base are kept, for all its candidates.
         seed: of the continuations.
+        rendering: what rendered the prompts; it encodes them and says what ends a continuation.
 
     Raises:
         IntegrityError: the tokenizers differ, or a model gives NaN.
     """
-    require_same_tokenizer(base.tokenizer, candidate.tokenizer, prompts)
+    require_same_tokenizer(base.tokenizer, candidate.tokenizer, prompts, rendering)
     reports = {
         name: divergence(
             base.model,
             candidate.model,
             sample_continuations(
-                base, texts, max_new_tokens=max_new_tokens, cache=cache, seed=seed
+                base,
+                texts,
+                max_new_tokens=max_new_tokens,
+                cache=cache,
+                seed=seed,
+                rendering=rendering,
             ),
             prompt_set=name,
         )
@@ -99,13 +106,18 @@ def summarise(
     )
 
 
-def require_same_tokenizer(base: Any, candidate: Any, prompts: Mapping[str, Sequence[str]]) -> None:
+def require_same_tokenizer(
+    base: Any,
+    candidate: Any,
+    prompts: Mapping[str, Sequence[str]],
+    rendering: Rendering = PLAIN,
+) -> None:
     """Raise `IntegrityError` unless vocabularies and the token ids of all prompts agree."""
     if base.get_vocab() != candidate.get_vocab():
         raise IntegrityError("base and candidate have different vocabularies; KL is undefined")
     for name, texts in prompts.items():
         for text in texts:
-            if encode(base, [text]) != encode(candidate, [text]):
+            if rendering.encode(base, [text]) != rendering.encode(candidate, [text]):
                 raise IntegrityError(
                     f"base and candidate tokenise a prompt of {name!r} differently: {text[:40]!r}"
                 )
@@ -118,6 +130,7 @@ def sample_continuations(
     max_new_tokens: int,
     seed: int = 0,
     cache: Path | None = None,
+    rendering: Rendering = PLAIN,
 ) -> list[Continuation]:
     """What a model writes after each prompt at temperature 1, up to a newline or the end of text.
 
@@ -132,13 +145,20 @@ def sample_continuations(
     Raises:
         IntegrityError: the cached file was changed.
     """
-    ids = encode(loaded.tokenizer, prompts)
-    key = digest([weights_digest(loaded.model.named_parameters()), ids, max_new_tokens, seed])
+    ids = rendering.encode(loaded.tokenizer, prompts)
+    decides: list[Any] = [
+        weights_digest(loaded.model.named_parameters()),
+        ids,
+        max_new_tokens,
+        seed,
+    ]
+    ends = rendering.ends(loaded.tokenizer)
+    key = digest(decides if rendering.chat is None else [*decides, ends])
     file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
     if file and intact(file):
         return _read_cached(file, key, len(prompts))
     stops = stop_rule(
-        [loaded.tokenizer.eos_token_id],
+        ends,
         loaded.model.config.get_text_config().vocab_size,
         [STOP],
         loaded.tokenizer,

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.catalogue import Catalogue
+from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 
 
-def prompt_sets(names: Sequence[str], number: int, tasks: Catalogue) -> dict[str, list[str]]:
+def prompt_sets(
+    names: Sequence[str], number: int, tasks: Catalogue, rendering: Rendering = PLAIN
+) -> dict[str, list[str]]:
     """Axis (or `target`) -> its first prompts, one from each of its tasks after the other.
 
     Args:
@@ -23,9 +26,15 @@ def prompt_sets(names: Sequence[str], number: int, tasks: Catalogue) -> dict[str
     by_axis: dict[str, list[list[str]]] = {}
     for name in names:
         info = known[name]
-        by_axis.setdefault(info.axis, []).append([p for p in catalogue.prompts(info) if p])
+        by_axis.setdefault(info.axis, []).append(_prompts(info, number, rendering))
     found = {axis: _round_robin(lists)[:number] for axis, lists in by_axis.items()}
     return {axis: prompts for axis, prompts in found.items() if prompts}
+
+
+def _prompts(info: TaskInfo, number: int, rendering: Rendering) -> list[str]:
+    """A task's first prompts that are not empty, as the model gets them."""
+    plain = [prompt for prompt in catalogue.prompts(info) if prompt]
+    return rendering.prompts(info.template, plain[:number])
 
 
 def _round_robin(lists: list[list[str]]) -> list[str]:

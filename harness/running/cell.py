@@ -94,6 +94,7 @@ def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
         progress=report,
         report_to=run.report_to,
         tasks=run.tasks,
+        rendering=run.rendering,
     )
     points: list[PointInput] = []
     for checkpoint in trained.checkpoints if trained.status == "done" else ():

@@ -6,6 +6,7 @@ The base is checked and hashed once, by the command; each process loads it once 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from retainbench.harness.core import paths
@@ -17,7 +18,9 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring import stored
 from retainbench.harness.suites.plan import Plan
+from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.chat import Rendering
 
 
 def require_device(root: Path, device: str) -> None:
@@ -51,6 +54,11 @@ class Context:
     """Trackers that also get the metrics of the steps."""
     tasks: Catalogue = OWN
 
+    @cached_property
+    def rendering(self) -> Rendering:
+        """The suite's format with the base's chat template, for the base and its checkpoints."""
+        return chat.of_folder(self.base.reader, self.plan.suite.format)
+
     @property
     def folder(self) -> paths.RunFolder:
         """Names inside the run folder."""
@@ -65,7 +73,8 @@ class Context:
     def store(self) -> stored.Store:
         """The run's records by content."""
         settings = stored.scoring_settings(self.device)
-        return stored.Store(self.folder.evaluations, settings, self.plan.suite.items_per_task)
+        items = self.plan.suite.items_per_task
+        return stored.Store(self.folder.evaluations, settings, items, self.rendering)
 
     def reference(self) -> Loaded:
         """The base in evaluation mode, to read only."""

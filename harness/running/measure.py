@@ -75,7 +75,8 @@ def _divergence(run: Context, cell: Cell, candidate: Loaded) -> DivergenceSummar
     return divergence.summarise(
         run.reference(),
         candidate,
-        prompt_sets(names, suite.divergence_prompts, run.tasks),
+        prompt_sets(names, suite.divergence_prompts, run.tasks, run.rendering),
         cache=run.base_point.continuations,
         max_new_tokens=suite.divergence_tokens,
+        rendering=run.rendering,
     )

@@ -28,8 +28,9 @@ from retainbench.harness.running import train as training
 from retainbench.harness.running.context import require_device
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
+from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.encoding import encode
+from retainbench.harness.tasks.chat import Rendering
 from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 
@@ -87,10 +88,13 @@ def resolve(
     require_device(root, device)
     folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
+    rendering = chat.of_folder(base.reader, suite.format)
     cells = _cells(suite, suite.sweep, inputs)
     once = {cell.id: cell for cell in cells.values()}
     earned: dict[str, float | None] = {}
-    calls = [partial(_earned, cell, folder, base, device, tasks) for cell in once.values()]
+    calls = [
+        partial(_earned, cell, folder, base, device, tasks, rendering) for cell in once.values()
+    ]
     for number, reward in _all_earned(calls, workers, device):
         cell = list(once.values())[number]
         earned[cell.id] = reward
@@ -180,19 +184,27 @@ class Earned(Record):
 
 
 def _earned(
-    cell: Cell, folder: paths.RunFolder, base: Base, device: str, tasks: Catalogue
+    cell: Cell,
+    folder: paths.RunFolder,
+    base: Base,
+    device: str,
+    tasks: Catalogue,
+    rendering: Rendering,
 ) -> Earned:
     """Train a variant and score its end on the validation items."""
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
     if not intact(known):
         with explained(where.root):
-            trained = training.train(cell, where, base, device=device, tasks=tasks)
+            trained = training.train(
+                cell, where, base, device=device, tasks=tasks, rendering=rendering
+            )
         reward = None
         if trained.status == "done":
             end = where.root / trained.checkpoints[-1].folder
             reward = validation_reward(
-                loading.load(end, device=device), training.load_target(cell.target, tasks)
+                loading.load(end, device=device),
+                training.load_target(cell.target, tasks, rendering),
             )
         write_json(known, Earned(reward=reward), checked=True)
     return read_json(known, Earned)
@@ -206,9 +218,9 @@ def validation_reward(loaded: loading.Loaded, target: Target) -> float:
     vocabulary = loaded.model.config.get_text_config().vocab_size
     made = generate(
         loaded.model,
-        encode(tokenizer, [target.prompt(item) for item in target.validation]),
+        target.rendering.encode(tokenizer, target.prompts(target.validation)),
         max_new_tokens=target.max_new_tokens,
-        stops=stop_rule([tokenizer.eos_token_id], vocabulary, [STOP], tokenizer),
+        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, [STOP], tokenizer),
     )
     texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
     rewards = [

@@ -36,6 +36,7 @@ from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
 log = logging.getLogger("retainbench")
@@ -55,6 +56,7 @@ def train(
     progress: Progress | None = None,
     report_to: tuple[str, ...] = (),
     tasks: Catalogue = OWN,
+    rendering: Rendering = PLAIN,
 ) -> TrainRecord:
     """Train one cell, or return the record of a cell that is already trained.
 
@@ -75,7 +77,7 @@ def train(
     outcome, reason = Outcome({}), None
     try:
         for stage in range(len(cell.recipe.stages)):
-            job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks)
+            job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks, rendering)
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome)
             records = (folder.checkpoint_record(name) for name, _ in job.points)
             checkpoints += [read_json(record, CheckpointRecord) for record in records]
@@ -190,6 +192,7 @@ def make_job(
     before: list[CheckpointRecord],
     device: str,
     tasks: Catalogue,
+    rendering: Rendering = PLAIN,
 ) -> Job:
     """The job of one stage; the points of the trajectory that fall into it, and its end."""
     spec = cell.recipe.stages[stage]
@@ -203,7 +206,7 @@ def make_job(
     return Job(
         base=stage_base(folder, before) if before else base,
         reference=base,
-        target=load_target(spec.target or cell.target, tasks),
+        target=load_target(spec.target or cell.target, tasks, rendering),
         adaptation=spec.adaptation,
         options=methods.options(spec),
         anchor=spec.anchor,
@@ -233,11 +236,15 @@ def stage_base(folder: paths.CellFolder, before: list[CheckpointRecord]) -> Path
     return merged
 
 
-def load_target(name: str, tasks: Catalogue = OWN) -> Target:
-    """A target's training and validation items and its reward; its test items stay out."""
+def load_target(name: str, tasks: Catalogue = OWN, rendering: Rendering = PLAIN) -> Target:
+    """A target's training and validation items and its reward; its test items stay out.
+
+    All of them are rendered once here: a chat template runs in a process of its own, which takes a
+    second to start.
+    """
     info = tasks.tasks[name]
     reward = catalogue.reward(info)
-    return Target(
+    target = Target(
         name=name,
         train=catalogue.split(info, "train"),
         validation=catalogue.split(info, "validation"),
@@ -245,7 +252,11 @@ def load_target(name: str, tasks: Catalogue = OWN) -> Target:
         valid=reward.valid,
         max_new_tokens=info.max_new_tokens,
         template=info.template,
+        rendering=rendering,
     )
+    if rendering.chat is not None:
+        target.completions([*target.train, *target.validation])
+    return target
 
 
 def environment(device: str) -> dict[str, Any]:

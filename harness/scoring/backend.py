@@ -36,7 +36,8 @@ from retainbench.harness.scoring.packed import prices, score_layout, score_packe
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
 from retainbench.harness.scoring.single import Scored, Work, score_singly
 from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, ask, encoder
-from retainbench.harness.tasks.encoding import Tokens
+from retainbench.harness.tasks.chat import Chat
+from retainbench.harness.tasks.encoding import Tokens, continued
 from retainbench.harness.tasks.lm_eval_patches import without_warnings
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class TrieLM(HFLM):
     tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
     rows: responses in flight while generating; None likewise.
     seed: of sampled responses; each call starts from it.
+    chat: prompts were written by this chat template, which adds all special tokens itself; its
+        end of turn ends a response.
     Everything else is HFLM's. A loaded model keeps its training flags.
     """
 
@@ -63,18 +66,22 @@ class TrieLM(HFLM):
         tokens_per_pass: int | None = None,
         seed: int = 0,
         rows: int | None = None,
+        chat: Chat | None = None,
         **options: Any,
     ) -> None:
         loaded = not isinstance(pretrained, str)
         flags = [(m, m.training) for m in pretrained.modules()] if loaded else []
         if not loaded:
             options.setdefault("use_safetensors", True)
+        if chat is not None:
+            options["add_bos_token"] = False
         with without_warnings("lm_eval.models.huggingface", loaded):
             super().__init__(pretrained, **options)
         for module, training in flags:
             module.training = training
         self.tokens_per_pass = int(tokens_per_pass) if tokens_per_pass else None
         self.seed = int(seed)
+        self.turn_end = None if chat is None else chat.end
         self.rows = int(rows) if rows else None
         self.work = None
         self.stopped = []
@@ -217,8 +224,9 @@ class TrieLM(HFLM):
             rows=self.rows,
         )
         eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        ends = [*chosen.until, eos, *([self.turn_end.strip()] if self.turn_end else [])]
         texts = [
-            postprocess_generated_text(self.tok_decode(tokens), [*chosen.until, eos], None)
+            postprocess_generated_text(self.tok_decode(tokens), ends, None)
             for tokens in completions.tokens
         ]
         return texts, completions.stopped
@@ -227,6 +235,8 @@ class TrieLM(HFLM):
         if until not in self._rules:
             ends = self.model.generation_config.eos_token_id
             ids = {self.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+            if self.turn_end:
+                ids.add(continued(self.tokenizer, [self.turn_end])[0][-1])
             size = self.model.config.get_text_config().vocab_size
             self._rules[until] = stop_rule(ids, size, until, self.tokenizer)
         return self._rules[until]

@@ -27,6 +27,7 @@ from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
 
 
@@ -67,6 +68,7 @@ def of_model(
     device: str = "cpu",
     variation: Variation = USUAL,
     tasks: Catalogue = OWN,
+    rendering: Rendering = PLAIN,
 ) -> list[ItemRecord]:
     """`evaluate` for a checked folder and those of the tasks that the variation affects."""
     infos = [info for info in tasks.find(names) if affects(variation, info)]
@@ -76,6 +78,7 @@ def of_model(
         limit=limit,
         variation=variation,
         allow_code=tasks.allow_code,
+        rendering=rendering,
     )
 
 
@@ -86,6 +89,7 @@ def evaluate(
     limit: int | None = None,
     variation: Variation = USUAL,
     allow_code: bool = False,
+    rendering: Rendering = PLAIN,
 ) -> list[ItemRecord]:
     """Score a model on frozen tasks; records in order of task and item.
 
@@ -94,6 +98,8 @@ def evaluate(
     Args:
         limit: scores the first n items of each task only.
         allow_code: lets lm-eval's own code score the packs that name it.
+        rendering: how prompts reach the model. Records have the hashes of the tasks' own prompts,
+            whatever the rendering, so that they can be compared with the lock.
 
     Raises:
         UsageError: such a pack, without `allow_code`.
@@ -103,8 +109,10 @@ def evaluate(
         return []
     for info in infos:
         catalogue.verify_lock(info)
-    prepared = [_prepared(info, catalogue.lock_digest(info), limit, allow_code) for info in infos]
-    samples = _score(loaded, infos, prepared, variation)
+    prepared = [
+        _prepared(info, catalogue.lock_digest(info), limit, allow_code, rendering) for info in infos
+    ]
+    samples = _score(loaded, infos, prepared, variation, rendering)
     return [
         record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
     ]
@@ -115,6 +123,7 @@ def _score(
     infos: Sequence[TaskInfo],
     prepared: Sequence[Prepared],
     variation: Variation,
+    rendering: Rendering,
 ) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
 
@@ -123,7 +132,12 @@ def _score(
     """
     from retainbench.harness.scoring.backend import TrieLM
 
-    model = TrieLM(loaded.model, tokenizer=loaded.tokenizer, **_batch(loaded, variation))
+    model = TrieLM(
+        loaded.model,
+        tokenizer=loaded.tokenizer,
+        chat=rendering.chat,
+        **_batch(loaded, variation),
+    )
     by_type: dict[str, list[Any]] = {}
     for task, _ in prepared:
         for request in _turned(task.instances, variation.shift):
@@ -169,9 +183,9 @@ def turned(values: Sequence[Any], shift: int) -> list[Any]:
     return [*values[at:], *values[:at]]
 
 
-def requests(info: TaskInfo) -> list[Any]:
-    """The task's requests as lm-eval builds them (its `Instance`s)."""
-    return list(_prepared(info, catalogue.lock_digest(info), None, False).task.instances)
+def requests(info: TaskInfo, rendering: Rendering = PLAIN) -> list[Any]:
+    """The task's requests as the model gets them (lm-eval's `Instance`s)."""
+    return list(_prepared(info, catalogue.lock_digest(info), None, False, rendering).task.instances)
 
 
 class Prepared(NamedTuple):
@@ -183,7 +197,9 @@ class Prepared(NamedTuple):
 
 
 @cache
-def _prepared(info: TaskInfo, _lock: str, limit: int | None, allow_code: bool) -> Prepared:
+def _prepared(
+    info: TaskInfo, _lock: str, limit: int | None, allow_code: bool, rendering: Rendering
+) -> Prepared:
     """The lock's digest is part of the cache's key."""
     if pack.is_packed(info):
         task = pack.lm_eval_task(info, allow_code=allow_code)
@@ -193,7 +209,19 @@ def _prepared(info: TaskInfo, _lock: str, limit: int | None, allow_code: bool) -
     with templates_compiled_once():
         task.build_all_requests(limit=limit)
         hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
+    if rendering.chat is not None:
+        _speak(info, task.instances, rendering)
     return Prepared(task, hashes)
+
+
+def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
+    """Send each prompt as a chat; as in lm-eval, a choice then follows without its delimiter."""
+    asked = [request.args[0] for request in instances]
+    for request, prompt in zip(instances, rendering.prompts(info.template, asked), strict=True):
+        following = request.args[1]
+        if request.request_type == "loglikelihood" and info.kind == "multiple_choice":
+            following = following.removeprefix(info.template.delimiter)
+        request.arguments = (prompt, following)
 
 
 @cache

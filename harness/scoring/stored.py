@@ -26,6 +26,7 @@ from retainbench.harness.models.loading import Loaded, model_digest
 from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, evaluate
 from retainbench.harness.tasks import catalogue, scoring_code
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.lock import check_locked
 
 VERSIONS = (
@@ -65,6 +66,8 @@ class Store:
     """As in `Scoring`. Of a device only its kind counts, and the card's name where there is one."""
     items: int | None = None
     """First items of each task that are scored; None means all."""
+    rendering: Rendering = PLAIN
+    """How prompts reach the model."""
 
     def path(self, model: str, info: TaskInfo, variation: Variation = USUAL) -> Path:
         """The file of a model, by the digest of its weights, tokenizer and template, on a task."""
@@ -80,6 +83,8 @@ class Store:
             "variation": variation._asdict(),
             "versions": _versions() | scoring_code.packages(info),
         }
+        if self.rendering.digest:
+            key["format"] = self.rendering.digest
         return self.folder / f"{info.name}-{digest(key)[:32]}.jsonl"
 
     def records(
@@ -122,7 +127,12 @@ def evaluate_stored(
 
     def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
         return evaluate(
-            loaded, infos, limit=store.items, variation=variation, allow_code=tasks.allow_code
+            loaded,
+            infos,
+            limit=store.items,
+            variation=variation,
+            allow_code=tasks.allow_code,
+            rendering=store.rendering,
         )
 
     return store.records(model_digest(loaded), tasks.find(names), score, variation)

@@ -20,8 +20,8 @@ from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
 from retainbench.harness.core.storage import digest
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
-from retainbench.harness.tasks import catalogue, contamination, training_data
-from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks import catalogue, chat, contamination, training_data
+from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 
 NUMERIC_PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "retainbench")
 
@@ -35,6 +35,8 @@ class Inputs(Record):
     versions: dict[str, str]
     overlap: dict[str, dict[str, list[str]]] = {}
     """Target -> retention task -> items that its training data gives away."""
+    prompts: dict[str, str] = {}
+    """Digest of a task's prompts as this base is asked them; of a suite with a `format` only."""
     train_data: list[training_data.TrainData] = []
     """The user's own training files and the items that they give away."""
 
@@ -86,15 +88,25 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
         catalogue.verify_lock(known[name])
     retention = retention_tasks(suite)
     overlap = {t: contamination.of_target(t, retention, tasks) for t in targets_of(suite)}
+    base = bases.resolve(suite.base)
     inputs = Inputs(
         overlap={target: found for target, found in overlap.items() if found},
-        base=bases.resolve(suite.base).digest,
+        base=base.digest,
+        prompts=_prompts(suite, base.reader, [known[name] for name in needed]),
         tasks={name: catalogue.lock_digest(known[name]) for name in needed},
         versions={name: version(name) for name in NUMERIC_PACKAGES},
         train_data=[training_data.of_file(path, retention, tasks) for path in train_data],
     )
     contamination.refuse(overlap_lines(suite, inputs))
     return inputs
+
+
+def _prompts(suite: Suite, reader: Path, infos: Sequence[TaskInfo]) -> dict[str, str]:
+    """What the base is asked, where that is not what the locks have."""
+    rendering = chat.of_folder(reader, suite.format)
+    if rendering.chat is None:
+        return {}
+    return {info.name: chat.prompt_digest(rendering, info, catalogue.items(info)) for info in infos}
 
 
 def overlap_lines(suite: Suite, inputs: Inputs) -> list[str]:
@@ -136,6 +148,9 @@ def make_cell(
         "tasks": {t: inputs.tasks[t] for t in sorted(trained_on)},
         "versions": inputs.versions,
     }
+    if inputs.prompts:
+        frozen["format"] = suite.format.model_dump(mode="json")
+        frozen["prompts"] = {t: inputs.prompts[t] for t in sorted(trained_on)}
     identity = digest([content, frozen])[:16]
     return Cell.model_validate(
         content | {"id": identity, "base": suite.base, "name": name, "recipe": complete}

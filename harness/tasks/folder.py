@@ -139,6 +139,7 @@ def read_task(folder: Path) -> TaskInfo:
         raise IntegrityError(f"{path}: metadata.axis: {axis!r} is not an axis. Write {HELP}")
     kind: Kind = "multiple_choice" if config["output_type"] == "multiple_choice" else "free_form"
     generation = config.get("generation_kwargs") or {}
+    shots = int(metadata.get("shots", 0))
     chance = metadata.get("chance", None if kind == "multiple_choice" else 0.0)
     return TaskInfo(
         name=folder.name,
@@ -149,8 +150,8 @@ def read_task(folder: Path) -> TaskInfo:
         n_items=len(lines(folder / "items.jsonl")),
         version=str(metadata["version"]),
         licence=str(metadata["licence"]),
-        template=template(str(config["doc_to_text"]), delimiter, path),
-        shots=int(metadata.get("shots", 0)),
+        template=template(str(config["doc_to_text"]), delimiter, path, shots),
+        shots=shots,
         max_new_tokens=int(generation.get("max_gen_toks", 0)),
         chance=chance,
         config_files=tuple(dict.fromkeys(file.resolve() for file in files)),

@@ -12,14 +12,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 
 QUERY = "{{query}}"
 """Where the item's query goes in a template."""
 STOP = "\n"
 """The string that ends a response."""
 
+BETWEEN = "\n\n"
+"""Between the solved examples of a prompt."""
+
 Row = Mapping[str, Any]
+
+
+class Examples(NamedTuple):
+    """The solved examples of a template."""
+
+    text: str
+    """What comes before the item's own question."""
+    solved: list[tuple[str, str]]
+    """Prompt and answer of each."""
 
 
 class Template(NamedTuple):
@@ -29,6 +41,8 @@ class Template(NamedTuple):
     """The prompt, with QUERY where the query goes; solved examples are part of it."""
     delimiter: str
     """Between prompt and choice or answer."""
+    shots: int = 0
+    """Solved examples in the prompt."""
 
     def prompt(self, row: Row) -> str:
         """What the model is asked."""
@@ -42,18 +56,41 @@ class Template(NamedTuple):
         """Prompt and reference continuation."""
         return self.prompt(row) + self.completion(row)
 
+    def examples(self) -> Examples:
+        """The solved examples one by one: blocks in the form of the last one, before it.
 
-def template(doc_to_text: str, delimiter: str, path: Path) -> Template:
+        Raises:
+            UsageError: they are part of the query, or have another form.
+
+        >>> Template("Q: 1+1\\nA: 2\\n\\nQ: {{query}}\\nA:", " ", shots=1).examples().solved
+        [('Q: 1+1\\nA:', '2')]
+        """
+        *blocks, own = self.text.split(BETWEEN)
+        head, _, tail = own.partition(QUERY)
+        solved = []
+        for block in blocks:
+            query, found, answer = block.rpartition(tail + self.delimiter)
+            if found and query.startswith(head):
+                solved.append((query + tail, answer))
+        if not len(solved) == len(blocks) == self.shots:
+            raise UsageError(
+                f"format.fewshot: turns: the {self.shots} solved examples of a prompt are not "
+                f"blocks in the form of {own!r}. Use `fewshot: plain`"
+            )
+        return Examples("".join(block + BETWEEN for block in blocks), solved)
+
+
+def template(doc_to_text: str, delimiter: str, path: Path, shots: int = 0) -> Template:
     """The template of a task's YAML; a bare `query` is the field itself, as lm-eval takes it.
 
     Raises:
         IntegrityError: `doc_to_text` uses anything besides `{{query}}`.
     """
     if doc_to_text in ("query", "gold"):
-        return Template(QUERY, delimiter)
+        return Template(QUERY, delimiter, shots)
     if any(mark in doc_to_text.replace(QUERY, "") for mark in ("{{", "{%", "{#")):
         raise IntegrityError(f"{path}: doc_to_text may only use {QUERY}")
-    return Template(doc_to_text, delimiter)
+    return Template(doc_to_text, delimiter, shots)
 
 
 def judged(response: str) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import judged
 from retainbench.trainers._gradient import trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
@@ -198,7 +197,9 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
                 trainer, reference, options.temperature
             )
         trainer.eos_token_ids = sampling.ends
-        trl_patches.sample_by(trainer, partial(encode, policy.tokenizer), generate)
+        trl_patches.sample_by(
+            trainer, partial(job.target.rendering.encode, policy.tokenizer), generate
+        )
         return trainer
 
     def generate(prompt_ids: Tokens, by_trl: Callable[[], Tokens]) -> Tokens:

@@ -17,7 +17,7 @@ same rules).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.prompts import Template
 
 Item = dict[str, Any]
@@ -58,14 +59,28 @@ class Target:
     max_new_tokens: int
     template: Template
     """The task's own: what is trained is rendered as what is scored."""
+    rendering: Rendering = PLAIN
+    """The suite's format with the base's chat template."""
+
+    def prompts(self, items: Sequence[Item], before: Sequence[str] = ()) -> list[str]:
+        """The texts that the model continues.
+
+        Args:
+            before: what each prompt begins with, in the user's message; nothing if left out.
+        """
+        begins = before or [""] * len(items)
+        texts = [b + self.template.prompt(item) for b, item in zip(begins, items, strict=True)]
+        return self.rendering.prompts(self.template, texts)
 
     def prompt(self, item: Item) -> str:
         """The text that the model continues."""
-        return self.template.prompt(item)
+        return self.prompts([item])[0]
 
-    def completion(self, item: Item) -> str:
-        """The reference continuation (without the end-of-text token)."""
-        return self.template.completion(item)
+    def completions(self, items: Sequence[Item]) -> list[str]:
+        """The reference continuations, without what ends them."""
+        asked = [self.template.prompt(item) for item in items]
+        answers = [str(item["answer"]) for item in items]
+        return self.rendering.completions(self.template, asked, answers)
 
 
 @dataclass(frozen=True)

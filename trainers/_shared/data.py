@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.tasks.encoding import continued, encode
+from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.encoding import continued
 from retainbench.trainers._shared.contract import Item, Target
 
 if TYPE_CHECKING:
@@ -66,19 +67,20 @@ def batch_at(items: Sequence[Item], seed: int, step: int, size: int) -> list[Ite
     return [item_at(items, seed, step * size + row) for row in range(size)]
 
 
-def example(tokenizer: Any, prompt: str, completion: str) -> Example:
-    """Token ids of a prompt and of its completion with the end token.
+def example(tokenizer: Any, prompt: str, completion: str, rendering: Rendering = PLAIN) -> Example:
+    """Token ids of a prompt and of its completion with what ends it.
 
     They are encoded apart: generation continues exactly these prompt ids.
     """
-    (prompt_ids,) = encode(tokenizer, [prompt])
+    (prompt_ids,) = rendering.encode(tokenizer, [prompt])
     (completion_ids,) = continued(tokenizer, [completion])
-    return Example(prompt_ids, [*completion_ids, tokenizer.eos_token_id])
+    return Example(prompt_ids, completion_ids + rendering.ending(tokenizer))
 
 
 def example_of(tokenizer: Any, target: Target, item: Item) -> Example:
     """An item with its reference answer."""
-    return example(tokenizer, target.prompt(item), target.completion(item))
+    (completion,) = target.completions([item])
+    return example(tokenizer, target.prompt(item), completion, target.rendering)
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness.tasks.encoding import encode
 from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
@@ -61,7 +60,7 @@ def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
     """Prepare rollouts; decodes every token of the vocabulary once to find those that end."""
     from retainbench.harness.scoring.decoding import stop_rule
 
-    ends = [policy.tokenizer.eos_token_id]
+    ends = job.target.rendering.ends(policy.tokenizer)
     vocabulary = policy.model.config.get_text_config().vocab_size
     stops = stop_rule(ends, vocabulary, [STOP], policy.tokenizer)
     return Sampler(policy, job.target, stops, meter, rows)
@@ -69,8 +68,8 @@ def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
 
 def prompts(sampler: Sampler, items: Sequence[Item]) -> list[list[int]]:
     """Token ids of the items' prompts."""
-    texts = [sampler.target.prompt(item) for item in items]
-    return encode(sampler.policy.tokenizer, texts)
+    target = sampler.target
+    return target.rendering.encode(sampler.policy.tokenizer, target.prompts(items))
 
 
 def rollout(
