@@ -46,6 +46,9 @@ PAPER = "Shenfeld et al. 2026, arXiv:2601.19897"
 ADAPTATIONS = ("full", "lora")
 ANCHORS = ("weights",)
 
+UNREAD = "\0"
+"""TRL's template for the teacher must repeat the prompt; the teacher reads up to here."""
+
 Demonstration = Callable[[Target, Item], str]
 """What the teacher reads before the prompt."""
 
@@ -115,7 +118,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
                 max_prompt_length=None,
                 temperature=options.temperature,
                 teacher_model_kind=options.teacher,
-                teacher_prompt_template="{privileged_context}",
+                teacher_prompt_template=f"{{privileged_context}}{UNREAD}{{prompt}}",
                 distillation_mode=options.distillation,
                 distillation_topk=min(options.topk, _vocabulary(policy.model)),
                 distillation_alpha=options.alpha,
@@ -124,12 +127,14 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
             processing_class=policy.tokenizer,
         )
         trl_patches.read_in_order(trainer)
-        trl_patches.distil_by(
-            trainer, partial(job.target.rendering.encode, policy.tokenizer), sampling.generate
-        )
+        trl_patches.distil_by(trainer, read, sampling.generate)
         trainer.eos_token_ids = sampling.ends
         built.append(trainer)
         return trainer
+
+    def read(texts: list[str]) -> list[list[int]]:
+        asked = [text.partition(UNREAD)[0] for text in texts]
+        return job.target.rendering.encode(policy.tokenizer, asked)
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
         part = trl_patches.part_of_step(built[0])
