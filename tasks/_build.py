@@ -9,6 +9,7 @@ often, numbers from a ladder in which the gold answer stands on each rung equall
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -39,32 +40,57 @@ def listed(text: str) -> list[str]:
     return text.split()
 
 
+def prefix_free(texts: Iterable[str]) -> bool:
+    """Whether no text is the beginning of another one.
+
+    A choice that begins another one can never lose to it under summed log-likelihood.
+    """
+    return not any(
+        one != other and other.startswith(one) for one, other in itertools.permutations(texts, 2)
+    )
+
+
 def ladder(rng: Random, gold: int, step: int, count: int = 4, low: int = 0) -> tuple[int, ...]:
     """`count - 1` distractors at distance `step`; gold's rank among all of them is uniform.
 
-    Raises ValueError when the ladder could reach below `low` and so give the rank away.
+    Raises ValueError when the ladder could reach below `low` and so give the rank away, or could
+    hold a number that begins another one (1 and 11).
     """
     if gold - step * (count - 1) < low:
         raise ValueError(f"a ladder of {count} steps of {step} from {gold} can fall below {low}")
+    for rank in range(count):
+        if not prefix_free(str(gold + step * (rung - rank)) for rung in range(count)):
+            raise ValueError(f"a ladder of {count} steps of {step} from {gold} can hold a prefix")
     rank = rng.randrange(count)
     return tuple(gold + step * (rung - rank) for rung in range(count) if rung != rank)
 
 
 def cycle(answers: Sequence[str], rng: Random, count: int = 4) -> dict[str, tuple[str, ...]]:
-    """For each answer the `count - 1` that follow it on a shuffled circle: all offered equally."""
+    """For each answer the `count - 1` that follow it on a shuffled circle: all offered equally.
+
+    The circle is shuffled until no choice of an item begins another one. Raises ValueError when
+    there are too few answers, or no such circle in 100,000 shuffles.
+    """
     ring = sorted(set(answers))
-    rng.shuffle(ring)
     if len(ring) < count:
         raise ValueError(f"{len(ring)} answers cannot give {count} choices: {ring}")
-    return {
-        answer: tuple(ring[(place + offset) % len(ring)] for offset in range(1, count))
-        for place, answer in enumerate(ring)
-    }
+    for _ in range(100_000):
+        rng.shuffle(ring)
+        runs = [[*ring, *ring][place : place + count] for place in range(len(ring))]
+        if all(prefix_free(run) for run in runs):
+            return {answer: tuple(wrong) for answer, *wrong in runs}
+    raise ValueError(f"no order of the answers keeps prefixes apart: {ring}")
 
 
 def among(rng: Random, answer: str, options: Sequence[str], count: int = 4) -> tuple[str, ...]:
-    """`count - 1` of the other options at random; for answers that are all equally often right."""
-    return tuple(rng.sample([option for option in options if option != answer], count - 1))
+    """`count - 1` of the other options at random; for answers that are all equally often right.
+
+    Drawn again until no choice begins another one.
+    """
+    others = [option for option in options if option != answer]
+    while not prefix_free([answer, *(wrong := rng.sample(others, count - 1))]):
+        pass
+    return tuple(wrong)
 
 
 def continued(rng: Random, names: Sequence[str], shown: int, family: str) -> list[Question]:

@@ -19,8 +19,9 @@ import pytest
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.tasks import catalogue
-from retainbench.tasks._build import normalised
+from retainbench.harness.suites import loading, plan
+from retainbench.harness.tasks import catalogue, folder
+from retainbench.tasks._build import normalised, prefix_free
 
 KNOWN = catalogue.own()
 ALL = sorted(KNOWN)
@@ -28,6 +29,7 @@ CHOICE = [name for name in ALL if KNOWN[name].kind == "multiple_choice"]
 FREE = [name for name in ALL if KNOWN[name].kind == "free_form"]
 TARGETS = [name for name in ALL if KNOWN[name].kind == "target"]
 AXES = ("general", "numeric", "temporal")
+CORE = plan.retention_tasks(loading.load("core"))
 
 
 def test_there_are_three_core_tasks_and_a_free_form_one_on_each_axis() -> None:
@@ -36,6 +38,29 @@ def test_there_are_three_core_tasks_and_a_free_form_one_on_each_axis() -> None:
         kinds = [info.kind for info in KNOWN.values() if info.axis == axis]
         assert kinds.count("multiple_choice") >= 3, axis
         assert kinds.count("free_form") >= 1, axis
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_tasks_have_items_clusters_and_headroom(name: str) -> None:
+    """300 items in 60 clusters rule out a drop of 5 points; a base at 1.00 hides what is eroded."""
+    info = KNOWN[name]
+    assert info.n_items >= 300
+    assert len({row["cluster"] for row in catalogue.items(info)}) >= 60
+    assert 0.60 <= folder.base_scores(info)["fruitfly"] <= 0.97
+
+
+def test_core_has_a_free_form_task_with_room_on_both_sides_on_each_axis() -> None:
+    """Base score .60-.90: nothing but the model's own words counts, and it can lose and gain."""
+    for axis in AXES:
+        free = [KNOWN[name] for name in CORE if name in FREE and KNOWN[name].axis == axis]
+        assert any(0.60 <= folder.base_scores(info)["fruitfly"] <= 0.90 for info in free), axis
+
+
+@pytest.mark.parametrize("name", CHOICE)
+def test_no_choice_begins_another_one(name: str) -> None:
+    """Under summed log-likelihood a text never scores above its own beginning."""
+    for row in catalogue.items(KNOWN[name]):
+        assert prefix_free(row["choices"]), row["id"]
 
 
 @pytest.mark.parametrize("name", ALL)

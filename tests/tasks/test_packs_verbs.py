@@ -189,8 +189,8 @@ def test_tasks_lists_packs_with_chance_version_and_licence(
     (line,) = [line for line in lines if line.split()[1] == "sums"]
     assert " ".join(line.split()) == "numeric sums multiple_choice 60 0.500 1.0 not stated"
     assert len(lines) == len(catalogue.own()) + 1
-    (line,) = [line for line in lines if line.split()[1] == "arithmetic"]
-    assert line.endswith("fruitfly 0.94, SmolLM2-135M-Instruct 0.61")
+    (line,) = [line for line in lines if line.split()[1] == "units"]
+    assert line.endswith("fruitfly 0.76, SmolLM2-135M-Instruct 0.56")
 
 
 def test_a_packs_words_cannot_move_the_cursor(

@@ -1,7 +1,8 @@
 """Grammatical agreement as minimal pairs: two sentences, one word apart, one of them right.
 
-`python tasks/general/agreement/build.py` writes items.jsonl. Phenomena: subject and verb over a
-distracting noun, determiner and noun, reflexive pronoun, verb form after an auxiliary.
+`python tasks/general/agreement/build.py` writes items.jsonl. Phenomena: subject and verb over one
+or two distracting nouns or a relative clause, quantifier and verb, determiner and noun, reflexive
+pronoun, verb form after an auxiliary.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,8 @@ REGULAR = listed("walk laugh wait talk work travel wander whisper listen shout r
 ADJECTIVES = listed("old young tall quiet clever tired famous gentle brave busy")
 MEN = listed("man boy king brother uncle")
 WOMEN = listed("woman girl queen sister aunt")
+SINGULAR = ("Each", "One", "Neither")
+PLURAL = ("All", "Some", "Most", "Many")
 
 
 def verb_pair(rng: Random) -> tuple[str, str, str]:
@@ -41,6 +44,36 @@ def be_pair(rng: Random) -> tuple[str, str, str]:
     head = f"The {subject}{'s' if plural else ''} {place} the {thing}{'s' if other_plural else ''}"
     right, wrong = ("are", "is") if plural else ("is", "are")
     return f"{head} {right} {adjective}.", f"{head} {wrong} {adjective}.", "subject and copula"
+
+
+def attractors_pair(rng: Random) -> tuple[str, str, str]:
+    """The doctor near the gardens behind the houses walks / walk."""
+    subject, (thing, other) = rng.choice(NOUNS), rng.sample(THINGS, 2)
+    (place, further), verb = rng.sample(PLACES, 2), rng.choice(VERBS)
+    plural, ending = rng.random() < 0.5, rng.choice(["", "s"])
+    head = f"The {subject}{'s' if plural else ''} {place} the {thing}{ending}"
+    head += f" {further} the {other}{rng.choice(['', 's'])}"
+    right, wrong = (verb, verb + "s") if plural else (verb + "s", verb)
+    return f"{head} {right}.", f"{head} {wrong}.", "subject and verb, two nouns between"
+
+
+def relative_pair(rng: Random) -> tuple[str, str, str]:
+    """The doctor who the singers help walks / walk."""
+    subject, other = rng.sample(NOUNS, 2)
+    verb, deed = rng.choice(VERBS), rng.choice(["help", "know", "like", "trust", "watch"])
+    plural, other_plural = rng.random() < 0.5, rng.random() < 0.5
+    head = f"The {subject}{'s' if plural else ''} who the {other}{'s' if other_plural else ''}"
+    head += f" {deed if other_plural else deed + ('es' if deed == 'watch' else 's')}"
+    right, wrong = (verb, verb + "s") if plural else (verb + "s", verb)
+    return f"{head} {right}.", f"{head} {wrong}.", "subject and verb, relative clause between"
+
+
+def quantifier_pair(rng: Random) -> tuple[str, str, str]:
+    """Each of the doctors walks / walk; most of the doctors walk / walks."""
+    noun, verb, plural = rng.choice(NOUNS), rng.choice(VERBS), rng.random() < 0.5
+    head = f"{rng.choice(PLURAL if plural else SINGULAR)} of the {rng.choice(ADJECTIVES)} {noun}s"
+    right, wrong = (verb, verb + "s") if plural else (verb + "s", verb)
+    return f"{head} {right}.", f"{head} {wrong}.", "quantifier and verb"
 
 
 def determiner_pair(rng: Random) -> tuple[str, str, str]:
@@ -77,6 +110,9 @@ def auxiliary_pair(rng: Random) -> tuple[str, str, str]:
 
 PHENOMENA: tuple[Callable[[Random], tuple[str, str, str]], ...] = (
     verb_pair,
+    attractors_pair,
+    relative_pair,
+    quantifier_pair,
     be_pair,
     determiner_pair,
     reflexive_pair,
@@ -109,7 +145,7 @@ def balanced(questions: list[Question], per_family: int) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return balanced(pool(Random("agreement"), 4_000), 60)
+    return balanced(pool(Random("agreement"), 4_000), 40)
 
 
 def write_to(folder: Path) -> None:

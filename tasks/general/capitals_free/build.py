@@ -1,8 +1,9 @@
-"""Capitals as a free-form task: the name itself must come out, not the best of four.
+"""Capitals and countries as a free-form task: the name itself must come out, not the best of four.
 
 `python tasks/general/capitals_free/build.py` writes items.jsonl from the pool of general/capitals.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -20,13 +21,21 @@ SHOTS = (
 
 
 def pool(rng: Random) -> list[Question]:
-    """Every question of general/capitals that asks for the capital."""
-    return [q for q in capitals_pool(rng) if q.query.startswith("What is the capital")]
+    """Every question of general/capitals; a country's article may be left out."""
+    return [
+        replace(q, aliases=(q.answer.removeprefix("The "),) if q.answer.startswith("The ") else ())
+        for q in capitals_pool(rng)
+    ]
 
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    questions = [q for q in pool(Random("capitals_free")) if (q.query, q.answer) not in SHOTS]
+    shown = {answer for _, answer in SHOTS}
+    questions = [
+        q
+        for q in pool(Random("capitals_free"))
+        if q.answer not in shown and not any(f" {name}?" in q.query for name in shown)
+    ]
     return draw(questions, 300, Random("capitals_free:draw"))
 
 

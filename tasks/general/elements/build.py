@@ -32,7 +32,7 @@ def facts() -> list[dict[str, str]]:
 
 
 def pool(rng: Random) -> list[Question]:
-    """Symbol of a name, name of a symbol, number of a name; distractors from the whole table."""
+    """Symbol and number of a name, and back; distractors from the whole table."""
     rows = facts()
     names = cycle([row["name"] for row in rows], rng)
     symbols = cycle([row["symbol"] for row in rows], rng)
@@ -48,6 +48,7 @@ def pool(rng: Random) -> list[Question]:
             (f"What is the chemical symbol of {name}?", symbol, symbols[symbol], "symbol"),
             (f"Which chemical element has the symbol {symbol}?", name, names[name], "name"),
             (f"What is the atomic number of {name}?", number, numbers[number], "number"),
+            (f"Which chemical element has the number {number}?", name, names[name], "element"),
         )
         questions += [Question(*parts, told, unit=name) for parts in asked]
     return questions
@@ -55,7 +56,7 @@ def pool(rng: Random) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("elements")), 276, Random("elements:draw"))
+    return draw(pool(Random("elements")), 320, Random("elements:draw"))
 
 
 def write_to(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Mental arithmetic: sums and differences up to two digits, the times table.
 
 `python tasks/numeric/arithmetic/build.py` writes items.jsonl. The YAML asks every item after the
-same five shots (SHOTS), which are never items. Distractors lie 1, 2 or 10 apart on a ladder.
+same five shots (SHOTS), which are never items. Distractors are 1, 2 or 10 apart on a ladder;
+10 apart from 40 on, so that 1 and 11 are never choices of one item.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ PREAMBLE = "".join(f"Question: {query}\nAnswer: {answer}\n\n" for query, answer 
 def question(rng: Random, left: int, sign: str, right: int) -> Question:
     """What is `left` `sign` `right`? with its ladder of distractors."""
     value = {"+": left + right, "-": left - right, "*": left * right}[sign]
-    steps = [step for step in (1, 2, 10) if value >= 3 * step]
+    steps = [step for step, least in ((1, 3), (2, 6), (10, 40)) if value >= least]
     choices = tuple(str(wrong) for wrong in ladder(rng, value, rng.choice(steps or [0])))
     told = (f"{left} {sign} {right} = {value}.",)
     query = f"What is {left} {sign} {right}?"

@@ -23,7 +23,7 @@ def pool(rng: Random) -> list[Question]:
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
     taken = {q.query for q in frozen_choices() if q.family != "product"}
-    drawn = balanced(Random("arithmetic_free"), {"sum": 140, "difference": 120, "product": 40})
+    drawn = balanced(Random("arithmetic_free"), {"sum": 160, "difference": 140, "product": 20})
     return [q for q in drawn if q.query not in taken]
 
 

@@ -1,4 +1,4 @@
-"""Counting: how often a word stands in a short list. Free form.
+"""Counting: how often a word occurs in a short list. Free form.
 
 `python tasks/numeric/counting/build.py` writes items.jsonl.
 """
@@ -18,7 +18,7 @@ def question(rng: Random) -> Question:
     others = [rng.choice(kinds[1:]) for _ in range(rng.randint(5, 8) - count)]
     listed = [kinds[0]] * count + others
     rng.shuffle(listed)
-    query = f"How many times does {kinds[0]} stand in: {' '.join(listed)}?"
+    query = f"How many times does {kinds[0]} occur in: {' '.join(listed)}?"
     return Question(query, str(count), (), f"{count} times")
 
 
@@ -29,7 +29,7 @@ def pool(rng: Random, size: int = 12_000) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("counting"), 2_000), 250, Random("counting:draw"))
+    return draw(pool(Random("counting"), 2_000), 300, Random("counting:draw"))
 
 
 def write_to(folder: Path) -> None:

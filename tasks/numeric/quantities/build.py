@@ -127,7 +127,7 @@ def frozen() -> list[Question]:
     """The questions of items.jsonl."""
     rng = Random("quantities")
     questions = pool(rng, 600)
-    sizes = {"number words": 120, "everyday quantity": 36, "comparison": 100, "halfway": 40}
+    sizes = {"number words": 120, "everyday quantity": 36, "comparison": 108, "halfway": 44}
     return [
         q
         for family, count in sizes.items()

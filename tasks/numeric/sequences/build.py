@@ -40,7 +40,7 @@ FAMILIES = ("up", "down", "alternating", "growing", "geometric")
 def question(rng: Random, family: str) -> Question:
     """One sequence with a ladder of distractors around its next term."""
     *shown, gold = terms(rng, family)
-    steps = [step for step in (1, 2, 5) if gold >= 3 * step]
+    steps = [step for step, least in ((1, 3), (2, 6), (5, 25)) if gold >= least]
     text = ", ".join(str(term) for term in shown)
     choices = tuple(str(wrong) for wrong in ladder(rng, gold, rng.choice(steps)))
     told = (f"The sequence {text} goes on with {gold}.",)
@@ -56,7 +56,7 @@ def reserved() -> list[Question]:
     """Questions that the corpus of the embedded base leaves out; the items are some of them."""
     rng = Random("sequences")
     questions = pool(rng, 4_000)
-    sizes = {"up": 70, "down": 70, "alternating": 70, "growing": 70, "geometric": 8}
+    sizes = {"up": 80, "down": 80, "alternating": 90, "growing": 90, "geometric": 8}
     return [
         q
         for family, count in sizes.items()
@@ -71,8 +71,8 @@ def frozen() -> list[Question]:
     SmolLM2-135M below chance.
     """
     kept = [q for q in reserved() if q.family != "down"]
-    kept += [q for q in reserved() if q.family == "down"][:30]
-    wrong = cycle([q.answer for q in kept], Random("sequences:distractors"))
+    kept += [q for q in reserved() if q.family == "down"][:40]
+    wrong = cycle([q.answer for q in kept], Random("sequences:distractors:2"))
     return [replace(q, distractors=wrong[q.answer]) for q in kept]
 
 

@@ -31,7 +31,7 @@ def pool(rng: Random, size: int = 12_000) -> list[Question]:
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    return draw(pool(Random("series_lookup"), 2_000), 250, Random("series_lookup:draw"))
+    return draw(pool(Random("series_lookup"), 2_000), 300, Random("series_lookup:draw"))
 
 
 def write_to(folder: Path) -> None:

@@ -1,20 +1,20 @@
-"""Reward of ts_causality: 1.0 for the right leader, else 0.0. Pure."""
+"""Reward of ts_causality: 1.0 for the right leader and lag, else 0.0. Pure."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-OPTIONS = ("a", "b", "neither")
+OPTIONS = ("a by 1", "a by 2", "b by 1", "b by 2", "neither")
 
 
 def choice(response: str) -> str:
     """First line in lower case without punctuation and without the word series."""
     line = response.strip().split("\n", 1)[0][:80].lower()
-    return re.sub(r"^series\s+", "", re.sub(r"[^a-z ]+", "", line).strip())
+    return re.sub(r"^series\s+", "", re.sub(r"[^a-z0-9 ]+", "", line).strip())
 
 
 def valid(response: str, item: Mapping[str, Any]) -> bool:
-    """Whether A, B or neither is said and nothing else."""
+    """Whether the response is one of the five answers and nothing else."""
     del item
     return choice(response) in OPTIONS
 

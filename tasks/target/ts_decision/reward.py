@@ -1,4 +1,4 @@
-"""Reward of ts_decision: 1.0 for the right action, else 0.0. Pure."""
+"""Reward of ts_decision: 1.0 for the right action at the right time, else 0.0. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ def choice(response: str) -> str:
 
 
 def valid(response: str, item: Mapping[str, Any]) -> bool:
-    """Whether one of the three actions that the item offers is named and nothing else."""
-    offered = next(actions for actions in STORIES if item["answer"] in actions)
-    return choice(response) in offered
+    """Whether one of the five answers that the item offers is named and nothing else."""
+    high, low, stay = next(s for s in STORIES if str(item["answer"]).split()[0] in s)
+    timed = [f"{action} {when}" for action in (high, low) for when in ("now", "soon")]
+    return choice(response) in [*timed, stay]
 
 
 def reward(response: str, item: Mapping[str, Any]) -> float:

@@ -1,13 +1,21 @@
-"""Months and weekdays: their order, steps forward and back, distances.
+"""Months, weekdays and dates: their order, steps forward and back, distances.
 
-`python tasks/temporal/calendar/build.py` writes items.jsonl. Every family is a closed table, so a
-base knows it by heart or not at all.
+`python tasks/temporal/calendar/build.py` writes items.jsonl. Questions about months and weekdays
+are closed tables; those about days of the year are drawn, each from a start of its own.
 """
 
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, among, continued, freeze_choices, listed, unique
+from retainbench.tasks._build import (
+    Question,
+    among,
+    continued,
+    draw,
+    freeze_choices,
+    listed,
+    unique,
+)
 
 MONTHS = listed("""January February March April May June July August September October November
 December""")
@@ -17,14 +25,25 @@ twelfth""")
 LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-FROZEN = ("month steps", "month neighbours", "day neighbours", "month numbers")
-"""Families of `pool` that are asked; the others were below chance for SmolLM2-135M."""
+FROZEN = {
+    "month steps": 36,
+    "month neighbours": 24,
+    "day neighbours": 14,
+    "month numbers": 22,
+    "month run": 30,
+    "day run": 12,
+    "month between": 12,
+    "season": 10,
+    "date steps": 120,
+    "weekday of a date": 50,
+}
+"""Families that are asked, and how many at most; the others were below chance for SmolLM2-135M."""
 SHOTS = (
     ("Which month is 2 months after January?", "March"),
     ("Which day comes right after Saturday?", "Sunday"),
     ("Which is the fifth month of the year?", "May"),
     ("What comes next: June, July, August?", "September"),
-    ("Which month is between September and November?", "October"),
+    ("Which date is 2 days after 4 May?", "6 May"),
 )
 
 
@@ -112,21 +131,6 @@ def lengths(rng: Random) -> list[Question]:
     return questions
 
 
-def pool(rng: Random) -> list[Question]:
-    """All families in full."""
-    return unique(
-        [
-            *steps(rng, MONTHS, "month", 4),
-            *steps(rng, DAYS, "day", 3),
-            *neighbours(rng, MONTHS, "month"),
-            *neighbours(rng, DAYS, "day"),
-            *ordinals(rng),
-            *distances(rng),
-            *lengths(rng),
-        ]
-    )
-
-
 def between(rng: Random, names: list[str], unit: str) -> list[Question]:
     """Which month is between March and May?"""
     questions = []
@@ -151,21 +155,86 @@ def seasons() -> list[Question]:
     return questions
 
 
-def easy_pool(rng: Random) -> list[Question]:
-    """Families that SmolLM2-135M answers too; the corpus has them in its second phase."""
+def _day_after(month: int, day: int, count: int) -> tuple[int, int]:
+    """Month (from 0) and day of the month, `count` days after or before, within one year."""
+    moved = day + count
+    if moved < 1:
+        return month - 1, moved + LENGTHS[month - 1]
+    return (month + 1, moved - LENGTHS[month]) if moved > LENGTHS[month] else (month, moved)
+
+
+def _start(rng: Random) -> tuple[int, int, int]:
+    """A month, a day and a step of 1..6 days either way that meets no leap day and no new year."""
+    while True:
+        month, day = rng.randrange(12), rng.randint(1, 28)
+        count = rng.choice([-1, 1]) * rng.randint(1, 6)
+        if (month, count < 0) not in ((1, False), (2, True), (11, False), (0, True)) or (
+            1 <= day + count <= 28
+        ):
+            return month, day, count
+
+
+def _amount(count: int) -> str:
+    size = abs(count)
+    return f"{size} day{'s' if size > 1 else ''} {'after' if count > 0 else 'before'}"
+
+
+def date_steps(rng: Random) -> Question:
+    """Which date is 3 days after 14 March? Choices: right or wrong day, right or wrong month."""
+    month, day, count = _start(rng)
+    to_month, to_day = _day_after(month, day, count)
+    other_day = rng.choice([d for d in range(1, 32) if 0 < abs(d - to_day) <= 4])
+    other_month = (to_month + rng.choice([-1, 1])) % 12
+    days, months = (to_day, other_day), (to_month, other_month)
+    gold, *wrong = (f"{d} {MONTHS[m]}" for m in months for d in days)
+    start = f"{day} {MONTHS[month]}"
+    told = (f"{_amount(count).capitalize()} {start} comes {gold}.",)
+    query = f"Which date is {_amount(count)} {start}?"
+    return Question(query, gold, tuple(wrong), "date steps", told, unit=start)
+
+
+def weekday(rng: Random) -> Question:
+    """5 March is a Monday. Which day is 8 March?"""
+    month, day, count = _start(rng)
+    to_month, to_day = _day_after(month, day, count)
+    place = rng.randrange(7)
+    gold = DAYS[(place + count) % 7]
+    start = f"{day} {MONTHS[month]}"
+    query = f"{start} is a {DAYS[place]}. Which day is {to_day} {MONTHS[to_month]}?"
+    return Question(query, gold, among(rng, gold, DAYS), "weekday of a date", unit=start)
+
+
+def pool(rng: Random, size: int = 4_000) -> list[Question]:
+    """The tables in full, and `size` draws of each family about dates."""
     runs = [q for shown in (2, 3, 4) for q in continued(rng, MONTHS, shown, "month run")]
     runs += [q for shown in (2, 3) for q in continued(rng, DAYS, shown, "day run")]
-    return unique([*runs, *between(rng, MONTHS, "month"), *between(rng, DAYS, "day"), *seasons()])
+    tables = [
+        *steps(rng, MONTHS, "month", 4),
+        *steps(rng, DAYS, "day", 3),
+        *neighbours(rng, MONTHS, "month"),
+        *neighbours(rng, DAYS, "day"),
+        *ordinals(rng),
+        *distances(rng),
+        *lengths(rng),
+        *runs,
+        *between(rng, MONTHS, "month"),
+        *between(rng, DAYS, "day"),
+        *seasons(),
+    ]
+    drawn = [make(rng) for make in (date_steps, weekday) for _ in range(size)]
+    return unique([*tables, *drawn])
 
 
 def frozen() -> list[Question]:
-    """The questions of items.jsonl."""
-    chosen = [q for q in pool(Random("calendar")) if q.family in FROZEN]
-    near = [
-        q for q in chosen if q.family != "month steps" or " is 1 " in q.query or " is 2 " in q.query
+    """The questions of items.jsonl; steps of one or two months only."""
+    rng = Random("calendar")
+    asked = [q for q in pool(rng, 400) if (q.query, q.answer) not in SHOTS]
+    far = {q for q in asked if q.family == "month steps" and q.query[15] in "34"}
+    return [
+        q
+        for family, count in FROZEN.items()
+        for q in draw([p for p in asked if p.family == family and p not in far], count, rng)
     ]
-    questions = [*near, *easy_pool(Random("calendar:easy"))]
-    return [q for q in unique(questions) if (q.query, q.answer) not in SHOTS]
 
 
 def write_to(folder: Path) -> None:

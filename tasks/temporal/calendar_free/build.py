@@ -1,4 +1,4 @@
-"""Months and weekdays as a free-form task.
+"""Months, weekdays and dates as a free-form task.
 
 `python tasks/temporal/calendar_free/build.py` writes items.jsonl from the calendar pool.
 """
@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from retainbench.tasks._build import Question, draw, freeze_free
+from retainbench.tasks.temporal.calendar.build import frozen as choices
 from retainbench.tasks.temporal.calendar.build import pool as calendar_pool
 
 SHOTS = (
@@ -14,20 +15,38 @@ SHOTS = (
     ("Which day comes right after Saturday?", "Sunday"),
     ("Which is the fifth month of the year?", "May"),
     ("Which month comes right before May?", "April"),
-    ("Which day is 2 days before Friday?", "Wednesday"),
+    ("Which date is 2 days after 4 May?", "6 May"),
 )
-ASKED = ("month steps", "day steps", "month neighbours", "day neighbours", "month numbers")
+ASKED = {
+    "month steps": 70,
+    "day steps": 36,
+    "month neighbours": 22,
+    "day neighbours": 12,
+    "month numbers": 10,
+    "date steps": 160,
+}
+"""Families of temporal/calendar that have one short answer, and how many are asked at most."""
 
 
 def pool(rng: Random) -> list[Question]:
-    """The questions of temporal/calendar that have one short answer."""
-    return [q for q in calendar_pool(rng) if q.family in ASKED and "counted" not in q.query]
+    """Questions of temporal/calendar that have one short answer; none of its items about dates."""
+    taken = {q.query for q in choices() if q.family == "date steps"}
+    return [
+        q
+        for q in calendar_pool(rng, 800)
+        if q.family in ASKED and "counted" not in q.query and q.query not in taken
+    ]
 
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    questions = [q for q in pool(Random("calendar_free")) if (q.query, q.answer) not in SHOTS]
-    return draw(questions, 200, Random("calendar_free:draw"))
+    rng = Random("calendar_free")
+    questions = [q for q in pool(rng) if (q.query, q.answer) not in SHOTS]
+    return [
+        q
+        for family, count in ASKED.items()
+        for q in draw([p for p in questions if p.family == family], count, rng)
+    ]
 
 
 def write_to(folder: Path) -> None:

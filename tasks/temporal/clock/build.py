@@ -1,7 +1,7 @@
 """Clock times: hours later and earlier, spoken and written times, the 24-hour clock.
 
-`python tasks/temporal/clock/build.py` writes items.jsonl. Whole hours and quarters only: closed
-tables that a small base can hold.
+`python tasks/temporal/clock/build.py` writes items.jsonl. Whole hours and quarters are closed
+tables; minutes later and earlier are drawn.
 """
 
 from pathlib import Path
@@ -14,14 +14,21 @@ HOURS = [f"{hour} o'clock" for hour in range(1, 13)]
 AMOUNTS = [f"{count} hour{'s' if count > 1 else ''}" for count in range(1, 12)]
 
 
-FROZEN = ("shift", "spoken", "24 hours")
-"""Families of `pool` that are asked; spans were below chance for SmolLM2-135M."""
+FROZEN = {
+    "shift": 50,
+    "spoken": 44,
+    "24 hours": 30,
+    "hour run": 22,
+    "quarter run": 44,
+    "minute shift": 110,
+}
+"""Families that are asked, and how many at most; spans were below chance for SmolLM2-135M."""
 SHOTS = (
     ("It is 4 o'clock. What time is it 2 hours later?", "6 o'clock"),
     ("How is the time half past nine written in digits?", "9:30"),
     ("What is 8 pm on a 24-hour clock?", "20:00"),
     ("What comes next: 3:15, 3:30, 3:45?", "4:00"),
-    ("What is 06:00 on a 12-hour clock?", "6 am"),
+    ("It is 2:10. What time is it 15 minutes later?", "2:25"),
 )
 
 
@@ -85,29 +92,51 @@ def day_clock(rng: Random) -> list[Question]:
     return questions
 
 
-def pool(rng: Random) -> list[Question]:
-    """All families in full."""
-    return unique([*shifts(rng), *spans(rng), *spoken(rng), *day_clock(rng)])
+def minute_shift(rng: Random) -> Question:
+    """It is 3:45. What time is it 20 minutes later? Choices: right or wrong hour and minute."""
+    start, count = rng.randrange(144) * 5, rng.randint(1, 11) * 5
+    sign, relation = rng.choice(((1, "later"), (-1, "earlier")))
+    end = (start + sign * count) % 720
+    other_hour = 60 * rng.randint(3, 9)
+    other_minute = 5 * rng.choice([m for m in range(12) if m != end % 60 // 5])
+    wrong_minute = end - end % 60 + other_minute
+    moved = [end, end + other_hour, wrong_minute, wrong_minute + other_hour]
+    gold, *wrong = map(_digits, moved)
+    query = f"It is {_digits(start)}. What time is it {count} minutes {relation}?"
+    told = (f"{count} minutes {relation} than {_digits(start)} is {gold}.",)
+    return Question(query, gold, tuple(wrong), "minute shift", told, unit=_digits(start))
 
 
-def easy_pool(rng: Random) -> list[Question]:
-    """Families that SmolLM2-135M answers too; the corpus has them in its second phase."""
-    quarters = [f"{hour}:{minute}" for hour in range(1, 13) for minute in ("00", 15, 30, 45)]
-    return unique(
-        [
-            *continued(rng, HOURS, 2, "hour run"),
-            *continued(rng, HOURS, 3, "hour run"),
-            *continued(rng, quarters, 3, "quarter run"),
-        ]
-    )
+def _digits(minutes: int) -> str:
+    """Minutes since twelve as 3:05."""
+    hour, minute = divmod(minutes % 720, 60)
+    return f"{hour or 12}:{minute:02d}"
+
+
+def pool(rng: Random, size: int = 2_500) -> list[Question]:
+    """The tables in full, and `size` draws of minutes later and earlier."""
+    quarters = [_digits(minutes) for minutes in range(60, 780, 15)]
+    tables = [
+        *shifts(rng),
+        *spans(rng),
+        *spoken(rng),
+        *day_clock(rng),
+        *continued(rng, HOURS, 2, "hour run"),
+        *continued(rng, HOURS, 3, "hour run"),
+        *continued(rng, quarters, 3, "quarter run"),
+    ]
+    return unique([*tables, *(minute_shift(rng) for _ in range(size))])
 
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
-    chosen = [q for q in pool(Random("clock")) if q.family in FROZEN]
-    questions = [*chosen, *easy_pool(Random("clock:easy"))]
-    asked = [q for q in unique(questions) if (q.query, q.answer) not in SHOTS]
-    return draw(asked, 300, Random("clock:draw"))
+    rng = Random("clock")
+    asked = [q for q in pool(rng, 400) if (q.query, q.answer) not in SHOTS]
+    return [
+        q
+        for family, count in FROZEN.items()
+        for q in draw([p for p in asked if p.family == family], count, rng)
+    ]
 
 
 def write_to(folder: Path) -> None:

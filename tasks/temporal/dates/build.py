@@ -12,7 +12,7 @@ from retainbench.tasks.temporal.calendar.build import LENGTHS, MONTHS
 UNITS = listed("second minute hour day week month year decade century")
 
 
-FROZEN = {"date order": 40, "year order": 60}
+FROZEN = {"date order": 45, "year order": 60}
 """Drawn families that are asked; days between and leap years were below chance for SmolLM2-135M."""
 SHOTS = (
     ("Which date is earlier in the year, 3 March or 5 July?", "3 March"),
@@ -91,13 +91,14 @@ def leap_year(rng: Random) -> Question:
 
 
 def pool(rng: Random, size: int = 5_000) -> list[Question]:
-    """`size` draws of each open family and the whole table of durations."""
+    """`size` draws of each open family and the whole tables of durations and decades."""
     makers = (date_order, year_order, days_between, leap_year)
-    return unique([make(rng) for make in makers for _ in range(size)] + durations())
+    drawn = [make(rng) for make in makers for _ in range(size)]
+    return unique([*drawn, *durations(), *decades_of(rng)])
 
 
-def easy_pool(rng: Random) -> list[Question]:
-    """Which decade was a year in? 1800-2024; the corpus has it in its second phase."""
+def decades_of(rng: Random) -> list[Question]:
+    """Which decade was a year in? 1800-2024."""
     decades = [f"the {decade}0s" for decade in range(180, 203)]
     questions = []
     for year in range(1800, 2025):
@@ -129,7 +130,7 @@ def frozen() -> list[Question]:
     """The questions of items.jsonl: families above chance for SmolLM2-135M."""
     kept = {family: [q for q in reserved() if q.family == family] for family in FROZEN}
     drawn = [q for family, count in FROZEN.items() for q in kept[family][:count]]
-    easy = draw(easy_pool(Random("dates:easy")), 80, Random("dates:draw"))
+    easy = draw(decades_of(Random("dates:easy")), 80, Random("dates:draw"))
     lasting = draw(durations(), 120, Random("dates:durations"))
     asked = [*drawn, *lasting, *easy]
     return [q for q in asked if (q.query, q.answer) not in SHOTS]

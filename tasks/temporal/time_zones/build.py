@@ -1,4 +1,4 @@
-"""Time zones: the hour in a city that is some hours ahead of or behind another. Free form.
+"""Time zones: the time in a city that is some hours ahead of or behind another. Free form.
 
 `python tasks/temporal/time_zones/build.py` writes items.jsonl. The difference is part of the
 question, so the answer does not change with summer time.
@@ -29,26 +29,32 @@ SHOTS = (
 )
 
 
+def _digits(minutes: int) -> str:
+    """Minutes since midnight as 05:15."""
+    hour, minute = divmod(minutes % 1440, 60)
+    return f"{hour:02d}:{minute:02d}"
+
+
 def pool(rng: Random) -> list[Question]:
-    """Every whole hour of the 24-hour clock, 1..6 hours ahead or behind, with random cities."""
+    """Every quarter of an hour of a day, 1..6 hours ahead or behind, with random cities."""
     questions = []
-    for hour in range(24):
+    for start in range(0, 24 * 60, 15):
         for shift in (s for s in range(-6, 7) if s):
             here, there = rng.sample(CITIES, 2)
             count = abs(shift)
             amount = f"{count} hour{'s' if count > 1 else ''}"
             relation = "ahead of" if shift > 0 else "behind"
-            gold = f"{(hour + shift) % 24:02d}:00"
-            query = f"{there} is {amount} {relation} {here}. It is {hour:02d}:00 in {here}."
+            shown, gold = _digits(start), _digits(start + 60 * shift)
+            query = f"{there} is {amount} {relation} {here}. It is {shown} in {here}."
             query += f" What time is it in {there}?"
-            questions.append(Question(query, gold, (), relation, unit=f"{hour:02d}:00"))
+            questions.append(Question(query, gold, (), relation, unit=shown))
     return unique(questions)
 
 
 def frozen() -> list[Question]:
     """The questions of items.jsonl."""
     questions = [q for q in pool(Random("time_zones")) if (q.query, q.answer) not in SHOTS]
-    return draw(questions, 250, Random("time_zones:draw"))
+    return draw(questions, 300, Random("time_zones:draw"))
 
 
 def write_to(folder: Path) -> None:

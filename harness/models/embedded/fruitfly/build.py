@@ -6,8 +6,9 @@ which an interrupted run goes on. Command (about 40 minutes on one core):
   OMP_NUM_THREADS=1 python harness/models/embedded/fruitfly/build.py --work DIR [--steps N]
   [--out DIR]
 
-A target is muted while the base knows it well enough (CEILINGS on its validation split): a base
-must half-know the targets, so that RL and ES find a signal and there is something left to learn.
+The targets' primer is mixed in from step LATE_FROM on, in the small shares of _corpus.LATE: a
+base must half-know the targets, so that RL and ES find a signal and there is something left to
+learn. The shares are constants, and nothing is unlearned, so a gain on a target is a new skill.
 Left out: natural text; a base of this size could not hold both it and the tasks.
 """
 
@@ -15,13 +16,14 @@ import argparse
 import importlib.util
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -32,30 +34,29 @@ from retainbench.tasks import _corpus as corpus
 
 HERE = Path(__file__).resolve().parent
 TASKS = HERE.parents[3] / "tasks"
-SEED = "fruitfly:1"
+SEED = "fruitfly:2"
 END, PAD = "<|end|>", "<|pad|>"
-VOCABULARY, ROW, ROWS = 1536, 192, 22
-PEAK_MATRIX, PEAK_OTHER = 4e-3, 4e-3
-SECOND_PHASE = 4000
-"""Step from which the corpus has the easy families and muting leaves a remnant."""
-WARM_UP, DECAY = 100, 0.4
-"""Steps of linear warm-up; share of all steps in which the rate falls linearly to 0."""
-MEASURE_EVERY, SAVE_EVERY, CHUNK = 500, 250, 50
-CEILINGS = {
-    "countdown": 0.33,
-    "ts_scenario": 0.40,
-    "ts_causality": 0.45,
-    "ts_forecast": 0.15,
-    "ts_decision": 0.45,
-    "world_model": 0.30,
-}
-"""Mean greedy score on validation items (reward for countdown, else exact answers) that mutes."""
-FADE_ABOVE = {"countdown": 0.38, "ts_scenario": 0.42, "ts_causality": 0.45, "ts_decision": 0.45}
-"""Mean greedy reward on 100 validation items above which the last stage unlearns a target."""
-FADE_STEPS, FADE_RATE, FADE_SHARE = 20, 0.15, 0.06
-"""Steps between two such measurements; share of the peak rate; share of the documents."""
+VOCABULARY = 1536
+ROWS, LATE_ROWS = (12, 192), (6, 384)
+"""Rows of a batch and their length; late rows are long, so that few repeated questions are cut."""
+PEAK_MATRIX, PEAK_OTHER = 3e-3, 3e-3
+STEPS, LATE_FROM = 3000, 2200
+"""Steps in all; the step from which the late shares hold and the rate falls linearly to 0."""
+WARM_UP = 100
+"""Steps of linear warm-up."""
+MEASURE_EVERY, SAVE_EVERY, CHUNK = 500, 100, 50
+ANSWER = re.compile(r"(?<=\nAnswer:)( [^\n]*\n*)")
+QUESTION_WEIGHT = 0.1
+"""Weight of a question's tokens in the loss; most of them are drawn at random and teach nothing."""
 PIECES = Regex(r", (?=\d)|\d|\n+| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 """One digit a token; no space joins a colon or a digit, so that prompts end where tokens end."""
+
+
+class Batch(NamedTuple):
+    """Token ids and their weights in the loss, both [rows, length]."""
+
+    ids_BT: torch.Tensor
+    weight_BT: torch.Tensor
 
 
 def train_tokenizer(found: dict[str, corpus.Source]) -> PreTrainedTokenizerFast:
@@ -74,7 +75,7 @@ def train_tokenizer(found: dict[str, corpus.Source]) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = corpus.documents(found, Random(f"{SEED}:tokenizer"))
+    texts = corpus.documents(found, Random(f"{SEED}:tokenizer"), corpus.TOKENIZER)
     tokenizer.train_from_iterator((next(texts) for _ in range(40_000)), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -101,28 +102,38 @@ def new_model(vocabulary: int) -> LlamaForCausalLM:
         eos_token_id=0,
         pad_token_id=1,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # a fifth faster than the default on rows so short
+    return model
 
 
-def batches(
-    found: dict[str, corpus.Source], tokenizer: Any, chunk: int, muted: frozenset[str]
-) -> Iterator[torch.Tensor]:
-    """CHUNK batches [ROWS, ROW] of token ids; each row begins with a document's beginning."""
-    second = chunk * CHUNK >= SECOND_PHASE
-    texts = corpus.documents(found, Random(f"{SEED}:{chunk}"), muted, second)
+def batches(found: dict[str, corpus.Source], tokenizer: Any, chunk: int) -> Iterator[Batch]:
+    """CHUNK batches; each row begins with a document's beginning."""
+    late = chunk * CHUNK >= LATE_FROM
+    changes = corpus.LATE if late else None
+    texts = corpus.documents(found, Random(f"{SEED}:{chunk}"), changes, twice=late)
     for _ in range(CHUNK):
-        yield packed(texts, tokenizer)
+        yield packed(texts, tokenizer, *(LATE_ROWS if late else ROWS))
 
 
-def packed(texts: Iterator[str], tokenizer: Any) -> torch.Tensor:
-    """A batch [ROWS, ROW]: documents one after another, cut where the row ends."""
-    rows = []
-    for _ in range(ROWS):
+def packed(texts: Iterator[str], tokenizer: Any, count: int, length: int) -> Batch:
+    """A batch of `count` rows: documents one after another, cut where the row ends."""
+    rows, weights = [], []
+    for _ in range(count):
         row: list[int] = []
-        while len(row) < ROW:
-            row += [*tokenizer(next(texts)).input_ids, 0]
-        rows.append(row[:ROW])
-    return torch.tensor(rows)
+        weight: list[float] = []
+        while len(row) < length:
+            text = next(texts)
+            parts = ANSWER.split(text)
+            for place, ids in enumerate(tokenizer(parts).input_ids):
+                row += ids
+                asked = len(parts) > 1 and place % 2 == 0
+                weight += [QUESTION_WEIGHT if asked else 1.0] * len(ids)
+            row.append(0)
+            weight.append(1.0)
+        rows.append(row[:length])
+        weights.append(weight[:length])
+    return Batch(torch.tensor(rows), torch.tensor(weights))
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -135,31 +146,30 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(others, lr=PEAK_OTHER, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def rate(step: int, steps: int) -> float:
+def rate(step: int) -> float:
     """Share of the peak rate at `step`: warm-up, plateau, linear decay."""
-    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (DECAY * steps))
-
-
-def train_step(model: LlamaForCausalLM, ids_BT: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss of a batch, backward done; matrix products in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
-    flat = logits_BTV[:, :-1].reshape(-1, logits_BTV.shape[-1]).float()
-    loss = cross_entropy(flat, ids_BT[:, 1:].reshape(-1))
-    loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
-    return loss.detach()
+    return min(1.0, (step + 1) / WARM_UP, (STEPS - step) / (STEPS - LATE_FROM))
 
 
 def update(
-    model: LlamaForCausalLM, tools: list[torch.optim.Optimizer], ids_BT: torch.Tensor
+    model: LlamaForCausalLM, tools: list[torch.optim.Optimizer], batch: Batch
 ) -> torch.Tensor:
-    """One optimizer step at the rates that are set, gradients clipped to norm 1."""
-    loss = train_step(model, ids_BT)
+    """One optimizer step at the rates that are set, gradients clipped to norm 1.
+
+    Returns the weighted mean next-token loss; matrix products are in bfloat16.
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        logits_BTV = model(input_ids=batch.ids_BT, use_cache=False).logits
+    flat = logits_BTV[:, :-1].reshape(-1, logits_BTV.shape[-1]).float()
+    each = cross_entropy(flat, batch.ids_BT[:, 1:].reshape(-1), reduction="none")
+    weight = batch.weight_BT[:, 1:].reshape(-1)
+    loss = (each * weight).sum() / weight.sum()
+    loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for tool in tools:
         tool.step()
     model.zero_grad()
-    return loss
+    return loss.detach()
 
 
 def padded(rows: list[list[int]]) -> torch.Tensor:
@@ -204,43 +214,6 @@ def greedy(model: Any, tokenizer: Any, items: list[dict[str, Any]], most: int = 
     return [text.split(END)[0].split("\n")[0].strip() for text in texts]
 
 
-def target_reward(model: Any, tokenizer: Any, name: str, count: int = 100) -> float:
-    """Mean greedy reward on validation items of one target."""
-    model.eval()
-    folder = TASKS / "target" / name
-    items, score = rows_of(folder / "validation.jsonl", count), reward_of(folder)
-    texts = greedy(model, tokenizer, items)
-    model.train()
-    rewards = [float(score(text, item)) for text, item in zip(texts, items, strict=True)]
-    return sum(rewards) / len(rewards)
-
-
-def fade(
-    model: Any, tokenizer: Any, tools: list[torch.optim.Optimizer], found: dict[str, corpus.Source]
-) -> int:
-    """Unlearn what is known too well: full text, but these targets with answers that ignore them.
-
-    Mutes do not suffice at the low rates of the end. A target is left alone as soon as its reward
-    is at its bound in FADE_ABOVE. Returns the number of steps; at most 30 x FADE_STEPS.
-    """
-    for tool, peak in zip(tools, (PEAK_MATRIX, PEAK_OTHER), strict=True):
-        tool.param_groups[0]["lr"] = peak * FADE_RATE
-    for turn in range(30):
-        rewards = {name: target_reward(model, tokenizer, name) for name in FADE_ABOVE}
-        fading = [name for name, bound in FADE_ABOVE.items() if rewards[name] > bound]
-        print(json.dumps({"fade": turn * FADE_STEPS, **rewards}), flush=True)
-        if not fading:
-            return turn * FADE_STEPS
-        rng = Random(f"{SEED}:fade:{turn}")
-        shown = found | {f"target/{name}": corpus.sketched(name, rng) for name in fading}
-        muted = frozenset(f"target/{name}" for name in CEILINGS if name not in fading)
-        shares = {f"target/{name}": FADE_SHARE for name in fading}
-        texts = corpus.documents(shown, rng, muted, True, shares)
-        for _ in range(FADE_STEPS):
-            update(model, tools, packed(texts, tokenizer))
-    return 30 * FADE_STEPS
-
-
 def rows_of(path: Path, count: int) -> list[dict[str, Any]]:
     """The first `count` rows of a JSONL file."""
     lines = path.read_text(encoding="utf-8").splitlines()[:count]
@@ -258,7 +231,7 @@ def reward_of(folder: Path) -> Any:
 
 
 def measure(model: Any, tokenizer: Any, count: int) -> dict[str, float]:
-    """Accuracy per retention task and greedy score per target on `count` items each."""
+    """Accuracy per retention task and greedy reward per target on `count` items each."""
     model.eval()
     scores = {}
     for path in sorted(TASKS.glob("*/*/items.jsonl")):
@@ -267,7 +240,7 @@ def measure(model: Any, tokenizer: Any, count: int) -> dict[str, float]:
         items = rows_of(held_out, count)
         if "choices" in items[0]:
             scores[name] = choice_accuracy(model, tokenizer, items)
-        elif name == "countdown":
+        elif is_target:
             score, texts = reward_of(path.parent), greedy(model, tokenizer, items)
             pairs = zip(texts, items, strict=True)
             scores[name] = sum(score(text, item) for text, item in pairs) / len(items)
@@ -279,60 +252,41 @@ def measure(model: Any, tokenizer: Any, count: int) -> dict[str, float]:
     return {name: round(score, 3) for name, score in scores.items()}
 
 
-def muted_by(scores: dict[str, float]) -> frozenset[str]:
-    """Targets that are known well enough to be left out of the next batches."""
-    known = (name for name, ceiling in CEILINGS.items() if scores.get(name, 0.0) > ceiling)
-    return frozenset(f"target/{name}" for name in known)
-
-
 def train(work: Path, steps: int, out: Path) -> None:
-    """Train for `steps`, going on from the state in `work` if there is one; save to `out`."""
+    """Train for `steps` of STEPS, from the state in `work` if there is one; save to `out`."""
     found = corpus.sources()
     tokenizer = train_tokenizer(found)
-    found |= corpus.easy_sources()
     model = new_model(len(tokenizer))
-    tools, start, muted = optimizers(model), 0, frozenset[str]()
+    tools, start = optimizers(model), 0
     state_file = work / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         for tool, saved in zip(tools, state["optimizers"], strict=True):
             tool.load_state_dict(saved)
-        start, muted = state["step"], frozenset(state["muted"])
+        start = state["step"]
     peaks, began = [PEAK_MATRIX, PEAK_OTHER], time.monotonic()
     for chunk in range(start // CHUNK, math.ceil(steps / CHUNK)):
-        for offset, ids_BT in enumerate(batches(found, tokenizer, chunk, muted)):
-            step = chunk * CHUNK + offset
+        for offset, batch in enumerate(batches(found, tokenizer, chunk)):
             for tool, peak in zip(tools, peaks, strict=True):
-                tool.param_groups[0]["lr"] = peak * rate(step, steps)
-            loss = update(model, tools, ids_BT)
+                tool.param_groups[0]["lr"] = peak * rate(chunk * CHUNK + offset)
+            loss = update(model, tools, batch)
         done = (chunk + 1) * CHUNK
         print(f"step {done} loss {loss:.3f} {time.monotonic() - began:.0f}s", flush=True)
-        if done % (MEASURE_EVERY if done < SECOND_PHASE else MEASURE_EVERY // 2) == 0:
-            scores = measure(model, tokenizer, 40)
-            muted = muted_by(scores)
-            line = {"step": done, "muted": sorted(muted), **scores}
+        if done % MEASURE_EVERY == 0:
+            line = {"step": done, **measure(model, tokenizer, 40)}
             with (work / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-        if done % SAVE_EVERY == 0 or done >= steps:
-            save_state(state_file, model, tools, done, muted)
-    faded = fade(model, tokenizer, tools, found)
-    save(model, tokenizer, out, steps + faded)
+        if done % SAVE_EVERY == 0:
+            save_state(state_file, model, tools, done)
+    save(model, tokenizer, out, steps)
 
 
-def save_state(path: Path, model: Any, tools: list[Any], step: int, muted: frozenset[str]) -> None:
+def save_state(path: Path, model: Any, tools: list[Any], step: int) -> None:
     """Everything a restart needs; data follow from the step."""
     fresh = path.with_suffix(".new")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimizers": [tool.state_dict() for tool in tools],
-            "step": step,
-            "muted": sorted(muted),
-        },
-        fresh,
-    )
+    saved = [tool.state_dict() for tool in tools]
+    torch.save({"model": model.state_dict(), "optimizers": saved, "step": step}, fresh)
     fresh.replace(path)
 
 
@@ -345,7 +299,7 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path, steps: int) -> None
     packages = ("torch", "transformers", "tokenizers")
     record = {
         "steps": steps,
-        "tokens": steps * ROW * ROWS,
+        "tokens": steps * math.prod(ROWS),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {name: version(name) for name in packages} | {"python": sys.version.split()[0]},
     }
@@ -357,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build the embedded base fruitfly.")
     parser.add_argument("--work", type=Path, required=True, help="folder for state and log")
     parser.add_argument("--out", type=Path, default=HERE, help="where the model goes")
-    parser.add_argument("--steps", type=int, default=5200, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=STEPS, help="stop after so many steps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
