@@ -5,7 +5,7 @@
     L = -(1/M) sum_t sg(p_t) log p_t                   (dft, arXiv:2508.05629)
 
 over the M completion tokens of the batch. `one_shot`: q is the stage's starting point, sampled
-once. `iterative`: q is the current policy, sampled anew for every round (arXiv:2510.18874), which
+once. `iterative`: q is the current policy, sampled again for every round (arXiv:2510.18874), which
 with a 0/1 reward is REINFORCE on fresh samples.
 
 Each accepted prompt counts the same: duplicates are dropped, then it gives exactly
@@ -15,7 +15,7 @@ and accepted, how sampling was done, and the digest of the weights that sampled.
 
 Deviations:
 1. A completion that was cut off is never accepted.
-2. The accepted text is encoded anew and ended by the end token, as reference answers are.
+2. The accepted text is encoded again and ended by the end token, as reference answers are.
 3. One-shot sampling stops at `sampling_share` of the budget or after one pass over the training
    items, whichever comes first; samples are charged to the budget like everything else.
 """

@@ -5,7 +5,7 @@
     D = (1 - a) KL(p_t || m_t) + a KL(q_t || m_t),   m_t = (1 - a) p_t + a q_t
 
 so the data are the student's own samples, and the reference answer reaches it through the
-teacher's probabilities alone; a = 0 and a = 1 stand for KL(q_t || p_t) and KL(p_t || q_t). Loss and
+teacher's probabilities alone; a = 0 and a = 1 mean KL(q_t || p_t) and KL(p_t || q_t). Loss and
 update are those of TRL's experimental SDFTTrainer; `topk_logits` compares the student's most
 probable tokens, renormalised. The demonstration is the item itself, answered, before the prompt:
 
@@ -17,7 +17,7 @@ probable tokens, renormalised. The demonstration is the item itself, answered, b
 
 Deviations from TRL's defaults:
 1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
-2. The demonstration stands before the prompt, in the form of the evaluation, because our bases are
+2. The demonstration comes before the prompt, in the form of the evaluation, because our bases are
    not chat models; TRL appends it, and the paper words it as an instruction.
 3. The `base` teacher is the stage's starting point, loaded from its folder (for LoRA: the adapter
    switched off), which makes resume exact.

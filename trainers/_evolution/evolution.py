@@ -3,9 +3,9 @@
 The null is the distance that the updates would have covered if fitness had nothing to do with the
 noise: null^2 = sum over steps of d (alpha/N)^2 sum_j w_j^2, where w_j is the net coefficient of the
 distinct direction j (METHODS 14, derived). An l2 anchor shrinks it by (1 - alpha lambda) per step;
-stages of evolution strategies after one another add in quadrature. It is told where it can be
-compared with the drift from the base: full weights, moved by evolution strategies alone, no l1
-anchor (which has no closed form).
+stages of evolution strategies after one another add in quadrature. The log has it only where
+it can be compared with the drift from the base: full weights, moved by evolution strategies alone,
+no l1 anchor (which has no closed form).
 
 Nothing here has a loss that could become NaN, so a rate that destroys the weights shows otherwise:
 the squares of the weights overflow, or nothing that the population writes earns a reward any more.

@@ -1,7 +1,7 @@
 """Advantages and losses of PPO: pure functions of tensors.
 
 Shape letters: B answers, T places that predict a token. `mask_BT` is 1 where the predicted token
-belongs to the completion; prompt and padding count for nothing, wherever they stand.
+belongs to the completion; prompt and padding are ignored, wherever they are.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ of the data (`stream`), the budget (tokens are counted in `training_step`, the l
 the share of the budget, training stops when it is spent), checkpoints and the step log (the
 `Trajectory`), `anchor: weights`, and resume (weights and optimizer without pickle; TRL's own
 checkpoints are off). The
-global random generators are seeded anew before each step, from (seed, step), and left as they were
-found.
+global random generators are seeded before each step from (seed, step), and restored after it.
 
 A trainer file maps its options to a TRL config and calls `run`.
 """
@@ -172,7 +171,7 @@ def _govern(
 
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            # Its default lies in the scratch folder, which is gone after the run.
+            # By default it writes to the scratch folder, which is deleted after the run.
             callback.logging_dir = str(job.out / "tensorboard")
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Governor())

@@ -8,8 +8,8 @@ A method is one public file in this folder with
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
     def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
 
-The module must import without torch (heavy imports stand inside functions), so that planning and
-`retainbench methods` stay fast. Everything that makes arms comparable is shared and lives beside
+The module must import without torch (heavy imports are inside functions), so that planning and
+`retainbench methods` stay fast. Everything that makes arms comparable is shared and lives next to
 this file: `_model` (loading, adapters), `_data` (order and encoding), `_trajectory` (budget,
 checkpoints, resume, step log), `_rollout` (sampling and rewards), `_trl` (TRL's trainers under the
 same rules).
