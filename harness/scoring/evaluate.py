@@ -32,14 +32,14 @@ from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
 
 
 class Variation(NamedTuple):
-    """A scoring of the same model that ought to give the same answers: what is done otherwise."""
+    """A repeat scoring of a model that should give equal answers: what differs from the first."""
 
     again: int = 0
-    """Scored anew with nothing changed."""
+    """Number of the repeat; nothing else changes."""
     batch: bool = False
     """A third of the tokens per pass, and a hundred responses in flight."""
     shift: int = 0
-    """Choices turned cyclically by so many places; tasks without choices are left out."""
+    """Rotates the answer options by this many places; tasks without options are left out."""
 
 
 USUAL = Variation()
@@ -56,7 +56,7 @@ another order and one shift is as good as all k.
 
 
 def affects(variation: Variation, info: TaskInfo) -> bool:
-    """Whether a task can be scored in this way: only choices of our own scoring can be turned."""
+    """Whether a variation applies to a task: options rotate only where our own code scores them."""
     return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
 
 
@@ -164,7 +164,7 @@ def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:
 
 
 def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
-    """Requests with those of each item turned cyclically; requests of an item are neighbours."""
+    """Requests, those of each item rotated; the requests of an item are neighbours."""
     if not shift:
         return list(requests)
     by_doc: dict[int, list[Any]] = {}
@@ -174,7 +174,7 @@ def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
 
 
 def turned(values: Sequence[Any], shift: int) -> list[Any]:
-    """A list turned cyclically.
+    """A list rotated to the left.
 
     >>> turned(["a", "b", "c"], 1)
     ['b', 'c', 'a']
@@ -247,7 +247,7 @@ def _rows(prepared: Prepared, shift: int) -> list[dict[str, Any]]:
 
 
 def _row(task: Any, requests: list[Any], name: str, shift: int) -> dict[str, Any]:
-    """One sample; with a shift lm-eval judges the item with its choices and answers turned."""
+    """One sample; with a shift lm-eval judges the item with its options and answers rotated."""
     doc = asked = requests[0].doc
     answers = [request.filtered_resps[name] for request in requests]
     if shift:

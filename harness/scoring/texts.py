@@ -33,7 +33,7 @@ class Encoder:
     begin: bool | None
     """lm-eval's `add_bos_token`."""
     prefix: int
-    """The token that stands for an empty context."""
+    """The token that represents an empty context."""
     window: int
     """Most tokens of an input."""
 

@@ -1,6 +1,6 @@
 """Token trie of all requests of one call, and the plan that computes each of its nodes about once.
 
-Pure numpy. A trie node stands for one token in one context; its number follows depth-first order.
+Pure numpy. A trie node represents one token in one context; its number follows depth-first order.
 The plan cuts the sorted sequences into *rows* (runs of neighbours, laid out as a small trie) and
 factors long shared prefixes out into *stems*, whose keys and values are computed once and lent to
 every row and stem below them.
