@@ -1,7 +1,7 @@
 """Retention items that training data give away, found before training.
 
-A retention item overlaps when its question and answer, lower-cased and without punctuation, stand
-in the training data word for word, or when at least half of its 8-word sequences do (8-grams are
+A retention item overlaps when its question and answer, lower-cased and without punctuation, are in
+the training data word for word, or when at least half of its 8-word sequences do (8-grams are
 the unit of arXiv:2204.02311, appendix C; its threshold is 70 %). Items shorter than eight words can
 only overlap exactly: shorter sequences are phrases that any two texts share. What follows is the
 policy's `contaminated`: exclude from every verdict, refuse to run, or report.
@@ -106,7 +106,7 @@ class Search:
         return count
 
     def found(self, share: float = SHARE) -> list[Key]:
-        """Keys of the items that stood in what was read, in their order."""
+        """Keys of the items that the rows read so far contain, in their order."""
         return [key for key, asked in self.items.items() if self._overlaps(asked, share)]
 
     def _overlaps(self, asked: Words, share: float) -> bool:

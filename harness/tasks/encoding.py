@@ -35,7 +35,7 @@ def continued(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
 
 
 def first_token(tokenizer: Any) -> int:
-    """The token that stands for an empty context: BOS, or EOS where there is none."""
+    """The token that represents an empty context: BOS, or EOS where there is none."""
     bos = tokenizer.bos_token_id
     return int(tokenizer.eos_token_id if bos is None else bos)
 

@@ -1,10 +1,10 @@
-"""One task folder as it lies on disk: what its YAML says. Torch-free.
+"""One task folder on disk: what its YAML declares. Torch-free.
 
 Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. Leaves out
 the items (tasks/items.py), their text (tasks/prompts.py), locks (tasks/lock.py) and what a pack
 from elsewhere may hold (tasks/pack.py).
 
-What a task's card (README.md of its folder) says of base models: the table under "Base scores".
+The table "Base scores" of a task's card (README.md of its folder) has the scores of base models.
 
 Read for `retainbench tasks`; nothing is decided by it. Packs have no card, hence no base scores.
 """
@@ -38,7 +38,7 @@ class Code(Record):
     metric: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
     """Which of the metrics that it returns is the score."""
     files: Annotated[dict[str, str], Field(min_length=2)]
-    """Path below lm_eval/tasks -> SHA-256: the YAML, its bases, and the Python beside them."""
+    """Path below lm_eval/tasks -> SHA-256: the YAML, its bases and the Python next to them."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Freeze items to a pack: a folder that runs offline and for ever the same.
+"""Freeze items to a pack: a folder that runs offline and never changes.
 
 Takes a `Frozen` task, from a plain JSONL (`from_jsonl`, below) or from lm-eval
 (tasks/from_lm_eval.py), and writes OUT/NAME/ as tasks/pack.py describes it: YAML, items, lock,
-provenance and copies of the files that lm-eval needs beside it. The same items give the same bytes
+provenance and copies of the files that lm-eval needs with it. The same items give the same bytes
 and the same lock; only provenance.json says when and how.
 
 Command: `retainbench freeze TASK... --out DIR`, `... freeze --jsonl FILE --name N --out DIR`
@@ -55,11 +55,11 @@ class Provenance(Record):
     dataset_path: str | None = None
     dataset_name: str | None = None
     dataset_revision: str | None = None
-    """Commit of the dataset's repository, where its files tell."""
+    """Commit of the dataset's repository, where its files name it."""
     dataset_split: str | None = None
     licence: str
     context: str
-    """What stands before the question: nothing, or which shots, drawn how."""
+    """Text before the question: none, or which shots and how they were drawn."""
     items: int
     left_out: list[LeftOut] = []
     left_out_of_scoring: list[str] = []
@@ -181,7 +181,7 @@ def write(frozen: Frozen, out: Path, *, overwrite: bool = False) -> catalogue.Ta
     check_name(frozen.name)
     goal = out / frozen.name
     if goal.exists() and not overwrite:
-        raise UsageError(f"{goal} exists already: give another --out, or --overwrite")
+        raise UsageError(f"{goal} exists already. Choose a different --out, or add --overwrite")
     with replacing(goal) as folder:
         fill(folder, frozen)
     return pack.read(goal)[0]

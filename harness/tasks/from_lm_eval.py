@@ -190,7 +190,7 @@ def _choices(task: Any, doc: Any, requests: list[Any]) -> dict[str, Any]:
 
 
 def _only(value: Any) -> Any:
-    """What stands alone in a list; lm-eval takes lists of right answers."""
+    """The element of a list of length one; lm-eval takes lists of right answers."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

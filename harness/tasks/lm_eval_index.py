@@ -1,7 +1,7 @@
 """lm-eval's tasks by name, with the revision of their dataset pinned.
 
-Loading a task runs lm-eval's code for it and downloads its dataset from the hub. A revision reaches
-`datasets.load_dataset` as an argument, or stands in the `hf://` address of a task that names files.
+Loading a task runs lm-eval's code for it and downloads its dataset from the hub. A revision is an
+argument of `datasets.load_dataset`, or a part of the `hf://` address of a task that names files.
 lm-eval's own index takes some 17 s to build, so one `Index` serves all tasks of a command.
 """
 
@@ -74,7 +74,7 @@ class Index:
 
 
 def load(names: Sequence[str], include: Path | None = None) -> Iterator[tuple[str, Any]]:
-    """The named tasks at the newest revision; a group or tag stands for all tasks in it.
+    """The named tasks at the newest revision; a group or tag means all tasks in it.
 
     Raises:
         UsageError: lm-eval knows no such task, or cannot load it.

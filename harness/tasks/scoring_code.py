@@ -1,11 +1,11 @@
-"""Packs that are scored by code of lm-eval's own: which code, is it the same still, is it allowed.
+"""Packs that lm-eval's own code scores: which code, whether it is unchanged, whether it may run.
 
-Some tasks score with a function of theirs (`process_results`: ifeval, truthfulqa_mc2, ...). Their
+Some tasks score with their own function (`process_results`: ifeval, truthfulqa_mc2, ...). Their
 packs hold items and rendered prompts like any other, each item with the source document that the
 function reads, and name the installed lm-eval's YAML of the task with the digests of that YAML, of
-what it includes and of every Python file beside it (`tasks_read.Code`). The function is the one
+what it includes and of every Python file next to it (`folder.Code`). The function is the one
 that this YAML names: a pack cannot name another, and brings no code. It runs only if the user
-allows it and every file is as it was frozen.
+allows it and no file has changed since the freeze.
 
 Torch-free.
 """
@@ -115,7 +115,7 @@ def _digests(config: Path) -> dict[str, str]:
 
 
 def _files(config: Path) -> list[Path]:
-    """The YAML, what it includes, and every Python file beside a function that these name."""
+    """The YAML, what it includes, and every Python file next to a function that these name."""
     named = [path.resolve() for path in read_config(config)[1] if path.is_file()]
     beside = {path.parent for path in named if path.suffix == ".py"}
     code = {path.resolve() for folder in beside for path in folder.glob("*.py")}

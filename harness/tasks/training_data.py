@@ -28,7 +28,7 @@ SPEAKERS = ("role", "from")
 
 
 class TrainData(Record):
-    """A training file and the retention items that stand in it."""
+    """A training file and the retention items that it contains."""
 
     name: str
     sha256: str
