@@ -75,7 +75,7 @@ def compare(
         excluded: contaminated items, left out on both sides.
         design: task -> variance of one paired difference known before the run (for 0/1 items the
             discordance of an A/A run or a pilot); sizes the minimum detectable effect.
-        repeats: the base scored in other ways, for the A/A noise floor beside the flips.
+        repeats: the base scored in other ways, for the A/A noise floor next to the flips.
 
     Raises:
         IntegrityError: the two sides do not hold the same items (rules in `comparison/pairing.py`).
@@ -141,7 +141,7 @@ def point_score(
 
 
 def gain(change: TaskChange) -> Interval:
-    """The gain on a target: its drop with the sign turned."""
+    """The gain on a target: its drop with the sign reversed."""
     drop = change.drop
     return drop.model_copy(
         update={"value": 0.0 - drop.value, "low": 0.0 - drop.high, "high": 0.0 - drop.low}

@@ -105,7 +105,7 @@ class Methods(Record):
     pairs: list[PairRow] = []
     """All pairs of the arms of a target, per measure."""
     sequences: list[SequenceRow] = []
-    """Recipes that learn several targets in turn."""
+    """Recipes that learn several targets one after another."""
 
 
 def methods(run: Path, matched_gain: float | None = None) -> Methods:

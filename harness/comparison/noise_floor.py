@@ -56,7 +56,7 @@ def noise_floor(
     """Per task label what changed between the base and its own repeated scorings.
 
     Args:
-        excluded: items left out, the same as of the comparison that the floor stands beside.
+        excluded: items left out, the same as in the comparison that the floor belongs to.
 
     Raises:
         IntegrityError: a repeated scoring does not hold the items of the base.

@@ -1,4 +1,4 @@
-"""Runs whose cells learn several targets in turn -> continual-learning metrics with intervals.
+"""Runs whose cells learn targets one after another -> continual-learning metrics with intervals.
 
 Reads the plan, scorecards and item records of a run; writes nothing. The matrix R[i][j] is the mean
 reward on target j at the end of phase i, b_j that of the base, R*_j that of a cell of the same run
@@ -7,7 +7,7 @@ those of `statistics/continual.py` for every seed, averaged over seeds; interval
 (seeds and items). Forgetting has none: it is a maximum, which resampling pushes further up.
 
 A phase begins where a stage first trains on a target and ends before the next new target; a stage
-that rehearses an old target belongs to the phase that it stands in.
+that rehearses an old target belongs to the phase that contains it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FEWEST = 2  # targets of a sequence
 
 
 class SequenceRow(Record):
-    """One recipe that learns several targets in turn (METHODS 16), in score points."""
+    """One recipe that learns several targets one after another (METHODS 16), in score points."""
 
     base: str
     recipe: str
@@ -150,7 +150,7 @@ def _row(
 
 
 def _seed(folder: paths.RunFolder, plan: Plan, asked: Columns, cell: Cell) -> _Seed:
-    """Rewards of one cell after each of its phases, beside the base and the single-target cells."""
+    """Rewards of one cell after each phase, of its base and of the single-target cells."""
     learned = [_rewards(folder, cell, phase.stage, asked) for phase in phases(cell)]
     before = np.concatenate([one.base for one in pair(asked, asked).values()])
     alone = []
