@@ -1,7 +1,7 @@
 """How the figures with axes are drawn: rows in, Altair chart out. Heat maps: `report/page/maps.py`.
 
 Pure; Altair is imported when a chart is drawn. Up and right is better wherever there is a better.
-Colour tells recipes apart and is never alone: names beside the marks, shapes, tooltips and the data
+Colour tells recipes apart and is never alone: names next to marks, shapes, tooltips and the data
 tables carry the same facts. Left out: sizes on a screen and dark colours, which the page sets.
 """
 
@@ -30,7 +30,7 @@ RETENTION = "change of retention, pp"
 
 
 def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
-    """Gain and retention with both intervals, one panel per axis, names beside the marks."""
+    """Gain and retention with both intervals, one panel per axis, names next to the marks."""
     import altair as alt
 
     across = domain(_numbers(rows, "gain", "gain_low", "gain_high"), ROOM)
@@ -211,7 +211,7 @@ def _x(field: str, limits: tuple[float, float]) -> alt.X:
 
 
 def _y(field: str, title: str, limits: tuple[float, float] | None = None) -> alt.Y:
-    """A vertical axis whose grid line at zero stands out."""
+    """A vertical axis with a darker grid line at zero."""
     import altair as alt
 
     at_zero = {"test": "datum.value === 0"}

@@ -1,4 +1,4 @@
-"""Where names stand beside the marks of a figure: nearest to their own, and covering nothing.
+"""Where the names of the marks in a figure go: near their own mark, and covering nothing.
 
 Pure: rows in, rows with `label`, `label_x`, `label_y` and `label_side` out. Greedy, in the order of
 distance from the crowd: the first free place of a few around each mark; a mark without one keeps an

@@ -1,6 +1,6 @@
 """How the two heat maps are drawn: retention by task, and where the weights moved.
 
-Pure: rows in, Altair chart out; Altair is imported when a chart is drawn. The number stands in its
+Pure: rows in, Altair chart out; Altair is imported when a chart is drawn. The number is in its
 cell, in black or white, whichever has a contrast of 4.5 or more on that cell's colour.
 """
 
@@ -15,7 +15,7 @@ from retainbench.harness.report.page.points import Datum
 if TYPE_CHECKING:
     import altair as alt
 
-WIDE = 14  # columns from which cells are narrow and the maps stand one above the other
+WIDE = 14  # columns from which cells are narrow and the maps are one above the other
 CELL, NARROW, TALL = 40, 25, 24  # pixels
 
 
