@@ -1,11 +1,11 @@
 """What every task's build.py shares: the question record, distractors without shortcuts, freezing.
 
-Reads nothing. `freeze` writes items.jsonl beside a build.py; the same pools feed the corpus of the
+Reads nothing. `freeze` writes items.jsonl next to a build.py; the same pools feed the corpus of the
 embedded base (harness/models/embedded/fruitfly/build.py). Run a task's own build.py, not this file.
 
 A choice must not be recognisable without its question, so distractors are drawn exchangeably with
 the gold answer: facts take their distractors from a cycle in which every answer is offered equally
-often, numbers from a ladder in which the gold answer stands on each rung equally often.
+often, numbers from a ladder in which the gold answer is on each rung equally often.
 """
 
 import hashlib

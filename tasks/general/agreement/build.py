@@ -121,7 +121,7 @@ PHENOMENA: tuple[Callable[[Random], tuple[str, str, str]], ...] = (
 
 
 def pool(rng: Random, size: int = 20_000) -> list[Question]:
-    """`size` draws over the phenomena in turn, repeats removed."""
+    """`size` draws that cycle through the phenomena, repeats removed."""
     questions = []
     for turn in range(size):
         right, wrong, cluster = PHENOMENA[turn % len(PHENOMENA)](rng)

@@ -48,7 +48,7 @@ def question(rng: Random, family: str) -> Question:
 
 
 def pool(rng: Random, size: int = 20_000) -> list[Question]:
-    """`size` draws over the families in turn, repeats removed."""
+    """`size` draws that cycle through the families, repeats removed."""
     return unique(question(rng, FAMILIES[turn % len(FAMILIES)]) for turn in range(size))
 
 

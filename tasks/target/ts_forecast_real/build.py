@@ -1,9 +1,9 @@
 """Forecasting of real series: the next two values of eight that were measured one after another.
 
 `python tasks/target/ts_forecast_real/build.py` writes train.jsonl, validation.jsonl and items.jsonl
-(the test split) from facts.jsonl (a tracked table); `--facts` renews that table from the data sets
+(the test split) from facts.jsonl (a tracked table); `--facts` rebuilds it from the data sets
 that statsmodels ships, all in the public domain. Splits follow time: training windows end before
-validation windows begin, and those before the test's. Real series have no told events.
+validation windows begin, and those before the test's. Real series have no described events.
 """
 
 import json
@@ -16,7 +16,7 @@ FACTS = Path(__file__).resolve().parent / "facts.jsonl"
 SHOWN, ASKED, BLOCK = 8, 2, 10
 """Values in the question, values asked for, windows that share a cluster because they overlap."""
 BOUNDS = {"train": (0.0, 0.6), "validation": (0.6, 0.75), "test": (0.75, 1.0)}
-"""Part of each series that a split's windows lie in."""
+"""Part of each series that a split's windows come from."""
 
 
 def write_facts() -> None:
