@@ -174,7 +174,7 @@ def as_csv(rows: Sequence[Row] | Sequence[Category]) -> str:
 
 
 def render(folder: Path) -> str:
-    """The page, from the files beside it."""
+    """The page, from the files in its folder."""
     found = Measured(
         [_typed(Row, line) for line in _lines(folder / "table.csv")],
         [_typed(Category, line) for line in _lines(folder / "categories.csv")],
@@ -193,7 +193,7 @@ def _typed(kind: type[T], line: dict[str, str]) -> T:
 
 
 def readme(found: Measured, run: Run) -> str:
-    """The page beside the tables."""
+    """The page that shows the tables."""
     head = ("task", "axis", "n", "accuracy", "standard error", "chance", "expected", "|z|")
     cells = [
         [

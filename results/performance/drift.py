@@ -1,9 +1,9 @@
-"""Drift of two checkpoints beside reading both files once: bandwidth and peak memory.
+"""Drift of two checkpoints against reading both files once: bandwidth and peak memory.
 
 Writes two checkpoints of random weights (shaped like a small Llama) under a folder and deletes
 them; returns rows. Every repeat reads both files in order into one reused 4 MiB buffer, then runs
-`drift.measure` in a fresh process, so that the two stand side by side in time. `cold` drops the
-files from the page cache before each, which is how a checkpoint is met in practice; `warm` finds
+`drift.measure` in a fresh process, so that both are measured at nearly the same time. `cold` drops
+the files from the page cache before each, which is how a checkpoint is met in practice; `warm` finds
 them in memory, where plain reading is a memory copy and drift is bound by arithmetic. Reading has
 one thread, as a copy of a file has; drift has `threads`.
 

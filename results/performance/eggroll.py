@@ -1,7 +1,7 @@
-"""EGGROLL's population in one batch, beside plain inference and beside perturb-and-restore loops.
+"""EGGROLL's population in one batch, against plain inference and perturb-and-restore loops.
 
-Five ways to answer the same prompts greedily with the same number of new tokens, run in turn and
-repeated, so that a slow moment of the machine hits all:
+Five ways to answer the same prompts greedily with the same number of new tokens, run alternately
+and repeated, so that a slow moment of the machine affects all of them:
 
     population      every member has its own rank-r perturbation, all in one batch (ours)
     plain           the same batch and the same decoding loop without perturbation

@@ -1,4 +1,4 @@
-"""`retainbench gate` on stored records of 100 tasks x 10,000 items, beside pandas.
+"""`retainbench gate` on stored records of 100 tasks x 10,000 items, against pandas.
 
 Writes the records of a base and a candidate (2 % of items flip; a log-likelihood for each of four
 choices, as scored records have them) to a temporary folder: about 0.9 GB. The peer is a script that

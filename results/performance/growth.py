@@ -1,4 +1,4 @@
-"""How scoring time grows with items, choices and shots, beside the arithmetic that explains it.
+"""How scoring time grows with items, choices and shots, next to the arithmetic that explains it.
 
 Made-up requests of random tokens: 40 per question, 60 per shot, 6 per choice. One shape is the
 centre; each line changes one of its numbers.

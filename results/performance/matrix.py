@@ -1,6 +1,6 @@
-"""A small matrix of methods x seeds on the embedded base, beside the shell loop that people write.
+"""A small matrix of methods x seeds on the embedded base, against the shell loop that people write.
 
-    matrix    {sft, dft} x seeds by `retainbench run`, with one and with two workers, beside a loop
+    matrix    {sft, dft} x seeds by `retainbench run`, with one and with two workers; against a loop
               of `trl sft` and `lm_eval` (batch 32) per cell, and one `lm_eval` for the base; same
               steps, batch size, learning rate, tasks and items
     growth    `retainbench run` with more cells and workers

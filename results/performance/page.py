@@ -54,7 +54,7 @@ class Measurement(Record):
 
 
 def measured(what: What, command: str, repeats: int, accelerator: str | None) -> Measurement:
-    """What is to be said of a measurement that was just made on this machine."""
+    """The record of a measurement that was just made on this machine."""
     return Measurement(
         what=what,
         command=command,

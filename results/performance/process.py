@@ -95,7 +95,7 @@ def spend(
 def alternate(
     work: str, ways: Mapping[str, Callable[[], Spent]], repeats: int
 ) -> Iterator[CommandRow]:
-    """Run all ways in turn, `repeats` times; rows in the order of `ways`, ours first."""
+    """Run all ways one after another, `repeats` times; rows in the order of `ways`, ours first."""
     taken: dict[str, list[Spent]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way, run in ways.items():

@@ -1,4 +1,4 @@
-"""Rollouts beside transformers' `generate`: the same model, prompts, ends and batch, in turn.
+"""Rollouts next to transformers' `generate`: same model, prompts, ends and batch, alternating.
 
     greedy     one response per prompt, as evaluations ask for
     sampled    eight responses per prompt at temperature 1, as GRPO, RLOO, PPO and RFT ask for

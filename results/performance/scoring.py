@@ -1,4 +1,4 @@
-"""Scoring speed beside lm-eval's `hf` model: same model and requests, alternating, one process.
+"""Scoring speed against lm-eval's `hf` model: same model and requests, alternating, one process.
 
 The tasks of the core suite and of the packs in use, one by one against lm-eval's batches of 1, 8
 and 32, then all core tasks in one call against its `auto`, search for a batch size included, as its
@@ -159,7 +159,7 @@ def _can_search(model: Any) -> bool:
 def timed(
     loaded: loading.Loaded, asked: list[Instance], batches: Sequence[int | str], repeats: int
 ) -> Runs:
-    """Score the requests in turn with ours and with lm-eval at each batch size."""
+    """Score the requests with our model and with lm-eval at each batch size, alternating."""
     ours = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
     with without_warnings("lm_eval.models.huggingface"):
         ways: dict[str, Any] = {OURS: ours} | {
@@ -181,7 +181,7 @@ def _time(model: Any, scorer: Any, asked: list[Instance]) -> _Timed:
         nonlocal tokens
         tokens += int((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).numel())
 
-    ask.cache_clear()  # texts are tokenised and laid out anew, as lm-eval does
+    ask.cache_clear()  # texts are tokenised and laid out again, as lm-eval does
     hook = model.register_forward_pre_hook(count, with_kwargs=True)
     with contextlib.redirect_stdout(io.StringIO()):  # lm-eval prints the batch size it found
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,14 +1,14 @@
-"""From nothing to an answer on a small model: our command lines beside those people type today.
+"""From nothing to an answer on a small model: our command lines and those people type today.
 
     help      `retainbench --help` and `lm_eval --help`
-    certify   `retainbench certify` with an empty cache, with and without the noise floor, beside
+    certify   `retainbench certify` with an empty cache, with and without the noise floor; against
               `lm_eval` on the base, `lm_eval` on the candidate (batch 32) and a script that pairs
               and compares their samples
-    gate      `retainbench gate` on the records of both, beside that script alone
+    gate      `retainbench gate` on the records of both, against that script alone
 
 The candidate is the base with its last layers damped, written to a temporary folder. Both sides
 score the same items of the same tasks; `certify` also measures drift, and digests, decides and
-writes what the certificate rests on; its noise floor scores the base three times more.
+writes the evidence of the certificate; its noise floor scores the base three times more.
 
 Command: `python -m results.performance.build startup`
 """

@@ -129,7 +129,7 @@ def _coverage_cell(model: PairModel, n: int, draws: int, seed: int, confidence: 
 
 
 def _judged(row: Row) -> Row:
-    """Add whether coverage lies in 93-97%, and on which side it does not."""
+    """Add whether coverage is within 93-97%, or else on which side of it."""
     coverage = float(row["coverage"])
     side = "below" if coverage < 0.93 else "above" if coverage > 0.97 else "inside"
     return row | {"within_93_97": side}
