@@ -3,9 +3,9 @@
 Writes two checkpoints of random weights (shaped like a small Llama) under a folder and deletes
 them; returns rows. Every repeat reads both files in order into one reused 4 MiB buffer, then runs
 `drift.measure` in a fresh process, so that both are measured at nearly the same time. `cold` drops
-the files from the page cache before each, which is how a checkpoint is met in practice; `warm` finds
-them in memory, where plain reading is a memory copy and drift is bound by arithmetic. Reading has
-one thread, as a copy of a file has; drift has `threads`.
+the files from the page cache before each, which is the usual state of a checkpoint; `warm` finds
+them in memory, where plain reading is a memory copy and drift is bound by arithmetic. Reading uses
+one thread, as a copy of a file does; drift uses `threads`.
 
 What is timed is the default level: every number but singular values and subspaces. All singular
 values of a change cost linear algebra and not bandwidth; they are timed on the seven matrices of
