@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.models import save_tiny
+from retainbench.harness.contracts.tiny_model import save_tiny
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

@@ -13,6 +13,7 @@ Deviations from TRL's defaults:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient.gradient import GradientOptions, Places
@@ -20,6 +21,8 @@ from retainbench.trainers._shared.contract import Job, Outcome
 from retainbench.trainers._shared.data import Batch, example_of, item_at
 
 if TYPE_CHECKING:
+    import torch
+
     from retainbench.trainers._shared.trajectory import Trajectory
 
 PAPER = "Ouyang et al. 2022, arXiv:2203.02155, step 1"
@@ -36,8 +39,13 @@ def train(job: Job) -> Outcome:
     return supervised(job, "nll")
 
 
-def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
-    """SFT with one of TRL's token losses; DFT differs in nothing else."""
+TokenLoss = Callable[["torch.Tensor", Places, int], "torch.Tensor"]
+"""(logits [B, T, V], places, tokens trained in the step) -> the step's loss, or its part of it."""
+Loss = Literal["nll", "dft"] | TokenLoss
+
+
+def supervised(job: Job, loss: Loss) -> Outcome:
+    """SFT with one of TRL's token losses or one of your own; DFT differs in nothing else."""
     from trl import SFTConfig, SFTTrainer
 
     from retainbench.trainers._gradient import trl
@@ -57,7 +65,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
         }
 
     anchored = job.anchor is not None and job.anchor.kind == "kl"
-    trainer_class = held(job, trajectory, loss) if anchored else SFTTrainer
+    trainer_class = held(job, trajectory, loss) if anchored or callable(loss) else SFTTrainer
 
     def build(first_row: int, scratch: str) -> Any:
         return trainer_class(
@@ -66,7 +74,7 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
                 SFTConfig,
                 job,
                 scratch,
-                loss_type=loss,
+                loss_type="nll" if callable(loss) else loss,
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
@@ -84,8 +92,8 @@ def supervised(job: Job, loss: Literal["nll", "dft"]) -> Outcome:
     return trl.run(trajectory, build, count, rows_per_step=rows)
 
 
-def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
-    """TRL's trainer with the KL to the base, per trained token, added to its loss."""
+def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
+    """TRL's trainer with a loss of our own: the KL to the base, per trained token, added to it."""
     from trl import SFTTrainer
 
     from retainbench.trainers._gradient import gradient, trl_patches
@@ -99,10 +107,14 @@ def held(job: Job, trajectory: Trajectory, loss: Literal["nll", "dft"]) -> Any:
             batch, places = placed(inputs)
             trained = int(num_items_in_batch)
             logits_BTV = gradient.logits(model, batch, places)
-            plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
+            if callable(loss):
+                plain = loss(logits_BTV, places, trained)
+            else:
+                plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
             extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
             # The log shows the mean over the parts of a step; these add up over them.
-            trl_patches.log_of_step(self, "kl", measured["kl"] * job.options.accumulation)
+            for name, value in measured.items():
+                trl_patches.log_of_step(self, name, value * job.options.accumulation)
             return plain + extra
 
     return Held

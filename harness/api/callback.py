@@ -72,7 +72,7 @@ class RetentionCallback(TrainerCallback):
             raise UsageError(f"every: {every} steps between two looks. Write 1 or more")
         self.every = every
         self._tasks = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
-        self._suite = loading.load(str(suite), self._tasks)
+        self._suite, self._tasks = loading.opened(str(suite), self._tasks)
         self._base = self._score(models.loaded(base, device=device))
         self._rows: list[dict[str, float]] = []
         self._changes: Comparison | None = None

@@ -61,8 +61,8 @@ def certify(
         IntegrityError: nothing may be judged; no certificate is written.
     """
     quieten()
-    known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
-    chosen = loading.load(str(suite), known)
+    given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    chosen, known = loading.opened(str(suite), given)
     request = Request(
         _scoring(chosen, tier, device, repeat_base, known),
         command=list(command),

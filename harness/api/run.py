@@ -115,7 +115,7 @@ def run(
         report_to: also log to tensorboard, trackio or wandb.
         packs: folders of tasks from `retainbench freeze`, added to the suite.
         train_data: JSON Lines that the base was trained on.
-        allow_code: lets the installed lm-eval's code score the packs that name it.
+        allow_code: lets code run that packs bring or name.
         quiet: draw no bars on standard error.
         notice: called with lines for the user: overlaps of training data, choices of a sweep.
         command: what the folder records as having made it.
@@ -126,15 +126,15 @@ def run(
     """
     quieten()
     live.check_trackers(report_to)
-    known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
-    chosen = loading.load(str(suite), known)
+    given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    chosen, known = loading.opened(str(suite), given)
     inputs = planning.gather(chosen, [Path(path) for path in train_data], known)
     for line in planning.overlap_lines(chosen, inputs):
         notice(f"Training data: {line}")
     root = Path(out) if out is not None else Path("runs") / chosen.name
     with locks.growing(root, create=True):
         swept = sweep.resolve(chosen, inputs, root, device, workers, notice, known)
-        planned = planning.plan(swept, inputs)
+        planned = planning.plan(swept, inputs, known)
         with live.view(planned, quiet=quiet, log=paths.RunFolder(root).progress) as view:
             runner.run(
                 planned,

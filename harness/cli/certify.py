@@ -10,10 +10,10 @@ import typer
 
 from retainbench.harness.cli import screen
 from retainbench.harness.cli.options import (
+    AllowCode,
     Device,
     Overwrite,
     Packs,
-    TaskCode,
     TrainData,
     out_folder,
 )
@@ -39,7 +39,7 @@ def certify(
     out: Annotated[Path, typer.Option(callback=out_folder, help="Folder of the certificate.")],
     pack: Packs = None,
     train_data: TrainData = None,
-    allow_task_code: TaskCode = False,
+    allow_code: AllowCode = False,
     policy: Annotated[
         Path | None, typer.Option(help="Policy file (YAML); default: the suite's policy.")
     ] = None,
@@ -85,7 +85,7 @@ def certify(
         device=device,
         packs=pack or (),
         train_data=train_data or (),
-        allow_code=allow_task_code,
+        allow_code=allow_code,
         overwrite=overwrite,
         command=["retainbench", *sys.argv[1:]],
     )
@@ -121,14 +121,15 @@ def verify(
     from retainbench.harness.suites import loading
     from retainbench.harness.tasks.catalogue import Catalogue
 
-    known = Catalogue.of(pack or ())
+    given = Catalogue.of(pack or ())
+    asked, known = loading.as_written(suite, given) if suite else (None, given)
     found = certify_verify.verify(
         certificate,
         candidate=candidate,
         base=base,
         key=key,
         allow_unsigned=allow_unsigned,
-        suite=loading.read(suite, known) if suite else None,
+        suite=asked,
         tasks=known,
     )
     screen.line(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")

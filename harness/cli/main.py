@@ -21,6 +21,7 @@ import typer
 from retainbench.harness.cli import certify as cli_certify
 from retainbench.harness.cli import gate as cli_gate
 from retainbench.harness.cli import measure as cli_measure
+from retainbench.harness.cli import own as cli_own
 from retainbench.harness.cli import streams
 from retainbench.harness.cli import suite as cli_suite
 from retainbench.harness.cli import tasks as cli_tasks
@@ -56,6 +57,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cli_gate.gate,
         cli_gate.power,
     ),
+    "Your own": (cli_own.check,),
     "Measure": (cli_measure.evaluate, cli_measure.drift, cli_measure.sensitivity),
     "What there is": (
         cli_tasks.tasks,
@@ -70,6 +72,7 @@ for panel, verbs in PANELS.items():
         app.command(rich_help_panel=panel)(verb)
 bases_app.command("list")(cli_suite.list_bases)
 bases_app.command("fetch")(cli_suite.fetch)
+app.add_typer(cli_own.new_app, name="new", rich_help_panel="Your own")
 app.add_typer(bases_app, name="bases", rich_help_panel="What there is")
 
 

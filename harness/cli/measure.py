@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import Device, Packs, TaskCode, out_file, out_folder
+from retainbench.harness.cli.options import AllowCode, Device, Packs, out_file, out_folder
 from retainbench.harness.core.process import quieten
 
 
@@ -23,7 +23,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Score the first n items of each task only.")
     ] = None,
     pack: Packs = None,
-    allow_task_code: TaskCode = False,
+    allow_code: AllowCode = False,
     device: Device = "cpu",
     base: Annotated[
         str | None, typer.Option(help="Base of an adapter; default: the one that it names.")
@@ -37,12 +37,12 @@ def evaluate(
     from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
-    known = Catalogue.of(pack or (), allow_code=allow_task_code)
+    known = Catalogue.of(pack or (), allow_code=allow_code)
     checked = bases.resolve(model, bases.resolve(base) if base else None)
     for note in checked.notes:
         typer.echo(f"note: {visible(note)}")
     loaded = loading.load(checked, device=device)
-    found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_task_code)
+    found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_code)
     if out:
         storage.write_jsonl(out, found)
     rows = []

@@ -78,11 +78,12 @@ Packs = Annotated[
         help="Folder of tasks from `retainbench freeze`, added to the suite. Repeat for several.",
     ),
 ]
-TaskCode = Annotated[
+AllowCode = Annotated[
     bool,
     typer.Option(
+        "--allow-code",
         "--allow-task-code",
-        help="Let the installed lm-eval's code score the packs that name it.",
+        help="Run code that packs bring (reward.py) or name (of the installed lm-eval).",
     ),
 ]
 TrainData = Annotated[

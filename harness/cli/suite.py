@@ -13,11 +13,11 @@ import typer
 
 from retainbench.harness.cli import screen
 from retainbench.harness.cli.options import (
+    AllowCode,
     Device,
     Packs,
     RunFolder,
     SuiteName,
-    TaskCode,
     TrainData,
     out_folder,
 )
@@ -45,7 +45,7 @@ def run(
     ] = None,
     pack: Packs = None,
     train_data: TrainData = None,
-    allow_task_code: TaskCode = False,
+    allow_code: AllowCode = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print errors and results only.")
     ] = False,
@@ -63,7 +63,7 @@ def run(
         report_to=report_to or (),
         packs=pack or (),
         train_data=train_data or (),
-        allow_code=allow_task_code,
+        allow_code=allow_code,
         quiet=quiet,
         notice=(lambda _: None) if quiet else lambda line: screen.notice(shorten(line, 500)),
         command=["retainbench", *sys.argv[1:]],
@@ -77,15 +77,19 @@ def run(
         raise RetainbenchError("no cell of the suite succeeded")
 
 
-def plan(suite: SuiteName, pack: Packs = None, train_data: TrainData = None) -> None:
+def plan(
+    suite: SuiteName,
+    pack: Packs = None,
+    train_data: TrainData = None,
+    allow_code: AllowCode = False,
+) -> None:
     """Show the cells that a suite would run, with their ids."""
     from retainbench.harness.suites import loading
     from retainbench.harness.suites import plan as planning
     from retainbench.harness.tasks.catalogue import Catalogue
 
-    known = Catalogue.of(pack or ())
-    chosen = loading.load(suite, known)
-    planned = planning.plan(chosen, planning.gather(chosen, train_data or (), known))
+    chosen, known = loading.opened(suite, Catalogue.of(pack or (), allow_code=allow_code))
+    planned = planning.plan(chosen, planning.gather(chosen, train_data or (), known), known)
     for cell in planned.cells:
         screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
     screen.line(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
@@ -121,11 +125,18 @@ def publish(
 
 
 def suites() -> None:
-    """List the packaged suites."""
-    from retainbench.harness.suites import loading as suite_files_loading
+    """List the suites that are installed, and what each is for."""
+    from retainbench.harness.core import origins
+    from retainbench.harness.suites import loading
 
-    for name in suite_files_loading.available():
-        screen.line(f"{name:20} {suite_files_loading.read(name).description}")
+    for name, suite in loading.installed().items():
+        comes = "" if suite.distribution == origins.OWN else f" (from {suite.distribution})"
+        try:
+            screen.line(f"{name:20} {loading.read(name).description}{comes}")
+        except RetainbenchError as error:  # of another distribution: ours are tested
+            screen.line(f"{name:20} cannot be used{comes}: {error}")
+    for line in origins.contents().broken:
+        screen.line(line)
 
 
 def methods() -> None:

@@ -9,15 +9,15 @@ from typing import Annotated, Literal
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import Overwrite, Packs, TaskCode, out_folder, retention_axis
+from retainbench.harness.cli.options import AllowCode, Overwrite, Packs, out_folder, retention_axis
 from retainbench.harness.core import axes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
-HEAD = ("axis", "task", "kind", "items", "chance", "version", "licence", "base scores")
+HEAD = ("axis", "task", "from", "kind", "items", "chance", "version", "licence", "base scores")
 
 
-def tasks(pack: Packs = None) -> None:
+def tasks(pack: Packs = None, allow_code: AllowCode = False) -> None:
     """List retention tasks and targets with axis, items, chance, version, licence, base scores."""
     from retainbench.harness.core import terminal
     from retainbench.harness.core.escaping import terminal as printable
@@ -25,7 +25,8 @@ def tasks(pack: Packs = None) -> None:
     from retainbench.harness.tasks import folder as tasks_card
 
     rows = []
-    for info in catalogue.Catalogue.of(pack or ()).tasks.values():
+    known = catalogue.Catalogue.of(pack or (), allow_code=allow_code)
+    for info in known.tasks.values():
         locked = catalogue.lock(info).items
         chance = sum(item.chance for item in locked) / len(locked)
         kind = "contexts" if info.contexts else info.kind
@@ -34,6 +35,7 @@ def tasks(pack: Packs = None) -> None:
             (
                 info.axis,
                 info.name,
+                printable(known.origin(info.name), 80),
                 kind,
                 str(info.n_items),
                 f"{chance:.3f}",
@@ -42,7 +44,9 @@ def tasks(pack: Packs = None) -> None:
                 ", ".join(f"{printable(name, 40)} {score:.2f}" for name, score in scores),
             )
         )
-    screen.show(terminal.table(HEAD, rows, "lllrrlll"))
+    screen.show(terminal.table(HEAD, rows, "llllrrlll"))
+    for line in catalogue.installed().broken:
+        screen.line(line)
 
 
 def freeze(
@@ -85,7 +89,7 @@ def freeze(
     suite: Annotated[
         str | None, typer.Option(help="Freeze every source of a suite, at the revisions it pins.")
     ] = None,
-    allow_task_code: TaskCode = False,
+    allow_code: AllowCode = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Snapshot evaluation items to a pack that runs offline; use it with --pack.
@@ -104,7 +108,7 @@ def freeze(
         raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
     with locks.growing(out, create=True):
         if suite is not None:
-            _freeze_suite(suite, out, include_path, overwrite, command, allow_task_code)
+            _freeze_suite(suite, out, include_path, overwrite, command, allow_code)
         if jsonl is not None and name is not None:
             made = freezing.from_jsonl(
                 jsonl,
@@ -117,7 +121,7 @@ def freeze(
                 command=command,
             )
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)
-        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot, allow_task_code)
+        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot, allow_code)
         for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
             made = from_lm_eval.frozen(found, task, choices, command)
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)

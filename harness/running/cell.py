@@ -151,4 +151,5 @@ def crashed(run: Context, cell: Cell, error: Exception) -> Scorecard:
 def provenance(plan: Plan, environment: dict[str, str]) -> dict[str, str]:
     """Digests of what the numbers rest on, and the machine's versions."""
     frozen = {f"task {name}": value for name, value in plan.inputs.tasks.items()}
+    frozen |= {f"method {name}": value for name, value in plan.inputs.methods.items()}
     return {"base": plan.inputs.base} | frozen | environment

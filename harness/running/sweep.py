@@ -89,7 +89,7 @@ def resolve(
     folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
     rendering = chat.of_folder(base.reader, suite.format)
-    cells = _cells(suite, suite.sweep, inputs)
+    cells = _cells(suite, suite.sweep, inputs, tasks)
     once = {cell.id: cell for cell in cells.values()}
     earned: dict[str, float | None] = {}
     calls = [
@@ -109,27 +109,31 @@ def resolve(
             say(f"sweep: the {end} value of {choice.recipe} did best; a wider grid might do better")
     write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
     recipes = {
-        choice.recipe: scaled(suite.recipes[choice.recipe], suite.sweep.option, choice.factor)
+        choice.recipe: scaled(
+            suite.recipes[choice.recipe], suite.sweep.option, choice.factor, tasks
+        )
         for choice in found
     }
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
 
-def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
+def scaled(recipe: Recipe, option: str, factor: float, tasks: Catalogue = OWN) -> Recipe:
     """A recipe with one option multiplied, in every stage whose method has it."""
-    stages = [_scale(stage, option, factor) for stage in recipe.stages]
+    stages = [_scale(stage, option, factor, tasks) for stage in recipe.stages]
     return recipe.model_copy(update={"stages": stages})
 
 
-def _scale(stage: Stage, option: str, factor: float) -> Stage:
-    complete = methods.options(stage).model_dump(mode="json")
+def _scale(stage: Stage, option: str, factor: float, tasks: Catalogue) -> Stage:
+    complete = methods.options(stage, tasks.methods).model_dump(mode="json")
     if option not in complete:
         return stage
     changed = stage.options | {option: complete[option] * factor}
     return stage.model_copy(update={"options": changed})
 
 
-def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float], Cell]:
+def _cells(
+    suite: Suite, sweep: Sweep, inputs: Inputs, tasks: Catalogue
+) -> dict[tuple[str, float], Cell]:
     """A cell for each recipe and factor, in order."""
     amount = suite.budget.amount * sweep.budget_share
     short = suite.model_copy(
@@ -141,8 +145,9 @@ def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float]
             inputs,
             suite.targets[0],
             name,
-            scaled(recipe, sweep.option, factor),
+            scaled(recipe, sweep.option, factor, tasks),
             sweep.seed,
+            tasks,
         )
         for name, recipe in suite.recipes.items()
         for factor in sorted(sweep.factors)

@@ -78,7 +78,7 @@ def train(
     try:
         for stage in range(len(cell.recipe.stages)):
             job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks, rendering)
-            outcome = _run_stage(cell, stage, job, progress, report_to, outcome)
+            outcome = _run_stage(cell, stage, job, progress, report_to, outcome, tasks)
             records = (folder.checkpoint_record(name) for name, _ in job.points)
             checkpoints += [read_json(record, CheckpointRecord) for record in records]
     except TrainingError as error:
@@ -142,6 +142,7 @@ def _run_stage(
     progress: Progress | None,
     report_to: tuple[str, ...],
     before: Outcome,
+    tasks: Catalogue,
 ) -> Outcome:
     """Train one stage and carry the metrics of earlier stages along.
 
@@ -157,7 +158,7 @@ def _run_stage(
         job = replace(
             job, progress=lambda share, metrics: tell(begin + share * (end - begin), metrics)
         )
-    outcome = methods.load(cell.recipe.stages[stage].method).train(job)
+    outcome = methods.load(cell.recipe.stages[stage].method, tasks.methods).train(job)
     carried = {name: value for name, value in before.metrics.items() if name != "es_null"}
     return outcome._replace(metrics=carried | outcome.metrics)
 
@@ -208,7 +209,7 @@ def make_job(
         reference=base,
         target=load_target(spec.target or cell.target, tasks, rendering),
         adaptation=spec.adaptation,
-        options=methods.options(spec),
+        options=methods.options(spec, tasks.methods),
         anchor=spec.anchor,
         budget=Budget(unit=cell.budget.unit, amount=cell.budget.amount * (end - begin)),
         spent=spent,

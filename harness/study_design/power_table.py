@@ -56,7 +56,7 @@ def of_suite(
     """The plan of a suite by name or YAML file; its base is scored unless the cache has it."""
     if Path(reference).is_dir():
         raise UsageError(f"{reference} is not a run folder: it has no plan.json")
-    chosen = loading.load(reference, tasks)
+    chosen, tasks = loading.opened(reference, tasks)
     from retainbench.harness.scoring import evaluate
 
     score = partial(evaluate.of_model, device=device, tasks=tasks)

@@ -11,12 +11,14 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from retainbench.harness.core import markdown as table
-from retainbench.harness.core import paths
+from retainbench.harness.core import origins, paths
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.storage import write_text
 from retainbench.harness.suites import methods
 
@@ -33,6 +35,7 @@ class Method(NamedTuple):
     """One trainer file."""
 
     name: str
+    distribution: str
     summary: str
     paper: str
     adaptations: tuple[str, ...]
@@ -45,6 +48,7 @@ def describe(name: str) -> Method:
     module = methods.load(name)
     return Method(
         name=name,
+        distribution=methods.installed()[name].distribution,
         summary=(module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
         paper=module.PAPER,
         adaptations=module.ADAPTATIONS,
@@ -57,7 +61,7 @@ def options(model: Any) -> list[Option]:
     """Fields of an `Options` model with the text that follows each in the source."""
     texts: dict[str, str] = {}
     for parent in reversed(model.__mro__):
-        if parent.__module__.startswith("retainbench."):
+        if issubclass(parent, BaseModel) and parent is not BaseModel:
             texts |= field_texts(parent)
     return [
         Option(field, _shown(info), texts.get(field, ""))
@@ -88,9 +92,16 @@ def _shown(info: Any) -> str:
 def terminal() -> RenderableType:
     """All methods for a terminal."""
     parts: list[RenderableType] = []
-    for name in methods.methods():
-        method = describe(name)
-        parts.append(Text(f"{method.name}  {method.summary}", style="bold"))
+    for name, source in methods.installed().items():
+        try:
+            method = describe(name)
+        except UsageError as error:
+            parts.append(Text(f"{name}  cannot be used. {error}\n", style="bold"))
+            continue
+        head = method.summary
+        if source.distribution != origins.OWN:
+            head += f" (from {source.distribution})"
+        parts.append(Text(f"{name}  {head}", style="bold"))
         parts.append(Text(f"  {method.paper}; {_capabilities(method)}"))
         grid = Table.grid(padding=(0, 2))
         for option in method.options:

@@ -5,7 +5,7 @@ lock has is frozen at its revision and must come out as it says. Else the suite'
 or, where the suite names a branch, the commit at which that is now; the lock keeps it. What is
 there already is kept, so a command that was cut off or lacked a task goes on when it is run again.
 
-Command: `retainbench freeze --suite NAME --out DIR [--allow-task-code]`.
+Command: `retainbench freeze --suite NAME --out DIR [--allow-code]`.
 """
 
 from __future__ import annotations

@@ -8,12 +8,13 @@ gate --policy FILE`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import axes, names, paths, yaml_files
+from retainbench.harness.core import axes, names, origins, yaml_files
 from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record
@@ -28,7 +29,7 @@ from retainbench.harness.core.schema import (
     Suite,
     Sweep,
 )
-from retainbench.harness.suites import lock, methods
+from retainbench.harness.suites import lock, methods, own
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 
@@ -72,22 +73,59 @@ class _File(Record):
 
 
 def available() -> dict[str, Path]:
-    """Packaged suites by name."""
-    return {path.stem: path for path in sorted(paths.SUITES.glob("*.yaml"))}
+    """Suites of all installed distributions by name, the package's own first."""
+    return {name: suite.path for name, suite in installed().items()}
 
 
-def load(reference: str, tasks: Catalogue = OWN) -> Suite:
+class Installed(NamedTuple):
+    """A suite that can be used by name."""
+
+    name: str
+    distribution: str
+    path: Path
+
+
+@cache
+def installed() -> dict[str, Installed]:
+    """Suites of all installed distributions.
+
+    Raises:
+        UsageError: two of them have the same name.
+    """
+    found = [
+        Installed(path.stem, content.distribution, path)
+        for content in origins.contents().folders
+        for path in sorted((content.folder / "suites").glob("*.yaml"))
+    ]
+    return origins.unique(found, "suite")
+
+
+class Opened(NamedTuple):
+    """A suite, and a catalogue that knows all that it names."""
+
+    suite: Suite
+    tasks: Catalogue
+
+
+def opened(reference: str, tasks: Catalogue = OWN) -> Opened:
     """Read a suite by name or by path and check every name in it; add the tasks of packs.
 
     Raises:
         UsageError: naming the file, the key and what is allowed; or packs that the suite needs.
-        IntegrityError: a pack differs from the suite's lock.
+        IntegrityError: a pack differs from its lock or from the suite's.
     """
-    suite = read(reference, tasks)
+    suite, known = as_written(reference, tasks)
     revisions = {name: source.revision for name, source in suite.sources.items()}
-    lock.verify(suite.name, reference, revisions, tasks)
-    added = [name for name in [*suite.sources, *tasks.packed] if name not in suite.tasks]
-    return suite.model_copy(update={"tasks": [*suite.tasks, *dict.fromkeys(added)]})
+    lock.verify(suite.name, reference, revisions, known)
+    packed = [info.name for info in tasks.added if info.kind != "target"]
+    added = [name for name in [*suite.sources, *packed] if name not in suite.tasks]
+    update = {"tasks": [*suite.tasks, *dict.fromkeys(added)]}
+    return Opened(suite.model_copy(update=update), known)
+
+
+def load(reference: str, tasks: Catalogue = OWN) -> Suite:
+    """`opened` for suites that bring nothing of their own."""
+    return opened(reference, tasks).suite
 
 
 def read(reference: str, tasks: Catalogue = OWN) -> Suite:
@@ -96,10 +134,16 @@ def read(reference: str, tasks: Catalogue = OWN) -> Suite:
     Raises:
         UsageError: naming the file, the key and what is allowed.
     """
+    return as_written(reference, tasks).suite
+
+
+def as_written(reference: str, tasks: Catalogue = OWN) -> Opened:
+    """`read` with a catalogue that also knows what the suite brings."""
     path = _find(reference)
-    suite = parse(_read(path), str(path))
-    check(suite, str(path), tasks)
-    return suite
+    value, known = own.bring(_read(path), path, tasks)
+    suite = parse(value, str(path))
+    check(suite, str(path), known)
+    return Opened(suite, known)
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:
@@ -124,8 +168,8 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
     for name, recipe in suite.recipes.items():
         for stage in recipe.stages:
             at = f"{where}: recipes.{name}"
-            names.require(stage.method, methods.methods(), f"{at}.method")
-            methods.check(stage, at)
+            names.require(stage.method, methods.known(tasks.methods), f"{at}.method")
+            methods.check(stage, at, tasks.methods)
             if stage.target:
                 names.require(stage.target, targets, f"{at}.target")
     scored = scored_tasks(suite, tasks)
@@ -139,7 +183,7 @@ def scored_tasks(suite: Suite, tasks: Catalogue) -> dict[str, Axis]:
     """Every retention task that a suite or its packs can name -> its axis."""
     every = {name: info.axis for name, info in tasks.tasks.items()}
     chosen = {name: axis for name, axis in every.items() if {name, axis} & set(suite.tasks)}
-    packed = {name: info.axis for name, info in tasks.packed.items()}
+    packed = {info.name: info.axis for info in tasks.added if info.kind != "target"}
     return {**chosen, **packed, **{name: source.axis for name, source in suite.sources.items()}}
 
 

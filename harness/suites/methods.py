@@ -1,41 +1,105 @@
-"""The methods that exist: every public file of this folder, found without importing torch."""
+"""The methods that exist, found without importing torch or any of them.
+
+They are every public file of trainers/, the entry points `retainbench.methods` of installed
+distributions, and the files that the user's own suite names (`method: ./my_method.py`), which a
+command hands down as data.
+"""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import names, paths
+from retainbench.harness.core import code_files, names, origins, paths
+from retainbench.harness.core.code_files import CodeFile
 from retainbench.harness.core.errors import UsageError
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Stage
 
+CONTRACT = ("PAPER", "ADAPTATIONS", "ANCHORS", "Options", "train")
+"""What a method's module defines; trainers/_shared/contract.py describes them."""
+
+
+class Source(NamedTuple):
+    """Where an installed method is."""
+
+    name: str
+    module: str
+    distribution: str
+
+
+@cache
+def installed() -> dict[str, Source]:
+    """The methods of all installed distributions by name.
+
+    Raises:
+        UsageError: two of them have the same name.
+    """
+    stems = sorted(p.stem for p in paths.TRAINERS.glob("*.py") if not p.stem.startswith("_"))
+    own = [Source(stem, f"retainbench.trainers.{stem}", origins.OWN) for stem in stems]
+    entries = [Source(*entry) for entry in origins.added(origins.METHODS)]
+    return origins.unique([*own, *entries], "method")
+
 
 @cache
 def methods() -> tuple[str, ...]:
-    """Names of all methods, sorted: the stems of the public files in trainers/."""
-    return tuple(sorted(p.stem for p in paths.TRAINERS.glob("*.py") if not p.stem.startswith("_")))
+    """Names of the package's own methods, sorted: the stems of the public files in trainers/."""
+    return tuple(n for n, source in installed().items() if source.distribution == origins.OWN)
 
 
-def load(method: str) -> Any:
-    """The module of a method; its parts are described in `_contract`."""
-    return importlib.import_module(f"retainbench.trainers.{method}")
+def known(files: Sequence[CodeFile] = ()) -> list[str]:
+    """Names that a recipe may use: installed methods and the user's own files."""
+    return [*installed(), *(file.name for file in files)]
 
 
-def options(stage: Stage) -> Any:
-    """The stage's options, validated and completed with the method's defaults."""
-    return load(stage.method).Options.model_validate(stage.options)
+def load(method: str, files: Sequence[CodeFile] = ()) -> Any:
+    """The module of a method; its parts are described in `trainers/_shared/contract.py`.
 
+    Args:
+        files: methods that the user's own suite brings.
 
-def check(stage: Stage, where: str) -> None:
-    """Raise `UsageError` for an option, adaptation or anchor that the method does not have."""
-    module = load(stage.method)
+    Raises:
+        UsageError: the module cannot be imported, or lacks a part of the contract.
+    """
+    own = {file.name: file for file in files}
+    if method in own:
+        module = code_files.module(own[method])
+        return _complete(module, own[method].place)
+    source = installed()[method]
+    if source.distribution == origins.OWN:
+        return importlib.import_module(source.module)
     try:
-        options(stage)
+        module = importlib.import_module(source.module)
+    except Exception as error:  # not our code: anything can come out of it
+        entry = origins.Added(source.name, source.module, source.distribution)
+        raise UsageError(origins.line(entry, origins.METHODS, error)) from error
+    return _complete(module, f"{source.module} of {source.distribution}")
+
+
+def _complete(module: Any, place: str) -> Any:
+    if missing := [name for name in CONTRACT if not hasattr(module, name)]:
+        raise UsageError(
+            f"{place}: a method defines {', '.join(CONTRACT)}; missing: {', '.join(missing)}. See "
+            "one with `retainbench new method NAME`"
+        )
+    return module
+
+
+def options(stage: Stage, files: Sequence[CodeFile] = ()) -> Any:
+    """The stage's options, validated and completed with the method's defaults."""
+    return load(stage.method, files).Options.model_validate(stage.options)
+
+
+def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
+    """Raise `UsageError` for an option, adaptation or anchor that the method does not have."""
+    module = load(stage.method, files)
+    try:
+        options(stage, files)
     except ValidationError as error:
         raise UsageError(f"{where}.options: {_explain(error, module)}") from error
     if stage.adaptation.kind not in module.ADAPTATIONS:

@@ -32,6 +32,8 @@ class Inputs(Record):
     base: str
     tasks: dict[str, str]
     """Lock digest by short name, of retention tasks and targets."""
+    methods: dict[str, str] = {}
+    """SHA-256 of the user's own methods that recipes use, by name."""
     versions: dict[str, str]
     overlap: dict[str, dict[str, list[str]]] = {}
     """Target -> retention task -> items that its training data gives away."""
@@ -94,7 +96,8 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
         base=base.digest,
         prompts=_prompts(suite, base.reader, [known[name] for name in needed]),
         tasks={name: catalogue.lock_digest(known[name]) for name in needed},
-        versions={name: version(name) for name in NUMERIC_PACKAGES},
+        methods={file.name: file.digest for file in tasks.methods},
+        versions=_versions(suite, tasks),
         train_data=[training_data.of_file(path, retention, tasks) for path in train_data],
     )
     contamination.refuse(overlap_lines(suite, inputs))
@@ -115,7 +118,15 @@ def overlap_lines(suite: Suite, inputs: Inputs) -> list[str]:
     return [contamination.line(*one, suite.policy.contaminated) for one in found]
 
 
-def plan(suite: Suite, inputs: Inputs) -> Plan:
+def _versions(suite: Suite, tasks: Catalogue) -> dict[str, str]:
+    """Versions of packages that change numbers, those that bring methods or tasks among them."""
+    own = {file.name for file in tasks.methods}
+    used = {stage.method for recipe in suite.recipes.values() for stage in recipe.stages} - own
+    others = {methods.installed()[name].distribution for name in used}
+    return {name: version(name) for name in dict.fromkeys((*NUMERIC_PACKAGES, *sorted(others)))}
+
+
+def plan(suite: Suite, inputs: Inputs, tasks: Catalogue = OWN) -> Plan:
     """All cells of a suite; the order is seeds outermost, so that early results cover all recipes.
 
     Every recipe's options are completed with the method's defaults, so a changed default changes
@@ -123,17 +134,24 @@ def plan(suite: Suite, inputs: Inputs) -> Plan:
     """
     order = itertools.product(suite.seeds, suite.targets, suite.recipes.items())
     cells = [
-        make_cell(suite, inputs, target, name, recipe, seed)
+        make_cell(suite, inputs, target, name, recipe, seed, tasks)
         for seed, target, (name, recipe) in order
     ]
     return Plan(suite=suite, inputs=inputs, retention=retention_tasks(suite), cells=cells)
 
 
 def make_cell(
-    suite: Suite, inputs: Inputs, target: str, name: str, recipe: Recipe, seed: int
+    suite: Suite,
+    inputs: Inputs,
+    target: str,
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    tasks: Catalogue = OWN,
 ) -> Cell:
     """One cell with its id, which does not depend on the resources that the recipe asks for."""
-    complete = recipe.model_copy(update={"stages": [_complete(stage) for stage in recipe.stages]})
+    stages = [_complete(stage, tasks) for stage in recipe.stages]
+    complete = recipe.model_copy(update={"stages": stages})
     content = {
         "target": target,
         "recipe": complete.model_dump(mode="json", exclude={"resources"}),
@@ -151,6 +169,9 @@ def make_cell(
     if inputs.prompts:
         frozen["format"] = suite.format.model_dump(mode="json")
         frozen["prompts"] = {t: inputs.prompts[t] for t in sorted(trained_on)}
+    own = {s.method: inputs.methods[s.method] for s in stages if s.method in inputs.methods}
+    if own:
+        frozen["methods"] = own
     identity = digest([content, frozen])[:16]
     return Cell.model_validate(
         content | {"id": identity, "base": suite.base, "name": name, "recipe": complete}
@@ -170,8 +191,9 @@ def scored_targets(cell: Cell) -> list[str]:
     return list(dict.fromkeys([cell.target, *(s.target for s in cell.recipe.stages if s.target)]))
 
 
-def _complete(stage: Stage) -> Stage:
-    return stage.model_copy(update={"options": methods.options(stage).model_dump(mode="json")})
+def _complete(stage: Stage, tasks: Catalogue) -> Stage:
+    options = methods.options(stage, tasks.methods)
+    return stage.model_copy(update={"options": options.model_dump(mode="json")})
 
 
 def targets_of(suite: Suite) -> list[str]:

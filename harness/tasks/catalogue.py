@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from retainbench.harness.core import paths
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core import origins, paths
+from retainbench.harness.core.code_files import CodeFile
+from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.names import nearest
 from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, read_task
@@ -57,16 +58,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The tasks that one command may use: the package's own and those of folders that it names.
+    """What one command may use: installed tasks, those of folders that it names, own methods.
 
     Made once, by the command, and handed down; worker processes and Ray nodes get it as data.
-    `Catalogue()` has the package's own tasks alone.
+    `Catalogue()` has the installed tasks alone.
     """
 
     added: tuple[TaskInfo, ...] = ()
     """Tasks of other folders, in the order in which the user named these."""
     allow_code: bool = False
-    """Whether packs may be scored by the installed lm-eval's code, where they name it."""
+    """Whether code of others may run: a pack's reward.py, lm-eval's code that a pack names."""
+    methods: tuple[CodeFile, ...] = ()
+    """The user's own methods, which her suite names by path."""
 
     @classmethod
     def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:
@@ -82,7 +85,9 @@ class Catalogue:
                 raise UsageError(
                     f"--pack {folder}: not a folder. Create a pack with `retainbench freeze`"
                 )
-        return cls((), allow_code).adding(info for folder in packs for info in pack.read(folder))
+        return cls((), allow_code).adding(
+            info for folder in packs for info in pack.read(folder, code=allow_code)
+        )
 
     def adding(self, infos: Iterable[TaskInfo]) -> Catalogue:
         """This catalogue and further tasks, from wherever their folders are.
@@ -107,8 +112,16 @@ class Catalogue:
 
     @property
     def tasks(self) -> dict[str, TaskInfo]:
-        """Every task by short name (the folder's): the package's own, then the added ones."""
-        return {**own(), **self.packed}
+        """Every task by short name (the folder's): the installed ones, then the added ones."""
+        return {**installed().tasks, **self.packed}
+
+    def origin(self, name: str) -> str:
+        """Where a task comes from: a distribution, or the folder that the user named."""
+        if name in self.packed:
+            return str(self.packed[name].folder)
+        folder = self.tasks[name].folder
+        homes = (c for c in origins.contents().folders if folder.is_relative_to(c.folder))
+        return next(homes).distribution
 
     def find(self, names: Iterable[str]) -> list[TaskInfo]:
         """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
@@ -152,6 +165,50 @@ def own() -> Mapping[str, TaskInfo]:
     return MappingProxyType({info.name: info for info in map(read_task, folders)})
 
 
+class _Installed(NamedTuple):
+    name: str
+    distribution: str
+    info: TaskInfo
+
+
+class Installed(NamedTuple):
+    """The tasks of all installed distributions."""
+
+    tasks: Mapping[str, TaskInfo]
+    broken: tuple[str, ...]
+    """One line for each folder of a distribution that cannot be used."""
+
+
+@cache
+def installed() -> Installed:
+    """The package's own tasks and those of other distributions (entry points).
+
+    Raises:
+        UsageError: two tasks have the same name.
+    """
+    found = [_Installed(name, origins.OWN, info) for name, info in own().items()]
+    broken = list(origins.contents().broken)
+    for content in origins.contents().folders[1:]:
+        for folder in _task_folders(content.folder):
+            try:
+                infos = pack.read(folder, code=True)
+            except RetainbenchError as error:
+                broken.append(f"{content.distribution}: {error}")
+                continue
+            found += [_Installed(info.name, content.distribution, info) for info in infos]
+    named = origins.unique(found, "task")
+    tasks = {name: one.info for name, one in named.items()}
+    return Installed(MappingProxyType(tasks), tuple(broken))
+
+
+def _task_folders(content: Path) -> list[Path]:
+    """Folders of tasks in tasks/<axis>/, tasks/ and targets/ of a distribution's content."""
+    tops = [content / name for name in ("tasks", "targets") if (content / name).is_dir()]
+    return [
+        folder for top in tops for child in sorted(top.iterdir()) for folder in folders_of(child)
+    ]
+
+
 def items(info: TaskInfo) -> list[dict[str, Any]]:
     """The frozen items (a target's test split), checked for form."""
     return read_rows(info.folder / "items.jsonl")
@@ -180,9 +237,11 @@ def reward(info: TaskInfo) -> ModuleType:
         UsageError: the task is no target.
         IntegrityError: reward.py lacks one of the two.
     """
-    path = info.folder / "reward.py"
     if info.kind != "target":
         raise UsageError(f"{info.name} is a retention task and has no reward")
+    if pack.is_packed(info):
+        return pack.companion(info.folder, "_reward")
+    path = info.folder / "reward.py"
     spec = importlib.util.spec_from_file_location(f"retainbench_reward_{info.name}", path)
     if spec is None or spec.loader is None:
         raise IntegrityError(f"{path}: cannot be loaded")

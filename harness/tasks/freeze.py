@@ -47,7 +47,7 @@ class LeftOut(Record):
 class Provenance(Record):
     """`provenance.json`: where the items come from. No score depends on it."""
 
-    source: Literal["lm-eval", "jsonl"]
+    source: Literal["lm-eval", "jsonl", "hub"]
     name: str
     """The lm-eval task, or the file's name."""
     source_sha256: str | None = None
@@ -198,7 +198,7 @@ def check_name(name: str) -> None:
 def fill(folder: Path, frozen: Frozen) -> catalogue.TaskInfo:
     """Write a pack's files into an empty folder of its name, and check them."""
     _write_files(folder, frozen)
-    info = pack.read(folder)[0]
+    info = pack.read(folder, code=True)[0]
     catalogue.write_lock(info)
     catalogue.verify_lock(info)
     return info
@@ -213,7 +213,7 @@ def _write_files(folder: Path, frozen: Frozen) -> None:
     write_text(folder / f"{frozen.name}.yaml", _yaml(plain))
     write_json(folder / "provenance.json", frozen.provenance)
     companions = [keys["include"], "_dataset.py"]
-    used = ("_numeric", "_code")
+    used = ("_numeric", "_code", "_reward")
     companions += [f"{name}.py" for name in used if f"{name}." in str(keys.get("process_results"))]
     for name in companions:
         shutil.copyfile(paths.TASKS / name, folder / name)

@@ -138,7 +138,7 @@ def _code(name: str, task: Any, allowed: bool) -> Code | None:
     if not allowed:
         raise UsageError(
             f"{name}: is scored by code of lm-eval ({source.relative_to(scoring_code.root())}); to "
-            "freeze it with a reference to that code, add --allow-task-code"
+            "freeze it with a reference to that code, add --allow-code"
         )
     means = [m["metric"] for m in task.config.metric_list if m.get("aggregation") == "mean"]
     chosen = next((metric for metric in METRICS if metric in means), *means[:1])

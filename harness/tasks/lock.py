@@ -66,7 +66,8 @@ def locked_files(info: TaskInfo) -> dict[str, Path]:
     names = [info.folder / "items.jsonl", *info.config_files]
     if info.kind == "target":
         names += [info.folder / f"{split}.jsonl" for split in SPLITS]
-        names.append(info.folder / "reward.py")
+        rewards = (info.folder / name for name in ("reward.py", "reward.json"))
+        names += [path for path in rewards if path.is_file()]
     relative = {os.path.relpath(name, info.folder): name for name in names}
     return dict(sorted(relative.items()))
 

@@ -8,9 +8,13 @@ A pack is a task folder or a folder of task folders, each complete in itself:
     NAME/provenance.json    where the items come from; nothing is scored by it
     NAME/_*.yaml, _*.py     the base and the code that it uses: copies of files that we shipped
 
+A target (`retainbench new target`) is one too. It adds train.jsonl, validation.jsonl and its
+reward: reward.json, which names one of ours, or reward.py, which is run only where the user's own
+suite names the folder or with `--allow-code`.
+
 Python runs only from bytes whose digest is in `SHIPPED`, so neither a changed copy nor compiled
 code next to it is ever executed; a pack may also name a task of the installed lm-eval whose code
-scores it, which needs `--allow-task-code` (tasks/scoring_code.py). `retainbench freeze` writes
+scores it, which needs `--allow-code` (tasks/scoring_code.py). `retainbench freeze` writes
 packs, `--pack DIR` uses them; plain `lm_eval --include_path DIR --tasks rb_NAME` runs the same
 files.
 Torch-free; lm_eval is imported by `lm_eval_task` alone.
@@ -19,6 +23,7 @@ Torch-free; lm_eval is imported by `lm_eval_task` alone.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +34,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import TEMPORARY
-from retainbench.harness.core.axes import RetentionAxis
+from retainbench.harness.core.axes import TARGET, Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.yaml_files import read_mapping
@@ -48,11 +53,17 @@ SHIPPED = {
     "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
     "_free_form.yaml": ("47df04b0770171e3cc6aef0f3061dc234a0f0800d9d6b76333734bf0f58dc066",),
     "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
+    "_reward.py": ("45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",),
     "_numeric.py": ("2e74df984e8c9aaed4d7fc8043ad886fc6ccbd9acbf703764c5f51b9c77ec542",),
 }
 """File of tasks/ that a pack may hold a copy of -> SHA-256 of each version we shipped, newest last:
 a pack goes on with the version it was frozen with."""
+REWARD = "reward.py"
 OWN_FILES = ("items.jsonl", "task.lock", "provenance.json", "README.md", "LICENSE", "NOTICE")
+NEEDED: dict[str | None, tuple[str, ...]] = {"math": ("math_verify",), "json": ("jsonschema",)}
+"""Packages that a kind of reward needs besides ours."""
+TARGET_FILES = ("train.jsonl", "validation.jsonl", "reward.json", REWARD)
+"""What a target has besides."""
 CODE = (".yaml", ".yml", ".py", ".pyc", ".so")
 """What lm-eval or Python could pick up below an include path."""
 
@@ -77,7 +88,7 @@ Text = Annotated[str, AfterValidator(_plain)]
 class Metric(Record):
     """A metric of lm-eval that is plain: a mean over items of a share."""
 
-    metric: Literal["acc", "acc_norm", "acc_bytes", "exact_match", "valid"]
+    metric: Literal["acc", "acc_norm", "acc_bytes", "exact_match", "reward", "valid"]
     aggregation: Literal["mean"] = "mean"
     higher_is_better: Literal[True] = True
     ignore_case: bool = False
@@ -116,7 +127,7 @@ class Metadata(Record):
 
     version: float | int | Text
     licence: Text
-    axis: RetentionAxis
+    axis: Axis
     shots: Annotated[int, Field(ge=0)] = 0
     chance: Share | None = None
     code: Code | None = None
@@ -139,7 +150,12 @@ class PackFile(Record):
     doc_to_target: Literal["answer", "continuation"] | None = None
     target_delimiter: Text = " "
     process_results: (
-        Literal["!function _dataset.exact", "!function _numeric.match", "!function _code.score"]
+        Literal[
+            "!function _dataset.exact",
+            "!function _numeric.match",
+            "!function _code.score",
+            "!function _reward.process_results",
+        ]
         | None
     ) = None
     generation_kwargs: Generation | None = None
@@ -148,11 +164,14 @@ class PackFile(Record):
     metadata: Metadata
 
 
-def read(pack: Path) -> list[TaskInfo]:
+def read(pack: Path, *, code: bool = False) -> list[TaskInfo]:
     """The tasks of a pack, once it is known to hold nothing but what a pack may hold.
 
+    Args:
+        code: whether a target may be scored by its own reward.py.
+
     Raises:
-        UsageError: it holds no task.
+        UsageError: it holds no task, or code that is not allowed.
         IntegrityError: naming the file, and the key of a YAML, that is refused.
     """
     root = pack.resolve()
@@ -168,11 +187,30 @@ def read(pack: Path) -> list[TaskInfo]:
                 raise IntegrityError(f"{path}: belongs to no task of the pack")
     for folder in folders:
         _check(folder)
-    return [read_task(folder) for folder in folders]
+    found = [read_task(folder) for folder in folders]
+    for info in found:
+        _check_reward(info, code)
+    return found
+
+
+def _check_reward(info: TaskInfo, code: bool) -> None:
+    """A target has one reward, a retention task none; code only where it is allowed."""
+    own, named = info.folder / REWARD, info.folder / "reward.json"
+    if info.kind != "target":
+        if own.exists() or named.exists():
+            raise IntegrityError(f"{info.folder}: a retention task has no reward. Delete the file")
+        return
+    if own.exists() == named.exists():
+        raise IntegrityError(f"{info.folder}: a target has reward.json or {REWARD}, one of them")
+    if own.exists() and not code:
+        raise UsageError(
+            f"{own}: code that came with a target. To run it, add --allow-code, or name the folder "
+            "in a suite of your own"
+        )
 
 
 def _check(folder: Path) -> None:
-    allowed = {*OWN_FILES, *SHIPPED, f"{folder.name}.yaml"}
+    allowed = {*OWN_FILES, *TARGET_FILES, *SHIPPED, f"{folder.name}.yaml"}
     for path in sorted(folder.iterdir()):
         if path.name == "__pycache__":
             raise IntegrityError(
@@ -215,9 +253,17 @@ def validated(value: dict[str, Any], path: Path) -> PackFile:
         raise IntegrityError(f"{path}: {key}: {' '.join(said.split())}") from error
     if (file.process_results == "!function _code.score") != (file.metadata.code is not None):
         raise IntegrityError(f"{path}: metadata.code and process_results _code.score go together")
+    if (file.process_results == SCORE) != (file.metadata.axis == TARGET):
+        raise IntegrityError(
+            f"{path}: metadata.axis target and process_results _reward go together"
+        )
     if file.task != PREFIX + path.stem:
         raise IntegrityError(f"{path}: task must be {PREFIX + path.stem}, as the folder is named")
     return file
+
+
+SCORE = "!function _reward.process_results"
+"""How every target from elsewhere is scored."""
 
 
 def is_packed(info: TaskInfo) -> bool:
@@ -244,8 +290,29 @@ def lm_eval_task(info: TaskInfo, *, allow_code: bool = False) -> Any:
 
 def _function(folder: Path, name: str) -> Callable[..., Any]:
     stem, _, function = name.partition(".")
+    found: Callable[..., Any] = getattr(companion(folder, stem), function)
+    return found
+
+
+def companion(folder: Path, stem: str) -> ModuleType:
+    """A file that we shipped as a module of the folder that holds a copy of it.
+
+    Raises:
+        IntegrityError: the copy is not one that we shipped, or the target's own reward.py that it
+            runs cannot be imported.
+    """
     path = folder / f"{stem}.py"
     module = ModuleType(f"retainbench_pack_{stem}")
     module.__file__ = str(path)
-    exec(compile(shipped(path), path, "exec"), module.__dict__)  # noqa: S102 - our own bytes
-    return getattr(module, function)
+    code = compile(shipped(path), path, "exec")
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - our own bytes
+    except Exception as error:  # the user's own reward.py: anything can come out of it
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise IntegrityError(f"{folder / REWARD}: cannot be imported: {what}") from error
+    for package in NEEDED.get(getattr(module, "SETTINGS", {}).get("kind"), ()):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"{folder}: its reward needs {package}: pip install 'retainbench[rewards]'"
+            )
+    return module

@@ -58,7 +58,7 @@ def scoring(info: TaskInfo, *, allowed: bool) -> Scores:
     if not allowed:
         raise UsageError(
             f"{info.name} is scored by code of lm-eval ({info.code.config}); to run it, add "
-            "--allow-task-code"
+            "--allow-code"
         )
     _check(info.name, info.code)
     score = _function(info.name, info.code)

@@ -12,9 +12,9 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import retainbench
-from fixtures.models import save_tiny
 from fixtures.runs import suite
 from retainbench.harness.cli import main as cli
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.errors import UsageError
 
 TASKS = ["capitals", "capitals_free"]

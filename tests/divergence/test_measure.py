@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.models import save_tiny
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.divergence.forward import compare
 from retainbench.harness.divergence.measure import (

@@ -10,9 +10,9 @@ import peft
 import pytest
 import torch
 
-from fixtures.models import save_tiny
 from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import words
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring.evaluate import evaluate

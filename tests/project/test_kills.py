@@ -20,10 +20,10 @@ if __name__ == "__main__":
 
 from fixtures import certify as stand_in
 from fixtures.kills import Campaign, bad, perform
-from fixtures.models import save_tiny
 from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.certificate import certify as certifying
 from retainbench.harness.certificate.export import export
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core import locks
 from retainbench.harness.report import publish, report
 from retainbench.harness.running import run as runner

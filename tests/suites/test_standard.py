@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Result
     packs = home / "packs"
     with serve(hub) as address:
         shell = Shell(address, home / "hub")
-        frozen = shell("freeze", "--suite", "standard", "--out", packs, "--allow-task-code")
+        frozen = shell("freeze", "--suite", "standard", "--out", packs, "--allow-code")
         planned = shell("plan", home / "present.yaml", "--pack", packs)
         shell.close()
     return packs, frozen, planned

@@ -52,7 +52,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Res
     with serve(hub) as address:
         shell = Shell(address, folder / "home")
         try:
-            yield folder / "pack", shell(*asked), shell(*asked, "--allow-task-code")
+            yield folder / "pack", shell(*asked), shell(*asked, "--allow-code")
         finally:
             shell.close()
 
@@ -73,7 +73,7 @@ def test_the_users_word_is_asked_for(frozen: tuple[Path, Result, Result]) -> Non
     _, refused, made = frozen
     assert refused.code == 2
     assert f"is scored by code of lm-eval ({MC2})" in refused.err
-    assert "--allow-task-code" in refused.err
+    assert "--allow-code" in refused.err
     assert (made.code, made.err) == (0, "")
 
 
@@ -109,7 +109,7 @@ def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -
 
 
 def test_nothing_is_scored_without_the_users_word(pack: Path, tiny_base: Path) -> None:
-    with pytest.raises(UsageError, match=f"is scored by code of lm-eval .{MC2}.*--allow-task-code"):
+    with pytest.raises(UsageError, match=f"is scored by code of lm-eval .{MC2}.*--allow-code"):
         evaluate.evaluate(loading.load(tiny_base), [info_of(pack)], limit=1)
 
 
@@ -168,7 +168,7 @@ def test_code_that_fails_names_the_item(pack: Path) -> None:
 
 
 def test_plain_lm_eval_stops_instead_of_scoring_otherwise() -> None:
-    with pytest.raises(RuntimeError, match="--allow-task-code"):
+    with pytest.raises(RuntimeError, match="--allow-code"):
         _code.score({"id": "x"}, [(-1.0, False)])
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fixtures.models import save_tiny
-from fixtures.trainer_cases import job, weights
+from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import (
     assert_same,
     differentiate,
@@ -23,6 +22,8 @@ from fixtures.trainer_oracle import (
     logprobs,
     words,
 )
+from retainbench.harness.contracts.jobs import weights
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
 from retainbench.harness.suites import methods

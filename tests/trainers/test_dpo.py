@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures.trainer_cases import job, letters
+from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
+from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.models import loading
 from retainbench.trainers import dpo
 from retainbench.trainers._shared import model as _model

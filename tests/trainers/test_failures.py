@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fixtures.trainer_cases import SMALL, job, letters
+from fixtures.trainer_cases import SMALL, job
+from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.core import paths
 from retainbench.harness.core.schema import Budget, Recipe, Stage
 from retainbench.harness.running.train import train as train_cell

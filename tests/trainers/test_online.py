@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from fixtures.models import save_tiny
-from fixtures.trainer_cases import job, letters, weights
+from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
+from retainbench.harness.contracts.jobs import letters, weights
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.records import CheckpointRecord
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.core.storage import read_json

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fixtures.trainer_cases import job, letters
+from fixtures.trainer_cases import job
+from retainbench.harness.contracts.jobs import letters
 from retainbench.trainers import ppo
 from retainbench.trainers._gradient import advantage
 from retainbench.trainers._shared.contract import TrainingError

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures.trainer_cases import job, letters, weights
+from fixtures.trainer_cases import job
+from retainbench.harness.contracts.jobs import letters, weights
 from retainbench.harness.core.records import CheckpointRecord
 from retainbench.harness.core.schema import Budget
 from retainbench.harness.core.storage import read_json

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fixtures.trainer_cases import SMALL, weights
+from fixtures.trainer_cases import SMALL
+from retainbench.harness.contracts.jobs import weights
 from retainbench.harness.core import paths
 from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.schema import Budget, Recipe

@@ -1,0 +1,124 @@
+"""What a suite brings with it: paths in its YAML, relative to the YAML.
+
+    base: ./model                        a model folder
+    targets: [./tickets]                 a target (`retainbench new target`)
+    tasks: [capitals, ./packs/ours]      a pack of frozen tasks (`retainbench freeze`)
+    recipes: {mine: {method: ./my_method.py}}
+
+A path begins with `./`, `../` or `/`. In the suite it becomes the name of what it names; the folder
+or the file's bytes go into the catalogue, so the plan holds names and content digests and no
+paths but the base's. Code of what the user's own suite names runs; a pack's needs `--allow-code`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retainbench.harness.core import code_files
+from retainbench.harness.core.code_files import CodeFile
+from retainbench.harness.core.errors import UsageError
+from retainbench.harness.suites import methods
+from retainbench.harness.tasks import pack
+from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
+
+
+class Brought(NamedTuple):
+    """A suite's content with names instead of paths, and the catalogue that knows the names."""
+
+    value: dict[str, Any]
+    tasks: Catalogue
+
+
+def is_path(entry: Any) -> bool:
+    """Whether an entry of a suite is a path and not a name."""
+    return isinstance(entry, str) and entry.startswith(("./", "../", "/"))
+
+
+class _Bringer:
+    """Reads what paths name, each once, and remembers it."""
+
+    def __init__(self, folder: Path, where: str, allow_code: bool) -> None:
+        self.folder = folder
+        self.where = where
+        self.allow_code = allow_code
+        self.infos: dict[str, TaskInfo] = {}
+        self.files: dict[str, CodeFile] = {}
+
+    def path(self, entry: str) -> Path:
+        return (self.folder / entry).resolve()
+
+    def target(self, entry: Any) -> Any:
+        if not is_path(entry):
+            return entry
+        found = self._read(entry, "targets", code=True)
+        if len(found) != 1 or found[0].kind != "target":
+            raise UsageError(f"{self.where}: targets: {entry} is not the folder of one target")
+        return found[0].name
+
+    def tasks(self, entry: Any) -> list[Any]:
+        if not is_path(entry):
+            return [entry]
+        found = self._read(entry, "tasks", code=self.allow_code)
+        return [info.name for info in found if info.kind != "target"]
+
+    def _read(self, entry: str, key: str, *, code: bool) -> list[TaskInfo]:
+        folder = self.path(entry)
+        if not folder.is_dir():
+            raise UsageError(
+                f"{self.where}: {key}: not a folder: {entry} (looked for {folder}). Create one "
+                f"with `retainbench new {key[:-1]} {folder.name}`"
+            )
+        found = pack.read(folder, code=code)
+        self.infos |= {info.name: info for info in found}
+        return found
+
+    def method(self, entry: Any) -> Any:
+        if not is_path(entry):
+            return entry
+        file = code_files.read(self.path(entry))
+        other = self.files.setdefault(file.name, file)
+        if other != file or file.name in methods.installed():
+            raise UsageError(
+                f"{self.where}: method: another method is named {file.name}: rename {entry}"
+            )
+        return file.name
+
+    def recipe(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        found = dict(value)
+        if isinstance(found.get("stages"), list):
+            found["stages"] = [self.recipe(stage) for stage in found["stages"]]
+        if "method" in found:
+            found["method"] = self.method(found["method"])
+        if "target" in found:
+            found["target"] = self.target(found["target"])
+        return found
+
+
+def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> Brought:
+    """Read what the paths in a suite's YAML name.
+
+    Args:
+        value: the YAML as it was read; what is malformed is left for the check of its shape.
+        path: of the YAML file.
+
+    Raises:
+        UsageError: naming the file, the key and the path: it is not there or not what is expected.
+        IntegrityError: a folder differs from its lock, or holds what no pack may hold.
+    """
+    bringer = _Bringer(path.resolve().parent, str(path), tasks.allow_code)
+    found = dict(value)
+    if is_path(found.get("base")):
+        found["base"] = str(bringer.path(found["base"]))
+    if isinstance(found.get("targets"), list):
+        found["targets"] = [bringer.target(entry) for entry in found["targets"]]
+    if isinstance(found.get("tasks"), list):
+        found["tasks"] = [name for entry in found["tasks"] for name in bringer.tasks(entry)]
+    if isinstance(found.get("recipes"), dict):
+        recipes = found["recipes"].items()
+        found["recipes"] = {name: bringer.recipe(recipe) for name, recipe in recipes}
+    known = tasks.adding(bringer.infos.values()) if bringer.infos else tasks
+    return Brought(found, replace(known, methods=(*known.methods, *bringer.files.values())))
