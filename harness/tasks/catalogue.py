@@ -116,9 +116,9 @@ class Catalogue:
         return {**installed().tasks, **self.packed}
 
     def origin(self, name: str) -> str:
-        """Where a task comes from: a distribution, or the folder that the user named."""
+        """Where a task comes from: a distribution, or `pack` for a folder that the user named."""
         if name in self.packed:
-            return str(self.packed[name].folder)
+            return "pack"
         folder = self.tasks[name].folder
         homes = (c for c in origins.contents().folders if folder.is_relative_to(c.folder))
         return next(homes).distribution
@@ -191,7 +191,7 @@ def installed() -> Installed:
     for content in origins.contents().folders[1:]:
         for folder in _task_folders(content.folder):
             try:
-                infos = pack.read(folder, code=True)
+                infos = pack.read(folder, code=True, installed=True)
             except RetainbenchError as error:
                 broken.append(f"{content.distribution}: {error}")
                 continue

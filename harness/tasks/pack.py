@@ -164,11 +164,12 @@ class PackFile(Record):
     metadata: Metadata
 
 
-def read(pack: Path, *, code: bool = False) -> list[TaskInfo]:
+def read(pack: Path, *, code: bool = False, installed: bool = False) -> list[TaskInfo]:
     """The tasks of a pack, once it is known to hold nothing but what a pack may hold.
 
     Args:
         code: whether a target may be scored by its own reward.py.
+        installed: part of a distribution, whose installer compiled its Python files.
 
     Raises:
         UsageError: it holds no task, or code that is not allowed.
@@ -179,14 +180,15 @@ def read(pack: Path, *, code: bool = False) -> list[TaskInfo]:
     if not folders:
         raise UsageError(f"{pack}: holds no task; a pack has folders NAME with NAME.yaml")
     for place, below, files in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(TEMPORARY)]
+        skipped = "__pycache__" if installed else TEMPORARY
+        below[:] = [name for name in below if not name.startswith((TEMPORARY, skipped))]
         for path in (Path(place) / name for name in (*below, *files)):
             if path.is_symlink():
                 raise IntegrityError(f"{path}: links are refused in a pack")
             if path.suffix in CODE and path.parent not in folders and path.is_file():
                 raise IntegrityError(f"{path}: belongs to no task of the pack")
     for folder in folders:
-        _check(folder)
+        _check(folder, installed)
     found = [read_task(folder) for folder in folders]
     for info in found:
         _check_reward(info, code)
@@ -209,10 +211,12 @@ def _check_reward(info: TaskInfo, code: bool) -> None:
         )
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, installed: bool) -> None:
     allowed = {*OWN_FILES, *TARGET_FILES, *SHIPPED, f"{folder.name}.yaml"}
     for path in sorted(folder.iterdir()):
         if path.name == "__pycache__":
+            if installed:
+                continue
             raise IntegrityError(
                 f"{path}: compiled code is refused in a pack; delete it, and run lm_eval with "
                 "PYTHONDONTWRITEBYTECODE=1"
