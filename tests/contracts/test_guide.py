@@ -29,7 +29,7 @@ def small(suite: Path, base: Path) -> None:
     content = yaml.safe_load(suite.read_text(encoding="utf-8"))
     content |= {"base": str(base), "budget": {"unit": "samples", "amount": 64}}
     content |= {"trajectory": [1.0], "noise_floor": [], "divergence_prompts": 2}
-    suite.write_text(yaml.safe_dump(content), encoding="utf-8")
+    suite.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 @pytest.mark.slow
