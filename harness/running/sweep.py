@@ -31,7 +31,6 @@ from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.chat import Rendering
-from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 
 
@@ -225,11 +224,11 @@ def validation_reward(loaded: loading.Loaded, target: Target) -> float:
         loaded.model,
         target.rendering.encode(tokenizer, target.prompts(target.validation)),
         max_new_tokens=target.max_new_tokens,
-        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, [STOP], tokenizer),
+        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, target.stop, tokenizer),
     )
     texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
     rewards = [
-        target.reward(judged(text), item)
+        target.reward(target.response(text), item)
         for text, item in zip(texts, target.validation, strict=True)
     ]
     return sum(rewards) / len(rewards)

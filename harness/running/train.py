@@ -34,7 +34,7 @@ from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
-from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks import answers, catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
@@ -249,11 +249,12 @@ def load_target(name: str, tasks: Catalogue = OWN, rendering: Rendering = PLAIN)
         name=name,
         train=catalogue.split(info, "train"),
         validation=catalogue.split(info, "validation"),
-        reward=reward.reward,
-        valid=reward.valid,
+        reward=answers.judging(reward.reward, info.answer),
+        valid=answers.judging(reward.valid, info.answer),
         max_new_tokens=info.max_new_tokens,
         template=info.template,
         rendering=rendering,
+        stop=info.stop,
     )
     if rendering.chat is not None:
         target.completions([*target.train, *target.validation])

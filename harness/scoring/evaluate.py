@@ -25,7 +25,8 @@ from retainbench.harness.models import loading, seeds
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.item_records import to_records
-from retainbench.harness.tasks import catalogue, pack
+from retainbench.harness.tasks import answers, catalogue, pack
+from retainbench.harness.tasks.answers import FIRST_LINE
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
@@ -149,9 +150,22 @@ def _score(
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
     return {
-        info.lm_eval_name: _rows(one, variation.shift)
+        info.lm_eval_name: judged(info, _rows(one, variation.shift))
         for info, one in zip(infos, prepared, strict=True)
     }
+
+
+def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A target's rows, judged by the part of each response that is its answer."""
+    if info.kind != "target" or info.answer == FIRST_LINE:
+        return rows
+    module = catalogue.reward(info)
+    reward = answers.judging(module.reward, info.answer)
+    valid = answers.judging(module.valid, info.answer)
+    for row in rows:
+        response, item = row["resps"][0][0], row["doc"]
+        row |= {"reward": float(reward(response, item)), "valid": bool(valid(response, item))}
+    return rows
 
 
 def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:

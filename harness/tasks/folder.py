@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from retainbench.harness.core.axes import HELP, TARGET, WORD, Axis
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.yaml_files import read_mapping
+from retainbench.harness.tasks.answers import FIRST_LINE, AnswerRule
 from retainbench.harness.tasks.items import lines
-from retainbench.harness.tasks.prompts import Row, Template, template
+from retainbench.harness.tasks.prompts import STOP, Row, Template, template
 
 Kind = Literal["multiple_choice", "free_form", "target"]
 PREFIX = "rb_"
@@ -64,6 +65,10 @@ class TaskInfo:
     """The YAML, the bases it includes and every Python file that they or `uses` name."""
     contexts: bool = False
     """The choices are whole prompts, each followed by the item's `continuation`."""
+    stop: tuple[str, ...] = (STOP,)
+    """Strings that end a response (`until`); none: the end of turn or text alone."""
+    answer: AnswerRule = FIRST_LINE
+    """Which part of a response its reward judges."""
     code: Code | None = field(default=None, hash=False)
     """Scores by code of lm-eval's own; None = by the pack's files alone."""
 
@@ -156,8 +161,27 @@ def read_task(folder: Path) -> TaskInfo:
         chance=chance,
         config_files=tuple(dict.fromkeys(file.resolve() for file in files)),
         contexts=contexts,
+        stop=_stops(generation),
+        answer=_answer(metadata, path),
         code=Code.model_validate(metadata["code"]) if metadata.get("code") else None,
     )
+
+
+def _stops(generation: dict[str, Any]) -> tuple[str, ...]:
+    until = generation.get("until", [STOP])
+    return tuple(until) if isinstance(until, list) else (str(until),)
+
+
+def _answer(metadata: dict[str, Any], path: Path) -> AnswerRule:
+    given = {key: metadata[key] for key in ("answer", "think") if key in metadata}
+    if not isinstance(rule := given.pop("answer", {}), dict):
+        raise IntegrityError(f"{path}: metadata.answer: write {{from: first_line}}, or another way")
+    try:
+        return AnswerRule.model_validate(rule | given)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(["metadata.answer", *map(str, detail["loc"])])
+        raise IntegrityError(f"{path}: {key}: {detail['msg']}") from error
 
 
 SECTION = re.compile(r"^## Base scores\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)

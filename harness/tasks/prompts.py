@@ -8,7 +8,7 @@ needs no Jinja. Writes nothing; leaves out token ids (tasks/encoding.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 QUERY = "{{query}}"
 """Where the item's query goes in a template."""
 STOP = "\n"
-"""The string that ends a response."""
+"""The string that ends a response, unless the task names others (`until`)."""
 
 BETWEEN = "\n\n"
 """Between the solved examples of a prompt."""
@@ -93,10 +93,10 @@ def template(doc_to_text: str, delimiter: str, path: Path, shots: int = 0) -> Te
     return Template(doc_to_text, delimiter, shots)
 
 
-def judged(response: str) -> str:
-    """The part of a response that is judged: everything before its first STOP.
+def judged(response: str, stops: Sequence[str] = (STOP,)) -> str:
+    """The part of a response that is judged: everything before the first string that ends it.
 
     >>> judged(" 42\\nQuestion: next")
     ' 42'
     """
-    return response.split(STOP, 1)[0]
+    return min((response.partition(stop)[0] for stop in stops), key=len, default=response)

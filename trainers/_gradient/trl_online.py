@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.harness.tasks.prompts import judged
 from retainbench.trainers._gradient import trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._gradient.trl_patches import Tokens
@@ -240,7 +239,7 @@ def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
         values = [
             _rollout.earned(
                 job.target,
-                judged(text),
+                job.target.response(text),
                 item_at(job.target.train, job.seed, n),
                 _rollout.ended(stops, ids),
             )

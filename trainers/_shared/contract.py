@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
 from retainbench.harness.tasks.chat import PLAIN, Rendering
-from retainbench.harness.tasks.prompts import Template
+from retainbench.harness.tasks.prompts import STOP, Template, judged
 
 Item = dict[str, Any]
 """A target item: at least `id`, `query`, `answer`; rewards may use more fields."""
@@ -54,13 +54,20 @@ class Target:
     train: list[Item]
     validation: list[Item]
     reward: Callable[[str, Item], float]
-    """Pure; in [0, 1]; the gold answer scores 1.0."""
+    """Of a whole response; pure; in [0, 1]; the gold answer scores 1.0."""
     valid: Callable[[str, Item], bool]
     max_new_tokens: int
     template: Template
     """The task's own: what is trained is rendered as what is scored."""
     rendering: Rendering = PLAIN
     """The suite's format with the base's chat template."""
+    stop: tuple[str, ...] = (STOP,)
+    """Strings that end a response."""
+
+    def response(self, text: str) -> str:
+        """What a decoded completion says, up to what ended it."""
+        chat = self.rendering.chat
+        return judged(text, [*self.stop, *([chat.end.strip()] if chat else [])])
 
     def prompts(self, items: Sequence[Item], before: Sequence[str] = ()) -> list[str]:
         """The texts that the model continues.

@@ -1,9 +1,9 @@
 """Rollouts: what the policy writes for some items, and the target's reward for it.
 
 One path for all methods that sample, so that prompts, stopping, rewards and costs are the same. A
-completion ends at the first newline or end-of-text token, as in the evaluation, or is cut off at
-the target's longest answer. One that was cut off earns nothing, whatever it says: a reward for
-unfinished text teaches not to finish (arXiv:2510.18874 does the same).
+completion ends at a stop string of the target or at the end of turn, as in the evaluation, or is
+cut off at the target's longest answer. One that was cut off earns nothing, whatever it says: a
+reward for unfinished text teaches not to finish (arXiv:2510.18874 does the same).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
 
@@ -62,7 +61,7 @@ def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
 
     ends = job.target.rendering.ends(policy.tokenizer)
     vocabulary = policy.model.config.get_text_config().vocab_size
-    stops = stop_rule(ends, vocabulary, [STOP], policy.tokenizer)
+    stops = stop_rule(ends, vocabulary, job.target.stop, policy.tokenizer)
     return Sampler(policy, job.target, stops, meter, rows)
 
 
@@ -115,7 +114,7 @@ def score(
     texts = sampler.policy.tokenizer.batch_decode(completions, skip_special_tokens=True)
     samples = []
     for item, prompt, tokens, decoded in zip(items, prompts, completions, texts, strict=True):
-        text, finished = judged(decoded), ended(sampler.stops, tokens)
+        text, finished = sampler.target.response(decoded), ended(sampler.stops, tokens)
         reward = earned(sampler.target, text, item, finished)
         samples.append(Sample(item, prompt, tokens, text, finished, reward))
     return samples
@@ -123,7 +122,10 @@ def score(
 
 def ended(stops: Stops, tokens: Sequence[int]) -> bool:
     """Whether a completion ended by itself, rather than at the longest answer."""
-    return bool(tokens) and bool(stops.ends_V[tokens[-1]])
+    if not tokens or bool(stops.ends_V[tokens[-1]]):
+        return bool(tokens)
+    end = stops.decode(list(tokens[-stops.reach :])) if stops.decode else ""
+    return any(string in end for string in stops.strings)
 
 
 def earned(target: Target, text: str, item: Item, finished: bool) -> float:
