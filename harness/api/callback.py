@@ -31,6 +31,7 @@ from retainbench.harness.comparison.compare import Comparison
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import Interval, ItemRecord
 from retainbench.harness.models.loading import Loaded
+from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
@@ -73,7 +74,7 @@ class RetentionCallback(TrainerCallback):
         self.every = every
         self._tasks = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
         self._suite, self._tasks = loading.opened(str(suite), self._tasks)
-        self._base = self._score(models.loaded(base, device=device))
+        self._base = self._score(models.loaded(base, placement=Placement(device)))
         self._rows: list[dict[str, float]] = []
         self._changes: Comparison | None = None
 

@@ -15,6 +15,7 @@ from retainbench.harness.certificate.certify import certify as write_certificate
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.schema import Policy, Suite
 from retainbench.harness.gate.tiers import Tier
+from retainbench.harness.models.placement import Placement, placed
 from retainbench.harness.scoring import evaluate, stored
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
@@ -37,6 +38,8 @@ def certify(
     tier: Tier = "full",
     repeat_base: bool = False,
     device: str = "cpu",
+    dtype: str = "float32",
+    device_map: str | None = None,
     packs: Sequence[str | Path] = (),
     train_data: Sequence[str | Path] = (),
     allow_code: bool = False,
@@ -53,6 +56,8 @@ def certify(
         key: PEM file of an Ed25519 private key; None leaves the certificate unsigned.
         tier: first 100, first 200 or all items of each task; only full can pass.
         repeat_base: score the base twice and stop if the answers differ.
+        dtype: precision of both models: float32, bfloat16, float16, or auto (as stored).
+        device_map: `auto` spreads each model over the GPUs of this machine.
         train_data: JSON Lines that the candidate was trained on.
         command: what the certificate records as having made it.
 
@@ -63,10 +68,11 @@ def certify(
     quieten()
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
     chosen, known = loading.opened(str(suite), given)
+    placement = placed(device, dtype, device_map)
     request = Request(
-        _scoring(chosen, tier, device, repeat_base, known),
+        _scoring(chosen, tier, placement, repeat_base, known),
         command=list(command),
-        measure=_measure(chosen, tier, device, known),
+        measure=_measure(chosen, tier, placement, known),
         key=Path(key) if key is not None else None,
         tier=tier,
         train_data=[Path(path) for path in train_data],
@@ -89,15 +95,15 @@ def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:
 
 
 def _scoring(
-    suite: Suite, tier: Tier, device: str, repeat_base: bool, tasks: Catalogue
+    suite: Suite, tier: Tier, placement: Placement, repeat_base: bool, tasks: Catalogue
 ) -> stored.Scoring:
-    score = partial(evaluate.of_model, device=device, tasks=tasks)
+    score = partial(evaluate.of_model, placement=placement, tasks=tasks)
     again: Sequence[str] = () if tier == "smoke" else suite.noise_floor
     repeats = {name: partial(score, variation=evaluate.VARIATIONS[name]) for name in again}
-    return stored.Scoring(score, stored.scoring_settings(device), repeat_base, repeats)
+    return stored.Scoring(score, stored.scoring_settings(*placement), repeat_base, repeats)
 
 
-def _measure(suite: Suite, tier: Tier, device: str, tasks: Catalogue) -> Measure:
+def _measure(suite: Suite, tier: Tier, placement: Placement, tasks: Catalogue) -> Measure:
     if tier == "smoke":
         return measure.drift_only
-    return partial(measure.drift_and_kl, suite=suite, device=device, tasks=tasks)
+    return partial(measure.drift_and_kl, suite=suite, placement=placement, tasks=tasks)

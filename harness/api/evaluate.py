@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from retainbench.harness.api import models
 from retainbench.harness.api.records import frame
 from retainbench.harness.core.process import quieten
+from retainbench.harness.models.placement import placed
 from retainbench.harness.tasks.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def evaluate(
     base: str | Path | None = None,
     limit: int | None = None,
     device: str = "cpu",
+    dtype: str = "float32",
+    device_map: str | None = None,
     packs: Sequence[str | Path] = (),
     allow_code: bool = False,
 ) -> pd.DataFrame:
@@ -37,6 +40,8 @@ def evaluate(
         tasks: names, as `retainbench tasks` lists them.
         base: of an adapter; default: the one that it names.
         limit: score the first n items of each task only.
+        dtype: float32, bfloat16, float16, or auto (as stored); not for a loaded model.
+        device_map: `auto` spreads the layers over the GPUs of this machine.
         packs: folders of tasks from `retainbench freeze`.
         allow_code: lets the installed lm-eval's code score the packs that name it.
 
@@ -49,7 +54,7 @@ def evaluate(
     quieten()
     known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
     infos = known.find([tasks] if isinstance(tasks, str) else list(tasks))
-    found = models.loaded(model, base=base, device=device)
+    found = models.loaded(model, base=base, placement=placed(device, dtype, device_map))
     return frame(scoring.evaluate(found, infos, limit=limit, allow_code=allow_code))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.models.placement import ON_CPU, Placement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     """A named base, a folder, an adapter or a hub id; or (model, tokenizer) of transformers."""
 
 
-def loaded(model: Model, *, base: Model | None = None, device: str = "cpu") -> Loaded:
+def loaded(model: Model, *, base: Model | None = None, placement: Placement = ON_CPU) -> Loaded:
     """The model in memory; a loaded one stays where it is, with its dtype and modes.
 
     Args:
@@ -36,7 +37,7 @@ def loaded(model: Model, *, base: Model | None = None, device: str = "cpu") -> L
     if isinstance(base, tuple):
         raise UsageError("base: an adapter's base is a name or a folder, not a loaded model")
     parent = bases.resolve(str(base)) if base is not None else None
-    return loading.load(bases.resolve(str(model), parent), device=device)
+    return loading.load(bases.resolve(str(model), parent), **placement._asdict())
 
 
 @contextmanager

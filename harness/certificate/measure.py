@@ -18,6 +18,7 @@ from retainbench.harness.drift import measure as drift
 from retainbench.harness.gate.decide import Movement
 from retainbench.harness.models import loading
 from retainbench.harness.models.checked import Base
+from retainbench.harness.models.placement import ON_CPU, Placement
 from retainbench.harness.suites.plan import retention_tasks
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
@@ -40,7 +41,12 @@ def _unmeasured(what: str, error: Exception) -> str:
 
 
 def drift_and_kl(
-    base: Base, candidate: Base, *, suite: Suite, device: str = "cpu", tasks: Catalogue = OWN
+    base: Base,
+    candidate: Base,
+    *,
+    suite: Suite,
+    placement: Placement = ON_CPU,
+    tasks: Catalogue = OWN,
 ) -> Movement:
     """Drift, and KL on each retention axis' prompts: as many, and as long, as the suite says."""
     from retainbench.harness.divergence import measure as divergence
@@ -51,8 +57,8 @@ def drift_and_kl(
         if not prompts:
             return found
         measured = divergence.summarise(
-            loading.load(base, device=device),
-            loading.load(candidate, device=device),
+            loading.load(base, **placement._asdict()),
+            loading.load(candidate, **placement._asdict()),
             prompts,
             max_new_tokens=suite.divergence_tokens,
             cache=paths.cache() / "continuations.jsonl",

@@ -14,6 +14,8 @@ from retainbench.harness.cli.options import (
     Device,
     Overwrite,
     Packs,
+    Precision,
+    Spread,
     TrainData,
     out_folder,
 )
@@ -55,6 +57,8 @@ def certify(
         typer.Option("--repeat-base", help="Score the base twice; stop if the answers differ."),
     ] = False,
     device: Device = "cpu",
+    dtype: Precision = "float32",
+    device_map: Spread = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
@@ -83,6 +87,8 @@ def certify(
         tier=tier,
         repeat_base=repeat_base,
         device=device,
+        dtype=dtype,
+        device_map=device_map,
         packs=pack or (),
         train_data=train_data or (),
         allow_code=allow_code,

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import AllowCode, Device, Packs, out_file, out_folder
+from retainbench.harness.cli.options import (
+    AllowCode,
+    Device,
+    Packs,
+    Precision,
+    Spread,
+    out_file,
+    out_folder,
+)
 from retainbench.harness.core.process import quieten
 
 
@@ -25,6 +33,8 @@ def evaluate(
     pack: Packs = None,
     allow_code: AllowCode = False,
     device: Device = "cpu",
+    dtype: Precision = "float32",
+    device_map: Spread = None,
     base: Annotated[
         str | None, typer.Option(help="Base of an adapter; default: the one that it names.")
     ] = None,
@@ -33,15 +43,17 @@ def evaluate(
     from retainbench.harness.core import storage, terminal
     from retainbench.harness.core.escaping import visible
     from retainbench.harness.models import bases, loading
+    from retainbench.harness.models.placement import placed
     from retainbench.harness.scoring import evaluate as evaluating
     from retainbench.harness.tasks.catalogue import Catalogue
 
     quieten()
+    placement = placed(device, dtype, device_map)
     known = Catalogue.of(pack or (), allow_code=allow_code)
     checked = bases.resolve(model, bases.resolve(base) if base else None)
     for note in checked.notes:
         typer.echo(f"note: {visible(note)}")
-    loaded = loading.load(checked, device=device)
+    loaded = loading.load(checked, **placement._asdict())
     found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_code)
     if out:
         storage.write_jsonl(out, found)

@@ -11,6 +11,7 @@ import typer
 
 from retainbench.harness.core import axes
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.models.placement import DeviceMap, Dtype
 
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
 
@@ -95,5 +96,13 @@ TrainData = Annotated[
 ]
 Device = Annotated[
     str, typer.Option(callback=_check_device, help="torch device: cpu, cuda, cuda:1, ...")
+]
+Precision = Annotated[
+    Dtype,
+    typer.Option("--dtype", help="Precision of the model; auto is the one that it is stored in."),
+]
+Spread = Annotated[
+    DeviceMap | None,
+    typer.Option("--device-map", help="auto spreads the layers over the GPUs of this machine."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retainbench.harness.core.atomic import replacing
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.storage import digest
 from retainbench.harness.models import adapters, bases
 from retainbench.harness.models.checked import Base
@@ -34,36 +34,42 @@ def load(
     *,
     dtype: str = "float32",
     device: str = "cpu",
+    device_map: str | None = None,
     parent: PreTrainedModel | None = None,
 ) -> Loaded:
     """Load a full checkpoint, or an adapter merged into its base, in evaluation mode.
 
     Args:
         model: a checked folder, or a folder to check; an adapter then names its base itself.
-        dtype: a torch dtype by name; parameters are cast to it.
+        dtype: a torch dtype by name, to which parameters are cast; `auto` keeps the stored one.
         device: a torch device.
+        device_map: `auto` spreads the layers over the GPUs instead (see `placement`).
         parent: an adapter's base if the caller has it loaded; the adapter is merged into it.
 
     Raises:
         IntegrityError: weights are missing, unused, reshaped, NaN or infinite, or a library cannot
             read the folder.
-        UsageError: a library that a quantised checkpoint needs is not installed.
+        UsageError: a library that a quantised checkpoint needs is not installed, or the model does
+            not fit on the devices of a device map.
     """
     checked = model if isinstance(model, Base) else bases.of_folder(model)
-    loaded = load_model(checked, dtype, parent)
+    loaded = load_model(checked, dtype, parent, device_map)
     tokenizer = _load_tokenizer(checked.reader, loaded)
-    made = Loaded(loaded.to(device), tokenizer)
+    made = Loaded(loaded if device_map else loaded.to(device), tokenizer)
     _require_answer(made, checked.folder)
     return made
 
 
 def load_model(
-    checked: Base, dtype: str = "float32", parent: PreTrainedModel | None = None
+    checked: Base,
+    dtype: str = "float32",
+    parent: PreTrainedModel | None = None,
+    device_map: str | None = None,
 ) -> PreTrainedModel:
-    """`load` without the tokenizer, on the CPU."""
+    """`load` without the tokenizer, on the CPU unless there is a device map."""
     if parent is None:
         _require_stored(checked.model)
-    model = parent or _load_full(checked.model.folder, dtype)
+    model = parent or _load_full(checked.model.folder, dtype, device_map)
     if checked.parent:
         model = adapters.merge(model, checked.folder)
     check_finite(model, str(checked.folder))
@@ -111,7 +117,7 @@ def _require_answer(loaded: Loaded, folder: Path) -> None:
         raise IntegrityError(f"{folder}: the model answers '1 + 1 =' with NaN or infinity")
 
 
-def _load_full(folder: Path, dtype: str) -> PreTrainedModel:
+def _load_full(folder: Path, dtype: str, device_map: str | None = None) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -122,6 +128,7 @@ def _load_full(folder: Path, dtype: str) -> PreTrainedModel:
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
+                device_map=device_map,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -134,6 +141,11 @@ def _load_full(folder: Path, dtype: str) -> PreTrainedModel:
         if keys := report.get(kind):
             shown = "; ".join(str(key) for key in sorted(keys, key=str)[:3])
             raise IntegrityError(f"{folder}: {len(keys)} {kind.replace('_', ' ')}: {shown}")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UsageError(
+            f"{folder}: does not fit into the memory of the GPUs in {dtype}; use more of them, or "
+            "a smaller --dtype"
+        )
     return cast("PreTrainedModel", model)
 
 

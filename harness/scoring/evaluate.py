@@ -24,6 +24,7 @@ from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models import loading, seeds
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
+from retainbench.harness.models.placement import ON_CPU, Placement
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import answers, catalogue, pack
 from retainbench.harness.tasks.answers import FIRST_LINE
@@ -66,7 +67,7 @@ def of_model(
     names: Sequence[str],
     limit: int | None = None,
     *,
-    device: str = "cpu",
+    placement: Placement = ON_CPU,
     variation: Variation = USUAL,
     tasks: Catalogue = OWN,
     rendering: Rendering = PLAIN,
@@ -74,7 +75,7 @@ def of_model(
     """`evaluate` for a checked folder and those of the tasks that the variation affects."""
     infos = [info for info in tasks.find(names) if affects(variation, info)]
     return evaluate(
-        loading.load(model, device=device),
+        loading.load(model, **placement._asdict()),
         infos,
         limit=limit,
         variation=variation,

@@ -26,6 +26,9 @@ SHARE = 0.1
 def configured_obstacle(model: Any, longest: int) -> str | None:
     """What in the configuration forbids packing inputs of up to `longest` tokens, if anything."""
     config = model.config.get_text_config()
+    devices = set(map(str, (getattr(model, "hf_device_map", None) or {}).values()))
+    if len(devices) > 1:
+        return f"its layers are on {len(devices)} devices, and packed rows need one"
     if is_stateful(model):
         return f"{config.model_type} carries a recurrent state from token to token"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -224,11 +224,24 @@ def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[st
     return shares
 
 
-def scoring_settings(device: str) -> dict[str, str]:
-    """How our backend scores on a device; a card counts by its name, as answers depend on it."""
-    settings = {"backend": "retainbench", "dtype": "float32", "device": device}
+def scoring_settings(
+    device: str = "cpu", dtype: str = "float32", device_map: str | None = None
+) -> dict[str, str]:
+    """How our backend scores with a placement; a card counts by its name: answers depend on it."""
+    settings = {"backend": "retainbench", "dtype": dtype, "device": device}
+    if device_map:
+        return settings | _spread(device_map)
     if device.startswith("cuda"):
         import torch
 
         settings["card"] = torch.cuda.get_device_name(device)
     return settings
+
+
+def _spread(device_map: str) -> dict[str, str]:
+    """The settings of a device map: all the cards that it may use."""
+    import torch
+
+    cards = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    device = {"device": "cuda" if cards else "cpu", "device_map": device_map}
+    return device | ({"card": ", ".join(cards)} if cards else {})

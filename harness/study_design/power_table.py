@@ -11,6 +11,7 @@ from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.formatting import NONE, brief, counted
 from retainbench.harness.core.terminal import table
+from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import stored
 from retainbench.harness.study_design import power_sources
 from retainbench.harness.study_design.power import AGAIN, AxisPower, Power, TaskPower, power_plan
@@ -59,7 +60,7 @@ def of_suite(
     chosen, tasks = loading.opened(reference, tasks)
     from retainbench.harness.scoring import evaluate
 
-    score = partial(evaluate.of_model, device=device, tasks=tasks)
+    score = partial(evaluate.of_model, placement=Placement(device), tasks=tasks)
     scoring = stored.Scoring(
         evaluate=score,
         settings=stored.scoring_settings(device),
