@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from retainbench.harness.cli import screen
+from retainbench.harness.cli import screen, streams
 from retainbench.harness.cli.options import (
     AllowCode,
     Device,
@@ -76,6 +77,7 @@ def certify(
     from retainbench.harness.core.schema import Policy
     from retainbench.harness.core.storage import read_json
     from retainbench.harness.core.verdicts import exit_code
+    from retainbench.harness.gate import ci
 
     made = certify_checkpoint(
         base,
@@ -103,6 +105,7 @@ def certify(
     if not made.signed:
         screen.line("Unsigned: verify it with --allow-unsigned, or sign it with --key.")
     screen.line(f"Certificate, table and report: {out.resolve()}")
+    streams.workflow_commands(ci.github([made.gate], os.environ))
     raise typer.Exit(exit_code([made.gate]))
 
 

@@ -5,7 +5,7 @@ Writes into one folder: `gate.json` (everything), `junit.xml`, `summary.md`, `co
 `$GITHUB_OUTPUT`. Nothing that a model or a pull request wrote reaches a surface unescaped, and only
 words of ours go to `$GITHUB_OUTPUT`.
 
-Used by `retainbench gate --out DIR`, by `certify` and by `.github/actions/retention-gate`.
+Used by `retainbench gate --out DIR`, by `certify` and, through both, by `action.yml`.
 """
 
 from __future__ import annotations
