@@ -167,7 +167,7 @@ def check(
         Path, typer.Argument(help="A method's .py, a suite's .yaml, a target's or task's folder.")
     ],
     freeze: Annotated[
-        bool, typer.Option("--freeze", help="Write the lock of a target or task anew first.")
+        bool, typer.Option("--freeze", help="Write a new lock of a target or task first.")
     ] = False,
 ) -> None:
     """Run the contract of a method, target, task or suite: a line per rule, exit 4 if one fails."""

@@ -23,7 +23,7 @@ def check(path: Path, *, freeze: bool = False) -> Iterator[Rule]:
     """The rules that a method, suite, target or task keeps or breaks.
 
     Args:
-        freeze: writes the locks of targets and tasks anew first.
+        freeze: writes new locks of targets and tasks first.
 
     Raises:
         UsageError: there is nothing at the path, or nothing that can be checked.

@@ -31,7 +31,7 @@ STEPS_OF_FLOPS = 2.5
 
 
 class KilledError(Exception):
-    """Stands for SIGKILL in the middle of a run."""
+    """What a kill in the middle of a run is here."""
 
 
 class Trial:
@@ -224,7 +224,7 @@ def _states() -> dict[str, str]:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """The global generators seeded anew, and as they were afterwards."""
+    """Seed the global generators; they are as they were afterwards."""
     import torch
 
     before = (random.getstate(), np.random.get_state(), torch.get_rng_state())

@@ -22,11 +22,11 @@ def ruled(name: str, find: Callable[[], str]) -> Rule:
     try:
         why = find()
     except Exception as error:  # noqa: BLE001 - the user's code: anything can come out of it
-        why = said(error)
+        why = one_line(error)
     return Rule(name, not why, why)
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error on one line; ours say what is wrong without their type's name."""
     if isinstance(error, RetainbenchError):
         return str(error)

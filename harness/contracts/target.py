@@ -117,7 +117,7 @@ def _pure(info: TaskInfo) -> str:
             reward = catalogue.reward(info).reward
         with elsewhere(called, seed):
             rows = [copy.deepcopy(row) for _, row in pairs]
-            values = [reward(said, row) for (said, _), row in zip(pairs, rows, strict=True)]
+            values = [reward(text, row) for (text, _), row in zip(pairs, rows, strict=True)]
         first = values if first is None else first
         for (response, row), kept, one, two in zip(pairs, rows, first, values, strict=True):
             if kept != row:
@@ -162,10 +162,13 @@ def _constant(info: TaskInfo) -> str:
 
 def _meaningless(info: TaskInfo) -> str:
     reward, rows = catalogue.reward(info).reward, _rows(info)
-    pairs = [("", row) for row in rows] + [(response, rows[0]) for response in HOSTILE]
-    for response, row in pairs:
-        if (value := reward(response, row)) > MEANINGLESS:
-            return f"item {row['id']}: {response[:40]!r} earns {value}; at most {MEANINGLESS}"
+    different = list({row["answer"]: row for row in rows}.values())[:5]
+    for response, asked in [("", [row]) for row in rows] + [(text, different) for text in HOSTILE]:
+        # By luck a number in a hostile response is the answer of one item, not of all.
+        value = min(reward(response, row) for row in asked)
+        if value > MEANINGLESS:
+            where = f"item {asked[0]['id']}: {response[:40]!r}"
+            return f"{where} earns {value}; at most {MEANINGLESS}"
     return ""
 
 
