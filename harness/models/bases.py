@@ -19,6 +19,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import nearest
 from retainbench.harness.models.checked import Base, check, on_parent
+from retainbench.harness.models.foreign import first_line
 
 
 class Wheel(NamedTuple):
@@ -47,7 +48,7 @@ def named() -> dict[str, Path]:
 
 
 def resolve(reference: str, base: Base | None = None) -> Base:
-    """Find and check a model: a name, a local folder, or a hub id such as `org/model`.
+    """Find and check a model: a name, a local folder, or a hub id such as `org/model@revision`.
 
     Args:
         base: what an adapter is loaded on. Without it the adapter's own `base_model_name_or_path`
@@ -118,24 +119,51 @@ def _find(reference: str) -> Path:
         return _download(reference)
     raise UsageError(
         f"unknown base {reference!r}{nearest(reference, known)} Known: {', '.join(sorted(known))}; "
-        "or give a folder, or a hub id like org/model"
+        "or give a folder, or a hub id like org/model@revision"
     )
 
 
-def _download(hub_id: str) -> Path:
+def _download(reference: str) -> Path:
+    """The snapshot of `org/model` or `org/model@revision`: a branch, a tag or a commit."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    hub_id, _, revision = reference.partition("@")
     try:
         return Path(
             snapshot_download(
                 hub_id,
+                revision=revision or None,
                 allow_patterns=["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"],
                 ignore_patterns=["consolidated*", "*/*"],
             )
         )
+    except HFValidationError as error:
+        raise UsageError(f"{reference!r} is not a hub id: write org/model@revision") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
-            f"cannot get {hub_id!r} from the Hugging Face hub (network or name): give a local "
-            f"folder or a named base instead ({type(error).__name__})"
+            f"cannot get {reference!r} from the Hugging Face hub: {_reason(error)}"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Why the hub gave no snapshot, and what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return "its owner must give you access; ask on its page, then run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "it has no such model, or a private one. Check the name, or run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return "the model has no such revision. Name a branch, a tag or a commit after @"
+    if isinstance(error, LocalEntryNotFoundError):
+        return (
+            "it cannot be reached, and this revision is not in its cache on this machine. Go "
+            "online, or give a local folder or a named base"
+        )
+    return f"{first_line(error) or type(error).__name__}. Try again, or give a local folder"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import hub
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.models import bases, fetch, identity, loading
 
@@ -94,3 +95,39 @@ def test_a_hub_id_without_network_is_one_line() -> None:
     with pytest.raises(UsageError, match="Hugging Face hub") as caught:
         bases.resolve("nobody/nothing-of-the-kind")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_id_names_a_revision(tiny_base: Path, tmp_path: Path) -> None:
+    """A branch, a commit, what is not there, and the cache when the hub is gone."""
+    files = {path.name: path.read_bytes() for path in tiny_base.iterdir()}
+    old = {**files, "model.safetensors": b"not one"}
+    server = hub.Hub()
+    server.models["org/tiny"] = hub.Repository({"a" * 40: old, "b" * 40: files}, main="a" * 40)
+    command = ["capitals", "--limit", "5"]
+    with hub.serve(server) as address:
+        shell = hub.Shell(address, tmp_path)
+        try:
+            assert shell("evaluate", f"org/tiny@{'b' * 40}", *command).code == 0
+            spoiled = shell("evaluate", "org/tiny", *command)
+            revision = shell("evaluate", "org/tiny@v9", *command)
+            nobody = shell("evaluate", "org/nothing", *command)
+        finally:
+            shell.close()
+    assert (spoiled.code, revision.code, nobody.code) == (4, 2, 2)
+    assert "model.safetensors" in spoiled.err
+    assert "no such revision" in revision.err
+    assert "no such model" in nobody.err
+    shell = hub.Shell(address, tmp_path)
+    try:
+        assert shell("evaluate", f"org/tiny@{'b' * 40}", *command).code == 0
+        gone = shell("evaluate", "org/other", *command)
+    finally:
+        shell.close()
+    assert gone.code == 2
+    assert "cannot be reached" in gone.err
+    assert gone.err.count("\n") == 1
+
+
+def test_what_is_not_a_hub_id_is_one_line() -> None:
+    with pytest.raises(UsageError, match="is not a hub id"):
+        bases.resolve("org/mo--del")
