@@ -322,10 +322,18 @@ class Scorecard(Record):
         """Share of the budget that was really spent at a point, in the budget's unit.
 
         A step passes the share that a point is named after, by little or, where steps are large or
-        sampling comes first, by much. For an empty budget it is the point's name.
+        sampling comes first, by much. For an empty budget, or one that is not metered, it is the
+        point's name.
         """
         amount, unit = self.budget.split(" ")
-        return point.ledger.used(unit) / float(amount) if float(amount) else point.fraction
+        if not float(amount) or not self.metered:
+            return point.fraction
+        return point.ledger.used(unit) / float(amount)
+
+    @property
+    def metered(self) -> bool:
+        """False where a command of the user's trained and did not report what it spent."""
+        return self.metrics.get("metered", 1.0) > 0
 
 
 class Commands(Record):

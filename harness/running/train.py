@@ -79,7 +79,9 @@ def train(
         for stage in range(len(cell.recipe.stages)):
             job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks, rendering)
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome, tasks)
-            records = (folder.checkpoint_record(name) for name, _ in job.points)
+            records = [folder.checkpoint_record(name) for name, _ in job.points]
+            if cell.recipe.stages[stage].method == methods.OUTSIDE:
+                records = [record for record in records if record.exists()]  # the points it reached
             checkpoints += [read_json(record, CheckpointRecord) for record in records]
     except TrainingError as error:
         reason = str(error)

@@ -25,6 +25,10 @@ CONTRACT = ("PAPER", "ADAPTATIONS", "ANCHORS", "Options", "train")
 """What a method's module defines; trainers/_shared/contract.py describes them."""
 
 
+OUTSIDE = "command"
+"""The method that runs a trainer of the user's choice; it keeps none of our trainers' promises."""
+
+
 class Source(NamedTuple):
     """Where an installed method is."""
 
@@ -42,6 +46,7 @@ def installed() -> dict[str, Source]:
     """
     stems = sorted(p.stem for p in paths.TRAINERS.glob("*.py") if not p.stem.startswith("_"))
     own = [Source(stem, f"retainbench.trainers.{stem}", origins.OWN) for stem in stems]
+    own.append(Source(OUTSIDE, f"retainbench.trainers._shared.{OUTSIDE}", origins.OWN))
     entries = [Source(*entry) for entry in origins.added(origins.METHODS)]
     return origins.unique([*own, *entries], "method")
 
@@ -49,7 +54,8 @@ def installed() -> dict[str, Source]:
 @cache
 def methods() -> tuple[str, ...]:
     """Names of the package's own methods, sorted: the stems of the public files in trainers/."""
-    return tuple(n for n, source in installed().items() if source.distribution == origins.OWN)
+    own = [name for name, source in installed().items() if source.distribution == origins.OWN]
+    return tuple(name for name in own if name != OUTSIDE)
 
 
 def known(files: Sequence[CodeFile] = ()) -> list[str]:

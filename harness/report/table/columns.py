@@ -192,7 +192,7 @@ def _samples() -> Column:
 def _cost() -> Column:
     def text(row: TableRow) -> str:
         if not row.cost:
-            return NONE
+            return "not metered" if "cost" in row.missing else NONE
         return flops(row.cost.flops) + (" *" if overspent(row) else "")
 
     def value(row: TableRow) -> float | None:

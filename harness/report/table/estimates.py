@@ -87,8 +87,7 @@ def estimates(
         "gain_per_kl": _ratio(method.gain_per_kl, gain) if method else None,
         "on_front": method.on_front if method else None,
         "dominated_by": method.dominated_by if method else [],
-        "cost": _cost(ends),
-        **_depth(cards),
+        **(_spent(cards) if all(card.metered for card in cards) else {"cost": None}),
         "trainable_parameters": cards[0].trainable_parameters,
         "total_parameters": cards[0].total_parameters,
         "verdicts": dict(Counter(verdicts[c.cell].verdict for c in cards if c.cell in verdicts)),
@@ -101,6 +100,7 @@ _REWARDS = ("base_reward", "candidate_reward", "base_valid", "candidate_valid")
 
 _REASONS: Mapping[str, str] = {
     "drift": "drift was not measured for every seed",
+    "cost": "not metered: the command wrote no ledger.json with the budget's unit",
     "kl_on": "KL was not measured on the target's prompts for every seed",
     "kl_off": "KL was not measured on retention prompts for every seed",
     "on_front": "methods were not compared over items",
@@ -269,12 +269,13 @@ def _cost(ends: Sequence[PointScore]) -> CostColumns:
     return CostColumns.model_validate({**means, "peak_memory_bytes": peak})
 
 
-def _depth(cards: Sequence[Scorecard]) -> dict[str, Any]:
-    """How many updates every stage made, and how much of the budget went."""
+def _spent(cards: Sequence[Scorecard]) -> dict[str, Any]:
+    """Cost, how many updates every stage made, and how much of the budget went."""
     made = [updates(card.points) for card in cards]
     spent = max(card.share(card.points[-1]) for card in cards)
     empty = float(cards[0].budget.split(" ")[0]) == 0
     return {
+        "cost": _cost([card.points[-1] for card in cards]),
         "updates": [mean(stage) for stage in zip(*made, strict=True)],
         "fewest_updates": min(min(stages) for stages in made),
         "budget_spent": None if empty else significant(spent),

@@ -111,7 +111,16 @@ def _depth(done: Sequence[TableRow]) -> list[str]:
     over = [
         f"{row.recipe} ({100 * (row.budget_spent or 0):.0f} %)" for row in filter(overspent, done)
     ]
+    outside = [row.recipe for row in done if "command" in row.method.split("+")]
     return [
+        *(
+            [
+                "Not matched with the other rows: a command of the user's trained "
+                f"{listed(outside)}, and no budget stops it. Its cost is what it reports."
+            ]
+            if outside
+            else []
+        ),
         *(
             [
                 f"* Fewer than {FEW_UPDATES} updates in a stage, which says little about a method: "
