@@ -203,9 +203,9 @@ def left(out: Path, base: Base, adaptation: str) -> dict[float, Base]:
         TrainingError: there is none, or one cannot be loaded safely.
     """
     numbered = {
-        int(found[1]): path
+        int(match[1]): path
         for path in out.iterdir()
-        if path.is_dir() and (found := NUMBERED.fullmatch(path.name))
+        if path.is_dir() and (match := NUMBERED.fullmatch(path.name))
     }
     whole = any(path.suffix == ".safetensors" for path in out.iterdir())
     if not numbered and not whole:
