@@ -35,6 +35,7 @@ from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class RetentionCallback(TrainerCallback):
         self.every = every
         self._tasks = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
         self._suite, self._tasks = loading.opened(str(suite), self._tasks)
-        self._base = self._score(models.loaded(base, placement=Placement(device)))
+        start = models.loaded(base, placement=Placement(device))
+        self._rendering = chat.of(start.tokenizer, self._suite.format)
+        self._base = self._score(start)
         self._rows: list[dict[str, float]] = []
         self._changes: Comparison | None = None
 
@@ -121,6 +124,7 @@ class RetentionCallback(TrainerCallback):
             self._tasks.find(names),
             limit=self._suite.items_per_task,
             allow_code=self._tasks.allow_code,
+            rendering=self._rendering,
         )
 
 

@@ -72,7 +72,7 @@ class Rendering:
         """
         if self.chat is None:
             return list(texts)
-        return _render(self.chat, [(self._asked(template, text), True) for text in texts])
+        return _render(self.chat, [(self.conversation(template, text), True) for text in texts])
 
     def completions(
         self, template: Template, texts: Sequence[str], answers: Sequence[str]
@@ -84,7 +84,7 @@ class Rendering:
         """
         if self.chat is None:
             return [f"{template.delimiter}{answer}" for answer in answers]
-        asked = [self._asked(template, text) for text in texts]
+        asked = [self.conversation(template, text) for text in texts]
         whole = [
             [*conversation, {"role": "assistant", "content": answer}]
             for conversation, answer in zip(asked, answers, strict=True)
@@ -108,7 +108,8 @@ class Rendering:
         """Ids of which each ends a response."""
         return list(dict.fromkeys([self.ending(tokenizer)[-1], tokenizer.eos_token_id]))
 
-    def _asked(self, template: Template, text: str) -> Conversation:
+    def conversation(self, template: Template, text: str) -> Conversation:
+        """The messages that ask a prompt."""
         system = self.format.system
         messages = [{"role": "system", "content": system}] if system else []
         if self.format.fewshot == "turns" and template.shots:
@@ -142,7 +143,7 @@ def of(tokenizer: Any, format: Format) -> Rendering:
     switches = {} if format.thinking is None else {"enable_thinking": format.thinking}
     variables = canonical({**tokenizer.special_tokens_map, **switches})
     first = Chat(template, variables, "", "")
-    asked = Rendering(format, first)._asked(Template("{{query}}", " "), "1 + 1 =")
+    asked = Rendering(format, first).conversation(Template("{{query}}", " "), "1 + 1 =")
     whole = [*asked, {"role": "assistant", "content": ANSWER}]
     _, text = _render(first, [(asked, True), (whole, False)])
     written, found, after = text.rpartition(ANSWER)

@@ -69,7 +69,8 @@ def test_what_the_command_is_given(tiny_base: Path, tmp_path: Path) -> None:
     outcome = train(chosen)
     shown = json.loads((tmp_path / "command-0.log").read_text())
     assert shown["row"] == {"prompt": "Question: letter a\nAnswer:", "completion": " a"}
-    assert [turn["content"] for turn in shown["turns"]["messages"]] == ["letter a", "a"]
+    turns = [(turn["role"], turn["content"]) for turn in shown["turns"]["messages"]]
+    assert turns == [("user", "Question: letter a\nAnswer:"), ("assistant", "a")]
     assert shown["job"]["budget"] == {"unit": "steps", "amount": 4.0}
     assert shown["job"]["points"] == [0.0, 0.5, 1.0]
     ends = tmp_path / "checkpoints"

@@ -5,7 +5,7 @@ cell. The words of the command may name {data}, {chat}, {out}, {base}, {job}, {s
 the same values are in the environment as RETAINBENCH_DATA and so on.
 
     data/train.jsonl   rows {prompt, completion}, as all methods see them; `data` is the folder
-    chat/train.jsonl   rows {messages}: the query as the user's turn, the answer as the assistant's
+    chat/train.jsonl   rows {messages}, from which the base's chat template makes the same texts
     job.json           base, target, budget, points, adaptation, seed, device and these folders
     out/               for the command: a checkpoint, or several in `checkpoint-STEP`; ledger.json
 
@@ -114,19 +114,9 @@ def prepare(job: Job, work: Path) -> Places:
     """Write the training rows and the job; test items are not in either."""
     target = job.target
     places = Places(work / "data", work / "chat", work / "out", job.base, work / "job.json")
-    plain = [
-        {"prompt": target.prompt(item), "completion": target.completion(item)}
-        for item in target.train
-    ]
-    chat = [
-        {
-            "messages": [
-                {"role": "user", "content": str(item["query"])},
-                {"role": "assistant", "content": target.completion(item).strip()},
-            ]
-        }
-        for item in target.train
-    ]
+    pairs = zip(target.prompts(target.train), target.completions(target.train), strict=True)
+    plain = [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
+    chat = [{"messages": turns} for turns in target.conversations(target.train)]
     for folder, rows in ((places.data, plain), (places.chat, chat)):
         folder.mkdir(parents=True)
         write_text(folder / "train.jsonl", "".join(canonical(row) + "\n" for row in rows))

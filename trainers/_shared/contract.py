@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
-from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.chat import PLAIN, Conversation, Rendering
 from retainbench.harness.tasks.prompts import STOP, Template, judged
 
 Item = dict[str, Any]
@@ -88,6 +88,14 @@ class Target:
         asked = [self.template.prompt(item) for item in items]
         answers = [str(item["answer"]) for item in items]
         return self.rendering.completions(self.template, asked, answers)
+
+    def conversations(self, items: Sequence[Item]) -> list[Conversation]:
+        """Each item as a chat: what asks it, then the reference answer as the assistant's turn."""
+        asked = [
+            self.rendering.conversation(self.template, self.template.prompt(item)) for item in items
+        ]
+        answers = [{"role": "assistant", "content": str(item["answer"])} for item in items]
+        return [[*turns, answer] for turns, answer in zip(asked, answers, strict=True)]
 
 
 @dataclass(frozen=True)
