@@ -1,11 +1,11 @@
 """The frozen tasks: which there are, their items, splits and rewards. Torch-free, no lm_eval.
 
-Reads tasks/<axis>/<name>/ and the packs that a command names (`--pack`); writes only the locks that
-`write_lock` is asked for. A task exists because its folder does: `<name>.yaml`, items.jsonl,
+Reads tasks/<axis>/<name>/ and the packs that a command names (`--pack`); writes only locks, in
+`write_lock`. A task exists because its folder does: `<name>.yaml`, items.jsonl,
 task.lock, README.md, build.py; targets add train.jsonl, validation.jsonl and reward.py.
 
 `retainbench tasks` lists them; `python -m retainbench.harness.tasks.catalogue NAME...` freezes them
-again after a deliberate change (raise the version in the YAML, say why in the task's README).
+again after a deliberate change (raise the version in the YAML, explain why in the task's README).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ __all__ = [
 class Catalogue:
     """What one command may use: installed tasks, those of folders that it names, own methods.
 
-    Made once, by the command, and handed down; worker processes and Ray nodes get it as data.
+    Made once, by the command, and passed on; worker processes and Ray nodes get it as data.
     `Catalogue()` has the installed tasks alone.
     """
 
     added: tuple[TaskInfo, ...] = ()
-    """Tasks of other folders, in the order in which the user named these."""
+    """Tasks of other folders, in the order in which the user named the folders."""
     allow_code: bool = False
     """Whether code of others may run: a pack's reward.py, lm-eval's code that a pack names."""
     methods: tuple[CodeFile, ...] = ()
@@ -73,12 +73,12 @@ class Catalogue:
 
     @classmethod
     def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:
-        """The package's tasks and those of packs, each pack checked and held against its lock.
+        """The package's tasks and those of packs, each pack checked against its lock.
 
         Raises:
             UsageError: a pack does not exist or holds no task.
-            IntegrityError: a pack holds what no pack may hold or differs from its lock, or two
-                tasks share a name.
+            IntegrityError: a pack has a file that no pack may have or differs from its lock, or
+                two tasks share a name.
         """
         for folder in packs:
             if not folder.is_dir():
@@ -90,7 +90,7 @@ class Catalogue:
         )
 
     def adding(self, infos: Iterable[TaskInfo]) -> Catalogue:
-        """This catalogue and further tasks, from wherever their folders are.
+        """This catalogue and further tasks, which may be in any folder.
 
         Raises:
             IntegrityError: a task differs from its lock, or two tasks share a name.
@@ -127,7 +127,7 @@ class Catalogue:
         """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
 
         Raises:
-            UsageError: a task is unknown; the message has the nearest name.
+            UsageError: a task is unknown; the message suggests the nearest name.
         """
         known = self.tasks
         by_any = {info.lm_eval_name: info for info in known.values()} | known
@@ -223,7 +223,7 @@ def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:
     """A target's `train` or `validation` items.
 
     Raises:
-        UsageError: the task is no target, or has no such split.
+        UsageError: the task is not a target, or has no such split.
     """
     if info.kind != "target" or name not in SPLITS:
         raise UsageError(f"{info.name} has no split {name}; targets have {' and '.join(SPLITS)}")
@@ -234,7 +234,7 @@ def reward(info: TaskInfo) -> ModuleType:
     """The target's reward module: `reward(response, item)` in [0, 1] and `valid(response, item)`.
 
     Raises:
-        UsageError: the task is no target.
+        UsageError: the task is not a target.
         IntegrityError: reward.py lacks one of the two.
     """
     if info.kind != "target":

@@ -3,7 +3,7 @@
 Takes a `Frozen` task, from a plain JSONL (`from_jsonl`, below) or from lm-eval
 (tasks/from_lm_eval.py), and writes OUT/NAME/ as tasks/pack.py describes it: YAML, items, lock,
 provenance and copies of the files that lm-eval needs with it. The same items give the same bytes
-and the same lock; only provenance.json says when and how.
+and the same lock; only provenance.json differs: it records when and how.
 
 Command: `retainbench freeze TASK... --out DIR`, `... freeze --jsonl FILE --name N --out DIR`
 """
@@ -34,7 +34,7 @@ from retainbench.harness.tasks.items import read_rows
 QUESTION = "Question: {{query}}\nAnswer:"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FIELDS = ("id", "query", "choices", "gold", "continuation", "answer", "aliases", "cluster")
-"""Of an item, in the order in which they are written."""
+"""Fields of an item, in the order in which they are written."""
 
 
 class LeftOut(Record):
@@ -70,11 +70,11 @@ class Provenance(Record):
 
 @dataclass(frozen=True)
 class Frozen:
-    """A task about to be written."""
+    """A task that is ready to be written."""
 
     name: str
     keys: dict[str, Any]
-    """Of NAME.yaml but for task and dataset_kwargs."""
+    """Keys of NAME.yaml except task and dataset_kwargs."""
     rows: list[dict[str, Any]]
     provenance: Provenance
 
@@ -97,16 +97,16 @@ def from_jsonl(
     Args:
         prompt: text with `{{query}}`; default `Question: {{query}}` and `Answer:` on the next line,
             or nothing where every query is empty (minimal pairs).
-        match: of answers: equal after normalisation (tasks/_dataset.py), or equal as numbers
-            (tasks/_numeric.py).
+        match: how answers are compared: as texts after normalisation (tasks/_dataset.py), or as
+            numbers (tasks/_numeric.py).
         max_new_tokens: longest answer; it ends at the end of its line in any case.
 
     Raises:
-        UsageError: the file is not there, or the prompt has no `{{query}}`.
-        IntegrityError: naming file, line and item.
+        UsageError: the file does not exist, or the prompt has no `{{query}}`.
+        IntegrityError: a row is malformed; the message names file, line and item.
     """
     if not file.is_file():
-        raise UsageError(f"--jsonl {file}: is no file")
+        raise UsageError(f"--jsonl {file}: not a file. Write the path of a JSON Lines file")
     given = read_rows(file, _completed)
     pairs = not any(row["query"] for row in given)
     chosen = prompt if prompt is not None else ("{{query}}" if pairs else QUESTION)
@@ -138,7 +138,7 @@ def from_jsonl(
 
 
 def _completed(row: Any) -> Any:
-    """A row with its own id as the cluster and no aliases, where it does not say."""
+    """A row, with its id as the cluster and no aliases where it does not name them."""
     if not isinstance(row, dict):
         return row
     filled = dict(row)
@@ -166,7 +166,10 @@ def _free_form(
 
         for line, row in enumerate(rows, start=1):
             if any(number(text) is None for text in (row["answer"], *row["aliases"])):
-                raise IntegrityError(f"{file}:{line}: item {row['id']}: answer is no number")
+                raise IntegrityError(
+                    f"{file}:{line}: item {row['id']}: the answer is not a number. Write one, "
+                    "or use --match exact"
+                )
         keys["process_results"] = "!function _numeric.match"
     return keys
 
@@ -175,8 +178,8 @@ def write(frozen: Frozen, out: Path, *, overwrite: bool = False) -> catalogue.Ta
     """Write OUT/NAME/, checked as every pack is before it is used.
 
     Raises:
-        UsageError: the name cannot be a folder's or is taken.
-        IntegrityError: an item is not usable; nothing is left behind.
+        UsageError: the name cannot name a folder, or a task has it already.
+        IntegrityError: an item is not usable; nothing is written.
     """
     check_name(frozen.name)
     goal = out / frozen.name
@@ -223,12 +226,14 @@ def joined(name: str, source: str, parts: Sequence[Frozen], revision: str | None
     """The tasks of an lm-eval group as one pack, in their order.
 
     Raises:
-        UsageError: they are not asked and scored in one way.
+        UsageError: their prompts or their scoring differ.
     """
     first = parts[0]
     for part in parts[1:]:
         if part.keys != first.keys:
-            raise UsageError(f"{name}: {part.name} is not scored as {first.name} is")
+            raise UsageError(
+                f"{name}: {part.name} and {first.name} differ in scoring: freeze them separately"
+            )
     alone = len(parts) == 1
     known = {
         "name": source,

@@ -6,7 +6,7 @@ code is needed later. Shots are drawn as lm-eval draws them by default (seed 123
 multiple choice (of choices, or of contexts before one continuation), greedy log-likelihood and
 greedy generation; filters that only cut text; metrics that are a mean over items; and, if the user
 allows it, scoring code of lm-eval's own by reference (tasks/scoring_code.py). Everything else is
-refused with one line, because a part of it would be another task.
+refused with one line, because a part of a task would be a different task.
 
 Loading a task runs lm-eval's code for it and may download its dataset; frozen packs do neither.
 Command: `retainbench freeze TASK... --out DIR [--include-path DIR] [--filter NAME]`.
@@ -31,7 +31,7 @@ from retainbench.harness.tasks.lm_eval_patches import default_metrics
 from retainbench.harness.tasks.pack import Filter, Metric
 
 METRICS = tuple(name for name in PREFERRED_METRICS if name != "reward")
-"""One of these must decide; the first that is there does."""
+"""Metrics that can decide; the first of them that the task has does."""
 SHOTS_SEED = 1234
 """lm-eval's default seed of the few-shot sampler."""
 MOST_TOKENS = 256
@@ -46,11 +46,11 @@ class Choices(NamedTuple):
     filter: str | None = None
     """None = the first one that the task lists."""
     licence: str | None = None
-    """None = what the dataset says of itself."""
+    """None = what the dataset's card declares."""
     cluster: str | None = None
-    """Field of lm-eval's documents that names what items share; None = each its own."""
+    """Field of lm-eval's documents that names what items share; None = each item alone."""
     shots: int | None = None
-    """None = as the task says."""
+    """None = as the task declares."""
     allow_code: bool = False
     """Whether scoring code of lm-eval's own may be named."""
 
@@ -59,7 +59,7 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
     """A loaded lm-eval task, ready for `freeze.write`.
 
     Raises:
-        UsageError: it scores in a way that a pack cannot carry; says which.
+        UsageError: it scores in a way that a pack cannot hold; the message names it.
     """
     _refuse_special(name, task)
     code = _code(name, task, choices.allow_code)
@@ -104,11 +104,13 @@ def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) 
 
 
 def _refuse_special(name: str, task: Any) -> None:
-    """Raise `UsageError` for what has no plain form."""
+    """Raise `UsageError` for a task that has no plain form."""
     config = getattr(task, "config", None)
     kind = getattr(task, "OUTPUT_TYPE", None)
     if kind not in ("multiple_choice", "loglikelihood", "generate_until") or config is None:
-        raise UsageError(f"{name}: output type {kind} cannot be frozen; it has no score per item")
+        raise UsageError(
+            f"{name}: output type {kind} has no score per item, so it cannot be frozen"
+        )
     special = {
         "doc_to_image": "shows images",
         "doc_to_audio": "plays sounds",
@@ -133,11 +135,11 @@ def _code(name: str, task: Any, allowed: bool) -> Code | None:
     source = Path(str((task.config.metadata or {}).get("config_source"))).resolve()
     if not source.is_relative_to(scoring_code.root()):
         raise UsageError(
-            f"{name}: scores with a function of its own (process_results), so it cannot be frozen"
+            f"{name}: scores with its own function (process_results), so it cannot be frozen"
         )
     if not allowed:
         raise UsageError(
-            f"{name}: is scored by code of lm-eval ({source.relative_to(scoring_code.root())}); to "
+            f"{name}: is scored by code of lm-eval ({source.relative_to(scoring_code.root())}). To "
             "freeze it with a reference to that code, add --allow-code"
         )
     means = [m["metric"] for m in task.config.metric_list if m.get("aggregation") == "mean"]
@@ -146,7 +148,7 @@ def _code(name: str, task: Any, allowed: bool) -> Code | None:
 
 
 def _scored(row: dict[str, Any], task: Any, doc: Any, code: Code) -> dict[str, Any]:
-    """What the code needs of an item, and what a guesser gets by it."""
+    """The document that the code needs, and the score that a guesser gets from it."""
     try:
         kept = json.dumps(doc, ensure_ascii=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -171,7 +173,7 @@ def _row(identity: str, task: Any, requests: list[Any], cluster: str | None) -> 
         target = _only(target)
         row |= {"answer": target if isinstance(target, list) else str(target), "aliases": []}
     if cluster is not None and cluster not in doc:
-        raise UsageError(f"{identity}: no field {cluster!r}; choose one of {', '.join(doc)}")
+        raise UsageError(f"{identity}: no field {cluster!r}. Choose one of {', '.join(doc)}")
     return row | {"cluster": identity if cluster is None else str(doc[cluster])}
 
 
@@ -214,7 +216,7 @@ def _fault(row: dict[str, Any]) -> str | None:
 def _keys(
     name: str, task: Any, choices: Choices, code: Code | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The pack's YAML, and what of the task's metrics and filters is not in it."""
+    """The pack's YAML, and the metrics and filters of the task that it leaves out."""
     delimiter = task.config.target_delimiter
     keys: dict[str, Any] = {"doc_to_text": "query", "target_delimiter": delimiter}
     if code is not None:
@@ -259,7 +261,9 @@ def _generation(name: str, options: dict[str, Any]) -> dict[str, Any]:
     given = dict(options)
     until, tokens = given.pop("until"), given.pop("max_gen_toks", MOST_TOKENS)
     if given.pop("do_sample", False) or given.pop("temperature", 0.0) not in (0, None):
-        raise UsageError(f"{name}: samples its answers; only greedy ones repeat")
+        raise UsageError(
+            f"{name}: samples its answers, so it cannot be frozen: only greedy answers repeat"
+        )
     if given:
         raise UsageError(f"{name}: generation_kwargs {', '.join(given)} cannot be frozen")
     until = [until] if isinstance(until, str) else list(until)
@@ -279,7 +283,9 @@ def _filter(
     try:
         kept = Filter.model_validate(by_name[chosen])
     except ValueError as error:
-        raise UsageError(f"{name}: filter {chosen} does more than cut text") from error
+        raise UsageError(
+            f"{name}: filter {chosen} does more than cut text. Choose another with --filter"
+        ) from error
     return kept, [f"filter {other}" for other in by_name if other != chosen]
 
 
@@ -304,7 +310,7 @@ def _provenance(
 
 
 def _revision(task: Any) -> str | None:
-    """What the task pins, else the commit in the addresses of the files that were loaded."""
+    """The pinned revision, else the commit in the addresses of the loaded files."""
     pinned = (task.config.dataset_kwargs or {}).get("revision")
     if pinned:
         return str(pinned)

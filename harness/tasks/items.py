@@ -1,7 +1,7 @@
 """Items of a task: JSON Lines, one item a line, checked for form before anything uses them.
 
-Reads items.jsonl, a target's train.jsonl and validation.jsonl, and the files that
-`retainbench freeze --jsonl` is given; writes nothing. Torch-free.
+Reads items.jsonl, a target's train.jsonl and validation.jsonl, and the files of
+`retainbench freeze --jsonl`; writes nothing. Torch-free.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def read_rows(path: Path, complete: Callable[[Any], Any] = lambda row: row) -> l
         complete: fills in what a row may leave out, before it is checked.
 
     Raises:
-        IntegrityError: names file, line and item: no UTF-8, no JSON object, a line that is too
-            long, a missing field, an id that is there twice, a gold index without its choice.
+        IntegrityError: a line is not UTF-8, not a JSON object or too long, a field is missing, an
+            id occurs twice, or `gold` is not the index of a choice. Names file, line and item.
     """
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -37,40 +37,44 @@ def read_rows(path: Path, complete: Callable[[Any], Any] = lambda row: row) -> l
         row = complete(_parsed(line, where))
         _check_row(row, where)
         if ("choices" in row) != ("choices" in (rows or [row])[0]):
-            raise IntegrityError(f"{where}: item {row['id']}: choices, or answers, in every row")
+            raise IntegrityError(
+                f"{where}: item {row['id']}: rows must all have choices, or all an answer"
+            )
         if row["id"] in seen:
-            raise IntegrityError(f"{where}: item {row['id']} is there twice")
+            raise IntegrityError(f"{where}: item {row['id']}: duplicate id. Use every id once")
         seen.add(row["id"])
         rows.append(row)
     if not rows:
-        raise IntegrityError(f"{path}: holds no items")
+        raise IntegrityError(f"{path}: has no items. Write one JSON object a line")
     return rows
 
 
 def _parsed(line: bytes, where: str) -> Any:
-    """One line as JSON; NaN, half a surrogate pair or a key that is there twice are refused."""
+    """One line as JSON; refuses NaN, half a surrogate pair and a key that occurs twice."""
     try:
         value = json.loads(
             line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise IntegrityError(f"{where}: is not UTF-8: {error.reason}") from error
+        raise IntegrityError(
+            f"{where}: not UTF-8: {error.reason}. Save the file as UTF-8"
+        ) from error
     except UnicodeEncodeError as error:
-        raise IntegrityError(f"{where}: holds half a surrogate pair") from error
+        raise IntegrityError(f"{where}: has half a surrogate pair. Write valid Unicode") from error
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: is not JSON: {error}") from error
+        raise IntegrityError(f"{where}: not JSON: {error}. Write one JSON object a line") from error
     return value
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError(f"a key is there twice among {', '.join(value)}")
+        raise ValueError(f"duplicate key among {', '.join(value)}")
     return value
 
 
@@ -81,18 +85,20 @@ def lines(path: Path) -> list[bytes]:
 
 def _check_row(row: Any, where: str) -> None:
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        raise IntegrityError(f"{where}: is no object with an id")
+        raise IntegrityError(f'{where}: not an object with an id. Write {{"id": ..., ...}}')
     if not 0 < len(row["id"]) <= LONGEST_NAME or not row["id"].isprintable():
-        raise IntegrityError(f"{where}: an id has 1 to {LONGEST_NAME} printable characters")
+        raise IntegrityError(f"{where}: the id must have 1 to {LONGEST_NAME} printable characters")
     where = f"{where}: item {row['id']}"
     if not isinstance(row.get("query"), str) or not isinstance(row.get("cluster"), str):
         raise IntegrityError(f"{where}: query and cluster must be text")
     if "choices" in row:
         _check_choices(row, where)
     elif not isinstance(row.get("answer"), str) or not _texts(row.get("aliases")):
-        raise IntegrityError(f"{where}: has neither choices nor an answer with aliases")
+        raise IntegrityError(
+            f"{where}: has neither choices nor an answer with aliases. Add one of them"
+        )
     elif not row["answer"]:
-        raise IntegrityError(f"{where}: the answer is empty")
+        raise IntegrityError(f"{where}: the answer is empty. Write an answer or remove the item")
 
 
 def _check_choices(row: dict[str, Any], where: str) -> None:
@@ -100,9 +106,11 @@ def _check_choices(row: dict[str, Any], where: str) -> None:
     if not _texts(choices) or len(choices) < 2 or not all(choices):
         raise IntegrityError(f"{where}: choices must be two or more non-empty texts")
     if len(set(choices)) < len(choices):
-        raise IntegrityError(f"{where}: a choice is there twice")
+        raise IntegrityError(f"{where}: duplicate choice. Make all choices different")
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise IntegrityError(f"{where}: gold {gold!r} points at none of {len(choices)} choices")
+        raise IntegrityError(
+            f"{where}: gold {gold!r} must be 0 to {len(choices) - 1}, the index of a choice"
+        )
 
 
 def _texts(value: Any) -> bool:

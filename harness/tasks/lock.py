@@ -2,7 +2,7 @@
 
 Reads a task folder; `write_lock` writes its task.lock. The three hashes per item are those of
 lm-eval 0.4.13's sample rows (`lm_eval/evaluator.py`: sha256 of the document as indented JSON, of
-the prompt, of the target as text), so a lock can be held against any harness log.
+the prompt, of the target as text), so a lock can be compared with any lm-eval log.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def locked_item(info: TaskInfo, row: dict[str, Any]) -> LockedItem:
     """The hashes of one item, equal to lm-eval's.
 
     Raises:
-        IntegrityError: the item lacks what the task's kind asks for.
+        IntegrityError: the item lacks a field that the task's kind needs.
     """
     wanted = "choices" if info.kind == "multiple_choice" else "answer"
     if wanted not in row or (info.contexts and not isinstance(row.get("continuation"), str)):
@@ -135,11 +135,11 @@ def lock(info: TaskInfo) -> Lock:
     """The task's lock as it was written.
 
     Raises:
-        IntegrityError: there is none, or it cannot be read.
+        IntegrityError: the lock does not exist, or cannot be read.
     """
     path = info.folder / LOCK
     if not path.is_file():
-        raise IntegrityError(f"{path}: is missing; the task was never frozen")
+        raise IntegrityError(f"{path}: missing: the task is not frozen. Freeze it first")
     return read_json(path, Lock)
 
 
@@ -153,8 +153,8 @@ def verify_lock(info: TaskInfo) -> None:
     """Compare the folder with its lock.
 
     Raises:
-        IntegrityError: names the first file that differs, is missing or is new, and the item where
-            one is malformed.
+        IntegrityError: a file differs, is missing or is new, or an item is malformed; names the
+            first one.
     """
     written = lock(info)
     present = locked_files(info)
@@ -171,7 +171,7 @@ def verify_lock(info: TaskInfo) -> None:
 
 
 class Answer(NamedTuple):
-    """What a lock says of an answered item, as `ItemRecord` has it."""
+    """The fields of a lock's item, named as in `ItemRecord`."""
 
     task: str
     item_id: str
@@ -189,7 +189,7 @@ def check_locked(
     *,
     partial: bool = False,
 ) -> None:
-    """Compare answers with the items that the locks have.
+    """Compare answers with the items of the locks.
 
     Args:
         side: how errors name the answers.

@@ -1,11 +1,11 @@
-"""A pack: frozen tasks that came from elsewhere, read without running anything of theirs.
+"""A pack: frozen tasks from elsewhere, read without running their code.
 
-A pack is a task folder or a folder of task folders, each complete in itself:
+A pack is a task folder or a folder of task folders, each self-contained:
 
     NAME/NAME.yaml          keys and values of `PackFile` and nothing else
     NAME/items.jsonl        the items
     NAME/task.lock          what was frozen
-    NAME/provenance.json    where the items come from; nothing is scored by it
+    NAME/provenance.json    where the items come from; scoring does not read it
     NAME/_*.yaml, _*.py     the base and the code that it uses: copies of files that we shipped
 
 A target (`retainbench new target`) is one too. It adds train.jsonl, validation.jsonl and its
@@ -86,7 +86,7 @@ Text = Annotated[str, AfterValidator(_plain)]
 
 
 class Metric(Record):
-    """A metric of lm-eval that is plain: a mean over items of a share."""
+    """A plain metric of lm-eval: a mean over items of a share."""
 
     metric: Literal["acc", "acc_norm", "acc_bytes", "exact_match", "reward", "valid"]
     aggregation: Literal["mean"] = "mean"
@@ -107,7 +107,7 @@ class Step(Record):
 
 
 class Filter(Record):
-    """How the answer is taken out of a response."""
+    """How the answer is extracted from a response."""
 
     name: Text
     filter: Annotated[list[Step], Field(min_length=1)]
@@ -123,7 +123,7 @@ class Generation(Record):
 
 
 class Metadata(Record):
-    """What discovery reads."""
+    """Metadata that discovery reads."""
 
     version: float | int | Text
     licence: Text
@@ -165,7 +165,7 @@ class PackFile(Record):
 
 
 def read(pack: Path, *, code: bool = False, installed: bool = False) -> list[TaskInfo]:
-    """The tasks of a pack, once it is known to hold nothing but what a pack may hold.
+    """The tasks of a pack, after a check that it has only the files that a pack may have.
 
     Args:
         code: whether a target may be scored by its own reward.py.
@@ -173,20 +173,22 @@ def read(pack: Path, *, code: bool = False, installed: bool = False) -> list[Tas
 
     Raises:
         UsageError: it holds no task, or code that is not allowed.
-        IntegrityError: naming the file, and the key of a YAML, that is refused.
+        IntegrityError: a file or a key of a YAML is refused; the message names it.
     """
     root = pack.resolve()
     folders = folders_of(root)
     if not folders:
-        raise UsageError(f"{pack}: holds no task; a pack has folders NAME with NAME.yaml")
+        raise UsageError(f"{pack}: holds no task. A pack has folders NAME with NAME.yaml")
     for place, below, files in os.walk(root):
         skipped = "__pycache__" if installed else TEMPORARY
         below[:] = [name for name in below if not name.startswith((TEMPORARY, skipped))]
         for path in (Path(place) / name for name in (*below, *files)):
             if path.is_symlink():
-                raise IntegrityError(f"{path}: links are refused in a pack")
+                raise IntegrityError(f"{path}: a pack may not have links. Replace it by a copy")
             if path.suffix in CODE and path.parent not in folders and path.is_file():
-                raise IntegrityError(f"{path}: belongs to no task of the pack")
+                raise IntegrityError(
+                    f"{path}: not in the folder of a task. Remove it from the pack"
+                )
     for folder in folders:
         _check(folder, installed)
     found = [read_task(folder) for folder in folders]
@@ -218,11 +220,11 @@ def _check(folder: Path, installed: bool) -> None:
             if installed:
                 continue
             raise IntegrityError(
-                f"{path}: compiled code is refused in a pack; delete it, and run lm_eval with "
+                f"{path}: a pack may not have compiled code. Delete it, and run lm_eval with "
                 "PYTHONDONTWRITEBYTECODE=1"
             )
         if path.name not in allowed or not path.is_file():
-            raise IntegrityError(f"{path}: is not a file that a pack may hold")
+            raise IntegrityError(f"{path}: a pack may not have this file. Remove it")
         if path.name in SHIPPED:
             shipped(path)
     path = folder / f"{folder.name}.yaml"
@@ -233,11 +235,13 @@ def shipped(path: Path) -> bytes:
     """The bytes of a companion file, equal to a version that we shipped.
 
     Raises:
-        IntegrityError: they are not.
+        IntegrityError: they equal none.
     """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() not in SHIPPED[path.name]:
-        raise IntegrityError(f"{path}: is not a version of {path.name} that retainbench shipped")
+        raise IntegrityError(
+            f"{path}: differs from every {path.name} that we shipped. Freeze the pack again"
+        )
     return data
 
 
@@ -245,7 +249,7 @@ def validated(value: dict[str, Any], path: Path) -> PackFile:
     """The content of NAME.yaml as a pack may have it.
 
     Raises:
-        IntegrityError: naming file and key.
+        IntegrityError: a key is refused; the message names file and key.
     """
     try:
         file = PackFile.model_validate(value)
@@ -256,10 +260,12 @@ def validated(value: dict[str, Any], path: Path) -> PackFile:
         said = extra if detail["type"] == "extra_forbidden" else detail["msg"]
         raise IntegrityError(f"{path}: {key}: {' '.join(said.split())}") from error
     if (file.process_results == "!function _code.score") != (file.metadata.code is not None):
-        raise IntegrityError(f"{path}: metadata.code and process_results _code.score go together")
+        raise IntegrityError(
+            f"{path}: metadata.code and process_results _code.score go together: write both"
+        )
     if (file.process_results == SCORE) != (file.metadata.axis == TARGET):
         raise IntegrityError(
-            f"{path}: metadata.axis target and process_results _reward go together"
+            f"{path}: metadata.axis target and process_results _reward go together: write both"
         )
     if file.task != PREFIX + path.stem:
         raise IntegrityError(f"{path}: task must be {PREFIX + path.stem}, as the folder is named")
@@ -271,7 +277,7 @@ SCORE = "!function _reward.process_results"
 
 
 def is_packed(info: TaskInfo) -> bool:
-    """Whether a task came from a pack: all that is not the package's own."""
+    """Whether a task came from a pack: every task outside the package."""
     return not info.folder.is_relative_to(paths.TASKS)
 
 

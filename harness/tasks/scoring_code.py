@@ -37,7 +37,7 @@ def root() -> Path:
     """The folder of lm-eval's tasks; does not import lm_eval."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError("lm-eval is not installed")
+        raise UsageError("lm-eval is not installed. Run: pip install 'retainbench[all]'")
     return Path(spec.submodule_search_locations[0]).resolve() / "tasks"
 
 
@@ -51,13 +51,13 @@ def scoring(info: TaskInfo, *, allowed: bool) -> Scores:
     """The function that scores a task, for documents of its pack.
 
     Raises:
-        UsageError: it is not `allowed`, or it cannot be imported here.
-        IntegrityError: its files are not those that were frozen, or it fails on an item.
+        UsageError: the code is not `allowed`, or cannot be imported here.
+        IntegrityError: its files differ from the frozen ones, or it fails on an item.
     """
     assert info.code is not None
     if not allowed:
         raise UsageError(
-            f"{info.name} is scored by code of lm-eval ({info.code.config}); to run it, add "
+            f"{info.name} is scored by code of lm-eval ({info.code.config}). To run it, add "
             "--allow-code"
         )
     _check(info.name, info.code)
@@ -66,7 +66,7 @@ def scoring(info: TaskInfo, *, allowed: bool) -> Scores:
     def of_item(doc: Mapping[str, Any], results: Sequence[Any]) -> Mapping[str, Any]:
         try:
             return score(json.loads(doc["doc"]), results)
-        except Exception as error:  # not our code: anything can come out of it
+        except Exception as error:  # code of others: it may raise anything
             what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise IntegrityError(f"{info.name}: item {doc['id']}: not scored: {what}") from error
 
@@ -87,7 +87,7 @@ def chance(score: Scores, doc: Any, choices: int, metric: str) -> float:
 
 
 def packages(info: TaskInfo) -> dict[str, str]:
-    """Versions of what a task's scoring code imports, since they can change a score; {} without."""
+    """Versions of the packages that a task's scoring code imports; {} without such code."""
     if info.code is None:
         return {}
     named: set[str] = set()
@@ -131,7 +131,7 @@ def _check(name: str, code: Code) -> None:
     for relative in sorted(now.keys() | code.files.keys()):
         if now.get(relative) != code.files.get(relative):
             raise IntegrityError(
-                f"{root() / relative}: is not what scored {name} when it was frozen; install the "
+                f"{root() / relative}: is not what scored {name} when it was frozen. Install the "
                 "lm-eval of its provenance.json, or freeze it again"
             )
 
@@ -147,7 +147,9 @@ def _function(name: str, code: Code) -> Scores:
         if value:
             break
     else:
-        raise IntegrityError(f"{root() / code.config}: names no process_results")
+        raise IntegrityError(
+            f"{root() / code.config}: has no process_results. Freeze the task again"
+        )
     stem, _, function = str(value).removeprefix("!function ").rpartition(".")
     file = (path.parent / (stem.replace(".", "/") + ".py")).resolve()
     module = ".".join(("lm_eval", "tasks", *file.relative_to(root()).with_suffix("").parts))
@@ -155,5 +157,7 @@ def _function(name: str, code: Code) -> Scores:
         found: Scores = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, AssertionError, LookupError, OSError) as error:
         what = " ".join(str(error).split())[:300]
-        raise UsageError(f"{name}: its scoring code cannot be imported here: {what}") from error
+        raise UsageError(
+            f"{name}: its scoring code cannot be imported: {what}. Install what it needs"
+        ) from error
     return found

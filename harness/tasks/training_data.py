@@ -1,4 +1,4 @@
-"""What a user's own training file gives away of the retention items.
+"""Which retention items a user's own training file contains.
 
 Reads JSON Lines of any keys: every string of a row is text, at whatever depth, in the order of the
 file (`{"prompt", "completion"}`, `{"text"}`, `{"messages": [{"role", "content"}]}`); values of the
@@ -37,22 +37,22 @@ class TrainData(Record):
 
     @property
     def source(self) -> str:
-        """How lines for people name it."""
+        """Its name in messages."""
         return f"{self.name} ({counted(self.rows, 'row')})"
 
 
 def of_file(path: Path, retention: Sequence[str], tasks: Catalogue) -> TrainData:
-    """Items of each retention task that a training file gives away.
+    """Items of each retention task that a training file contains.
 
     Raises:
-        UsageError: naming file and line: no such file, no JSON, no text in it.
+        UsageError: the file does not exist, is not JSON or has no text; names file and line.
     """
     if not path.is_file():
-        raise UsageError(f"--train-data {path}: is no file")
+        raise UsageError(f"--train-data {path}: not a file. Write the path of a JSON Lines file")
     search = Search(retention_items(retention, tasks))
     rows = search.read(_rows(path))
     if not rows:
-        raise UsageError(f"--train-data {path}: holds no rows")
+        raise UsageError(f"--train-data {path}: has no rows. Write one JSON value a line")
     return TrainData(
         name=path.name, sha256=sha256_file(path), rows=rows, overlap=by_task(search.found())
     )
@@ -65,7 +65,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
             number += 1
             where = f"--train-data {path}:{number}"
             if len(line) > LONGEST_LINE:
-                raise UsageError(f"{where}: a row over {LONGEST_LINE} bytes")
+                raise UsageError(f"{where}: a row over {LONGEST_LINE} bytes. Split it")
             if line.isspace():
                 continue
             yield _row(line, where)
@@ -75,11 +75,11 @@ def _row(line: bytes, where: str) -> list[str]:
     try:
         texts = list(_strings(json.loads(line)))
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where}: is not UTF-8: {error.reason}") from error
+        raise UsageError(f"{where}: not UTF-8: {error.reason}. Save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: is not JSON: {error}; write one JSON value a line") from error
+        raise UsageError(f"{where}: not JSON: {error}. Write one JSON value a line") from error
     if not texts:
-        raise UsageError(f"{where}: holds no text")
+        raise UsageError(f"{where}: has no text. Remove the row, or add the text that you train on")
     return texts
 
 

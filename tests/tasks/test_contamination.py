@@ -114,12 +114,12 @@ def test_a_users_file_is_read_whatever_its_keys(form: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"a": "b"}\n{"a": ', "train.jsonl:2: is not JSON"),
-        (b'{"a": "\xff"}\n', "train.jsonl:1: is not UTF-8"),
-        (b'{"a": 1}\n', "train.jsonl:1: holds no text"),
-        (b"[" * 100_000 + b"\n", "train.jsonl:1: is not JSON"),
-        (b"\n\n", "holds no rows"),
-        (b"", "holds no rows"),
+        (b'{"a": "b"}\n{"a": ', "train.jsonl:2: not JSON"),
+        (b'{"a": "\xff"}\n', "train.jsonl:1: not UTF-8"),
+        (b'{"a": 1}\n', "train.jsonl:1: has no text"),
+        (b"[" * 100_000 + b"\n", "train.jsonl:1: not JSON"),
+        (b"\n\n", "has no rows"),
+        (b"", "has no rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_refused(content: bytes, said: str, tmp_pa
     path.write_bytes(content)
     with pytest.raises(UsageError, match=said):
         training_data.of_file(path, ["capitals"], OWN)
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="not a file"):
         training_data.of_file(tmp_path, ["capitals"], OWN)
 
 

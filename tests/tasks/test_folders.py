@@ -298,7 +298,7 @@ def _spoil(row: dict[str, Any], change: dict[str, Any]) -> bytes:
         ({"gold": 7}, "gold 7"),
         ({"gold": True}, "gold True"),
         ({"choices": ["a"]}, "choices"),
-        ({"choices": ["a", "a"], "gold": 0}, "twice"),
+        ({"choices": ["a", "a"], "gold": 0}, "duplicate"),
         ({"choices": None}, "choices"),
         ({"query": 3}, "query"),
     ],
@@ -321,7 +321,7 @@ def test_malformed_items_are_named(
         (b"{" * 5_000 + b"\n", "JSON"),
         (b"[" * 500_000 + b"\n", "JSON"),
         (b'"' + b"x" * 2_000_000, "bytes"),
-        (b"[]\n", "no object"),
+        (b"[]\n", "not an object"),
         (b"", "no items"),
     ],
 )
@@ -338,7 +338,7 @@ def test_duplicate_id_is_named(copied: catalogue.TaskInfo) -> None:
     path = copied.folder / "items.jsonl"
     line = path.read_bytes().splitlines(keepends=True)[0]
     path.write_bytes(line + line)
-    with pytest.raises(IntegrityError, match=r"items\.jsonl:2: item .* is there twice"):
+    with pytest.raises(IntegrityError, match=r"items\.jsonl:2: item .*: duplicate id"):
         catalogue.items(copied)
 
 

@@ -148,7 +148,9 @@ def test_numbers_are_compared_by_value(said: str, value: float) -> None:
 
 def test_numeric_answers_must_be_numbers(tmp_path: Path) -> None:
     rows = [*answer_rows(3), {"id": "word", "query": "q", "answer": "four"}]
-    with pytest.raises(IntegrityError, match=r"sums\.jsonl:4: item word: answer is no number"):
+    with pytest.raises(
+        IntegrityError, match=r"sums\.jsonl:4: item word: the answer is not a number"
+    ):
         make_pack(tmp_path / "pack", rows=rows, match="numeric")
 
 

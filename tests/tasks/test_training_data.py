@@ -150,4 +150,6 @@ def test_the_verbs_say_what_the_files_give_away(
     assert lines[1] in said
     assert call(monkeypatch, "verify", out, "--allow-unsigned") == 0
     assert call(monkeypatch, "plan", suite, "--train-data", tmp_path / "none.jsonl") == 2
-    assert capsys.readouterr().err.endswith("none.jsonl: is no file\n")
+    assert capsys.readouterr().err.endswith(
+        "none.jsonl: not a file. Write the path of a JSON Lines file\n"
+    )
