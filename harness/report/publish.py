@@ -1,6 +1,7 @@
 """A run folder -> a folder under results/ that a stranger can read and check.
 
-Writes scorecards.jsonl, verdicts.json and methods.json (the rows), commands.json (what made them),
+Writes scorecards.jsonl, verdicts.json and methods.json (the rows), recipes.json (the options of
+every stage and what a sweep chose), commands.json (what made them),
 table.{md,csv,json,tex,html}, figures/ and a README.md with the table, the commands, the environment
 and the digests. Everything is generated: the same rows give the same bytes (but for PDF files,
 whose writer numbers its objects at random), and a test re-renders every published table.

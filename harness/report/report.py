@@ -21,7 +21,7 @@ from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import read_jsonl, write_text
 from retainbench.harness.report.table import evidence as report_evidence
-from retainbench.harness.report.table import further, rows, text
+from retainbench.harness.report.table import further, recipes, rows, text
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import Evidence
 
@@ -76,7 +76,8 @@ def load_table(run_folder: Path) -> Table:
 
 def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
     found = table(rows.rows(cards, evidence))
-    return found._replace(further=further.grids(evidence.sequences))
+    given = recipes.grids(evidence.recipes, found.rows)
+    return found._replace(further=(*given, *further.grids(evidence.sequences)))
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

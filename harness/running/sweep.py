@@ -18,6 +18,7 @@ from pathlib import Path
 from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.recipes import Choice, Choices, Variant
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
 from retainbench.harness.core.storage import intact, read_json, write_json
@@ -31,31 +32,8 @@ from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.chat import Rendering
+from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
-
-
-class Variant(Record):
-    """One value that was tried: the factor and what it earned."""
-
-    factor: float
-    reward: Share | None
-    """Mean reward on the validation items; None where training failed."""
-
-
-class Choice(Record):
-    """What was tried for one recipe on one target, and what was taken."""
-
-    recipe: str
-    target: str
-    factor: float
-    variants: list[Variant]
-
-
-class Choices(Record):
-    """`choices.json`."""
-
-    option: str
-    choices: list[Choice]
 
 
 def resolve(
@@ -88,7 +66,7 @@ def resolve(
     folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
     rendering = chat.of_folder(base.reader, suite.format)
-    cells = _cells(suite, suite.sweep, inputs, tasks)
+    cells = _cells(suite, suite.sweep, inputs)
     once = {cell.id: cell for cell in cells.values()}
     earned: dict[str, float | None] = {}
     calls = [
@@ -102,37 +80,37 @@ def resolve(
     tried: dict[str, list[Variant]] = {}
     for (name, factor), cell in cells.items():
         tried.setdefault(name, []).append(Variant(factor=factor, reward=earned[cell.id]))
-    found = [_choice(suite, name, variants) for name, variants in tried.items()]
-    for choice in found:
-        if end := at_the_edge(choice):
-            say(f"sweep: the {end} value of {choice.recipe} did best; a wider grid might do better")
-    write_json(folder.root / "choices.json", Choices(option=suite.sweep.option, choices=found))
+    best = {name: _best(suite, name, variants) for name, variants in tried.items()}
     recipes = {
-        choice.recipe: scaled(
-            suite.recipes[choice.recipe], suite.sweep.option, choice.factor, tasks
-        )
-        for choice in found
+        name: scaled(suite.recipes[name], suite.sweep.option, factor)
+        for name, factor in best.items()
     }
+    found = [
+        choice
+        for name, recipe in recipes.items()
+        for choice in _choices(suite, name, recipe, best[name], tried[name])
+    ]
+    for name, end in dict.fromkeys((one.recipe, one.edge) for one in found if one.edge):
+        say(f"sweep: the {end} value of {name} did best; a wider grid might do better")
+    write_json(folder.root / "choices.json", Choices(choices=found), checked=True)
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
 
-def scaled(recipe: Recipe, option: str, factor: float, tasks: Catalogue = OWN) -> Recipe:
+def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
     """A recipe with one option multiplied, in every stage whose method has it."""
-    stages = [_scale(stage, option, factor, tasks) for stage in recipe.stages]
+    stages = [_scale(stage, option, factor) for stage in recipe.stages]
     return recipe.model_copy(update={"stages": stages})
 
 
-def _scale(stage: Stage, option: str, factor: float, tasks: Catalogue) -> Stage:
-    complete = methods.options(stage, tasks.methods).model_dump(mode="json")
+def _scale(stage: Stage, option: str, factor: float) -> Stage:
+    complete = methods.options(stage).model_dump(mode="json")
     if option not in complete:
         return stage
     changed = stage.options | {option: complete[option] * factor}
     return stage.model_copy(update={"options": changed})
 
 
-def _cells(
-    suite: Suite, sweep: Sweep, inputs: Inputs, tasks: Catalogue
-) -> dict[tuple[str, float], Cell]:
+def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float], Cell]:
     """A cell for each recipe and factor, in order."""
     amount = suite.budget.amount * sweep.budget_share
     short = suite.model_copy(
@@ -144,29 +122,40 @@ def _cells(
             inputs,
             suite.targets[0],
             name,
-            scaled(recipe, sweep.option, factor, tasks),
+            scaled(recipe, sweep.option, factor),
             sweep.seed,
-            tasks,
         )
         for name, recipe in suite.recipes.items()
         for factor in sorted(sweep.factors)
     }
 
 
-def _choice(suite: Suite, name: str, variants: list[Variant]) -> Choice:
+def _best(suite: Suite, name: str, variants: list[Variant]) -> float:
+    """The factor that earned most; of equal ones the smallest."""
     scored = [v for v in variants if v.reward is not None]
     if not scored:
         raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
-    best = max(scored, key=lambda v: (v.reward or 0.0, -v.factor))
-    return Choice(recipe=name, target=suite.targets[0], factor=best.factor, variants=variants)
+    return max(scored, key=lambda v: (v.reward or 0.0, -v.factor)).factor
 
 
-def at_the_edge(choice: Choice) -> str | None:
-    """Whether the value taken is the `smallest` or `largest` of its grid; None where it is not."""
-    factors = [variant.factor for variant in choice.variants]
-    if len(factors) == 1:
-        return None
-    return {min(factors): "smallest", max(factors): "largest"}.get(choice.factor)
+def _choices(
+    suite: Suite, name: str, recipe: Recipe, factor: float, variants: list[Variant]
+) -> list[Choice]:
+    """What was taken, for every stage that has the option."""
+    option = suite.sweep.option if suite.sweep else ""
+    return [
+        Choice(
+            recipe=name,
+            target=suite.targets[0],
+            stage=number,
+            option=option,
+            value=stage.options[option],
+            factor=factor,
+            variants=variants,
+        )
+        for number, stage in enumerate(recipe.stages)
+        if option in methods.options(stage).model_dump()
+    ]
 
 
 def _all_earned(
@@ -224,11 +213,11 @@ def validation_reward(loaded: loading.Loaded, target: Target) -> float:
         loaded.model,
         target.rendering.encode(tokenizer, target.prompts(target.validation)),
         max_new_tokens=target.max_new_tokens,
-        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, target.stop, tokenizer),
+        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, [STOP], tokenizer),
     )
     texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
     rewards = [
-        target.reward(target.response(text), item)
+        target.reward(judged(text), item)
         for text, item in zip(texts, target.validation, strict=True)
     ]
     return sum(rewards) / len(rewards)

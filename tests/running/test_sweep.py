@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.runs import SFT, suite
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.recipes import Choice, Choices, Variant
 from retainbench.harness.core.schema import Suite, Sweep
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.running import sweep
@@ -28,14 +29,20 @@ def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> 
     inputs = planning.gather(chosen)
     resolved = sweep.resolve(chosen, inputs, tmp_path)
     assert resolved.sweep is None
-    found = read_json(tmp_path / "sweep" / "choices.json", sweep.Choices)
+    found = read_json(tmp_path / "sweep" / "choices.json", Choices)
+    assert [(choice.recipe, choice.stage) for choice in found.choices] == [
+        ("sft", 0),
+        ("staged", 0),
+        ("staged", 1),
+    ]
     for choice in found.choices:
         assert [variant.factor for variant in choice.variants] == [0.1, 1.0]
         best = max(v.reward for v in choice.variants if v.reward is not None)
         taken = next(v for v in choice.variants if v.factor == choice.factor)
         assert taken.reward == best
-        for stage in resolved.recipes[choice.recipe].stages:
-            assert stage.options["learning_rate"] == pytest.approx(1e-3 * choice.factor)
+        stage = resolved.recipes[choice.recipe].stages[choice.stage]
+        assert stage.options["learning_rate"] == choice.value
+        assert choice.value == pytest.approx(1e-3 * choice.factor)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
     assert sweep.resolve(chosen, inputs, tmp_path) == resolved
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == before
@@ -57,12 +64,20 @@ def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) ->
 
 
 def test_a_value_inside_its_grid_is_not_at_the_edge() -> None:
-    variants = [sweep.Variant(factor=factor, reward=0.5) for factor in (0.1, 1.0, 10.0)]
+    variants = [Variant(factor=factor, reward=0.5) for factor in (0.1, 1.0, 10.0)]
     choices = [
-        sweep.Choice(recipe="sft", target="countdown", factor=v.factor, variants=variants)
+        Choice(
+            recipe="sft",
+            target="countdown",
+            stage=0,
+            option="learning_rate",
+            value=1e-3 * v.factor,
+            factor=v.factor,
+            variants=variants,
+        )
         for v in variants
     ]
-    assert [sweep.at_the_edge(c) for c in choices] == ["smallest", None, "largest"]
+    assert [c.edge for c in choices] == ["smallest", None, "largest"]
 
 
 def test_a_suite_without_sweep_passes_through(tiny_base: Path, tmp_path: Path) -> None:

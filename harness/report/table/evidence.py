@@ -1,8 +1,9 @@
-"""What other steps say about a run's cells: the gate's verdicts and the comparison over seeds.
+"""What other steps have found out about a run: verdicts, comparison over seeds, recipes.
 
-`current` computes both from a run folder's records, so that no older file decides, and stores them
-as RUN/verdicts.json and RUN/methods.json. A published folder has no records: there `stored` reads
-the two files. A folder with neither was not gated, and its rows say so.
+`current` computes them from a run folder's records, so that no older file decides, and stores them
+as RUN/verdicts.json and RUN/methods.json; RUN/recipes.json is what the plan gave every recipe and
+what a sweep chose. A published folder has no records: there `stored` reads the three files. A
+folder without the first two was not gated, and its rows say so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.recipes import Choices, Recipes
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
 from retainbench.harness.core.storage import read_json, write_json
 
@@ -35,7 +37,7 @@ class Verdicts(Record):
 
 
 class Evidence(NamedTuple):
-    """Both, where there are any."""
+    """All of it, as far as there is any."""
 
     verdicts: Mapping[str, CellVerdict]
     """Cell id -> verdict."""
@@ -43,6 +45,8 @@ class Evidence(NamedTuple):
     """(base, target, recipe) -> estimates over seeds and items."""
     sequences: Sequence[SequenceRow] = ()
     """Recipes that learn several targets one after another."""
+    recipes: Recipes | None = None
+    """What every recipe was given."""
 
 
 NOTHING = Evidence({}, {})
@@ -53,11 +57,12 @@ class Files(NamedTuple):
 
     verdicts: Path
     methods: Path
+    recipes: Path
 
 
 def files(folder: Path) -> Files:
     """Names in one folder."""
-    return Files(folder / "verdicts.json", folder / "methods.json")
+    return Files(folder / "verdicts.json", folder / "methods.json", folder / "recipes.json")
 
 
 def current(folder: Path) -> Evidence:
@@ -78,17 +83,35 @@ def current(folder: Path) -> Evidence:
         }
         write_json(files(folder).verdicts, Verdicts(cells=cells))
         write_json(files(folder).methods, compare_methods.methods(folder))
+        write_json(files(folder).recipes, given(run))
     return stored(folder)
 
 
 def stored(folder: Path) -> Evidence:
-    """What the two files say; nothing where there are none."""
-    verdicts, methods = files(folder)
+    """What the files say; nothing where there are none."""
+    verdicts, methods, recipes = files(folder)
     cells = read_json(verdicts, Verdicts).cells if verdicts.is_file() else {}
+    options = read_json(recipes, Recipes) if recipes.is_file() else None
     if not methods.is_file():
-        return Evidence(cells, {})
+        return Evidence(cells, {}, recipes=options)
     from retainbench.harness.comparison.methods import Methods
 
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
-    return Evidence(cells, by_arm, found.sequences)
+    return Evidence(cells, by_arm, found.sequences, options)
+
+
+def given(run: RunFolder) -> Recipes:
+    """What the plan gave every recipe, defaults included, and what a sweep chose for it.
+
+    Raises:
+        IntegrityError: plan or choices are broken.
+    """
+    from retainbench.harness.suites.plan import Plan
+
+    plan = read_json(run.plan, Plan)
+    chosen = run.root / "sweep" / "choices.json"
+    return Recipes(
+        recipes={cell.name: cell.recipe for cell in reversed(plan.cells)},
+        choices=read_json(chosen, Choices).choices if chosen.is_file() else [],
+    )

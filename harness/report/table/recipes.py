@@ -1,0 +1,93 @@
+"""What each recipe was given, as a small table: learning rates, schedule, KL, budget spent.
+
+Pure: takes `recipes.json` and the rows, returns unescaped texts. Without that file (a folder that
+was published before it existed) there is no such table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from retainbench.harness.core.formatting import NONE, listed
+from retainbench.harness.core.recipes import Choice, Recipes, kl_coefficient
+from retainbench.harness.core.schema import Stage
+from retainbench.harness.report.table.columns import Grid
+from retainbench.harness.report.table.model import TableRow
+
+CAPTION = "What each recipe was given"
+HEAD = [
+    "Recipe",
+    "Stage",
+    "Learning rate",
+    "Chosen of",
+    "Schedule",
+    "Batch",
+    "KL to base",
+    "Budget spent",
+]
+NOTES = [
+    "Chosen of: the values that a sweep tried for one seed, judged by the reward on the target's "
+    "validation items; at the edge of its grid, a value outside might do better. KL to base: "
+    "weight of the KL to the base in the loss or reward. Budget spent: by the whole recipe, most of "
+    "all seeds. All other options: recipes.json.",
+]
+
+
+def grids(given: Recipes | None, rows: Sequence[TableRow]) -> tuple[Grid, ...]:
+    """The table as a tuple of one, or nothing."""
+    if given is None:
+        return ()
+    spent: dict[str, float] = {}
+    for row in rows:
+        if row.budget_spent is not None:
+            spent[row.recipe] = max(spent.get(row.recipe, 0.0), row.budget_spent)
+    cells = [
+        [
+            name,
+            _method(stage),
+            *_options(given.choices, name, number, stage),
+            _spent(spent, name, number),
+        ]
+        for name, recipe in given.recipes.items()
+        for number, stage in enumerate(recipe.stages)
+    ]
+    return (Grid(CAPTION, HEAD, "llrllrrr", cells, NOTES),)
+
+
+def _method(stage: Stage) -> str:
+    return f"{stage.method}, {stage.adaptation}"
+
+
+def _options(choices: Sequence[Choice], recipe: str, number: int, stage: Stage) -> list[str]:
+    own = [one for one in choices if (one.recipe, one.stage) == (recipe, number)]
+    return [
+        _number(stage.options.get("learning_rate")),
+        "; ".join(map(chosen, own)) or "not swept",
+        _schedule(stage.options),
+        _number(stage.options.get("batch_size", stage.options.get("population"))),
+        _number(kl_coefficient(stage)),
+    ]
+
+
+def chosen(choice: Choice) -> str:
+    """`1e-4, 3e-4, 9e-4 (largest: at the edge)`; the option is named unless it is the usual one."""
+    own = choice.value / choice.factor
+    tried = listed(_number(own * variant.factor) for variant in choice.variants)
+    name = "" if choice.option == "learning_rate" else f"{choice.option} "
+    return f"{name}{tried}" + (f" ({choice.edge}: at the edge)" if choice.edge else "")
+
+
+def _schedule(options: Mapping[str, object]) -> str:
+    if "schedule" not in options:
+        return NONE
+    warm = options.get("warmup")
+    return str(options["schedule"]) + (f", warm-up {_number(warm)}" if warm else "")
+
+
+def _spent(spent: Mapping[str, float], recipe: str, number: int) -> str:
+    """On the first line of a recipe alone: stages share the budget."""
+    return f"{100 * spent[recipe]:.0f} %" if recipe in spent and number == 0 else ""
+
+
+def _number(value: object) -> str:
+    return NONE if not isinstance(value, (int, float)) else f"{value:.3g}"
