@@ -28,8 +28,8 @@ HEAD = [
 NOTES = [
     "Chosen of: the values that a sweep tried for one seed, judged by the reward on the target's "
     "validation items; at the edge of its grid, a value outside might do better. KL to base: "
-    "weight of the KL to the base in the loss or reward. Budget spent: by the whole recipe, most of "
-    "all seeds. All other options: recipes.json.",
+    "weight of the KL to the base in the loss or reward. Budget spent: by the whole recipe, most "
+    "of all seeds. All other options: recipes.json.",
 ]
 
 
