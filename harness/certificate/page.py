@@ -18,7 +18,7 @@ from retainbench.harness.core.formatting import NONE, brief, counted, points
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.storage import csv_text
-from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding
+from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding, erosion
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.command import verdict_lines
 from retainbench.harness.report.page.html import small_page
@@ -157,13 +157,16 @@ def _axes(evidence: Evidence) -> Grid:
         [axis.axis, axis.verdict if axis.gated else f"{axis.verdict}, not gated as a whole"]
         + [points(axis.change.drop) if axis.change else NONE]
         + [str(value) for value in ((axis.change.tasks, axis.change.n) if axis.change else (0, 0))]
+        + [(erosion(axis.change).removeprefix("erosion ") if axis.change else "") or NONE]
         for axis in evidence.gate.axes
     ]
     note = (
         "Drop: base minus candidate in points, rescaled so that guessing is 0, mean over the "
-        "axis' tasks above chance; positive is forgetting."
+        "axis' tasks above chance; positive is forgetting. Erosion: the same of the gold choice's "
+        "probability at temperature 4, an early warning that decides nothing."
     )
-    return Grid("Axes", ["Axis", "Verdict", "Mean drop", "Tasks", "Items"], "llrrr", cells, [note])
+    head = ["Axis", "Verdict", "Mean drop", "Tasks", "Items", "Erosion"]
+    return Grid("Axes", head, "llrrrr", cells, [note])
 
 
 def _tasks(evidence: Evidence) -> Grid:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from retainbench.harness.comparison.confidence import slope
 from retainbench.harness.comparison.noise_floor import Noise, above_floor, lowered
 from retainbench.harness.comparison.pairing import Floats, Pair
 from retainbench.harness.core.axes import ordered
@@ -125,6 +126,9 @@ def _estimates(one: Pair, found: Judgement, level: float) -> dict[str, Any]:
         "drop": _interval(found, level),
         "crosscheck": _crosscheck(found, level),
         "soft_drop": _soft_drop(one.base_soft, one.candidate_soft, one, level),
+        "erosion": _soft_drop(one.base_tempered, one.candidate_tempered, one, level),
+        "margin_drop": _soft_drop(one.base_margins, one.candidate_margins, one, level),
+        "margin_slope": _slope(one),
         "base_at_chance": found.at_chance,
         "mcnemar_p": found.evidence_p,
         "minimum_detectable_effect": found.mde,
@@ -224,6 +228,12 @@ def _soft_drop(
     return _made(found.drop, found.bounds, level, len(one.items), found.method)
 
 
+def _slope(one: Pair) -> float | None:
+    if one.base_margins is None or one.candidate_margins is None:
+        return None
+    return slope(one.base_margins, one.candidate_margins)
+
+
 def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisChange | None:
     on_axis = [one for one in judged if one.pair.axis == axis]
     ruling = judge_axis(
@@ -242,7 +252,11 @@ def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisCha
         base_score=_axis_score(used, [one.pair.base for one in used]),
         candidate_score=_axis_score(used, [one.pair.candidate for one in used]),
         drop=_made(ruling.drop, ruling.bounds, level, n, AXIS_METHOD),
-        soft_drop=_axis_soft(used, level, n),
+        soft_drop=_axis_soft(used, "soft", level, n),
+        erosion=_axis_soft(used, "tempered", level, n),
+        erosion_margin=policy.erosion_margin,
+        margin_drop=_axis_soft(used, "margins", level, n),
+        margin_slope=_mean_slope(used),
         lost=sum(one.change.lost or 0 for one in used),
         gained=sum(one.change.gained or 0 for one in used),
         at_chance=list(ruling.excluded),
@@ -262,22 +276,36 @@ def _axis_score(used: Sequence[Judged], scores: Sequence[Floats]) -> float:
     return float(np.mean(rescaled))
 
 
-def _axis_soft(used: Sequence[Judged], level: float, n: int) -> Interval | None:
+def _mean_slope(used: Sequence[Judged]) -> float | None:
+    """Mean over the tasks that have margins."""
+    slopes = [one.change.margin_slope for one in used if one.change.margin_slope is not None]
+    return float(np.mean(slopes)) if slopes else None
+
+
+def _axis_soft(
+    used: Sequence[Judged], which: Literal["soft", "tempered", "margins"], level: float, n: int
+) -> Interval | None:
     """Unweighted mean of the tasks' soft drops, rescaled for chance as the drop next to it is.
 
-    A random pick has soft score 1/k where its score is 1/k, so the same division serves both. None
-    where a task has no soft scores.
+    A random pick has soft score 1/k where its score is 1/k, so the same division serves both, at
+    every temperature. Margins are nats and stay as they are; tasks without choices have none and do
+    not count. None where a task has no soft scores.
     """
     drops, errors, degrees = [], [], []
     for one in (judged.pair for judged in used):
-        if one.base_soft is None or one.candidate_soft is None or len(one.items) < 2:
+        base, candidate = getattr(one, f"base_{which}"), getattr(one, f"candidate_{which}")
+        if which == "margins" and base is None and one.base_tempered is not None:
+            continue
+        if base is None or candidate is None or len(one.items) < 2:
             return None
-        left = 1 - one.chance
-        found = _soft(one.base_soft / left, one.candidate_soft / left, one.clusters, level)
+        left = 1 - one.chance if which != "margins" else np.ones(len(base))
+        found = _soft(base / left, candidate / left, one.clusters, level)
         quantile = t_quantile((1 + level) / 2, found.degrees)
         drops.append(found.drop)
         errors.append((found.bounds.high - found.bounds.low) / 2 / quantile)
         degrees.append(found.degrees)
+    if not drops:
+        return None
     mean = axis_mean(drops, errors, level, degrees)
     return _made(mean.drop, mean.bounds, level, n, AXIS_METHOD)
 

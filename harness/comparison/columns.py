@@ -1,7 +1,7 @@
 """Item records of one checkpoint as columns, one Arrow table per task: the fast way into compare.
 
 Reads `records.jsonl` (or takes a list of `ItemRecord`) and keeps what pairing and statistics need;
-responses and per-choice log-likelihoods stay on disk. Arrow parses a million records in about 2 s
+responses stay on disk. Arrow parses a million records in about 2 s
 where one pydantic object per line takes 15 s, so the strict model checks the first line only and
 the rules that a verdict rests on (nothing missing, finite scores in [0, 1]) are checked on columns.
 
@@ -45,7 +45,9 @@ SCHEMA = pa.schema(
     [(name, pa.string()) for name in TEXTS]
     + [("repeat", pa.int64()), ("chance", pa.float64()), ("score", pa.float64())]
     + [("soft_score", pa.float64()), ("valid", pa.bool_())]
+    + [("choice_logprobs", pa.list_(pa.float64()))]
 )
+OPTIONAL = ("soft_score", "choice_logprobs")
 SHARES = ("chance", "score", "soft_score")
 
 Columns = Mapping[str, Any]
@@ -159,7 +161,7 @@ def _check_values(table: Any, source: str) -> None:
     """Refuse missing values and shares outside [0, 1], naming the first task and item."""
     for name in SCHEMA.names:
         column = table[name]
-        if name != "soft_score" and column.null_count:
+        if name not in OPTIONAL and column.null_count:
             _refuse(table, floats(column.is_null()) == 1, f"{name} is missing", source)
         if name in SHARES:
             values = floats(column)  # NaN that is not null is refused, too

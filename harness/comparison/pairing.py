@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retainbench.harness.comparison.columns import Records, columns, floats
+from retainbench.harness.comparison.confidence import confidence
 from retainbench.harness.core.errors import IntegrityError
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,12 @@ class Pair(NamedTuple):
     base_soft: Floats | None
     """None unless every item of both sides has a soft score."""
     candidate_soft: Floats | None
+    base_tempered: Floats | None
+    """Gold choice's probability at temperature 4 (`comparison/confidence.py`), as far as soft."""
+    candidate_tempered: Floats | None
+    base_margins: Floats | None
+    """Nats by which the gold choice leads; None for tasks without choices."""
+    candidate_margins: Floats | None
     base_valid: Floats
     candidate_valid: Floats
     chance: Floats
@@ -157,10 +164,15 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
     counts = np.diff(starts, append=len(left))
 
-    def mean(rows: Any, name: str) -> Floats:
-        values = floats(rows[name])
+    def averaged(values: Floats) -> Floats:
         return values if len(starts) == len(values) else np.add.reduceat(values, starts) / counts
 
+    def mean(rows: Any, name: str) -> Floats:
+        return averaged(floats(rows[name]))
+
+    sure = [confidence(left), confidence(right)]
+    tempered = [averaged(one.tempered) for one in sure if one]
+    margins = [averaged(one.margins) for one in sure if one and one.margins is not None]
     soft = not (left["soft_score"].null_count or right["soft_score"].null_count)
     codes = np.from_dlpack(left["cluster"].dictionary_encode().combine_chunks().indices)
     return Pair(
@@ -174,6 +186,10 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         candidate=mean(right, "score"),
         base_soft=mean(left, "soft_score") if soft else None,
         candidate_soft=mean(right, "soft_score") if soft else None,
+        base_tempered=tempered[0] if len(tempered) == 2 else None,
+        candidate_tempered=tempered[1] if len(tempered) == 2 else None,
+        base_margins=margins[0] if len(margins) == 2 else None,
+        candidate_margins=margins[1] if len(margins) == 2 else None,
         base_valid=mean(left, "valid"),
         candidate_valid=mean(right, "valid"),
         chance=mean(left, "chance"),

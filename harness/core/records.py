@@ -175,6 +175,12 @@ class TaskChange(Record):
     crosscheck: Interval | None = None
     """The second method alone (Newcombe next to Tango), for comparison with other tools."""
     soft_drop: Interval | None = None
+    erosion: Interval | None = None
+    """Drop of the gold choice's probability at temperature 4; an early warning, never a verdict."""
+    margin_drop: Interval | None = None
+    """Nats by which the gold choice's lead over the best other choice fell."""
+    margin_slope: float | None = None
+    """Slope of the candidate's leads on the base's: below 1 all of them shrank alike."""
     lost: int | None = None
     """n10: right before, wrong after (None for graded scores)."""
     gained: int | None = None
@@ -232,6 +238,12 @@ class AxisChange(Record):
     candidate_score: float
     drop: Interval
     soft_drop: Interval | None = None
+    erosion: Interval | None = None
+    """As in the tasks, chance-rescaled as the drop is."""
+    erosion_margin: float | None = None
+    margin_drop: Interval | None = None
+    """Nats, mean over the tasks with choices."""
+    margin_slope: float | None = None
     lost: int
     gained: int
     at_chance: list[str] = []

@@ -160,6 +160,9 @@ class Policy(Settings):
     """Advisory, nats per token on retention prompts."""
     soft_margin: Share | None = None
     """Advisory margin on the soft-score drop: an early warning."""
+    erosion_margin: Share = 0.02
+    """Advisory margin on erosion, the drop of the gold choice's probability at temperature 4, as a
+    mean over an axis: above it answers are on their way out though accuracy may not show it."""
     contaminated: Literal["exclude", "refuse", "report"] = "exclude"
     """What happens to retention items that overlap the training data."""
 

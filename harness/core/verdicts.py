@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from retainbench.harness.core.formatting import points
 from retainbench.harness.core.records import (
     SCHEMA_VERSION,
     AxisChange,
@@ -59,6 +60,25 @@ class AxisGate(Record):
     gated: bool
     verdict: Verdict
     reasons: list[str]
+
+
+def erosion(change: AxisChange) -> str:
+    """An axis' erosion in points with its margin, and what follows; empty where it has none.
+
+    It never decides: a change of confidence is not a change of answer.
+    """
+    found, margin = change.erosion, change.erosion_margin
+    if found is None or margin is None:
+        return ""
+    return f"erosion {points(found)} points, {eroded(found, margin)}"
+
+
+def eroded(found: Interval, margin: float) -> str:
+    """`above its margin of 2`, `within its margin of 2`, or neither."""
+    if found.low > margin:
+        return f"above its margin of {100 * margin:g}"
+    within = found.high <= margin
+    return f"within its margin of {100 * margin:g}" if within else "not decided by its interval"
 
 
 class GateResult(Record):

@@ -21,7 +21,14 @@ from retainbench.harness.core.escaping import github_untrusted, terminal
 from retainbench.harness.core.formatting import counted, points
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.storage import digest
-from retainbench.harness.core.verdicts import GateResult, TaskGate, deciding, exit_code, overall
+from retainbench.harness.core.verdicts import (
+    GateResult,
+    TaskGate,
+    deciding,
+    erosion,
+    exit_code,
+    overall,
+)
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.candidates import gate_records, gate_run
 from retainbench.harness.gate.tiers import Tier, promise
@@ -167,6 +174,8 @@ def verdict_lines(result: GateResult) -> list[str]:
     named = {task.change.task for task in open_}
     others = [r for r in result.reasons if r.split(":")[0].removesuffix(" regressed") not in named]
     lines += [f"  {terminal(reason)}" for reason in others if result.tasks]
+    eroded = ((axis.axis, erosion(axis.change)) for axis in result.axes if axis.change)
+    lines += [f"  {axis}: {found}" for axis, found in eroded if found]
     lines += [f"  warning: {terminal(line)}" for line in result.warnings]
     return lines + [f"  note: {terminal(line)}" for line in result.remarks]
 

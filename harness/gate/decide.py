@@ -28,7 +28,14 @@ from retainbench.harness.core.records import (
     TaskChange,
     Verdict,
 )
-from retainbench.harness.core.verdicts import FULL, WORST_FIRST, AxisGate, GateResult, TaskGate
+from retainbench.harness.core.verdicts import (
+    FULL,
+    WORST_FIRST,
+    AxisGate,
+    GateResult,
+    TaskGate,
+    erosion,
+)
 from retainbench.harness.statistics.multiplicity import Member, MemberOutcome, decide_gate
 from retainbench.harness.statistics.paired import normal_cdf, normal_quantile
 
@@ -97,7 +104,7 @@ def gate(
         label=label or candidate,
         verdict=verdict,
         reasons=reasons,
-        warnings=_warnings(tasks, policy, movement),
+        warnings=_warnings(tasks, axes, policy, movement),
         tasks=sorted(judged, key=_badness),
         axes=_axis_gates(tasks, axes, policy, outcomes),
         gain=movement.gain,
@@ -258,7 +265,9 @@ def _confirmed(outcome: MemberOutcome) -> bool:
     return outcome.verdict == "REGRESSION" and not outcome.unadjusted
 
 
-def _warnings(tasks: Sequence[TaskChange], policy: Policy, movement: Movement) -> list[str]:
+def _warnings(
+    tasks: Sequence[TaskChange], axes: Sequence[AxisChange], policy: Policy, movement: Movement
+) -> list[str]:
     """Advisory limits: each that is exceeded is one line; a limit without a measurement says so."""
     found = []
     if policy.maximum_relative_drift is not None:
@@ -268,6 +277,9 @@ def _warnings(tasks: Sequence[TaskChange], policy: Policy, movement: Movement) -
         off = movement.divergence.forward if movement.divergence else {}
         kls = [kl for name, kl in off.items() if name != "target"]
         found += _limit("KL on retention prompts", max(kls, default=None), policy.maximum_kl)
+    for axis in axes:
+        if axis.erosion and axis.erosion.low > policy.erosion_margin:
+            found.append(f"{axis.axis}: {erosion(axis)}: confidence goes before answers do")
     for change in tasks if policy.soft_margin is not None else ():
         soft = change.soft_drop
         if soft and policy.soft_margin is not None and soft.low > policy.soft_margin:

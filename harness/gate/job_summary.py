@@ -13,7 +13,14 @@ from typing import NamedTuple
 from retainbench.harness.core import markdown as table
 from retainbench.harness.core.escaping import markdown
 from retainbench.harness.core.formatting import brief, counted, points
-from retainbench.harness.core.verdicts import WORST_FIRST, GateResult, TaskGate, deciding, overall
+from retainbench.harness.core.verdicts import (
+    WORST_FIRST,
+    GateResult,
+    TaskGate,
+    deciding,
+    erosion,
+    overall,
+)
 
 SUMMARY_BYTES = 900_000  # GitHub drops a step's summary above 1 MiB
 COMMENT_BYTES = 60_000  # a comment above 64 KB is refused
@@ -73,6 +80,7 @@ def _blocks(result: GateResult) -> list[Block]:
         f"- axis {axis.axis}: {SIGNS[axis.verdict]} {axis.verdict}"
         f"{'' if axis.gated else ' (shown, not gated)'}"
         + (f", drop {points(axis.change.drop)} points" if axis.change else "")
+        + (f"; {found}" if axis.change and (found := erosion(axis.change)) else "")
         + (f"; {_cell('; '.join(axis.reasons))}" if axis.reasons else "")
         for axis in result.axes
     ]

@@ -77,7 +77,9 @@ def load_table(run_folder: Path) -> Table:
 def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
     found = table(rows.rows(cards, evidence))
     given = recipes.grids(evidence.recipes, found.rows)
-    return found._replace(further=(*given, *further.grids(evidence.sequences)))
+    eroded = further.confidence(found.rows)
+    tables = (*([eroded] if eroded else []), *given, *further.grids(evidence.sequences))
+    return found._replace(further=tables)
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

@@ -25,7 +25,7 @@ from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import write_jsonl
 from retainbench.harness.report import report
 from retainbench.harness.report.table import estimates as report_estimates
-from retainbench.harness.report.table import rows
+from retainbench.harness.report.table import glance, rows
 from retainbench.harness.report.table import text as report_text
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import CellVerdict, Evidence
@@ -319,3 +319,25 @@ def test_shallow_rows_and_overspent_budgets_are_marked(cards: list[Scorecard]) -
         in notes
     )
     assert "* Spent more than 2 % over the budget: sft-grpo (103 %)." in notes
+
+
+def test_erosion_is_a_column_a_note_and_a_finding(shown: Table, cards: list[Scorecard]) -> None:
+    """Largest of the axes with its name; rows above the margin are named; old rows have none."""
+    place = [column.key for column in shown.columns].index("erosion")
+    for row, cells in zip(shown.rows, shown.cells, strict=True):
+        if row.absent:
+            continue
+        largest = max(row.axes, key=lambda axis: row.axes[axis].erosion.value)  # type: ignore[union-attr]
+        assert cells[place] == f"{points(row.axes[largest].erosion)} {largest}"
+    (note,) = (note for note in shown.notes if note.startswith("Erosion: "))
+    assert "never changes a verdict. Above its margin of 2 pp: sft on countdown (" in note
+    facts = [fact for one in glance.glance(shown.rows) for fact in one.facts]
+    assert {fact.recipe for fact in facts if fact.label == "Eroded most"} == {"sft"}
+    text = json.dumps([card.model_dump(mode="json") for card in cards])
+    old = [
+        Scorecard.model_validate(card)
+        for card in json.loads(text.replace('"erosion": {', '"soft_drop": {'))
+    ]
+    plain = table(rows.rows(old))
+    assert "erosion" not in [column.key for column in plain.columns]
+    assert "Erosion: not measured (no log-likelihoods of choices)." in plain.notes

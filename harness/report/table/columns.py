@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from retainbench.harness.core.formatting import NONE, brief, counted, flops, listed, points
 from retainbench.harness.core.records import Interval
-from retainbench.harness.report.table.model import TableRow, axes_of
+from retainbench.harness.report.table.model import TableRow, axes_of, most_eroded
 from retainbench.harness.report.table.notes import (
     FEW_UPDATES,
     OVERSPENT,
@@ -80,6 +80,7 @@ def columns(rows: Sequence[TableRow]) -> list[Column]:
         Column("method", "Method", "left", _method, _method, "Method and which parameters move"),
         _gain(),
         *(_drop(axis) for axis in axes_of(rows)),
+        *([_erosion()] if any(most_eroded(row) for row in rows) else []),
         _flips(),
         _drift(),
         _kl(),
@@ -129,6 +130,22 @@ def _drop(axis: str) -> Column:
         lambda row: _value(row.axis(axis).drop),
         hint,
     )
+
+
+def _erosion() -> Column:
+    def text(row: TableRow) -> str:
+        axis = most_eroded(row)
+        return f"{points(row.axis(axis).erosion)} {axis}" if axis else NONE
+
+    def value(row: TableRow) -> float | None:
+        axis = most_eroded(row)
+        return _value(row.axis(axis).erosion) if axis else None
+
+    hint = (
+        "Drop of the gold choice's probability at temperature 4 on the axis where it is largest, "
+        "in percentage points; an early warning, never a verdict"
+    )
+    return Column("erosion", "Erosion, pp", "right", text, value, hint)
 
 
 def _flips() -> Column:

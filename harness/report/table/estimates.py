@@ -144,14 +144,17 @@ def _axis(
     if len(found) < len(ends):
         return AxisColumns()
     drops = over_seeds.drops if over_seeds else {}
-    softs = [change.soft_drop for change in found if change.soft_drop]
     worst = worst_point(cards, axis)
     path = method.trajectories.get(axis) if method else None
     matched = method.matched.get(axis) if method else None
     drop = drops.get(axis) or pool([change.drop for change in found])
     return AxisColumns(
         drop=_rounded(drop),
-        soft_drop=_rounded(pool(softs)) if len(softs) == len(found) else None,
+        soft_drop=_pooled(change.soft_drop for change in found),
+        erosion=_pooled(change.erosion for change in found),
+        erosion_margin=found[0].erosion_margin,
+        margin_drop=_pooled(change.margin_drop for change in found),
+        margin_slope=mean(change.margin_slope for change in found),
         lost=mean(change.lost for change in found),
         gained=mean(change.gained for change in found),
         **_companions(_binary(card.points[-1] for card in cards), axis),
@@ -164,6 +167,13 @@ def _axis(
         matched_reason=matched.reason if matched else None,
         at_chance=list(dict.fromkeys(task for change in found for task in change.at_chance)),
     )
+
+
+def _pooled(intervals: Iterable[Interval | None]) -> Interval | None:
+    """The seeds' mean; None where a seed has none."""
+    every = list(intervals)
+    known = [interval for interval in every if interval]
+    return _rounded(pool(known)) if len(known) == len(every) else None
 
 
 def worst_point(cards: Sequence[Scorecard], axis: str) -> tuple[float, float] | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from retainbench.harness.core.formatting import NONE, brief, listed, points, signed
 from retainbench.harness.core.records import Interval
 from retainbench.harness.report.table.columns import Grid
-from retainbench.harness.report.table.model import TableRow, axes_of
+from retainbench.harness.report.table.model import AxisColumns, TableRow, axes_of
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.sequences import SequenceRow
@@ -103,6 +103,33 @@ def _valid(row: TableRow) -> str:
     if row.base_valid is None or row.candidate_valid is None:
         return NONE
     return f"{100 * row.base_valid:.3g} > {100 * row.candidate_valid:.3g}"
+
+
+def confidence(rows: Sequence[TableRow]) -> Grid | None:
+    """Erosion of every axis with what the margins in nats did; None where nothing was measured."""
+    lines = [
+        [row.target, row.recipe, axis, points(one.erosion), _nats(one.margin_drop), _shrink(one)]
+        for row in rows
+        for axis, one in row.axes.items()
+        if one.erosion
+    ]
+    if not lines:
+        return None
+    head = ["Target", "Recipe", "Axis", "Erosion, pp", "Margin lost, nats", "Shrink, %"]
+    notes = [
+        "Margin: lead of the gold choice over the best other choice. Shrink: how much smaller all "
+        "margins became alike (1 minus the slope of the candidate's on the base's); a model can "
+        "become less sure everywhere without knowing less."
+    ]
+    return Grid("Erosion: confidence in the right choice", head, "lllrrr", lines, notes)
+
+
+def _shrink(one: AxisColumns) -> str:
+    return NONE if one.margin_slope is None else signed(100 * (1 - one.margin_slope))
+
+
+def _nats(drop: Interval | None) -> str:
+    return NONE if drop is None else _ratio(drop, 1)
 
 
 def matched(rows: Sequence[TableRow]) -> Grid | None:

@@ -16,7 +16,13 @@ from retainbench.harness.report.table.columns import SEVERITY
 from retainbench.harness.report.table.evidence import CellVerdict
 from retainbench.harness.report.table.model import TableRow, axes_of
 
-LABELS = ("Largest gain", "Forgot least while gaining", "Forgot most", "Most gain per drift")
+LABELS = (
+    "Largest gain",
+    "Forgot least while gaining",
+    "Forgot most",
+    "Most gain per drift",
+    "Eroded most",
+)
 NAMED = 6  # rows that a verdict names before it only counts
 REASONS = 3  # reasons that a verdict gives
 UNGATED = "NOT GATED"
@@ -121,4 +127,19 @@ def _of_target(target: str, rows: Sequence[TableRow]) -> Glance:
         limits = f"[{brief(ratio.low)}, {brief(ratio.high)}]"
         text = f"{brief(ratio.value)} {limits} pp per % of drift"
         facts.append(Fact(LABELS[3], row.recipe, text))
+    facts += _eroded(rows)
     return Glance(target, facts, remark)
+
+
+def _eroded(rows: Sequence[TableRow]) -> list[Fact]:
+    """The row whose confidence fell most beyond its margin, whatever its verdict."""
+    found = [
+        (row, axis, one.erosion)
+        for row in rows
+        for axis, one in row.axes.items()
+        if one.erosion and one.erosion.low > (one.erosion_margin or 0.0)
+    ]
+    if not found:
+        return []
+    row, axis, erosion = max(found, key=lambda place: place[2].value)
+    return [Fact(LABELS[4], row.recipe, f"{points(erosion)} pp ({axis})")]

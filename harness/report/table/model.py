@@ -20,6 +20,13 @@ class AxisColumns(Record):
 
     drop: Interval | None = None
     soft_drop: Interval | None = None
+    erosion: Interval | None = None
+    """Drop of the gold choice's probability at temperature 4, chance-rescaled; decides nothing."""
+    erosion_margin: float | None = None
+    margin_drop: Interval | None = None
+    """Nats by which the gold choice's lead over the best other choice fell."""
+    margin_slope: float | None = None
+    """Slope of the candidate's leads on the base's, mean over tasks and seeds."""
     lost: float | None = None
     """Items right before and wrong after, mean per seed."""
     gained: float | None = None
@@ -151,3 +158,9 @@ class TableRow(Record):
 def axes_of(rows: Iterable[TableRow]) -> tuple[str, ...]:
     """The axes that a table of these rows has columns for; the default ones where none is."""
     return ordered(axis for row in rows for axis in row.axes) or DEFAULT
+
+
+def most_eroded(row: TableRow) -> str | None:
+    """The axis with the largest erosion; None where none has any."""
+    found = {name: one.erosion.value for name, one in row.axes.items() if one.erosion}
+    return max(found, key=lambda name: found[name]) if found else None

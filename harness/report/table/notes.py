@@ -74,6 +74,7 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
         "candidate on the axis' tasks, mean over tasks, rescaled so that guessing is 0; positive "
         "is forgetting. Both in percentage points (pp). Lost / gained: retention items that "
         "became wrong / right, mean per seed.",
+        *_erosion(done),
         "Drift: norm of the weight change over the norm of the base"
         + (f" ({dtypes})" if dtypes else "")
         + ("; in parentheses, over that of a random walk of the same length." if null else ".")
@@ -84,6 +85,30 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
         "two runs of the same plan.",
         *_depth(done),
         *_verdict(done),
+    ]
+
+
+def _erosion(done: Sequence[TableRow]) -> list[str]:
+    """What the column is, and which rows are beyond their margin."""
+    found = [
+        (row, axis, columns)
+        for row in done
+        for axis, columns in row.axes.items()
+        if columns.erosion and columns.erosion_margin is not None
+    ]
+    if not found:
+        return ["Erosion: not measured (no log-likelihoods of choices)."]
+    above: dict[str, list[str]] = {}
+    for row, axis, columns in found:
+        if columns.erosion and columns.erosion.low > (columns.erosion_margin or 0.0):
+            above.setdefault(f"{row.recipe} on {row.target}", []).append(axis)
+    rows = "; ".join(f"{name} ({', '.join(axes)})" for name, axes in above.items())
+    margin = listed(_points(columns.erosion_margin or 0.0) for _, _, columns in found)
+    return [
+        "Erosion: drop of the gold choice's probability with log-likelihoods divided by 4, "
+        "rescaled as drops are, on the axis where it is largest. It shows confidence that goes "
+        "before answers do and never changes a verdict. "
+        f"Above its margin of {margin}: {rows or 'none'}."
     ]
 
 

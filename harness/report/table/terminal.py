@@ -16,7 +16,7 @@ from retainbench.harness.report.table.columns import Column, Grid, Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HIDE_FIRST = ("samples", "cost", "kl", "updates", "flips", "drift", "method")
+HIDE_FIRST = ("samples", "cost", "kl", "updates", "erosion", "flips", "drift", "method")
 """Columns that a narrow terminal loses, in this order."""
 PADDING = 2  # characters that Rich puts around and between columns
 

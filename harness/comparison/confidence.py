@@ -1,0 +1,88 @@
+"""How sure the answers are: tempered soft scores and margins, from stored log-likelihoods.
+
+Accuracy notices a change when an answer flips; the log-likelihoods of the choices notice it on the
+way there. `tempered` is the gold choice's probability with log-likelihoods divided by 4, which
+keeps it off the ceiling where accuracy is (STATISTICS 13); `margin` is its lead over the best other
+choice in nats. Pure; works on the Arrow columns of `comparison/columns.py`.
+
+Records name their gold choice as a number or a text, which no column holds, but they store its
+probability: the gold choice is the one that has it. Leaves out: items with several gold choices,
+which have no single one; a task with such an item has no erosion.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retainbench.harness.comparison.columns import floats
+
+Floats = NDArray[np.float64]
+
+TEMPERATURE = 4.0
+"""Of three that were tried (1, 2, 4) the one that told most recipes apart (STATISTICS 13)."""
+SAME = 1e-6
+"""Relative difference up to which two probabilities are one; both come from the same sum."""
+
+
+class Confidence(NamedTuple):
+    """Per record, in order."""
+
+    tempered: Floats
+    margins: Floats | None
+    """Nats; None where a record has one likelihood, of the answer, and no other choice."""
+
+
+def confidence(rows: Any) -> Confidence | None:
+    """Of one task's records; None where any lacks likelihoods or a single gold choice."""
+    if "choice_logprobs" not in rows.column_names or not len(rows):
+        return None
+    column = rows["choice_logprobs"].combine_chunks()
+    if column.null_count or rows["soft_score"].null_count:
+        return None
+    values = np.asarray(np.from_dlpack(column.flatten()), np.float64)
+    counts = np.asarray(np.from_dlpack(column.value_lengths()), np.int64)
+    if not counts.all() or not np.isfinite(values).all():
+        return None
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    soft = floats(rows["soft_score"])
+    if (counts == 1).all():
+        return Confidence(np.exp(np.minimum(values, 0.0) / TEMPERATURE), None)
+    return _of_choices(values, starts, counts, soft)
+
+
+def _of_choices(
+    values: Floats, starts: NDArray[np.int64], counts: NDArray[np.int64], soft: Floats
+) -> Confidence | None:
+    top = np.repeat(np.maximum.reduceat(values, starts), counts)
+    shares = np.exp(values - top)
+    shares /= np.repeat(np.add.reduceat(shares, starts), counts)
+    wanted = np.repeat(soft, counts)
+    distance = np.abs(shares - wanted) / np.maximum(wanted, np.finfo(float).tiny)
+    nearest = np.minimum.reduceat(distance, starts)
+    if (nearest > SAME).any():
+        return None
+    # The first choice of each item that is as near as the nearest one.
+    places = np.flatnonzero(distance == np.repeat(nearest, counts))
+    items = np.searchsorted(starts, places, side="right") - 1
+    gold = places[np.unique(items, return_index=True)[1]]
+    cooled = np.exp((values - top) / TEMPERATURE)
+    tempered = cooled[gold] / np.add.reduceat(cooled, starts)
+    others = values.copy()
+    others[gold] = -np.inf
+    return Confidence(tempered, values[gold] - np.maximum.reduceat(others, starts))
+
+
+def slope(base: Floats, candidate: Floats) -> float | None:
+    """Slope through the origin of a candidate's margins on the base's: 1 where none shrank.
+
+    Below 1 all margins shrank alike, which a model can do without knowing less. None where the base
+    has no margin at all.
+
+    >>> slope(np.array([2.0, 4.0]), np.array([1.0, 2.0]))
+    0.5
+    """
+    square = float(base @ base)
+    return float(base @ candidate) / square if square > 0 else None

@@ -1,0 +1,133 @@
+"""Erosion: what the log-likelihoods of the choices notice before an answer flips."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures.gate import POLICY, sides
+from retainbench.harness.comparison.columns import columns
+from retainbench.harness.comparison.compare import compare
+from retainbench.harness.comparison.confidence import confidence, slope
+from retainbench.harness.core.records import ItemRecord, gold_probability
+from retainbench.harness.core.verdicts import erosion
+
+
+def with_choices(records: list[ItemRecord], logprobs: list[list[float]]) -> list[ItemRecord]:
+    """Records with the log-likelihoods of their choices, the first of which is right."""
+    return [
+        record.model_copy(
+            update={"choice_logprobs": row, "soft_score": gold_probability(row, [0]), "gold": 0}
+        )
+        for record, row in zip(records, logprobs, strict=True)
+    ]
+
+
+def drawn(number: int, lead: float) -> list[list[float]]:
+    """The right choice leads three others by `lead` nats and some noise that is the same always."""
+    rng = np.random.default_rng(0)
+    return [[lead + float(rng.normal()) * 0.1, 0.0, -1.0, -2.0] for _ in range(number)]
+
+
+def test_worked_example_and_the_single_answer_of_free_form() -> None:
+    both = sides("capitals", 1, axis="general", chance=0.25).base
+    (table,) = columns(with_choices(both, [[-1.0, -2.0, -3.0]])).values()
+    found = confidence(table)
+    assert found is not None
+    weights = [math.exp(value / 4) for value in (-1.0, -2.0, -3.0)]
+    assert found.tempered[0] == pytest.approx(weights[0] / sum(weights))
+    assert found.margins is not None
+    assert found.margins[0] == pytest.approx(1.0)
+    free = [both[0].model_copy(update={"choice_logprobs": [-2.0], "soft_score": math.exp(-2.0)})]
+    (table,) = columns(free).values()
+    found = confidence(table)
+    assert found is not None
+    assert (found.tempered[0], found.margins) == (pytest.approx(math.exp(-0.5)), None)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.floats(-60, 0), min_size=2, max_size=6),
+            st.integers(min_value=0, max_value=5),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_gold_choice_is_found_by_its_probability(
+    items: list[tuple[list[float], int]],
+) -> None:
+    rows = [(values, place % len(values)) for values, place in items]
+    records = [
+        record.model_copy(
+            update={"choice_logprobs": values, "soft_score": gold_probability(values, [gold])}
+        )
+        for record, (values, gold) in zip(
+            sides("capitals", len(rows), axis="general", chance=0.25).base, rows, strict=True
+        )
+    ]
+    (table,) = columns(records).values()
+    found = confidence(table)
+    assert found is not None
+    assert found.margins is not None
+    for (values, gold), margin in zip(rows, found.margins, strict=True):
+        others = max(value for place, value in enumerate(values) if place != gold)
+        assert margin == pytest.approx(values[gold] - others, abs=1e-4)
+
+
+def test_several_gold_choices_have_no_erosion() -> None:
+    values = [-1.0, -2.0, -3.0]
+    record = (
+        sides("capitals", 1, axis="general", chance=0.25)
+        .base[0]
+        .model_copy(
+            update={"choice_logprobs": values, "soft_score": gold_probability(values, [0, 1])}
+        )
+    )
+    (table,) = columns([record]).values()
+    assert confidence(table) is None
+
+
+def test_erosion_shows_where_no_answer_flips_and_decides_nothing() -> None:
+    """All leads halve: not one answer changes, PASS stays, and the shrink is half."""
+    both = sides("capitals", 300, axis="general", chance=0.25)
+    base = with_choices(both.base, drawn(300, 6.0))
+    halved = [[value / 2 for value in row] for row in drawn(300, 6.0)]
+    found = compare(base, with_choices(both.base, halved), POLICY)
+    (axis,), (task,) = found.axes, found.tasks
+    assert (axis.drop.value, axis.verdict, task.verdict) == (0.0, "PASS", "PASS")
+    assert axis.erosion is not None
+    assert axis.erosion.low > POLICY.erosion_margin
+    assert axis.margin_slope == pytest.approx(0.5)
+    assert task.margin_drop is not None
+    assert task.margin_drop.low < 3.0 < task.margin_drop.high
+    assert "above its margin of 2" in erosion(axis)
+
+
+def test_base_against_itself_has_no_erosion_at_all() -> None:
+    both = sides("capitals", 300, axis="general", chance=0.25)
+    same = with_choices(both.base, drawn(300, 6.0))
+    found = compare(same, same, POLICY)
+    for change in (*found.axes, *found.tasks):
+        assert change.erosion is not None
+        assert change.margin_drop is not None
+        assert (change.erosion.low, change.erosion.high) == (0.0, 0.0)
+        assert (change.margin_drop.low, change.margin_drop.high) == (0.0, 0.0)
+        assert change.margin_slope == 1.0
+
+
+def test_items_without_likelihoods_have_no_erosion() -> None:
+    both = sides("capitals", 60, axis="general", chance=0.25)
+    found = compare(both.base, both.candidate, POLICY)
+    assert found.axes[0].erosion is None
+    assert erosion(found.axes[0]) == ""
+
+
+def test_a_base_without_margins_has_no_slope() -> None:
+    assert slope(np.zeros(3), np.ones(3)) is None
