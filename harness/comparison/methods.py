@@ -13,16 +13,17 @@ Command: part of `retainbench run` and `retainbench report RUN`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from retainbench.harness.comparison.arms import Arm, load
+from retainbench.harness.comparison.changes import axis_margin_of
 from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, Table
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
-from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record
+from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record, Verdict
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics.pairwise import FrontPoint, pareto_front, ranks
 from retainbench.harness.statistics.seeds import Layout
@@ -91,6 +92,8 @@ class MethodRow(Record):
     """Gain against the drop on every axis; None where no axis was above chance."""
     dominated_by: list[str]
     tied_with: list[str]
+    verdict: Verdict | None = None
+    """Of the method over its seeds: its mean drops against the policy's margins of the axes."""
     ranks: dict[str, list[int]] = {}
     """Measure (gain, or an axis) -> best and worst rank that no pair of arms contradicts."""
 
@@ -127,12 +130,15 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
         if arms.arms:
             table = Table(arms, level, plan.suite.policy.icc, iccs)
-            rows += _rows(table, matched_gain)
+            margins = {axis: axis_margin_of(plan.suite.policy, axis) for axis in table.kept}
+            rows += _rows(table, matched_gain, margins)
             compared += table.pair_rows(target)
     return Methods(rows=rows, absent=absent, pairs=compared, sequences=sequences(run))
 
 
-def _rows(table: Table, matched_gain: float | None) -> list[MethodRow]:
+def _rows(
+    table: Table, matched_gain: float | None, margins: Mapping[str, float]
+) -> list[MethodRow]:
     gains = [table.interval("gain", place) for place in range(len(table.arms))]
     largest = max(gain.value for gain in gains)
     goal = MATCHED_SHARE * largest if matched_gain is None else matched_gain
@@ -140,6 +146,10 @@ def _rows(table: Table, matched_gain: float | None) -> list[MethodRow]:
     front = _front(table)
     placed = _ranks(table)
     names = [arm.recipe for arm in table.arms]
+    drops = [
+        {axis: table.interval(axis, place) for axis in table.kept}
+        for place in range(len(table.arms))
+    ]
     return [
         MethodRow(
             base=arm.base,
@@ -147,7 +157,8 @@ def _rows(table: Table, matched_gain: float | None) -> list[MethodRow]:
             recipe=arm.recipe,
             seeds=arm.seeds,
             gain=gains[place],
-            drops={axis: table.interval(axis, place) for axis in table.kept},
+            drops=drops[place],
+            verdict=_verdict(drops[place], margins),
             trajectories={axis: _trajectory(arm, table.kept[axis], axis) for axis in table.kept},
             matched={axis: _matched(found, place) for axis, found in matched.items()},
             gain_per_drift=_ratio(table, arm, [_drift(end) for end in arm.ends]),
@@ -159,6 +170,16 @@ def _rows(table: Table, matched_gain: float | None) -> list[MethodRow]:
         )
         for place, arm in enumerate(table.arms)
     ]
+
+
+def _verdict(drops: Mapping[str, Interval], margins: Mapping[str, float]) -> Verdict | None:
+    """REGRESSION if a drop is shown to exceed its margin, PASS if each is shown not to."""
+    if not drops:
+        return None
+    if any(drop.low > margins[axis] for axis, drop in drops.items()):
+        return "REGRESSION"
+    within = all(drop.high <= margins[axis] for axis, drop in drops.items())
+    return "PASS" if within else "INCONCLUSIVE"
 
 
 def _ranks(table: Table) -> dict[str, list[list[int]]]:

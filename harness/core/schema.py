@@ -200,13 +200,17 @@ class Format(Settings):
 
 
 class Sweep(Settings):
-    """Choose one option per recipe on the target's validation split, before the real cells."""
+    """Choose options of every stage on the target's validation split, before the real cells."""
 
-    option: str = "learning_rate"
+    options: Annotated[Distinct[str], Field(min_length=1)] = ["learning_rate"]
+    """Chosen one after another, in every stage that has them: learning_rate, sigma, population,
+    beta, value_learning_rate, ..."""
     factors: Annotated[
         Distinct[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=2, max_length=100)
-    ]
-    """Multiples of the recipe's own value."""
+    ] = [1 / 9, 1 / 3, 1.0, 3.0, 9.0]
+    """Multiples of the stage's own value."""
+    extend: Annotated[int, Field(ge=0, le=20)] = 2
+    """Values that are added one by one while the best one is at an edge of the grid."""
     seed: Seed = 0
     budget_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 

@@ -21,7 +21,7 @@ from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.storage import read_jsonl, write_text
 from retainbench.harness.report.table import evidence as report_evidence
-from retainbench.harness.report.table import further, recipes, rows, text
+from retainbench.harness.report.table import further, pairs, recipes, rows, text
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import Evidence
 
@@ -78,8 +78,9 @@ def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
     found = table(rows.rows(cards, evidence))
     given = recipes.grids(evidence.recipes, found.rows)
     eroded = further.confidence(found.rows)
-    tables = (*([eroded] if eroded else []), *given, *further.grids(evidence.sequences))
-    return found._replace(further=tables)
+    compared = pairs.grids(evidence.methods, evidence.pairs)
+    last = further.grids(evidence.sequences)
+    return found._replace(further=(*([eroded] if eroded else []), *compared, *given, *last))
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

@@ -1,9 +1,10 @@
-"""Choose one option per recipe on the validation split, before the cells that are reported.
+"""Choose options of every recipe on the validation split, before the cells that are reported.
 
-A suite's `sweep` multiplies an option (the learning rate) of every recipe by its factors, trains
-each variant with one seed, and keeps the value with the highest mean reward on the target's
-validation items; test and retention items are never looked at. Ties go to the smaller value. In a
-recipe of stages the option of every stage that has it is multiplied by the same factor.
+A suite's `sweep` tries multiples of options (the learning rate, say) of every stage that has them:
+one option of one stage after another, with what was chosen before. Each variant is trained with one
+seed and judged by its mean reward on the target's validation items; test and retention items are
+never looked at. Where the best value is at an edge of its grid, the grid grows by one more value in
+that direction, up to `extend` times. Ties go to the smaller value.
 
 Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is read back. Called by
 `retainbench run`; a suite without `sweep` passes through unchanged.
@@ -12,8 +13,12 @@ Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.atomic import explained
@@ -36,6 +41,87 @@ from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 
 
+class Knob(NamedTuple):
+    """An option of a stage."""
+
+    stage: int
+    option: str
+
+
+@dataclass
+class Search:
+    """One recipe on its way: knobs are settled in order, each with the choices before it."""
+
+    name: str
+    target: str
+    recipe: Recipe
+    """With what has been chosen so far."""
+    knobs: list[Knob]
+    sweep: Sweep
+    tried: dict[float, float | None] = field(default_factory=dict)
+    """Factor of the current knob -> reward, None where the variant failed."""
+    extended: int = 0
+    choices: list[Choice] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> list[float]:
+        """Factors that the current knob needs; none once all knobs are settled."""
+        if len(self.choices) == len(self.knobs):
+            return []
+        return [factor for factor in sorted(self.sweep.factors) if factor not in self.tried] or (
+            [wider] if (wider := self._wider()) else []
+        )
+
+    def variant(self, factor: float) -> Recipe:
+        """The recipe with the current knob's option multiplied."""
+        return scaled(self.recipe, self.knobs[len(self.choices)], factor)
+
+    def settle(self) -> None:
+        """Take the best value of the current knob and go on to the next one, where that is due.
+
+        Raises:
+            UsageError: every variant failed.
+        """
+        while len(self.choices) < len(self.knobs) and not self.wanted:
+            knob, factor = self.knobs[len(self.choices)], self._best()
+            self.recipe = self.variant(factor)
+            self.choices.append(
+                Choice(
+                    recipe=self.name,
+                    target=self.target,
+                    stage=knob.stage,
+                    option=knob.option,
+                    value=self.recipe.stages[knob.stage].options[knob.option],
+                    factor=factor,
+                    variants=[Variant(factor=f, reward=self.tried[f]) for f in sorted(self.tried)],
+                )
+            )
+            self.tried, self.extended = {}, 0
+
+    def note(self, factor: float, reward: float | None) -> None:
+        """Remember what a variant earned."""
+        self.extended += factor not in self.sweep.factors
+        self.tried[factor] = reward
+
+    def _best(self) -> float:
+        scored = {factor: reward for factor, reward in self.tried.items() if reward is not None}
+        if not scored:
+            raise UsageError(f"every variant of recipe {self.name!r} failed")
+        return max(scored, key=lambda factor: (scored[factor], -factor))
+
+    def _wider(self) -> float | None:
+        """One more value outside the grid where the best one is at its edge; None where it is not.
+
+        The grid goes on by the step between its two outermost values.
+        """
+        if self.extended == self.sweep.extend:
+            return None
+        grid, best = sorted(self.tried), self._best()
+        if best == grid[-1]:
+            return best * (grid[-1] / grid[-2])
+        return best * (grid[0] / grid[1]) if best == grid[0] else None
+
+
 def resolve(
     suite: Suite,
     inputs: Inputs,
@@ -45,7 +131,7 @@ def resolve(
     say: Callable[[str], None] = lambda _: None,
     tasks: Catalogue = OWN,
 ) -> Suite:
-    """The suite with every recipe's option chosen; the suite itself where it has no sweep.
+    """The suite with every recipe's options chosen; the suite itself where it has no sweep.
 
     Args:
         workers: processes that train variants side by side.
@@ -66,96 +152,83 @@ def resolve(
     folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
     rendering = chat.of_folder(base.reader, suite.format)
-    cells = _cells(suite, suite.sweep, inputs)
-    once = {cell.id: cell for cell in cells.values()}
+    searches = [_search(suite, suite.sweep, name) for name in suite.recipes]
     earned: dict[str, float | None] = {}
-    calls = [
-        partial(_earned, cell, folder, base, device, tasks, rendering) for cell in once.values()
-    ]
-    for number, reward in _all_earned(calls, workers, device):
-        cell = list(once.values())[number]
-        earned[cell.id] = reward
-        result = "failed" if reward is None else f"earned {reward:.3f} on validation"
-        say(f"sweep {len(earned)}/{len(once)}: a variant of {cell.name} {result}")
-    tried: dict[str, list[Variant]] = {}
-    for (name, factor), cell in cells.items():
-        tried.setdefault(name, []).append(Variant(factor=factor, reward=earned[cell.id]))
-    best = {name: _best(suite, name, variants) for name, variants in tried.items()}
-    recipes = {
-        name: scaled(suite.recipes[name], suite.sweep.option, factor)
-        for name, factor in best.items()
-    }
-    found = [
-        choice
-        for name, recipe in recipes.items()
-        for choice in _choices(suite, name, recipe, best[name], tried[name])
-    ]
-    for name, end in dict.fromkeys((one.recipe, one.edge) for one in found if one.edge):
-        say(f"sweep: the {end} value of {name} did best; a wider grid might do better")
-    write_json(folder.root / "choices.json", Choices(choices=found), checked=True)
+    while cells := _variants(suite, suite.sweep, inputs, searches):
+        new = list({c.id: c for c in cells.values() if c and c.id not in earned}.values())
+        calls = [partial(_earned, cell, folder, base, device, tasks, rendering) for cell in new]
+        for number, reward in _all_earned(calls, workers, device):
+            earned[new[number].id] = reward
+            result = "failed" if reward is None else f"earned {reward:.3f} on validation"
+            say(f"sweep {len(earned)}: a variant of {new[number].name} {result}")
+        for search in searches:
+            for factor in search.wanted:
+                cell = cells[search.name, factor]
+                search.note(factor, earned[cell.id] if cell else None)
+            search.settle()
+    chosen = [choice for search in searches for choice in search.choices]
+    for choice in chosen:
+        if choice.edge:
+            say(
+                f"sweep: the {choice.edge} {choice.option} of {choice.recipe}, stage "
+                f"{choice.stage}, did best; a wider grid might do better"
+            )
+    write_json(folder.root / "choices.json", Choices(choices=chosen), checked=True)
+    recipes = {search.name: search.recipe for search in searches}
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
 
-def scaled(recipe: Recipe, option: str, factor: float) -> Recipe:
-    """A recipe with one option multiplied, in every stage whose method has it."""
-    stages = [_scale(stage, option, factor) for stage in recipe.stages]
+def _search(suite: Suite, sweep: Sweep, name: str) -> Search:
+    """A recipe with the options of its stages that the sweep names, in order."""
+    recipe = suite.recipes[name]
+    knobs = [
+        Knob(number, option)
+        for number, stage in enumerate(recipe.stages)
+        for option in sweep.options
+        if option in methods.options(stage).model_dump()
+    ]
+    return Search(name, suite.targets[0], recipe, knobs, sweep)
+
+
+def scaled(recipe: Recipe, knob: Knob, factor: float) -> Recipe:
+    """A recipe with one option of one stage multiplied; a count stays even and at least 2."""
+    stage = recipe.stages[knob.stage]
+    own = methods.options(stage).model_dump(mode="json")[knob.option]
+    value = max(2, 2 * round(own * factor / 2)) if isinstance(own, int) else own * factor
+    changed = stage.model_copy(update={"options": stage.options | {knob.option: value}})
+    stages = [*recipe.stages[: knob.stage], changed, *recipe.stages[knob.stage + 1 :]]
     return recipe.model_copy(update={"stages": stages})
 
 
-def _scale(stage: Stage, option: str, factor: float) -> Stage:
-    complete = methods.options(stage).model_dump(mode="json")
-    if option not in complete:
-        return stage
-    changed = stage.options | {option: complete[option] * factor}
-    return stage.model_copy(update={"options": changed})
-
-
-def _cells(suite: Suite, sweep: Sweep, inputs: Inputs) -> dict[tuple[str, float], Cell]:
-    """A cell for each recipe and factor, in order."""
+def _variants(
+    suite: Suite, sweep: Sweep, inputs: Inputs, searches: Sequence[Search]
+) -> dict[tuple[str, float], Cell | None]:
+    """A cell for each recipe and factor that is due; None for a value that the method refuses."""
     amount = suite.budget.amount * sweep.budget_share
     short = suite.model_copy(
         update={"budget": Budget(unit=suite.budget.unit, amount=amount), "trajectory": [1.0]}
     )
-    return {
-        (name, factor): make_cell(
-            short,
-            inputs,
-            suite.targets[0],
-            name,
-            scaled(recipe, sweep.option, factor),
-            sweep.seed,
-        )
-        for name, recipe in suite.recipes.items()
-        for factor in sorted(sweep.factors)
-    }
+    target = suite.targets[0]
+    found: dict[tuple[str, float], Cell | None] = {}
+    for search in searches:
+        for factor in search.wanted:
+            recipe = search.variant(factor)
+            allowed = all(_allowed(stage) for stage in recipe.stages)
+            found[search.name, factor] = (
+                make_cell(short, inputs, target, search.name, recipe, sweep.seed)
+                if allowed
+                else None
+            )
+    return found
 
 
-def _best(suite: Suite, name: str, variants: list[Variant]) -> float:
-    """The factor that earned most; of equal ones the smallest."""
-    scored = [v for v in variants if v.reward is not None]
-    if not scored:
-        raise UsageError(f"suite {suite.name}: every variant of recipe {name!r} failed")
-    return max(scored, key=lambda v: (v.reward or 0.0, -v.factor)).factor
-
-
-def _choices(
-    suite: Suite, name: str, recipe: Recipe, factor: float, variants: list[Variant]
-) -> list[Choice]:
-    """What was taken, for every stage that has the option."""
-    option = suite.sweep.option if suite.sweep else ""
-    return [
-        Choice(
-            recipe=name,
-            target=suite.targets[0],
-            stage=number,
-            option=option,
-            value=stage.options[option],
-            factor=factor,
-            variants=variants,
-        )
-        for number, stage in enumerate(recipe.stages)
-        if option in methods.options(stage).model_dump()
-    ]
+def _allowed(stage: Stage) -> bool:
+    """Whether a method takes these values; a wider grid may leave what it allows."""
+    try:
+        methods.options(stage)
+    except ValidationError:
+        return False
+    return True
 
 
 def _all_earned(

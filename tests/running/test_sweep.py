@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from fixtures.runs import SFT, suite
+from fixtures.runs import ES, SFT, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.recipes import Choice, Choices, Variant
-from retainbench.harness.core.schema import Suite, Sweep
+from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
 from retainbench.harness.core.storage import read_json
 from retainbench.harness.running import sweep
+from retainbench.harness.suites import loading as suites_loading
 from retainbench.harness.suites import plan as planning
+from retainbench.harness.tasks.catalogue import OWN
 
 
 def of_two_recipes(base: Path) -> Suite:
@@ -20,7 +23,7 @@ def of_two_recipes(base: Path) -> Suite:
         base,
         recipes={"sft": SFT, "staged": {"stages": [SFT, SFT]}},
         budget={"unit": "steps", "amount": 3},
-        sweep=Sweep(factors=[1.0, 0.1]).model_dump(),
+        sweep=Sweep(factors=[1.0, 0.1], extend=0).model_dump(),
     )
 
 
@@ -58,9 +61,10 @@ def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) ->
         (tmp_path / way / "sweep" / "choices.json").read_bytes() for way in ("alone", "both")
     ]
     assert written[0] == written[1]
-    assert [line.split(":")[0] for line in said[:4]] == [f"sweep {n}/4" for n in (1, 2, 3, 4)]
-    assert all(line.endswith("did best; a wider grid might do better") for line in said[4:])
-    assert len(said) == 6, "of two values, each is at an edge"
+    # Two values of three stages; the second stage's chosen-so-far variant was trained already.
+    assert [line.split(":")[0] for line in said[:5]] == [f"sweep {n}" for n in range(1, 6)]
+    assert all(line.endswith("did best; a wider grid might do better") for line in said[5:])
+    assert len(said) == 5 + 3, "of two values, each is at an edge"
 
 
 def test_a_value_inside_its_grid_is_not_at_the_edge() -> None:
@@ -97,3 +101,58 @@ def test_failed_variants_lose_and_a_recipe_without_any_is_refused(
     )
     with pytest.raises(UsageError, match="every variant"):
         sweep.resolve(chosen, planning.gather(chosen), tmp_path)
+
+
+def search(factors: list[float], extend: int, *knobs: sweep.Knob) -> sweep.Search:
+    """A search over stages of SFT and ES."""
+    recipe = Recipe.model_validate({"stages": [SFT, ES]})
+    grid = Sweep(options=["learning_rate", "population"], factors=factors, extend=extend)
+    return sweep.Search("both", "countdown", recipe, list(knobs), grid)
+
+
+def run(found: sweep.Search, best: dict[sweep.Knob, float]) -> list[list[float]]:
+    """Settle all knobs where the factor nearest to a knob's best one earns most; what was tried."""
+    while found.wanted:
+        knob = found.knobs[len(found.choices)]
+        for factor in found.wanted:
+            found.note(factor, 1 / (1 + abs(math.log(factor / best[knob]))))
+        found.settle()
+    return [[variant.factor for variant in choice.variants] for choice in found.choices]
+
+
+def test_a_grid_grows_at_its_edge_until_the_best_value_is_inside() -> None:
+    rate = sweep.Knob(0, "learning_rate")
+    (tried,) = run(search([1 / 3, 1.0, 3.0], 3, rate), {rate: 9.0})
+    assert tried == pytest.approx([1 / 3, 1, 3, 9, 27])
+    limited = search([1 / 3, 1.0, 3.0], 1, rate)
+    (tried,) = run(limited, {rate: 1 / 81})
+    assert tried == pytest.approx([1 / 9, 1 / 3, 1, 3])
+    assert limited.choices[0].edge == "smallest"
+
+
+def test_every_stage_is_chosen_by_itself_and_counts_stay_even() -> None:
+    rate, noise_rate, size = (
+        sweep.Knob(0, "learning_rate"),
+        sweep.Knob(1, "learning_rate"),
+        sweep.Knob(1, "population"),
+    )
+    found = search([1 / 3, 1.0, 3.0], 0, rate, noise_rate, size)
+    run(found, {rate: 3.0, noise_rate: 1.0, size: 3.0})
+    sft, es = (stage.options for stage in found.recipe.stages)
+    assert (sft["learning_rate"], es["learning_rate"]) == (pytest.approx(3e-3), 0.02)
+    assert es["population"] == 12
+    assert sweep.scaled(found.recipe, size, 1 / 9).stages[1].options["population"] == 2
+
+
+def test_a_value_that_failed_or_that_the_method_refuses_bounds_the_grid() -> None:
+    assert not sweep._allowed(Stage(method="sft", options={"warmup": 3.0}))
+    found = search([1.0, 3.0], 1, sweep.Knob(0, "warmup"))
+    found.note(1.0, 0.5)
+    found.note(3.0, None)
+    assert found.wanted == [pytest.approx(1 / 3)]
+
+
+def test_an_option_that_no_stage_has_is_refused(tiny_base: Path) -> None:
+    chosen = suite(tiny_base, sweep={"options": ["sigmo"]})
+    with pytest.raises(UsageError, match=r"sweep\.options: unknown 'sigmo'"):
+        suites_loading.check(chosen, "small.yaml", OWN)

@@ -38,10 +38,11 @@ class GradientOptions(TrainerOptions):
     """Completions per optimizer step."""
     accumulation: int = Field(1, ge=1)
     """Parts that a batch is computed in; changes memory, not the gradient."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Decay of the learning rate over the share of the budget that is spent."""
-    warmup: float = Field(0.0, ge=0, lt=1)
-    """Share of the budget over which the learning rate rises from 0."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the budget over which the learning rate rises from 0; Adam's first step would move
+    every weight by the full rate."""
     weight_decay: float = Field(0.0, ge=0)
     """Towards zero, as in AdamW; distinct from `anchor: weights`."""
     max_grad_norm: float = Field(1.0, gt=0)

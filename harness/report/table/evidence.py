@@ -19,6 +19,7 @@ from retainbench.harness.core.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.methods import MethodRow
+    from retainbench.harness.comparison.seed_tables import PairRow
     from retainbench.harness.comparison.sequences import SequenceRow
 
 
@@ -45,6 +46,8 @@ class Evidence(NamedTuple):
     """(base, target, recipe) -> estimates over seeds and items."""
     sequences: Sequence[SequenceRow] = ()
     """Recipes that learn several targets one after another."""
+    pairs: Sequence[PairRow] = ()
+    """Recipes of a target against each other."""
     recipes: Recipes | None = None
     """What every recipe was given."""
 
@@ -98,7 +101,7 @@ def stored(folder: Path) -> Evidence:
 
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
-    return Evidence(cells, by_arm, found.sequences, options)
+    return Evidence(cells, by_arm, found.sequences, found.pairs, options)
 
 
 def given(run: RunFolder) -> Recipes:
