@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retainbench.harness.core.axes import Axis
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Verdict = Literal["PASS", "REGRESSION", "INCONCLUSIVE"]
 Share = Annotated[float, Field(ge=0, le=1)]
