@@ -37,7 +37,6 @@ from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.chat import Rendering
-from retainbench.harness.tasks.prompts import STOP, judged
 from retainbench.trainers._shared.contract import Target
 
 
@@ -58,6 +57,7 @@ class Search:
     """With what has been chosen so far."""
     knobs: list[Knob]
     sweep: Sweep
+    tasks: Catalogue = OWN
     tried: dict[float, float | None] = field(default_factory=dict)
     """Factor of the current knob -> reward, None where the variant failed."""
     extended: int = 0
@@ -74,7 +74,7 @@ class Search:
 
     def variant(self, factor: float) -> Recipe:
         """The recipe with the current knob's option multiplied."""
-        return scaled(self.recipe, self.knobs[len(self.choices)], factor)
+        return scaled(self.recipe, self.knobs[len(self.choices)], factor, self.tasks)
 
     def settle(self) -> None:
         """Take the best value of the current knob and go on to the next one, where that is due.
@@ -152,7 +152,7 @@ def resolve(
     folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
     rendering = chat.of_folder(base.reader, suite.format)
-    searches = [_search(suite, suite.sweep, name) for name in suite.recipes]
+    searches = [_search(suite, suite.sweep, name, tasks) for name in suite.recipes]
     earned: dict[str, float | None] = {}
     while cells := _variants(suite, suite.sweep, inputs, searches):
         new = list({c.id: c for c in cells.values() if c and c.id not in earned}.values())
@@ -178,22 +178,22 @@ def resolve(
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
 
-def _search(suite: Suite, sweep: Sweep, name: str) -> Search:
+def _search(suite: Suite, sweep: Sweep, name: str, tasks: Catalogue) -> Search:
     """A recipe with the options of its stages that the sweep names, in order."""
     recipe = suite.recipes[name]
     knobs = [
         Knob(number, option)
         for number, stage in enumerate(recipe.stages)
         for option in sweep.options
-        if option in methods.options(stage).model_dump()
+        if option in methods.options(stage, tasks.methods).model_dump()
     ]
-    return Search(name, suite.targets[0], recipe, knobs, sweep)
+    return Search(name, suite.targets[0], recipe, knobs, sweep, tasks)
 
 
-def scaled(recipe: Recipe, knob: Knob, factor: float) -> Recipe:
+def scaled(recipe: Recipe, knob: Knob, factor: float, tasks: Catalogue = OWN) -> Recipe:
     """A recipe with one option of one stage multiplied; a count stays even and at least 2."""
     stage = recipe.stages[knob.stage]
-    own = methods.options(stage).model_dump(mode="json")[knob.option]
+    own = methods.options(stage, tasks.methods).model_dump(mode="json")[knob.option]
     value = max(2, 2 * round(own * factor / 2)) if isinstance(own, int) else own * factor
     changed = stage.model_copy(update={"options": stage.options | {knob.option: value}})
     stages = [*recipe.stages[: knob.stage], changed, *recipe.stages[knob.stage + 1 :]]
@@ -213,19 +213,19 @@ def _variants(
     for search in searches:
         for factor in search.wanted:
             recipe = search.variant(factor)
-            allowed = all(_allowed(stage) for stage in recipe.stages)
+            allowed = all(_allowed(stage, search.tasks) for stage in recipe.stages)
             found[search.name, factor] = (
-                make_cell(short, inputs, target, search.name, recipe, sweep.seed)
+                make_cell(short, inputs, target, search.name, recipe, sweep.seed, search.tasks)
                 if allowed
                 else None
             )
     return found
 
 
-def _allowed(stage: Stage) -> bool:
+def _allowed(stage: Stage, tasks: Catalogue = OWN) -> bool:
     """Whether a method takes these values; a wider grid may leave what it allows."""
     try:
-        methods.options(stage)
+        methods.options(stage, tasks.methods)
     except ValidationError:
         return False
     return True
@@ -286,11 +286,11 @@ def validation_reward(loaded: loading.Loaded, target: Target) -> float:
         loaded.model,
         target.rendering.encode(tokenizer, target.prompts(target.validation)),
         max_new_tokens=target.max_new_tokens,
-        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, [STOP], tokenizer),
+        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, target.stop, tokenizer),
     )
     texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
     rewards = [
-        target.reward(judged(text), item)
+        target.reward(target.response(text), item)
         for text, item in zip(texts, target.validation, strict=True)
     ]
     return sum(rewards) / len(rewards)

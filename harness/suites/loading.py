@@ -177,17 +177,17 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
         listed = ", ".join(sorted(set(scored.values())))
         raise UsageError(f"{where}: tasks: {listed} are more than {axes.MOST} axes. Name fewer")
     for option in suite.sweep.options if suite.sweep else ():
-        names.require(option, numeric_options(suite), f"{where}: sweep.options")
+        names.require(option, numeric_options(suite, tasks), f"{where}: sweep.options")
     check_policy(suite.policy, scored, f"{where}: policy")
 
 
-def numeric_options(suite: Suite) -> set[str]:
+def numeric_options(suite: Suite, tasks: Catalogue) -> set[str]:
     """Options of any stage that a sweep can multiply."""
     stages = (stage for recipe in suite.recipes.values() for stage in recipe.stages)
     return {
         name
         for stage in stages
-        for name, value in methods.options(stage).model_dump().items()
+        for name, value in methods.options(stage, tasks.methods).model_dump().items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 
