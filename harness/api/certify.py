@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from retainbench.harness.api.gate import Rules
     from retainbench.harness.api.models import Model
     from retainbench.harness.certificate.certify import Measure
+    from retainbench.harness.certificate.speaking import Choice
 
 
 def certify(
@@ -37,6 +38,7 @@ def certify(
     key: str | Path | None = None,
     tier: Tier = "full",
     repeat_base: bool = False,
+    template: Choice | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     device_map: str | None = None,
@@ -58,6 +60,8 @@ def certify(
         repeat_base: score the base twice and stop if the answers differ.
         dtype: precision of both models: float32, bfloat16, float16, or auto (as stored).
         device_map: `auto` spreads each model over the GPUs of this machine.
+        template: whose chat template asks both models, or each its own; None takes the base's where
+            the suite has a `format`, and none otherwise.
         train_data: JSON Lines that the candidate was trained on.
         command: what the certificate records as having made it.
 
@@ -77,6 +81,7 @@ def certify(
         tier=tier,
         train_data=[Path(path) for path in train_data],
         tasks=known,
+        template=template,
     )
     decided = _policy(policy, chosen, known)
     with models.stored(base, "base") as before, models.stored(candidate, "candidate") as after:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from retainbench.harness.certificate.speaking import Spoken
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import (
@@ -53,6 +54,8 @@ class Evidence(Record):
     tier: Literal["smoke", "standard", "full"]
     items_per_task: int | None
     """Of the suite: only the first items of each task were scored, which never passes."""
+    spoken: Spoken = Spoken()
+    """Through which chat template both were asked."""
     train_data: list[TrainData] = []
     """What the candidate was trained on, as far as it was given, and the items in it."""
     gate: GateResult

@@ -18,14 +18,16 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import asked, contents, dsse, statement
+from retainbench.harness.certificate import asked, contents, dsse, speaking, statement
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
+from retainbench.harness.certificate.speaking import Choice, Speaking
 from retainbench.harness.core import locks
 from retainbench.harness.core.atomic import replacing, write_bytes
 from retainbench.harness.core.errors import UsageError
@@ -45,8 +47,9 @@ from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.lock import LOCK, Lock, check_locked
 from retainbench.harness.tasks.training_data import TrainData
 
-Measure = Callable[[Base, Base], Movement]
-"""Drift and divergence of two checked models."""
+Measure = Callable[..., Movement]
+"""Drift and divergence of two checked models; with the keyword `rendering` of KL's prompts where
+they are sent as a chat."""
 
 
 class Certified(NamedTuple):
@@ -76,6 +79,8 @@ class Request(NamedTuple):
     """Files that the candidate was trained on."""
     tasks: Catalogue = OWN
     """Where the suite's tasks are found."""
+    template: Choice | None = None
+    """Whose chat template is used (certificate/speaking.py)."""
 
 
 def certify(
@@ -132,6 +137,7 @@ class Prepared(NamedTuple):
     """Tasks that are scored; the retention tasks among them are gated."""
     locks: Mapping[str, Lock]
     train_data: list[TrainData]
+    speaking: Speaking
 
 
 class Records(NamedTuple):
@@ -166,14 +172,21 @@ def _prepare(base: str, candidate: str, suite: Suite, policy: Policy, request: R
     for side in (reference, released):
         identity.identify(side.folder)  # refuses links to folders and special files
     remarks = [*reference.notes, *released.notes, *check_alike(reference, released)]
-    return Prepared(key, reference, released, remarks, names, locks, train_data)
+    infos = request.tasks.find(names)
+    spoken = speaking.speaking(reference, released, suite.format, request.template, infos)
+    if said := speaking.SAYS.get(spoken.spoken.template):
+        remarks.append(said)
+    return Prepared(key, reference, released, remarks, names, locks, train_data, spoken)
 
 
 def _score(prepared: Prepared, suite: Suite, request: Request) -> Records:
     """The candidate first: what cannot be loaded fails before an hour of scoring the base."""
     scoring, most, tasks = request.scoring, suite.items_per_task, request.tasks
     expected = plan.retention_tasks(suite)
-    candidate = scoring.evaluate(prepared.candidate, prepared.names, most)
+    spoken = prepared.speaking
+    score = scoring.through(spoken.candidate).evaluate
+    candidate = score(prepared.candidate, prepared.names, most)
+    scoring = scoring.through(spoken.base)
     check_locked(candidate, prepared.locks, "candidate", most)
     base, churn = score_base(prepared.base, prepared.names, scoring, most, tasks)
     check_locked(base, prepared.locks, "base", most)
@@ -210,7 +223,11 @@ def _evidence(
     churn: dict[str, float] | None,
 ) -> Evidence:
     base, candidate = prepared.base, prepared.candidate
-    movement = request.measure(base, candidate) if request.measure else NOT_MEASURED
+    spoken = prepared.speaking
+    measure = request.measure or (lambda *_: NOT_MEASURED)
+    if request.measure and spoken.base.chat is not None:
+        measure = partial(request.measure, rendering=spoken.base)
+    movement = measure(base, candidate)
     expected = plan.retention_tasks(suite)
     scope = Scope(request.tier, suite.items_per_task, prepared.train_data)
     return Evidence(
@@ -222,6 +239,7 @@ def _evidence(
         expected=expected,
         tier=request.tier,
         items_per_task=suite.items_per_task,
+        spoken=spoken.spoken,
         train_data=prepared.train_data,
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
         drift=movement.drift,

@@ -21,12 +21,13 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.placement import ON_CPU, Placement
 from retainbench.harness.suites.plan import retention_tasks
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.chat import PLAIN, Rendering
 
 LONGEST_NOTE = 500  # characters
 
 
-def drift_only(base: Base, candidate: Base) -> Movement:
-    """The cheap measurement: how far the weights moved, read once."""
+def drift_only(base: Base, candidate: Base, *, rendering: Rendering = PLAIN) -> Movement:
+    """The cheap measurement: how far the weights moved, read once; no prompt is asked."""
     try:
         found = drift.measure(base.folder, candidate.folder)
         return Movement(drift=drift.summary(found), notes=tuple(found.notes))
@@ -47,13 +48,14 @@ def drift_and_kl(
     suite: Suite,
     placement: Placement = ON_CPU,
     tasks: Catalogue = OWN,
+    rendering: Rendering = PLAIN,
 ) -> Movement:
     """Drift, and KL on each retention axis' prompts: as many, and as long, as the suite says."""
     from retainbench.harness.divergence import measure as divergence
 
     found = drift_only(base, candidate)
     try:
-        prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks)
+        prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks, rendering)
         if not prompts:
             return found
         measured = divergence.summarise(
@@ -62,6 +64,7 @@ def drift_and_kl(
             prompts,
             max_new_tokens=suite.divergence_tokens,
             cache=paths.cache() / "continuations.jsonl",
+            rendering=rendering,
         )
     except Exception as error:  # noqa: BLE001 - see above
         return found._replace(notes=(*found.notes, _unmeasured("KL", error)))

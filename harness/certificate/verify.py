@@ -20,7 +20,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import answers, asked, contents, dsse, folders, page, statement
+from retainbench.harness.certificate import (
+    answers,
+    asked,
+    contents,
+    dsse,
+    folders,
+    page,
+    speaking,
+    statement,
+)
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
 from retainbench.harness.certificate.contents import Contents
 from retainbench.harness.certificate.judging import Scope, judge
@@ -84,6 +93,7 @@ def verify(
         evidence = found.evidence
         notes = asked.check(found, tasks, suite)
         moved = folders.check_folders(evidence, base, candidate)
+        speaking.check(evidence.spoken, base, candidate, found.locks, tasks)
     notes = [*moved, *notes, *_not_repeated(evidence)]
     if opened.keyid is None:
         if not allow_unsigned:

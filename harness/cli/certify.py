@@ -57,6 +57,13 @@ def certify(
         bool,
         typer.Option("--repeat-base", help="Score the base twice; stop if the answers differ."),
     ] = False,
+    template: Annotated[
+        Literal["none", "base", "candidate", "own"] | None,
+        typer.Option(
+            help="Whose chat template asks both models, or each its own; default: the base's if "
+            "the suite has a format, else none."
+        ),
+    ] = None,
     device: Device = "cpu",
     dtype: Precision = "float32",
     device_map: Spread = None,
@@ -88,6 +95,7 @@ def certify(
         key=key,
         tier=tier,
         repeat_base=repeat_base,
+        template=template,
         device=device,
         dtype=dtype,
         device_map=device_map,

@@ -2,8 +2,8 @@
 
 Reads the tokenizer's files of two checked models; loads no weights. What leaves every prompt's
 token ids as they are is a remark: added tokens, rows that pad the embedding, another end-of-text
-token, a chat template (prompts are scored without one), a file saved again. What changes them asks
-other questions than the base was asked, so a comparison would mean nothing: that is an
+token, a chat template (`certify --template` says which is used), a file saved again. What changes
+them asks other questions than the base was asked, so a comparison would mean nothing: that is an
 `IntegrityError`, raised before anything is scored.
 """
 
@@ -152,7 +152,7 @@ def _compare_settings(base: Path, candidate: Path) -> list[str]:
         if _token(one.get(key)) != _token(other.get(key))
     ]
     if _template(base, one) != _template(candidate, other):
-        remarks.append("the chat templates differ; prompts are scored without a template")
+        remarks.append("the chat templates differ")
     return remarks
 
 

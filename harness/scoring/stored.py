@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -41,8 +41,9 @@ VERSIONS = (
 )
 """Packages of which another version may give other records."""
 
-Evaluate = Callable[[Base, Sequence[str], int | None], list[ItemRecord]]
-"""Scores a checked model on tasks by short name; on the first n items if there is a number."""
+Evaluate = Callable[..., list[ItemRecord]]
+"""(checked model, short names of tasks, first n items or None) -> records; with the keyword
+`rendering` where prompts are sent as a chat."""
 
 
 class Scoring(NamedTuple):
@@ -55,6 +56,16 @@ class Scoring(NamedTuple):
     """Score the base twice, without the cache, and refuse answers that differ."""
     repeats: Mapping[str, Evaluate] = MappingProxyType({})
     """Repeat scorings of the base, by name (`evaluate.VARIATIONS`): the noise floor."""
+    rendering: Rendering = PLAIN
+    """How prompts reach the model."""
+
+    def through(self, rendering: Rendering) -> Scoring:
+        """The same scoring, with prompts rendered in this way."""
+        if rendering.chat is None:
+            return self
+        ways = {name: partial(way, rendering=rendering) for name, way in self.repeats.items()}
+        score = partial(self.evaluate, rendering=rendering)
+        return self._replace(evaluate=score, repeats=ways, rendering=rendering)
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ def _cached(
     def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
         return scoring.evaluate(base, [info.name for info in infos], most)
 
-    store = Store(paths.cache() / "records", scoring.settings, most)
+    store = Store(paths.cache() / "records", scoring.settings, most, scoring.rendering)
     return store.records(base.digest, tasks.find(names), score, variation, side)
 
 

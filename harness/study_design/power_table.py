@@ -11,11 +11,13 @@ from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.formatting import NONE, brief, counted
 from retainbench.harness.core.terminal import table
+from retainbench.harness.models import bases
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import stored
 from retainbench.harness.study_design import power_sources
 from retainbench.harness.study_design.power import AGAIN, AxisPower, Power, TaskPower, power_plan
 from retainbench.harness.suites import loading
+from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def of_suite(
         repeats={
             way: partial(score, variation=evaluate.VARIATIONS[way]) for way in chosen.noise_floor
         },
-    )
+    ).through(chat.of_folder(bases.resolve(chosen.base).reader, chosen.format))
     return power_sources.power_suite(chosen, policy, scoring, pilots, tasks)
 
 

@@ -39,6 +39,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks import scoring_code
+from retainbench.harness.tasks.answers import AnswerRule
 from retainbench.harness.tasks.folder import (
     PREFIX,
     Code,
@@ -131,6 +132,8 @@ class Metadata(Record):
     shots: Annotated[int, Field(ge=0)] = 0
     chance: Share | None = None
     code: Code | None = None
+    answer: AnswerRule | None = None
+    think: Literal["strip", "keep"] | None = None
 
 
 class Folder(Record):

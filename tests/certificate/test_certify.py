@@ -148,7 +148,7 @@ def test_a_chat_template_and_another_end_of_text_are_remarks(tmp_path: Path) -> 
     assert made.gate.verdict == "PASS"
     assert made.evidence.notes == [
         "the candidate's eos_token is '<end>', the base's '</s>'",
-        "the chat templates differ; prompts are scored without a template",
+        "the chat templates differ",
     ]
     assert verify(out).gate == made.gate
 

@@ -79,7 +79,7 @@ def test_two_special_tokens_and_a_chat_template_are_remarks(base: Path) -> None:
     assert remarks(base, change) == [
         "the candidate's embedding has 36 rows, the base's 34",
         "the candidate's tokenizer has 2 more tokens: '<|user|>', '<|bot|>'",
-        "the chat templates differ; prompts are scored without a template",
+        "the chat templates differ",
     ]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from fixtures.trainer_cases import job, letters
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models import loading
 from retainbench.harness.running.train import load_target
@@ -94,7 +94,7 @@ def test_a_stop_string_of_several_tokens_finishes_a_response(tiny_base: Path) ->
 
 
 def long_answers(tmp_path: Path) -> Catalogue:
-    """A copy of countdown whose answers are the last line of a long response."""
+    """Countdown with another YAML: the answer is the last line of a long response."""
     folder = tmp_path / "target" / "countdown_long"
     source = catalogue.own()["countdown"].folder
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.lock", "countdown.yaml"))
@@ -106,15 +106,11 @@ def long_answers(tmp_path: Path) -> Catalogue:
     text += "  answer: {from: last_line}\n  think: strip\n"
     text += "generation_kwargs: {until: [], do_sample: false, max_gen_toks: 48}\n"
     (folder / "countdown_long.yaml").write_text(text, encoding="utf-8")
-    info = read_task(folder)
-    catalogue.write_lock(info)
-    return catalogue.OWN.adding([info])
+    return Catalogue((replace(read_task(folder), folder=source),))
 
 
-def test_a_target_of_many_lines_is_trained_and_scored_alike(
-    tiny_base: Path, tmp_path: Path
-) -> None:
-    """The same stop rule, limit and answer; the whole response is recorded."""
+def test_a_target_of_many_lines_is_trained_and_scored_alike(tmp_path: Path) -> None:
+    """The same stop rule, limit and answer."""
     known = long_answers(tmp_path)
     info = known.tasks["countdown_long"]
     target = load_target("countdown_long", known)
@@ -130,8 +126,7 @@ def test_a_target_of_many_lines_is_trained_and_scored_alike(
     assert (judged_row["reward"], judged_row["valid"]) == (1.0, True)
 
 
-def test_default_targets_judge_the_first_line(tiny_base: Path) -> None:
-    info = catalogue.own()["countdown"]
-    assert (info.stop, info.answer) == (("\n",), AnswerRule())
-    assert letters().response(" 42\nQuestion") == " 42"
-    assert job(tiny_base, tiny_base, "sft").target.stop == ("\n",)
+def test_default_targets_judge_the_first_line() -> None:
+    info, target = catalogue.own()["countdown"], load_target("countdown")
+    assert (info.stop, info.answer, target.stop) == (("\n",), AnswerRule(), ("\n",))
+    assert target.response(" 42\nQuestion") == " 42"
