@@ -7,7 +7,7 @@ renders again where it is given the model folders.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -69,8 +69,12 @@ def speaking(
     }[wanted]
     first, second = (chat.of_folder(side.reader, used) for side in sides)
     listed = list(infos)
-    prompts = {"base": _digests(first, listed), "candidate": _digests(second, listed)}
-    return Speaking(first, second, Spoken(template=wanted, format=used, prompts=prompts))
+    spoken = Spoken(
+        template=wanted,
+        format=used,
+        prompts={"base": _digests(first, listed), "candidate": _digests(second, listed)},
+    )
+    return Speaking(first, second, spoken)
 
 
 def check(
@@ -104,5 +108,5 @@ def check(
                 )
 
 
-def _digests(rendering: Rendering, infos: Iterable[TaskInfo]) -> Mapping[str, str]:
+def _digests(rendering: Rendering, infos: Iterable[TaskInfo]) -> dict[str, str]:
     return {info.name: chat.prompt_digest(rendering, info, catalogue.items(info)) for info in infos}
