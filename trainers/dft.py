@@ -3,13 +3,13 @@
     L = -(1/M) sum_t m_t sg(p_t) log p_t,   p_t = p(y_t | y_<t, x),   sg = stop-gradient
 
 so the gradient at the logits is p_t times that of cross-entropy: confident tokens count, rare ones
-hardly do. Loss and gradient come out 10 to 20 times smaller than SFT's, hence a learning rate of
-its own. Computed by TRL's SFTTrainer (`loss_type="dft"`); everything else is `sft`, to the batch.
+hardly. Loss and gradient are 10 to 20 times smaller than SFT's, so the learning rate differs.
+Computed by TRL's SFTTrainer (`loss_type="dft"`); everything else is `sft`, to the batch.
 
 Deviations from the paper's code:
 1. The normaliser is the number of trained tokens of the global batch, also under accumulation
    (the authors' code normalises per rank and micro-batch).
-2. Those of `sft`.
+2. The deviations of `sft`.
 """
 
 from __future__ import annotations

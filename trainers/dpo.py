@@ -38,7 +38,7 @@ ANCHORS = ("weights",)
 BLOCK = 32
 """Prompts that are answered at once."""
 PATIENCE = 20
-"""Blocks in a row without a pair after which a run gives up."""
+"""Number of successive blocks without a pair after which a run fails."""
 
 
 class Options(GradientOptions):
@@ -53,7 +53,7 @@ class Options(GradientOptions):
     samples_per_prompt: int = Field(4, ge=1)
     """Answers of the starting point per prompt (arXiv:2508.05629 draws 4)."""
     temperature: float = Field(1.0, gt=0)
-    """Of sampling."""
+    """Sampling temperature."""
 
 
 class Pair(NamedTuple):
@@ -103,7 +103,7 @@ def train(job: Job) -> Outcome:
 
 
 class Pairs:
-    """The endless list of pairs, sampled block by block as far as it is asked for.
+    """The endless list of pairs, sampled block by block when a pair is needed.
 
     Pair k depends on (job, k) alone. What sampling cost is charged when the step that uses a pair
     is taken, not when a prefetching loader asks for it, so a resumed run is charged the same. Each
@@ -180,8 +180,8 @@ class Pairs:
     def _restore(self) -> Ledger:
         """Take the blocks that an interrupted run has kept; returns what they cost.
 
-        The file is cut before the first line that is not whole, be it by a kill or by damage; what
-        was cut is sampled again.
+        The file is cut before the first incomplete line, which a kill or damage can leave; the
+        pairs after it are sampled again.
         """
         from retainbench.harness.core.records import Ledger
 
@@ -221,7 +221,7 @@ class Pairs:
 
 
 def _block(line: bytes) -> dict[str, Any] | None:
-    """A line of the file of pairs; None if it is not as it was written."""
+    """A parsed line of the file of pairs; None if it is damaged."""
     try:
         block = json.loads(line)
     except (ValueError, RecursionError):

@@ -9,7 +9,8 @@ fitness of every member: `replay` computes the weights from them, bit for bit.
 
 Deviations from the published code (VsonicV/es-fine-tuning-paper):
 1. Noise is independent across tensors; `noise: shape_correlated` is what the published code does.
-2. Members start from a copy of the float32 weights; adding and subtracting noise would creep.
+2. Members start from a copy of the float32 weights; adding and subtracting noise would
+   accumulate rounding errors.
 3. A step uses `prompts_per_step` items in the order that all methods share; the published setting
    is all training items in every step.
 4. Antithetic pairs are possible; the paper has none.

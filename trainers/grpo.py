@@ -1,4 +1,4 @@
-"""Group relative policy optimisation, through TRL's GRPOTrainer; Dr.GRPO is a matter of options.
+"""Group relative policy optimisation, through TRL's GRPOTrainer; Dr.GRPO is a set of options.
 
     A_i = (r_i - mean_group) / (sd_group + 1e-4)
     l_t = -min(rho_t A_i, clip(rho_t, 1 - e, 1 + e) A_i) + beta k3_t

@@ -43,7 +43,7 @@ ANCHORS = ("weights", "kl")
 
 
 class Options(GradientOptions):
-    """Hyper-parameters; those of GradientOptions and these."""
+    """Hyper-parameters, in addition to those of GradientOptions."""
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate of the policy (arXiv:2508.05629)."""
@@ -58,7 +58,7 @@ class Options(GradientOptions):
     samples_per_prompt: int = Field(1, ge=1)
     """Answers to each prompt of a rollout."""
     temperature: float = Field(1.0, gt=0)
-    """Of the sampling distribution, which is the one that is optimised."""
+    """Temperature of the sampling distribution, which is the optimised one."""
     clip: float = Field(0.2, gt=0)
     """e (arXiv:1707.06347)."""
     value_clip: float = Field(0.2, gt=0)
@@ -82,13 +82,13 @@ class Options(GradientOptions):
 
 
 class Rollout(NamedTuple):
-    """What a rollout fixes before its updates; B answers, T places that predict a token."""
+    """Values of a rollout, fixed during its updates; B answers, T places that predict a token."""
 
     examples: list[Example]
     first: int
     """Column of the padded rows that predicts place 0, for every part of the rollout alike."""
     measures: dict[str, float]
-    """What the step log says of it."""
+    """Its values in the step log."""
     logp_BT: torch.Tensor
     values_BT: torch.Tensor
     advantages_BT: torch.Tensor
@@ -97,7 +97,7 @@ class Rollout(NamedTuple):
 
 
 class Current(NamedTuple):
-    """The rollout that updates are taken from, and what the run has seen so far."""
+    """The current rollout, and the range of rewards of the run so far."""
 
     rollout: Rollout
     lowest: float
@@ -106,7 +106,7 @@ class Current(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """Everything that an update needs and changes."""
+    """The models, optimizers and counters that an update needs and changes."""
 
     job: Job
     policy: Policy
@@ -154,7 +154,7 @@ def train(job: Job) -> Outcome:
         )
     if job.budget.amount and lowest >= highest:
         raise TrainingError(
-            f"every answer had the reward {highest:g}, so nothing was learnt: use a larger "
+            f"every answer had the reward {highest:g}, so nothing was learned: use a larger "
             "batch_size, or a target that the base sometimes solves"
         )
     return trajectory.outcome({})
@@ -246,7 +246,7 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
 
 
 class Look(NamedTuple):
-    """What policy and value head say of a batch."""
+    """What policy and value head compute for a batch."""
 
     logits_BTV: torch.Tensor
     logp_BT: torch.Tensor
@@ -316,7 +316,7 @@ def backward(
     penalty: Penalty,
     trained: int,
 ) -> dict[str, float]:
-    """Add the gradient of some rows to what is there; returns the metrics' parts."""
+    """Accumulate the gradient of some rows; returns their parts of the metrics."""
     import torch
 
     from retainbench.trainers._gradient import advantage
@@ -363,7 +363,7 @@ def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.O
 
 
 def snapshot(learner: Learner, current: Current) -> dict[str, Any]:
-    """What resume needs besides weights and ledger; a rollout may be in the middle of its use."""
+    """State for resume, except weights and ledger; a rollout may be partly used."""
     return {
         "optimizer": learner.stepper.optimizer.state_dict()["state"],
         "head_optimizer": learner.head_optimizer.state_dict()["state"],
@@ -373,7 +373,7 @@ def snapshot(learner: Learner, current: Current) -> dict[str, Any]:
 
 
 def restore(learner: Learner, state: Any) -> Current:
-    """Put back what `snapshot` took."""
+    """Restore the state that `snapshot` returned."""
     from retainbench.trainers._gradient import gradient
     from retainbench.trainers._shared.data import Example
 

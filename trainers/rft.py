@@ -1,4 +1,4 @@
-"""Rejection-sampling fine-tuning: train on what the policy itself wrote and the reward accepts.
+"""Rejection-sampling fine-tuning: train on the policy's own answers that the reward accepts.
 
     sample K completions per prompt from q, keep those with reward >= tau, then
     L = -(1/M) sum_t log p(y_t | y_<t, x)              (nll), or
@@ -55,9 +55,9 @@ class Options(GradientOptions):
     samples_per_prompt: int = Field(4, ge=1)
     """K (arXiv:2508.05629)."""
     prompts_per_round: int = Field(64, ge=1)
-    """Prompts that are sampled at a time."""
+    """Prompts sampled at a time."""
     temperature: float = Field(1.0, gt=0)
-    """Of the sampling distribution (arXiv:2508.05629)."""
+    """Sampling temperature (arXiv:2508.05629)."""
     threshold: float = Field(1.0, ge=0, le=1)
     """tau: the least reward that is accepted; 1.0 accepts correct answers only."""
     kept_per_prompt: int = Field(1, ge=1)
@@ -71,7 +71,7 @@ class Options(GradientOptions):
 
 
 class Round(NamedTuple):
-    """Accepted completions and how far training on them has come."""
+    """Accepted completions and how much of them has been trained on."""
 
     sampled: int = 0
     """Sets of prompts sampled so far, over all rounds."""

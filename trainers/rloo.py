@@ -2,15 +2,15 @@
 
     A_i = r_i - (sum_{j != i} r_j) / (K - 1)
 
-with a clipped sequence-level ratio. The penalty to the base sits in the reward (first-order log
+with a clipped sequence-level ratio. The penalty to the base is in the reward (first-order log
 ratio summed over tokens, possibly negative), unlike GRPO's k3 in the loss: the two logged `kl` are
 not comparable.
 
 Deviations from TRL's defaults:
-1. Those of `grpo`.
+1. The deviations of `grpo`.
 2. K = 8 completions per prompt instead of 2, the group size that `grpo` has.
-3. The samples are not scored once more before the update, whose own log-probabilities they have;
-   with `anchor: kl`, whose reward reads them, they are.
+3. The samples are not scored again before the update, which computes the same log-probabilities;
+   with `anchor: kl` they are, because its reward reads them.
 4. beta is 0 unless `anchor: kl` sets it (TRL: 0.05).
 """
 

@@ -4,8 +4,8 @@
     L = mean over completions of (1/|y|) sum_t D(p_t, q_t)
     D = (1 - a) KL(p_t || m_t) + a KL(q_t || m_t),   m_t = (1 - a) p_t + a q_t
 
-so the data are the student's own samples, and the reference answer reaches it through the
-teacher's probabilities alone; a = 0 and a = 1 mean KL(q_t || p_t) and KL(p_t || q_t). Loss and
+so the data are the student's own samples, and the reference answer affects only the
+teacher's probabilities; a = 0 and a = 1 mean KL(q_t || p_t) and KL(p_t || q_t). Loss and
 update are those of TRL's experimental SDFTTrainer; `topk_logits` compares the student's most
 probable tokens, renormalised. The demonstration is the item itself, answered, before the prompt:
 
@@ -59,7 +59,7 @@ class Options(GroupOptions):
     learning_rate: float = Field(5e-5, gt=0)
     """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
     teacher: Literal["base", "live"] = "base"
-    """Who is shown the demonstration: the stage's starting point, or the student as it is."""
+    """The teacher, which reads the demonstration: the stage's start, or the current student."""
     distillation: Literal["topk_logits", "full_logits"] = "topk_logits"
     """Tokens that are compared: the student's `topk` most probable ones, or the vocabulary."""
     topk: int = Field(100, ge=1)
@@ -79,7 +79,7 @@ def solved_item(target: Target, item: Item) -> str:
 
 
 def distil(job: Job, demonstration: Demonstration) -> Outcome:
-    """SDFT with any demonstration; an empty one makes teacher and student start out equal.
+    """SDFT with any demonstration; with an empty one, teacher and student are equal at the start.
 
     Raises:
         TrainingError: batch and group do not fit.

@@ -31,7 +31,7 @@ ANCHORS = ("weights", "kl")
 
 
 class Options(GradientOptions):
-    """Hyper-parameters; the defaults of GradientOptions hold."""
+    """Hyper-parameters: those of GradientOptions with their defaults."""
 
 
 def train(job: Job) -> Outcome:
@@ -45,7 +45,7 @@ Loss = Literal["nll", "dft"] | TokenLoss
 
 
 def supervised(job: Job, loss: Loss) -> Outcome:
-    """SFT with one of TRL's token losses or one of your own; DFT differs in nothing else."""
+    """SFT with one of TRL's token losses or one of your own; DFT differs only in the loss."""
     from trl import SFTConfig, SFTTrainer
 
     from retainbench.trainers._gradient import trl
@@ -112,7 +112,7 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
             else:
                 plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
             extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
-            # The log shows the mean over the parts of a step; these add up over them.
+            # The log shows the mean over the parts of a step; these values are sums over the parts.
             for name, value in measured.items():
                 trl_patches.log_of_step(self, name, value * job.options.accumulation)
             return plain + extra
@@ -121,7 +121,7 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
 
 
 def placed(inputs: dict[str, Any]) -> tuple[Batch, Places]:
-    """TRL's collated rows as ours."""
+    """TRL's collated rows in our form."""
     ids_BT, attention_BT, labels_BT = (
         inputs[name] for name in ("input_ids", "attention_mask", "labels")
     )

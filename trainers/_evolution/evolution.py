@@ -1,4 +1,4 @@
-"""What dense ES and EGGROLL share: options, what a run remembers, its log lines and its end.
+"""What dense ES and EGGROLL share: options, the progress of a run, its log lines and its end.
 
 The null is the distance that the updates would have covered if fitness had nothing to do with the
 noise: null^2 = sum over steps of d (alpha/N)^2 sum_j w_j^2, where w_j is the net coefficient of the
@@ -7,8 +7,8 @@ stages of evolution strategies after one another add in quadrature. The log has 
 it can be compared with the drift from the base: full weights, moved by evolution strategies alone,
 no l1 anchor (which has no closed form).
 
-Nothing here has a loss that could become NaN, so a rate that destroys the weights shows otherwise:
-the squares of the weights overflow, or nothing that the population writes earns a reward any more.
+Nothing here has a loss that could become NaN, so a learning rate that destroys the weights shows in
+other ways: the squares of the weights overflow, or no answer of the population earns a reward.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FEW = 4
 
 
 class EvolutionOptions(TrainerOptions):
-    """Hyper-parameters that both have."""
+    """Hyper-parameters of both methods."""
 
     population: int = Field(ge=2)
     """Members N per step."""
@@ -58,7 +58,7 @@ class EvolutionOptions(TrainerOptions):
 
 
 class Progress(NamedTuple):
-    """What a run remembers besides the weights."""
+    """State of a run in addition to the weights."""
 
     null_squared: float = 0.0
     varied: bool = False
@@ -68,7 +68,7 @@ class Progress(NamedTuple):
 
 
 def begin(job: Job, state: Any | None) -> Progress:
-    """The progress that a run was interrupted at, or that of its start."""
+    """The progress at which a run was interrupted, or that of its start."""
     return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
 
 
@@ -113,7 +113,7 @@ def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
 
 
 def null_of(progress: Progress, job: Job) -> dict[str, float]:
-    """`es_null` where it has a meaning, for the step log and for the end."""
+    """`es_null` where it is defined, for the step log and for the end."""
     l1 = job.anchor is not None and job.anchor.norm == "l1"
     if job.null is None or job.adaptation.kind != "full" or l1:
         return {}
@@ -121,7 +121,7 @@ def null_of(progress: Progress, job: Job) -> dict[str, float]:
 
 
 def measures(fitness: Vector, progress: Progress, job: Job) -> dict[str, float]:
-    """What the step log says of one step; fitness is each member's mean reward."""
+    """The step log's line for one step; fitness is each member's mean reward."""
     return {
         "reward": float(fitness.mean()),
         "reward_sd": float(fitness.std()),
@@ -138,7 +138,7 @@ def close(trajectory: Trajectory, job: Job, progress: Progress) -> Outcome:
     """
     if job.budget.amount and not progress.varied:
         raise TrainingError(
-            "the reward never differed between members, so nothing was learnt: use a larger "
+            "the reward never differed between members, so nothing was learned: use a larger "
             "sigma, more prompts_per_step, or a target that the base sometimes solves"
         )
     if progress.barren > max(FEW, (trajectory.step - 1) // 2):

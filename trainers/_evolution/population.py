@@ -114,7 +114,7 @@ class Active:
 
 @contextmanager
 def perturbed(found: Mapping[str, Matrix]) -> Iterator[Active]:
-    """Hook the layers; while the context lasts, outputs are those of the active factors' groups.
+    """Hook the layers; within the context, outputs are those of the active factors' groups.
 
     The batch's rows must be ordered by group, equally many rows per group. Only without gradients.
     """

@@ -4,8 +4,8 @@ AdamW with betas 0.9 and 0.999 and epsilon 1e-8, by TRL or (RFT, PPO) by `Steppe
 rate follows the share of the budget that is spent; gradients are clipped by their global norm.
 Shape letters: B rows, T places that predict a token (see `Places`), V vocabulary.
 
-Learning rates as a function of the share of the budget that is spent, so that every method
-decays over the same resource whatever its step costs.
+Learning rates are a function of the share of the budget that is spent, so that every method
+decays over the same resource, independent of the cost of its steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class GradientOptions(TrainerOptions):
-    """What every gradient method takes (AdamW, betas 0.9 and 0.999)."""
+    """Options of every gradient method (AdamW, betas 0.9 and 0.999)."""
 
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate; TRL's default for SFT. Sweep it (suite key `sweep`)."""
@@ -87,13 +87,13 @@ def stepper(policy: _model.Policy, options: GradientOptions) -> Stepper:
 
 
 def restore(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Put back `optimizer.state_dict()["state"]`."""
+    """Restore `optimizer.state_dict()["state"]`."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 class Places(NamedTuple):
-    """What a batch predicts at every place from the shortest prompt's end on.
+    """The targets of a batch at every place, from the end of the shortest prompt on.
 
     Earlier places predict prompt tokens only; leaving them out saves their logits, which cost more
     than the rest of a small model.

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     import torch
 
 ENDLESS = 10**9
-"""Optimizer steps that no budget reaches; the meter is what stops a trainer."""
+"""More optimizer steps than any budget allows; the meter stops the trainer."""
 
 
 def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int = 0) -> Any:
     """An endless dataset whose k-th row is `row(start + k)`, computed when it is asked for.
 
-    TRL takes `datasets.Dataset` alone, so this is one: empty, with the right columns, and with
-    length and access replaced. Resuming at step s is starting at row s x rows_per_step, which needs
-    no sampler state.
+    TRL takes only `datasets.Dataset`, so this is a subclass: empty, with the right columns, and
+    with length and access replaced. Resuming at step s means starting at row s x rows_per_step,
+    without any sampler state.
     """
     from datasets import Dataset
 
@@ -56,10 +56,10 @@ def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int 
 
 
 def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
-    """A TRL config of class `kind`: what every method gets, and the method's own arguments.
+    """A TRL config of class `kind` with the shared arguments and the method's own.
 
     Raises:
-        TrainingError: the device is one that TRL does not train on.
+        TrainingError: TRL does not train on the device.
     """
     options: GradientOptions = job.options
     if job.device not in ("cpu", "cuda", "cuda:0"):

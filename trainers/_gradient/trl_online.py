@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class GroupOptions(GradientOptions):
-    """What the methods that answer each prompt several times share."""
+    """Options of the methods that answer each prompt several times."""
 
     batch_size: int = Field(64, ge=2)
     """Completions per optimizer step."""
     num_generations: int = Field(8, ge=2)
     """Completions per prompt: the group."""
     temperature: float = Field(1.0, gt=0)
-    """Of sampling."""
+    """Sampling temperature."""
 
 
 class OnlineOptions(GroupOptions):
-    """What GRPO and RLOO share."""
+    """Options of GRPO and RLOO."""
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
@@ -51,7 +51,7 @@ class OnlineOptions(GroupOptions):
 
 
 class Rollouts(NamedTuple):
-    """Sampling for a TRL trainer; made by `rollouts`."""
+    """Sampling for a TRL trainer; `rollouts` makes it."""
 
     generate: Callable[[list[list[int]]], list[list[int]]]
     """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
@@ -97,7 +97,7 @@ def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
 
 
 def check_groups(options: GroupOptions) -> None:
-    """Whole groups only.
+    """Check that the batch consists of whole groups.
 
     Raises:
         TrainingError: batch and group do not fit.
@@ -110,7 +110,7 @@ def check_groups(options: GroupOptions) -> None:
 
 
 def check_engine(job: Job) -> None:
-    """vLLM only where it can run.
+    """Check that vLLM can run, where it is wanted.
 
     Raises:
         TrainingError: naming what is missing.
@@ -129,8 +129,9 @@ def check_engine(job: Job) -> None:
 def question_at(options: GroupOptions, row: int) -> int:
     """Position in the shared order of the question that a row of TRL's stream asks.
 
-    A group's rows ask the same. TRL reads a whole batch for every accumulated part and samples for
-    the first of them alone, so a step asks for `rows_per_step` rows and the rest repeat the first.
+    The rows of a group ask the same question. TRL reads a whole batch for every accumulated part
+    and samples only for the first of them, so a step asks for `rows_per_step` rows and the rest
+    repeat the first.
     """
     step, within = divmod(row, rows_per_step(options))
     first = step * options.batch_size
@@ -211,7 +212,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         return tokens
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
-        tokens, in_rollout[0] = in_rollout[0], 0  # a step's parts share one rollout
+        tokens, in_rollout[0] = in_rollout[0], 0  # the parts of a step share one rollout
         references = 1 if specific.get("beta") else 0
         before = 0 if online_grpo else references  # RLOO's reward reads them for its KL
         trajectory.meter.forward(tokens * (1 + references + before))
@@ -228,7 +229,7 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
 
 
 def rewarding(job: Job, stops: Stops) -> Callable[..., list[float]]:
-    """TRL's reward function: what each completion earns; gives up where none ever does."""
+    """TRL's reward function; raises TrainingError where no completion earns a reward for long."""
     from retainbench.trainers._shared import rollout as _rollout
 
     barren = [0]

@@ -1,8 +1,9 @@
 """Every use of TRL's private parts, in one place.
 
-TRL has no public way to hand its trainers encoded rows, our own sampling and the order of our data.
-What is replaced here is not promised by TRL to stay: it was tested on `TESTED`, pyproject.toml has
-the upper bounds, and a new version of TRL means reading this file against its source.
+TRL has no public way to hand its trainers encoded rows, our own sampling and the order of our data,
+and does not promise to keep what is replaced here. The replacements were tested on `TESTED`,
+pyproject.toml has the upper bounds, and for a new version of TRL this file must be checked against
+its source.
 """
 
 from __future__ import annotations

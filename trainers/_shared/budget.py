@@ -2,7 +2,7 @@
 
 FLOPs follow the usual count of two per parameter and token forwards, and twice that backwards
 (arXiv:2001.08361, section 2.1). The backward pass splits into 2N for the activations' gradients
-and 2 N_trainable for the weights' gradients, so full training pays 4N and LoRA little over 2N.
+and 2 N_trainable for the weights' gradients, so full training costs 4N and LoRA little over 2N.
 Generated tokens are forward tokens. Attention's quadratic term and ES noise are left out.
 """
 
@@ -16,11 +16,11 @@ from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Budget
 
 ROUNDING = 1e-9
-"""Shares of a budget are quotients of floats; a stage of 4 steps must not take a fifth for that."""
+"""Tolerance of shares, which are quotients of floats: without it 4 steps could become 5."""
 
 
 class Meter:
-    """Counts one stage's spending on top of what the stages before have spent.
+    """Counts one stage's spending, added to that of the earlier stages.
 
     Args:
         budget: of this stage alone.
@@ -74,7 +74,7 @@ class Meter:
 
     @property
     def exhausted(self) -> bool:
-        """True once the budget is spent; whoever loops stops then."""
+        """True once the budget is spent; a trainer's loop then stops."""
         return self.share >= 1.0 - ROUNDING
 
     def ledger(self) -> Ledger:

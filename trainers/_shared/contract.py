@@ -1,10 +1,10 @@
-"""What a trainer gets and gives back.
+"""What a trainer receives and returns.
 
 A method is one public file in this folder with
 
     PAPER: str                       where the method comes from
     ADAPTATIONS: tuple[str, ...]     of `full`, `lora`
-    ANCHORS: tuple[str, ...]         of `weights`, `kl`; () where none makes sense
+    ANCHORS: tuple[str, ...]         of `weights`, `kl`; () where neither applies
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
     def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
 
@@ -34,14 +34,14 @@ Item = dict[str, Any]
 
 
 class TrainingError(Exception):
-    """The cell cannot go on (no reward, NaN loss, nothing accepted, no budget for one step).
+    """The cell cannot continue (no reward, NaN loss, nothing accepted, no budget for one step).
 
     The message becomes the recorded reason of the failed cell.
     """
 
 
 class TrainerOptions(BaseModel):
-    """Base of the methods' `Options`: strict (no value is converted), immutable."""
+    """Base class of the methods' `Options`: strict (no value is converted), immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
@@ -58,7 +58,7 @@ class Target:
     valid: Callable[[str, Item], bool]
     max_new_tokens: int
     template: Template
-    """The task's own: what is trained is rendered as what is scored."""
+    """The task's template, so that trained and scored prompts are rendered alike."""
     rendering: Rendering = PLAIN
     """The suite's format with the base's chat template."""
     stop: tuple[str, ...] = (STOP,)
@@ -103,7 +103,7 @@ class Job:
     """One stage of one cell."""
 
     base: Path
-    """Full checkpoint to start from: the base, or the end of the stage before."""
+    """Full checkpoint to start from: the base, or the end of the previous stage."""
     reference: Path
     """The cell's base: what anchors pull towards and drift is measured from."""
     target: Target
@@ -112,9 +112,9 @@ class Job:
     """An instance of the trainer's `Options`."""
     anchor: Anchor | None
     budget: Budget
-    """Of this stage alone."""
+    """The budget of this stage only."""
     spent: Ledger
-    """By the stages before; ledgers in checkpoints include it."""
+    """Spent by the earlier stages; ledgers in checkpoints include it."""
     points: tuple[tuple[str, float], ...]
     """(name, share of this stage's budget) at which to keep a checkpoint; ends with share 1.0."""
     seed: int
@@ -125,7 +125,7 @@ class Job:
     device: str = "cpu"
     dtype: str = "float32"
     null: float | None = 0.0
-    """`es_null` of the stages before; None where they moved the weights otherwise."""
+    """`es_null` of the earlier stages; None where they moved the weights in another way."""
     progress: Callable[[float, dict[str, float]], None] = field(
         default=lambda _share, _metrics: None
     )
@@ -135,7 +135,7 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What a finished stage says of itself."""
+    """The result of a finished stage."""
 
     metrics: dict[str, float]
     """Final values of the method's own quantities, finite; names as in trainers/README.md."""

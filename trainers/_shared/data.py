@@ -70,7 +70,7 @@ def batch_at(items: Sequence[Item], seed: int, step: int, size: int) -> list[Ite
 def example(tokenizer: Any, prompt: str, completion: str, rendering: Rendering = PLAIN) -> Example:
     """Token ids of a prompt and of its completion with what ends it.
 
-    They are encoded apart: generation continues exactly these prompt ids.
+    They are encoded separately: generation continues exactly these prompt ids.
     """
     (prompt_ids,) = rendering.encode(tokenizer, [prompt])
     (completion_ids,) = continued(tokenizer, [completion])

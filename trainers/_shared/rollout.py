@@ -1,8 +1,8 @@
-"""Rollouts: what the policy writes for some items, and the target's reward for it.
+"""Rollouts: the policy's answers to some items, and the target's rewards.
 
 One path for all methods that sample, so that prompts, stopping, rewards and costs are the same. A
 completion ends at a stop string of the target or at the end of turn, as in the evaluation, or is
-cut off at the target's longest answer. One that was cut off earns nothing, whatever it says: a
+cut off at the target's longest answer. A completion that was cut off earns nothing: a
 reward for unfinished text teaches not to finish (arXiv:2510.18874 does the same).
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 PATIENCE = 50
-"""Steps without a single reward after which a run gives up."""
+"""Steps without any reward after which a run fails."""
 
 
 class Sample(NamedTuple):
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
     tokens: list[int]
     """Generated ids, the one that ended it included."""
     text: str
-    """What the tokens say, without what ended them."""
+    """The text of the tokens, without the end."""
     finished: bool
     """Whether it ended by itself."""
     reward: float
@@ -129,7 +129,7 @@ def ended(stops: Stops, tokens: Sequence[int]) -> bool:
 
 
 def earned(target: Target, text: str, item: Item, finished: bool) -> float:
-    """The target's reward for what a completion says; 0 for one that was cut off.
+    """The target's reward for a completion's text; 0 for one that was cut off.
 
     Raises:
         TrainingError: the reward is not a number in [0, 1]; with NaN the weights would be lost.

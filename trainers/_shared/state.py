@@ -37,7 +37,7 @@ def save(folder: Path, tree: Tree) -> None:
 
 
 def load(folder: Path) -> Tree | None:
-    """Read the last state; None where there is none or it was damaged.
+    """Read the last state; None where it does not exist or is damaged.
 
     Training from an earlier point, or from the start, gives the same bytes.
     """
@@ -53,8 +53,8 @@ def load(folder: Path) -> Tree | None:
 def _strip(value: Tree, path: str, tensors: dict[str, torch.Tensor]) -> Tree:
     """The tree without its tensors, which go to `tensors` under their path.
 
-    A function of its own, not a closure: a closure that calls itself is a reference cycle and would
-    keep every saved copy alive until the garbage collector happens to run.
+    Not a closure: a closure that calls itself is a reference cycle and would keep every saved
+    copy alive until the garbage collector runs.
     """
     import torch
 
@@ -70,7 +70,7 @@ def _strip(value: Tree, path: str, tensors: dict[str, torch.Tensor]) -> Tree:
 
 
 def _fill(node: Any, tensors: dict[str, torch.Tensor]) -> Tree:
-    """The tree with its tensors put back."""
+    """The tree with its tensors restored."""
     if isinstance(node, dict):
         return tensors[node["__tensor__"]] if "__tensor__" in node else node["__value__"]
     kind, children = node

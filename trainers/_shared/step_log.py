@@ -1,6 +1,6 @@
-"""`steps.jsonl`: one line per update, cut back when an interrupted stage goes on.
+"""`steps.jsonl`: one line per update, cut back when an interrupted stage continues.
 
-A resume state remembers the log up to its step as a `Mark`; a log that was damaged since does not
+A resume state remembers the log up to its step as a `Mark`; a log that was damaged later does not
 match it, and the state is not used.
 """
 
@@ -24,7 +24,7 @@ class Mark(NamedTuple):
 
 
 class StepLog:
-    """The step log of one cell, appended to by one stage after the other."""
+    """The step log of one cell; each of its stages appends to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,7 +45,7 @@ class StepLog:
         return Mark(self._size, self._hash.hexdigest())
 
     def resume(self, mark: Mark, *, cut: bool) -> bool:
-        """Go on after a mark; False where the file does not hold what the mark remembers.
+        """Continue after a mark; False where the file differs from what the mark recorded.
 
         Args:
             cut: remove the lines after the mark; False where they are those of later stages.
@@ -57,7 +57,7 @@ class StepLog:
         return True
 
     def restart(self, lines: int) -> None:
-        """Keep the first lines, which are those of the stages before, and remove the others."""
+        """Keep the first lines, those of the earlier stages, and remove the others."""
         self._keep(b"".join(self._read().splitlines(keepends=True)[:lines]), cut=True)
 
     def _read(self) -> bytes:

@@ -1,16 +1,16 @@
-"""Budget, step log, checkpoints and resume of one stage: the part every method shares.
+"""Budget, step log, checkpoints and resume of one stage: the part that every method shares.
 
 A trainer with its own loop does
 
     trajectory = Trajectory(job, policy)
     state = trajectory.resume()              # None on a first start
     while trajectory.running:
-        ...one update, telling trajectory.meter what it cost...
+        ...one update; charge trajectory.meter for its cost...
         trajectory.after_step(metrics, lambda: {"optimizer": ..., ...})
     return trajectory.outcome(metrics)
 
 Writes `steps.jsonl`, `checkpoints/<point>/` with `<point>.json` next to each, and `state/`, from
-which an interrupted stage goes on to the same bytes. The state is saved at every checkpoint and
+which an interrupted stage continues to the same bytes. The state is saved at every checkpoint and
 every `SAVE_SECONDS`; a kill repeats at most that much work.
 """
 
@@ -35,7 +35,7 @@ SAVE_SECONDS = 20.0
 
 
 class Trajectory:
-    """One stage on its way; see the module's text for the calls."""
+    """One running stage; the module's docstring shows the calls."""
 
     def __init__(self, job: Job, policy: model.Policy, *, gradient: bool = True) -> None:
         """Args:
@@ -60,7 +60,7 @@ class Trajectory:
 
     @property
     def running(self) -> bool:
-        """False once the stage's budget is spent."""
+        """Whether the stage has budget left."""
         return not self.meter.exhausted
 
     @property
@@ -89,7 +89,7 @@ class Trajectory:
         return saved["trainer"]
 
     def _resume_log(self, saved: Any) -> bool:
-        """Set meter and log to a state; later stages' lines stay in the log of a finished one."""
+        """Set meter and log to a state; a finished stage's log keeps the lines of later stages."""
         self._set_meter(Ledger(**saved["ledger"]))
         if self._log.resume(Mark(**saved["log"]), cut=self.running):
             return True
@@ -103,7 +103,7 @@ class Trajectory:
         *,
         details: dict[str, Any] | None = None,
     ) -> None:
-        """Count and log one update; keep due checkpoints; save the state when it is time.
+        """Count and log one update; write due checkpoints; save the state every `SAVE_SECONDS`.
 
         Args:
             metrics: of this step; must be finite.
