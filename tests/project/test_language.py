@@ -22,7 +22,8 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 ROOT = paths.PACKAGE
-SOURCES = sorted(p for part in ("harness", "trainers") for p in (ROOT / part).rglob("*.py"))
+ROOMS = ("harness", "trainers", "tasks", "results")
+SOURCES = sorted(p for part in ROOMS for p in (ROOT / part).rglob("*.py"))
 NOTES = ROOT / "harness/report/table"
 VERBS = ROOT / "harness/cli"
 UNFINISHED: frozenset[str] = frozenset()
