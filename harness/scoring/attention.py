@@ -6,8 +6,8 @@ else. Attention is the cheap part at these lengths, so padding there costs littl
 elsewhere is avoided altogether.
 
 Works through transformers' attention interface, under the name `ATTENTION`, and passes the pack as
-a keyword through the model's forward. A model that drops keywords or has its own attention is
-found out by the probe in scoring/packed.py.
+a keyword through the model's forward. The probe (scoring/probe.py) detects a model that drops
+keywords or has its own attention.
 
 Letters: S tokens of a pass, B rows of a block, R tokens of its longest row, P tokens of its stem,
 H query heads, K key heads, D head size.
@@ -27,7 +27,7 @@ from retainbench.harness.scoring.trie import IntArray, Row, Stem
 
 ATTENTION = "retainbench_tree"
 FILL = 0.75
-"""Rows share a block while they fill this part of its width."""
+"""Rows share a block if each fills at least this part of its width."""
 
 
 class Item(NamedTuple):
@@ -151,7 +151,7 @@ def tree_attention(
         ValueError: called outside a scoring pass.
     """
     if retainbench_pack is None:
-        raise ValueError(f"attention {ATTENTION!r} needs a pack; this model does not hand it on")
+        raise ValueError(f"attention {ATTENTION!r} needs a pack, which this model does not pass on")
     pack = retainbench_pack
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     pack.layers.add(layer)

@@ -9,7 +9,7 @@ Command: `python -m retainbench.harness.scoring.backend --model retainbench --mo
 pretrained=DIR,dtype=float32 --tasks ...` is the `lm_eval` command line with this model registered
 (lm-eval discovers no third-party models by itself).
 
-Deviations from HFLM: softmax in fp32 whatever the dtype; weights from safetensors only; sampled
+Deviations from HFLM: softmax in fp32 for every dtype; weights from safetensors only; sampled
 generation draws from its own generator; only greedy and temperature sampling are offered.
 """
 
@@ -48,11 +48,11 @@ class TrieLM(HFLM):
 
     pretrained: a folder, a hub id or a loaded transformers model (then `tokenizer` is required).
     tokens_per_pass: tokens of one forward pass; None lets the device and its memory decide.
-    rows: responses in flight while generating; None likewise.
-    seed: of sampled responses; each call starts from it.
+    rows: responses in flight while generating; None as above.
+    seed: for sampled responses; each call starts from it.
     chat: prompts were written by this chat template, which adds all special tokens itself; its
         end of turn ends a response.
-    Everything else is HFLM's. A loaded model keeps its training flags.
+    All other arguments are HFLM's. A loaded model keeps its training flags.
     """
 
     work: Work | None
@@ -256,10 +256,10 @@ class GenerationOptions(NamedTuple):
 
 
 def generation_options(options: dict[str, Any], default_tokens: int) -> GenerationOptions:
-    """Read lm-eval generation options; filters of the distribution are moot when greedy.
+    """Read lm-eval generation options; filters of the distribution have no effect when greedy.
 
     Raises:
-        UsageError: an option this backend does not have.
+        UsageError: an option that this backend does not have.
     """
     rest = dict(normalize_gen_kwargs(options, default_tokens))
     until, tokens = rest.pop("until"), rest.pop("max_gen_toks")

@@ -1,7 +1,7 @@
-"""Batched decoding for evaluation, rollouts and KL samples: greedy or by temperature.
+"""Batched decoding for evaluation, rollouts and KL samples: greedy or with a temperature.
 
-`generate` takes token ids and gives token ids. A prefix that all prompts share and each distinct
-prompt are encoded once, whatever the number of samples (scoring/decoding_rows.py); rows that have
+`generate` takes token ids and returns token ids. A prefix that all prompts share and each distinct
+prompt are encoded once, for any number of samples (scoring/decoding_rows.py); rows that have
 stopped leave the batch. A batch that runs out of memory is done again in halves. Stop strings are
 looked for in the tokens' own texts, and in the decoded end of the response only after a token that
 could complete one. `generate_together` does the same for many models in one batch (EGGROLL's
@@ -12,7 +12,7 @@ for (completion, step). So a completion does not depend on how the work was batc
 rounding of the logits), and the same generator state gives the same completions.
 
 Left out: beams, penalties, top-k and top-p, which no method or task here uses. Models with a
-recurrent state or a sliding window in use are decoded row by row without a cache: slow, but right.
+recurrent state or a sliding window in use are decoded row by row without a cache, slowly.
 
 Letters: N completions, B rows in flight, V vocabulary.
 """
@@ -41,7 +41,7 @@ KEEP = 0.75
 
 
 class Stops(NamedTuple):
-    """When a completion ends. Made by `stop_rule`, to be kept and used for many calls."""
+    """When a completion ends. Made by `stop_rule`; one rule serves many calls."""
 
     ends_V: torch.Tensor
     """Tokens that end it at once: stop ids, and tokens whose text contains a stop string."""
@@ -72,7 +72,7 @@ class Completions(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """One call of `generate`: how to choose tokens, and where they go."""
+    """One call of `generate`: how tokens are chosen, and where they are stored."""
 
     stops: Stops
     temperature: float
@@ -226,7 +226,7 @@ def _fits(
     index_B: torch.Tensor,
     run: _Run,
 ) -> bool:
-    """Decode one batch; False, and its rows as they were, if memory ran out."""
+    """Decode one batch; False, with its rows unchanged, if memory ran out."""
     steps = run.tokens_NT.shape[1]
     try:
         rows = Rows(Forward(model), prompts, shared, steps)
@@ -269,7 +269,7 @@ def _decode_batch(rows: Rows, index_B: torch.Tensor, run: _Run) -> None:
 
 
 def _decode_uncached(model: Any, prompt: Sequence[int], i: int, run: _Run) -> None:
-    """One completion, the whole sequence again at every step."""
+    """One completion; every step computes the whole sequence again."""
     index = torch.tensor([i], device=model.device)
     ids = torch.tensor([list(prompt)], device=model.device)
     for step in range(run.tokens_NT.shape[1]):
@@ -282,12 +282,12 @@ def _decode_uncached(model: Any, prompt: Sequence[int], i: int, run: _Run) -> No
 
 
 def _choose(logits_BV: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run) -> torch.Tensor:
-    """Next token of each row, noted down with its log-probability."""
+    """Next token of each row, recorded with its log-probability."""
     logits_BV = logits_BV.float()
     if run.temperature > 0:
         logits_BV = logits_BV / run.temperature
         total_BV = torch.softmax(logits_BV, dim=-1).cumsum(-1)
-        # Scaled by the sum, which rounding leaves a little off 1.
+        # Scaled by the sum, which differs from 1 by rounding.
         at_B1 = run.uniforms_NT[index_B, step, None] * total_BV[:, -1:]
         token_B = torch.searchsorted(total_BV, at_B1, right=True)[:, 0]
         token_B = token_B.clamp_(max=logits_BV.shape[1] - 1)

@@ -27,7 +27,7 @@ PREFILL_TOKENS = {"cpu": 1152, "cuda": 65536}
 
 
 class Forward:
-    """A forward pass over the batch. This one is the same model for every row.
+    """A forward pass over the batch. This class is the same model for every row.
 
     A subclass with several `groups` serves rows that are ordered by group, equally many of each.
     """
@@ -52,7 +52,7 @@ class Rows:
     def __init__(
         self, forward: Forward, prompts: Sequence[Sequence[int]], shared: int, steps: int
     ) -> None:
-        """Read the prompts, every group all of them.
+        """Read all prompts for every group.
 
         Args:
             prompts: not empty; with one group sorted by length, which saves padding.
@@ -146,7 +146,7 @@ class Rows:
 
 
 class Pass(NamedTuple):
-    """Rows that are read together: some groups, each with the same prompts."""
+    """Rows read in one pass: some groups, each with the same prompts."""
 
     groups: slice
     rows: slice
@@ -185,7 +185,7 @@ class Suffixes(NamedTuple):
     """True on padding."""
     positions: torch.Tensor
     mask: torch.Tensor | None
-    """Additive, [B, 1, W, P + W]; None where causal attention says it all."""
+    """Additive, [B, 1, W, P + W]; None where causal attention suffices."""
 
 
 def _suffixes(prompts: Sequence[Sequence[int]], shared: int, model: Any) -> Suffixes:
@@ -199,7 +199,7 @@ def _suffixes(prompts: Sequence[Sequence[int]], shared: int, model: Any) -> Suff
     mask = None
     if shared or bool(pad.any()):
         q, k = torch.arange(width)[:, None], torch.arange(width)[None, :]
-        # Padding sees itself, because a row of nothing is NaN.
+        # Padding attends to itself, because an empty row gives NaN.
         seen = (q == k) | ((k <= q) & ~pad[:, None, :])
         mask = torch.zeros(len(prompts), 1, width, shared + width, dtype=model.dtype)
         mask[:, 0, :, shared:].masked_fill_(~seen, torch.finfo(model.dtype).min)

@@ -1,7 +1,7 @@
 """A checkpoint and tasks -> one record per item. The only file that imports lm_eval.
 
 Retention tasks and target tests are ordinary lm-eval tasks; lm-eval makes their prompts and metrics
-and our backend answers (`scoring/backend.py`, the same numbers as lm-eval's own). What comes back
+and our backend answers (`scoring/backend.py`, the same numbers as lm-eval's own). The result
 is checked against the task's lock (`scoring/item_records.py`).
 
 Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype, task lock and
@@ -50,7 +50,7 @@ VARIATIONS = {
     "batch": Variation(batch=True),
     "options": Variation(shift=1),
 }
-"""Of the A/A noise floor, by the names that a suite's `noise_floor` has.
+"""Variations of the A/A noise floor, by their names in a suite's `noise_floor`.
 
 No prompt of these tasks shows its options, so every shift asks for the same log-likelihoods in
 another order and one shift is as good as all k.
@@ -95,13 +95,13 @@ def evaluate(
 ) -> list[ItemRecord]:
     """Score a model on frozen tasks; records in order of task and item.
 
-    Leaves every random generator and the model's training flags as they were.
+    Restores every random generator and the model's training flags.
 
     Args:
         limit: scores the first n items of each task only.
         allow_code: lets lm-eval's own code score the packs that name it.
-        rendering: how prompts reach the model. Records have the hashes of the tasks' own prompts,
-            whatever the rendering, so that they can be compared with the lock.
+        rendering: how prompts reach the model. With every rendering records have the hashes of
+            the tasks' own prompts, so that they can be compared with the lock.
 
     Raises:
         UsageError: such a pack, without `allow_code`.
@@ -170,7 +170,7 @@ def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:
-    """Options of the scoring model that make it batch otherwise."""
+    """Options of the scoring model for other batches."""
     from retainbench.harness.scoring.packed import tokens_per_pass
 
     if not variation.batch:
@@ -204,11 +204,11 @@ def requests(info: TaskInfo, rendering: Rendering = PLAIN) -> list[Any]:
 
 
 class Prepared(NamedTuple):
-    """An lm-eval task with its requests, and what its sample rows say whatever is answered."""
+    """An lm-eval task with its requests, and what its sample rows hold before any answer."""
 
     task: Any
     hashes: dict[int, dict[str, str]]
-    """By lm-eval's number of the document: as its own sample rows have them."""
+    """By lm-eval's number of the document, as in its own sample rows."""
 
 
 @cache

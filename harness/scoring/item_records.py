@@ -93,7 +93,7 @@ def _free_fields(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def item_texts(info: catalogue.TaskInfo) -> list[ItemText]:
-    """What each item of a task asks, for the reports' lost and gained items."""
+    """The text of each item, for the reports' lost and gained items."""
     return [
         ItemText(
             task=info.name,

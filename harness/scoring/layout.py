@@ -16,7 +16,7 @@ from retainbench.harness.scoring.trie import Costs, IntArray, Stem, Trie, build_
 
 
 class Wanted(NamedTuple):
-    """Predictions to read off, sorted by node."""
+    """Predictions to read, sorted by node."""
 
     start: IntArray
     """[M + 1] offsets of each node's predictions."""

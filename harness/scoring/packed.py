@@ -1,11 +1,11 @@
-"""Run the plan of a token trie through a model and read the wanted predictions off its nodes.
+"""Run the plan of a token trie through a model and read the wanted predictions at its nodes.
 
 Requests as token ids in, log-likelihood and greedy flag of each out, with an account of the work.
 Passes are filled to a token budget that depends on the kind of device alone, so that two models of
 one shape get the same passes and the same rounding; it is halved when memory is short or runs out,
 and the account says so. No random numbers are drawn.
 
-Left out: models that cannot be packed; scoring/probe.py finds them, scoring/single.py scores them.
+Left out: models that cannot be packed: scoring/probe.py finds them, scoring/single.py scores them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEM_OVERHEAD = {"cpu": 32.0, "cuda": 2048.0}
 ATTENTION_PRICE = 1.25
 """Time of a multiply-add in masked attention over one in a linear layer (rows of 128-1024, CPU)."""
 LOGIT_BYTES = {"cpu": 2**28, "cuda": 2**31}
-"""Most bytes of logits one pass may produce, counted as fp32."""
+"""Most bytes of logits that one pass may produce, counted as fp32."""
 
 
 class Reader(NamedTuple):
@@ -134,7 +134,7 @@ def _free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():  # not Linux: rely on halving when memory runs out
+    if not meminfo.exists():  # not Linux: halving when memory runs out suffices
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024
@@ -216,7 +216,7 @@ def _forward(model: Any, layout: Layout, pack: Pack, reader: Reader) -> Readings
             retainbench_pack=pack,
         ).logits
         if not pack.layers:
-            raise ValueError("its attention does not go through transformers' interface")
+            raise ValueError("its attention does not use transformers' interface")
         row = torch.from_numpy(reader.row).to(device)
         token = torch.from_numpy(layout.wanted.token[reader.wanted]).to(device)
         return read(logits_KV, row, token)

@@ -1,4 +1,4 @@
-"""Can this model be scored packed? Its configuration may forbid it; a probe settles the rest.
+"""Can this model be scored packed? Its configuration may forbid it; a probe decides otherwise.
 
 The probe scores a few made-up requests both ways. Any model whose attention does not go through
 transformers' interface, drops the pack, or mixes tokens in another way (recurrent states, biases by
@@ -24,7 +24,7 @@ SHARE = 0.1
 
 
 def configured_obstacle(model: Any, longest: int) -> str | None:
-    """What in the configuration forbids packing inputs of up to `longest` tokens, if anything."""
+    """Why the configuration forbids packing inputs of up to `longest` tokens, or None."""
     config = model.config.get_text_config()
     devices = set(map(str, (getattr(model, "hf_device_map", None) or {}).values()))
     if len(devices) > 1:
@@ -49,13 +49,13 @@ def configured_obstacle(model: Any, longest: int) -> str | None:
 
 
 def probed_obstacle(model: Any) -> str | None:
-    """Score a few tokens both ways; what differs if they do not agree, else None."""
+    """Score a few tokens both ways; a description of the difference, or None."""
     requests, seeing = _probe_requests(model.config.get_text_config().vocab_size)
     with frozen(model):
         alone = score_singly(model, requests, "probe").loglikelihood
         mixed = score_singly(model, seeing, "probe").loglikelihood
         try:
-            # A stem that costs nothing is always taken, so the probe covers borrowed keys too.
+            # A stem that costs nothing is always taken, so the probe covers shared keys too.
             packed = score_packed(model, requests, costs=Costs(1e-3, 0.0)).loglikelihood
         except (TypeError, ValueError) as error:
             return f"its forward pass refuses packed rows ({error})"

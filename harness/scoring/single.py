@@ -1,7 +1,7 @@
-"""Score requests one at a time: the reference the packed way is held against, and its fallback.
+"""Score requests one at a time: the reference for packed scoring, and its fallback.
 
-Every model with logits can do it, whatever its attention or state; nothing is padded or shared
-except that identical inputs run once. Also home of the types both ways have in common.
+It works for every model with logits, any attention and state; nothing is padded or shared,
+except that identical inputs run once. Defines the types that packed scoring uses too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one call computed."""
+    """The work of one call."""
 
     requests: int
     unique_nodes: int

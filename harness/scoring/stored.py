@@ -1,4 +1,4 @@
-"""Per-item results on disk: one file per model and task, found by all that can change its records.
+"""Per-item results on disk: one file per model and task, keyed by all that can change its records.
 
 A run keeps them in its folder, certificates and power plans in the user's cache
 (`paths.cache()/records`). `score_base` and `score_repeats` give the base's side of a certificate or
@@ -39,7 +39,7 @@ VERSIONS = (
     "numpy",
     "scipy",
 )
-"""Packages of which another version may give other records."""
+"""Packages whose version may change the records."""
 
 Evaluate = Callable[..., list[ItemRecord]]
 """(checked model, short names of tasks, first n items or None) -> records; with the keyword
@@ -70,11 +70,11 @@ class Scoring(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """Records by content: equal keys mean equal records, whoever computed them."""
+    """Records by content: equal keys mean equal records."""
 
     folder: Path
     settings: Mapping[str, str]
-    """As in `Scoring`. Of a device only its kind counts, and the card's name where there is one."""
+    """As in `Scoring`; a device is its kind, and the card's name where there is one."""
     items: int | None = None
     """First items of each task that are scored; None means all."""
     rendering: Rendering = PLAIN
@@ -112,7 +112,7 @@ class Store:
             side: how an error names these records.
 
         Raises:
-            IntegrityError: `score` answers anything but the locked items.
+            IntegrityError: `score` returns other items than the locked ones.
         """
         files = {i.name: self.path(model, i, variation) for i in infos if affects(variation, i)}
         remove_abandoned(self.folder)
@@ -218,7 +218,7 @@ def _churn(first: Sequence[ItemRecord], second: Sequence[ItemRecord]) -> dict[st
     """Share of items per task whose score differs between two runs of the same weights.
 
     Raises:
-        IntegrityError: any does; scores that do not repeat cannot certify a difference.
+        IntegrityError: any score differs; scores that do not repeat cannot certify a difference.
     """
     again = {(r.task, r.item_id, r.filter, r.repeat): r.score for r in second}
     churn: dict[str, list[bool]] = {}

@@ -2,7 +2,7 @@
 
 A process scores the same texts again and again: every checkpoint of a run, base and candidate and
 the base's repeats of a certificate. On a small model their tokenisation and layout take longer than
-its arithmetic, so both are remembered, by texts and by what determines the tokens.
+its arithmetic, so both are remembered, by the texts and by everything that determines the tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Encoder:
-    """How texts become tokens; equal encoders give equal tokens, whichever model they serve."""
+    """How texts become tokens; equal encoders give equal tokens, for any model."""
 
     tokenizer: Any = field(compare=False, repr=False)
     state: str
@@ -47,7 +47,7 @@ class Encoder:
         """One request; a context that does not fit is cut from the left, as lm-eval does.
 
         Raises:
-            IntegrityError: nothing to score, or more than the window holds.
+            IntegrityError: there is nothing to score, or more than the window holds.
         """
         if not 0 < len(continuation) <= self.window or not context:
             raise IntegrityError(

@@ -26,7 +26,7 @@ def has_attention_interface(model: Any) -> bool:
 
 @contextmanager
 def attention(model: Any, name: str) -> Iterator[None]:
-    """Let the model attend by a registered function; afterwards as before."""
+    """Let the model attend by a registered function within the context."""
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     before = {key: config._attn_implementation for key, config in configs.items()}
     for config in configs.values():

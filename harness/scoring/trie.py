@@ -2,12 +2,12 @@
 
 Pure numpy. A trie node represents one token in one context; its number follows depth-first order.
 The plan cuts the sorted sequences into *rows* (runs of neighbours, laid out as a small trie) and
-factors long shared prefixes out into *stems*, whose keys and values are computed once and lent to
-every row and stem below them.
+factors long shared prefixes out into *stems*, whose keys and values are computed once and
+shared with every row and stem below them.
 
-Where to cut is a trade: a cut repeats the ancestors both sides share, a longer row pays attention
-for every pair of its tokens. `Costs` prices both in units of one token's matrix products, and the
-cuts are the exact minimum (dynamic programme over the sorted order).
+Where to cut is a trade-off: a cut computes the shared ancestors twice, a longer row computes
+attention for every pair of its tokens. `Costs` prices both in units of one token's matrix products,
+and the cuts are the exact minimum (dynamic programme over the sorted order).
 
 Reads token ids, writes nothing. Left out: batching of rows (memory decides it, scoring/packed.py).
 """
@@ -81,7 +81,7 @@ def build_trie(sequences: Sequence[Sequence[int]]) -> Trie:
     empty = [i for i, a in enumerate(arrays) if a.size == 0]
     if empty:
         raise ValueError(f"sequences {empty[:5]} are empty; each needs at least one token")
-    # Big-endian bytes compare like the ids themselves, at the speed of memcmp.
+    # Big-endian bytes sort like the ids themselves, at the speed of memcmp.
     keys = [a.astype(">u4").tobytes() for a in arrays]
     order = np.array(sorted(range(len(arrays)), key=keys.__getitem__), dtype=np.int64)
     shared = np.zeros(len(order), dtype=np.int64)
