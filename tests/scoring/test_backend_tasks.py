@@ -24,7 +24,11 @@ from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue, freeze
 from retainbench.harness.tasks.catalogue import Catalogue
 
-CORE = suite_loading.load("core").tasks
+CORE = [
+    name
+    for name in suite_loading.load("core").tasks
+    if catalogue.own()[name].kind == "multiple_choice"
+]
 ITEMS = {"fruitfly": 25, "smollm2-135m": 3}
 """Of each task; a real model takes seconds for every one."""
 
