@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from retainbench.harness.core.atomic import write_bytes
-from retainbench.harness.core.storage import canonical, digest
+from retainbench.harness.core.files.atomic import write_bytes
+from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import batch_at, example_of, generator

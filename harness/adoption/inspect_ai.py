@@ -36,8 +36,8 @@ from retainbench.harness.adoption.json_files import (
 )
 from retainbench.harness.adoption.settings import Settings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.records import ItemRecord, ItemText
-from retainbench.harness.core.storage import sha256_file
 
 GENERATION = (
     "temperature", "top_p", "top_k", "max_tokens", "seed", "stop_seqs", "system_message",

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import lines
+from retainbench.harness.core.files.foreign_json import lines
 
 LARGEST_FILE = 2**30
 """Bytes of a file that is read in parts."""

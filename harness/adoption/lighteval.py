@@ -26,7 +26,7 @@ from retainbench.harness.adoption.json_files import (
 from retainbench.harness.adoption.lighteval_rows import take
 from retainbench.harness.adoption.settings import Settings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.verdicts import first_items
 
 EQUAL_IN_TASK = (

@@ -30,7 +30,7 @@ from retainbench.harness.adoption.lm_eval_rows import Rows, take
 from retainbench.harness.adoption.own_tasks import own_records
 from retainbench.harness.adoption.settings import Settings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
 
 EQUAL_IN_RUN = (
     "chat_template_sha", "chat_template", "system_instruction_sha", "system_instruction",

@@ -35,8 +35,8 @@ from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
-from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import Catalogue
+from retainbench.harness.tasks.rendering import chat
 
 if TYPE_CHECKING:
     from retainbench.harness.api.models import Model

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import read_jsonl
 
 NUMBERS = {"repeat": "int64", "chance": "float64", "score": "float64", "soft_score": "float64"}
 """The other columns hold the objects of the record; `valid` is bool."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from retainbench.harness.api.records import frame
-from retainbench.harness.core import locks, paths
+from retainbench.harness.core import paths
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord, Scorecard
-from retainbench.harness.core.storage import read_jsonl
 from retainbench.harness.report import report
 from retainbench.harness.running import live, sweep
 from retainbench.harness.running import run as runner

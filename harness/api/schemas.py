@@ -12,6 +12,7 @@ from typing import Any
 
 from retainbench.harness.certificate.bundle import Evidence
 from retainbench.harness.core import names
+from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.records import (
     SCHEMA_VERSION,
     CheckpointRecord,
@@ -26,7 +27,6 @@ from retainbench.harness.core.records import (
     TrainRecord,
 )
 from retainbench.harness.core.schema import Policy, Suite
-from retainbench.harness.core.storage import canonical, digest
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.divergence.records import DivergenceReport
 from retainbench.harness.drift.records import DriftReport

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from retainbench.harness.certificate.bundle import Evidence
 from retainbench.harness.certificate.contents import Contents
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.schema import Suite
-from retainbench.harness.core.storage import digest
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue

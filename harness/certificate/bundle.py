@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 from retainbench.harness.certificate.speaking import Spoken
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import (
     DivergenceSummary,
@@ -31,7 +32,6 @@ from retainbench.harness.core.records import (
     ItemRecord,
     Record,
 )
-from retainbench.harness.core.storage import digest
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.models.identity import ModelIdentity, Sha256
 from retainbench.harness.tasks.training_data import TrainData

@@ -28,12 +28,12 @@ from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
 from retainbench.harness.certificate.speaking import Choice, Speaking
-from retainbench.harness.core import locks
-from retainbench.harness.core.atomic import replacing, write_bytes
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.atomic import replacing, write_bytes
+from retainbench.harness.core.files.storage import canonical, write_json, write_jsonl, write_text
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
-from retainbench.harness.core.storage import canonical, write_json, write_jsonl, write_text
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement
 from retainbench.harness.gate.tiers import Tier

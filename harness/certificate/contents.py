@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import parse_object, read_text, regular_file
+from retainbench.harness.core.files.foreign_json import parse_object, read_text, regular_file
+from retainbench.harness.core.files.storage import canonical, json_text
 from retainbench.harness.core.records import ItemRecord, Record
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import canonical, json_text
 from retainbench.harness.tasks.lock import Lock
 
 MOST_BYTES = 256 << 20

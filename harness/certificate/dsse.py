@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.foreign_json import parse_object
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core.files.foreign_json import parse_object
+from retainbench.harness.core.files.storage import canonical
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ENVELOPE_KEYS = {"payload", "payloadType", "signatures"}

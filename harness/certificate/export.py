@@ -21,10 +21,10 @@ from pathlib import Path
 from retainbench.harness.certificate.formats import cyclonedx, every_eval_ever, hub
 from retainbench.harness.certificate.formats.source import Source
 from retainbench.harness.certificate.verify import verify
-from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.escaping import one_line
-from retainbench.harness.core.storage import write_text
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.storage import write_text
+from retainbench.harness.core.text.escaping import one_line
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Writer = Callable[[Source], dict[str, str]]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError
-from retainbench.harness.core.escaping import one_line
 from retainbench.harness.core.schema import Suite
+from retainbench.harness.core.text.escaping import one_line
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.gate.decide import Movement
@@ -21,7 +21,7 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.placement import ON_CPU, Placement
 from retainbench.harness.suites.plan import retention_tasks
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 LONGEST_NOTE = 500  # characters
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from retainbench.harness.certificate.bundle import Evidence
-from retainbench.harness.core.escaping import terminal
-from retainbench.harness.core.formatting import NONE, brief, counted, points
+from retainbench.harness.core.files.storage import csv_text
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import csv_text
+from retainbench.harness.core.text.escaping import terminal
+from retainbench.harness.core.text.formatting import NONE, brief, counted, points
 from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding, erosion
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.command import verdict_lines

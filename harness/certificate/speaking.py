@@ -16,9 +16,10 @@ from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Format
 from retainbench.harness.models import bases
 from retainbench.harness.models.checked import Base
-from retainbench.harness.tasks import catalogue, chat
+from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
-from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering import chat
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 Choice = Literal["none", "base", "candidate", "own"]
 """Whose chat template both are asked through; `own`: each through its own."""

@@ -19,9 +19,9 @@ from typing import Any
 
 from retainbench.harness.certificate.bundle import Bundle, Evidence, task_digests
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import parse_object
+from retainbench.harness.core.files.foreign_json import parse_object
+from retainbench.harness.core.files.storage import canonical, sha256_file
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import canonical, sha256_file
 from retainbench.harness.core.verdicts import GateResult, TaskGate
 from retainbench.harness.models.identity import ModelIdentity
 from retainbench.harness.tasks.training_data import TrainData

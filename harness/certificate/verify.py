@@ -33,11 +33,11 @@ from retainbench.harness.certificate import (
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
 from retainbench.harness.certificate.contents import Contents
 from retainbench.harness.certificate.judging import Scope, judge
-from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.foreign_json import regular_file
+from retainbench.harness.core.files.atomic import explained
+from retainbench.harness.core.files.foreign_json import regular_file
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.schema import Suite
-from retainbench.harness.core.storage import sha256_file
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import Movement
 from retainbench.harness.tasks.catalogue import OWN, Catalogue

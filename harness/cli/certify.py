@@ -80,9 +80,9 @@ def certify(
     from retainbench.harness.api.certify import certify as certify_checkpoint
     from retainbench.harness.certificate import judging
     from retainbench.harness.certificate import page as certify_report
-    from retainbench.harness.core.escaping import shorten
+    from retainbench.harness.core.files.storage import read_json
     from retainbench.harness.core.schema import Policy
-    from retainbench.harness.core.storage import read_json
+    from retainbench.harness.core.text.escaping import shorten
     from retainbench.harness.core.verdicts import exit_code
     from retainbench.harness.gate import ci
 

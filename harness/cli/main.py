@@ -27,7 +27,7 @@ from retainbench.harness.cli import suite as cli_suite
 from retainbench.harness.cli import tasks as cli_tasks
 from retainbench.harness.core import extras
 from retainbench.harness.core.errors import RetainbenchError
-from retainbench.harness.core.escaping import terminal, visible
+from retainbench.harness.core.text.escaping import terminal, visible
 
 MISTAKE, BUG, INTERRUPTED = 2, 70, 130  # 70 is EX_SOFTWARE of sysexits.h
 # What the machine refuses, whatever our code does; any other OSError is a bug and shows its place.

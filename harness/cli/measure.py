@@ -40,8 +40,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model on frozen tasks, item by item."""
-    from retainbench.harness.core import storage, terminal
-    from retainbench.harness.core.escaping import visible
+    from retainbench.harness.core.files import storage
+    from retainbench.harness.core.text import terminal
+    from retainbench.harness.core.text.escaping import visible
     from retainbench.harness.models import bases, loading
     from retainbench.harness.models.placement import placed
     from retainbench.harness.scoring import evaluate as evaluating
@@ -81,7 +82,7 @@ def drift(
     ] = None,
 ) -> None:
     """Measure how far and where the weights of two checkpoints differ."""
-    from retainbench.harness.core import storage
+    from retainbench.harness.core.files import storage
     from retainbench.harness.drift import measure as measuring
     from retainbench.harness.drift.terminal import terminal
 

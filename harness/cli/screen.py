@@ -10,7 +10,7 @@ import sys
 
 from rich.console import Console, RenderableType
 
-from retainbench.harness.core.escaping import one_line
+from retainbench.harness.core.text.escaping import one_line
 
 WIDTH = 180  # characters where standard output is not a terminal
 LONGEST = 20_000  # characters of a line; a path has at most 4,096 bytes

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.formatting import MINUS, NONE
+from retainbench.harness.core.text.formatting import MINUS, NONE
 
 # GitHub trims a line before it looks for `::`; the older `##[` acts anywhere in a line.
 _COMMAND = re.compile(r"(?:^|(?<=\r))(\s*):(?=:)|#(?=#\[)", re.MULTILINE)

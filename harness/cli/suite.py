@@ -22,8 +22,8 @@ from retainbench.harness.cli.options import (
     out_folder,
 )
 from retainbench.harness.core.errors import RetainbenchError
-from retainbench.harness.core.escaping import shorten
 from retainbench.harness.core.process import quieten
+from retainbench.harness.core.text.escaping import shorten
 
 
 def run(
@@ -103,7 +103,7 @@ def _show_overlap(lines: list[str]) -> None:
 
 def report(run: RunFolder) -> None:
     """Write tables, figures and the HTML report of a run from its stored scorecards."""
-    from retainbench.harness.core import locks
+    from retainbench.harness.core.files import locks
     from retainbench.harness.report import report as reporting
 
     with locks.growing(run):

@@ -19,8 +19,8 @@ HEAD = ("axis", "task", "from", "kind", "items", "chance", "version", "licence",
 
 def tasks(pack: Packs = None, allow_code: AllowCode = False) -> None:
     """List retention tasks and targets with axis, items, chance, version, licence, base scores."""
-    from retainbench.harness.core import terminal
-    from retainbench.harness.core.escaping import terminal as printable
+    from retainbench.harness.core.text import terminal
+    from retainbench.harness.core.text.escaping import terminal as printable
     from retainbench.harness.tasks import catalogue
     from retainbench.harness.tasks import folder as tasks_card
 
@@ -97,7 +97,7 @@ def freeze(
     A pack holds the items: share it under their licence only. --suite also writes a lock next to
     the packs. It holds no items; a machine that has the lock freezes the same packs or fails.
     """
-    from retainbench.harness.core import locks
+    from retainbench.harness.core.files import locks
     from retainbench.harness.tasks import freeze as freezing
     from retainbench.harness.tasks import from_lm_eval, lm_eval_index
 

@@ -22,8 +22,8 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import iterate_jsonl, require_intact
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import iterate_jsonl, require_intact
 
 BLOCK_BYTES = 1 << 22
 """Bytes that Arrow parses at once, unless a line is longer."""

@@ -23,8 +23,8 @@ from retainbench.harness.comparison.changes import axis_margin_of
 from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, Table
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record, Verdict
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics.pairwise import FrontPoint, pareto_front, ranks
 from retainbench.harness.statistics.seeds import Layout
 from retainbench.harness.statistics.trajectory import (

@@ -23,9 +23,9 @@ from retainbench.harness.comparison.columns import Columns, columns
 from retainbench.harness.comparison.pairing import Floats, pair
 from retainbench.harness.comparison.seed_tables import over_seeds
 from retainbench.harness.core import paths
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Interval, Record, Scorecard
 from retainbench.harness.core.schema import Stage
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics.continual import sequence_scores
 from retainbench.harness.statistics.seeds import Layout
 from retainbench.harness.suites.plan import Cell, Plan

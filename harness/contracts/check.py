@@ -12,8 +12,8 @@ from pathlib import Path
 from retainbench.harness.contracts import method, target, task
 from retainbench.harness.contracts.rules import Rule, ruled
 from retainbench.harness.contracts.tiny_model import save_tiny
-from retainbench.harness.core import code_files
 from retainbench.harness.core.errors import RetainbenchError, UsageError
+from retainbench.harness.core.files import code_files
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.catalogue import write_lock

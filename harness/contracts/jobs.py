@@ -8,7 +8,7 @@ from typing import Any
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
-from retainbench.harness.tasks.prompts import Template
+from retainbench.harness.tasks.rendering.prompts import Template
 from retainbench.trainers._shared.contract import Item, Job, Target
 
 STEPS = 4

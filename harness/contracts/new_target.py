@@ -19,9 +19,9 @@ from typing import Any
 from retainbench.harness.contracts.rows import Row, Splits
 from retainbench.harness.contracts.target import best_constant
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import RetainbenchError, UsageError
-from retainbench.harness.core.storage import write_text
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.tasks import catalogue, freeze, pack
 from retainbench.harness.tasks.freeze import QUESTION, Frozen, Provenance
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.formatting import counted
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
+from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks.catalogue import OWN, own
 from retainbench.harness.tasks.contamination import Search, by_task, retention_items
 from retainbench.harness.tasks.items import read_rows

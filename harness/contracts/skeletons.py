@@ -14,7 +14,7 @@ from retainbench.harness.contracts import new_target, rows
 from retainbench.harness.contracts.new_target import Wish
 from retainbench.harness.core import names, paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.storage import write_text
+from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import catalogue, freeze
 

@@ -7,7 +7,7 @@ are attached here so that every command maps errors in the same way. Any other e
 
 from __future__ import annotations
 
-from retainbench.harness.core.escaping import one_line
+from retainbench.harness.core.text.escaping import one_line
 
 LONGEST = 4_000  # characters of a message
 

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.escaping import one_line
+from retainbench.harness.core.text.escaping import one_line
 
 LONGEST = 80  # characters; with an ending it stays below the 255 bytes of a file name
 ALLOWED = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from retainbench.harness.core.formatting import points
 from retainbench.harness.core.records import (
     SCHEMA_VERSION,
     AxisChange,
@@ -19,6 +18,7 @@ from retainbench.harness.core.records import (
     TaskChange,
     Verdict,
 )
+from retainbench.harness.core.text.formatting import points
 
 Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]
 

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.core.records import DivergenceSummary
-from retainbench.harness.core.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
 from retainbench.harness.divergence.records import (
     Continuation,
@@ -40,8 +40,8 @@ from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
-from retainbench.harness.tasks.chat import PLAIN, Rendering
-from retainbench.harness.tasks.prompts import STOP
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering.prompts import STOP
 
 Sampler = Literal["base", "candidate"]
 ESTIMATOR = (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
-from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 
 def prompt_sets(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.drift.files import Bytes
 from retainbench.harness.drift.records import Unchanged
-from retainbench.harness.models.headers import FLOATS
+from retainbench.harness.models.checks.headers import FLOATS
 
 Floats = NDArray[Any]
 """One-dimensional float32 or float64."""

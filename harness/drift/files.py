@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.models import weights
-from retainbench.harness.models.headers import FLOATS, INTEGERS, Stored
+from retainbench.harness.models.checks import weights
+from retainbench.harness.models.checks.headers import FLOATS, INTEGERS, Stored
 
 Bytes = NDArray[np.uint8]
 

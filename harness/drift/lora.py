@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.foreign_json import read_object
+from retainbench.harness.core.files.foreign_json import read_object
 from retainbench.harness.drift.files import read_folder
 from retainbench.harness.drift.spectral import Matrix, load
-from retainbench.harness.models.headers import Stored
+from retainbench.harness.models.checks.headers import Stored
 
 SAFE_INITS = (True, False, "gaussian", "orthogonal", "eva")
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$")

@@ -41,8 +41,8 @@ from retainbench.harness.drift.records import (
     TensorDrift,
 )
 from retainbench.harness.drift.tensor_pairs import Job
-from retainbench.harness.models.foreign import reading
-from retainbench.harness.models.weights import is_adapter
+from retainbench.harness.models.checks.foreign import reading
+from retainbench.harness.models.checks.weights import is_adapter
 
 
 def measure(

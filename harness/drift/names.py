@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import read_object
-from retainbench.harness.models.headers import FLOATS, Stored
+from retainbench.harness.core.files.foreign_json import read_object
+from retainbench.harness.models.checks.headers import FLOATS, Stored
 
 _KINDS = (
     ("bias", r"\.bias$"),

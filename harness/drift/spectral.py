@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from retainbench.harness.drift.blocks import widen
 from retainbench.harness.drift.files import stream
 from retainbench.harness.drift.records import Spectrum, Subspace
-from retainbench.harness.models.headers import Stored
+from retainbench.harness.models.checks.headers import Stored
 
 Matrix = NDArray[Any]
 

@@ -22,8 +22,8 @@ from retainbench.harness.drift.blocks import Totals, Workspace, add_change, add_
 from retainbench.harness.drift.files import Piece, read_folder, stream
 from retainbench.harness.drift.lora import Adapter, LowRank
 from retainbench.harness.models.checked import check
-from retainbench.harness.models.headers import Stored
-from retainbench.harness.models.weights import is_adapter
+from retainbench.harness.models.checks.headers import Stored
+from retainbench.harness.models.checks.weights import is_adapter
 
 MOST_THREADS = 4
 """Each holds 50 MiB, and each shares the disk with the others."""

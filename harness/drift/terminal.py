@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core import terminal as core_terminal
-from retainbench.harness.core.escaping import terminal as printable
-from retainbench.harness.core.formatting import NONE
+from retainbench.harness.core.text import terminal as core_terminal
+from retainbench.harness.core.text.escaping import terminal as printable
+from retainbench.harness.core.text.formatting import NONE
 from retainbench.harness.drift.records import DriftReport, GroupDrift, Spectrum, Subspace
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from retainbench.harness.comparison.compare import Excluded, compare, gain
 from retainbench.harness.comparison.noise_floor import Repeats, stored
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import digest, read_json, sha256_file
 from retainbench.harness.core.records import Scorecard, TaskChange
-from retainbench.harness.core.storage import digest, read_json, sha256_file
 from retainbench.harness.core.verdicts import FULL, GateResult, failed, first_items
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement, gate
 from retainbench.harness.gate.tiers import Tier, cut

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.escaping import github_data, github_property
-from retainbench.harness.core.formatting import points
+from retainbench.harness.core.files.storage import json_text, write_text
 from retainbench.harness.core.records import SCHEMA_VERSION
-from retainbench.harness.core.storage import json_text, write_text
+from retainbench.harness.core.text.escaping import github_data, github_property
+from retainbench.harness.core.text.formatting import points
 from retainbench.harness.core.verdicts import (
     GateResult,
     Outcome,

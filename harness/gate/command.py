@@ -17,10 +17,10 @@ from typing import NamedTuple
 from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices
 from retainbench.harness.comparison.columns import Records
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.escaping import github_untrusted, terminal
-from retainbench.harness.core.formatting import counted, points
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import digest
+from retainbench.harness.core.text.escaping import github_untrusted, terminal
+from retainbench.harness.core.text.formatting import counted, points
 from retainbench.harness.core.verdicts import (
     GateResult,
     TaskGate,

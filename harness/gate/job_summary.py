@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from retainbench.harness.core import markdown as table
-from retainbench.harness.core.escaping import markdown
-from retainbench.harness.core.formatting import brief, counted, points
+from retainbench.harness.core.text import markdown as table
+from retainbench.harness.core.text.escaping import markdown
+from retainbench.harness.core.text.formatting import brief, counted, points
 from retainbench.harness.core.verdicts import (
     WORST_FIRST,
     GateResult,

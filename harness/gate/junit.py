@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from retainbench.harness.core.escaping import xml
+from retainbench.harness.core.text.escaping import xml
 from retainbench.harness.core.verdicts import AxisGate, GateResult, Outcome, TaskGate, deciding
 
 COUNTED = ("failure", "error", "skipped")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.models.foreign import reading
+from retainbench.harness.models.checks.foreign import reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

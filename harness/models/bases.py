@@ -19,7 +19,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import nearest
 from retainbench.harness.models.checked import Base, check, on_parent
-from retainbench.harness.models.foreign import first_line
+from retainbench.harness.models.checks.foreign import first_line
 
 
 class Wheel(NamedTuple):

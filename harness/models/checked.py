@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import read_object, regular_file
-from retainbench.harness.models import adapter_config, config_check, weights
+from retainbench.harness.core.files.foreign_json import read_object, regular_file
+from retainbench.harness.models.checks import adapter_config, config_check, weights
+from retainbench.harness.models.checks.weights import Weights
 from retainbench.harness.models.identity import folder_digest
-from retainbench.harness.models.weights import Weights
 
 Signature = tuple[tuple[str, int, int, int], ...]
 """Name, number, size and time of change of each file in a folder."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import parse_object, read_object, read_text
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.foreign_json import parse_object, read_object, read_text
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.models.checked import Base
-from retainbench.harness.models.config_check import TOKENIZER_BYTES
-from retainbench.harness.models.foreign import reading
+from retainbench.harness.models.checks.config_check import TOKENIZER_BYTES
+from retainbench.harness.models.checks.foreign import reading
 
 SWITCHES = ("add_bos_token", "add_eos_token")
 NAMED = ("bos_token", "eos_token", "unk_token")

@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness.core import locks
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.models.bases import WHEELS, Wheel, named
 from retainbench.harness.models.loading import Loaded, save
 

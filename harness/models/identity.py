@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import digest, sha256_file
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import digest, sha256_file
 
 if TYPE_CHECKING:
     import torch

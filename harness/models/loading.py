@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import digest
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.models import adapters, bases
 from retainbench.harness.models.checked import Base
-from retainbench.harness.models.foreign import reading
+from retainbench.harness.models.checks.foreign import reading
 from retainbench.harness.models.identity import weights_digest
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retainbench.harness.core.formatting import NONE, listed, points, signed
 from retainbench.harness.core.records import Interval, Scorecard
+from retainbench.harness.core.text.formatting import NONE, listed, points, signed
 from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.columns import Grid

@@ -23,13 +23,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from retainbench.harness.core import axes, locks, paths
-from retainbench.harness.core.atomic import replacing, write_bytes
+from retainbench.harness.core import axes, paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.markdown import escaped, grid
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.atomic import replacing, write_bytes
+from retainbench.harness.core.files.storage import read_json, write_json, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Commands, Scorecard
-from retainbench.harness.core.storage import read_json, write_json, write_text
+from retainbench.harness.core.text.markdown import escaped, grid
 from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.columns import Table

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import read_jsonl, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import read_jsonl, write_text
 from retainbench.harness.report.table import evidence as report_evidence
 from retainbench.harness.report.table import further, pairs, recipes, rows, text
 from retainbench.harness.report.table.columns import Table, table

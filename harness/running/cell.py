@@ -17,10 +17,10 @@ from retainbench.harness.comparison import compare, noise_floor
 from retainbench.harness.comparison.columns import columns
 from retainbench.harness.comparison.compare import PointInput
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import storage_failure
 from retainbench.harness.core.errors import RetainbenchError, UsageError
+from retainbench.harness.core.files.atomic import storage_failure
+from retainbench.harness.core.files.storage import intact, read_json, read_jsonl, write_json
 from retainbench.harness.core.records import ItemRecord, Scorecard, TrainRecord
-from retainbench.harness.core.storage import intact, read_json, read_jsonl, write_json
 from retainbench.harness.running import train as training
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.measure import measure

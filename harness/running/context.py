@@ -11,16 +11,16 @@ from pathlib import Path
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.records import DeviceRecord
-from retainbench.harness.core.storage import read_json, write_json
 from retainbench.harness.models import shared
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring import stored
 from retainbench.harness.suites.plan import Plan
-from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.chat import Rendering
+from retainbench.harness.tasks.rendering import chat
+from retainbench.harness.tasks.rendering.chat import Rendering
 
 
 def require_device(root: Path, device: str) -> None:

@@ -28,10 +28,10 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRem
 from rich.text import Text
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.escaping import one_line
-from retainbench.harness.core.formatting import duration
+from retainbench.harness.core.files.storage import canonical
 from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core.text.escaping import one_line
+from retainbench.harness.core.text.formatting import duration
 from retainbench.harness.suites.plan import Cell, Plan
 
 SHOWN = ("reward", "loss")

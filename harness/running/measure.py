@@ -7,18 +7,18 @@ judged here.
 from __future__ import annotations
 
 from retainbench.harness.comparison.compare import PointInput
-from retainbench.harness.core.records import (
-    CheckpointRecord,
-    DivergenceSummary,
-    DriftSummary,
-    ItemRecord,
-)
-from retainbench.harness.core.storage import (
+from retainbench.harness.core.files.storage import (
     intact,
     read_json,
     read_jsonl,
     write_json,
     write_jsonl,
+)
+from retainbench.harness.core.records import (
+    CheckpointRecord,
+    DivergenceSummary,
+    DriftSummary,
+    ItemRecord,
 )
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.drift import measure as drift

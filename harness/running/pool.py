@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from queue import SimpleQueue
 from typing import TypeVar
 
-from retainbench.harness.core.locks import Share
+from retainbench.harness.core.files.locks import Share
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute

@@ -28,11 +28,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.atomic import write_bytes
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.atomic import write_bytes
+from retainbench.harness.core.files.storage import intact
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Resources
-from retainbench.harness.core.storage import intact
 from retainbench.harness.models import bases
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running.cell import crashed, execute, finished

@@ -5,7 +5,7 @@ Writes `items/` and `bases/`. What is there and intact is left as it is.
 
 from __future__ import annotations
 
-from retainbench.harness.core.storage import intact, write_jsonl
+from retainbench.harness.core.files.storage import intact, write_jsonl
 from retainbench.harness.running.context import Context
 from retainbench.harness.scoring import evaluate, item_records, stored
 from retainbench.harness.suites.plan import targets_of

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from retainbench.harness.core import locks, paths
+from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.storage import read_json, write_json, write_jsonl
 from retainbench.harness.core.records import Commands, Scorecard
-from retainbench.harness.core.storage import read_json, write_json, write_jsonl
 from retainbench.harness.models import bases
 from retainbench.harness.running import pool, reference
 from retainbench.harness.running.cell import Watch

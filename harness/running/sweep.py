@@ -21,12 +21,12 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.atomic import explained
+from retainbench.harness.core.files.storage import intact, read_json, write_json
 from retainbench.harness.core.recipes import Choice, Choices, Variant
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
-from retainbench.harness.core.storage import intact, read_json, write_json
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running import pool
@@ -34,9 +34,9 @@ from retainbench.harness.running import train as training
 from retainbench.harness.running.context import require_device
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
-from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.chat import Rendering
+from retainbench.harness.tasks.rendering import chat
+from retainbench.harness.tasks.rendering.chat import Rendering
 from retainbench.trainers._shared.contract import Target
 
 

@@ -19,24 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import explained
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
-from retainbench.harness.core.schema import Budget
-from retainbench.harness.core.storage import (
+from retainbench.harness.core.files.atomic import explained
+from retainbench.harness.core.files.storage import (
     intact,
     read_json,
     sha256_file,
     write_digest,
     write_json,
 )
+from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
+from retainbench.harness.core.schema import Budget
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
-from retainbench.harness.tasks import answers, catalogue
+from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering import answers
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
 log = logging.getLogger("retainbench")

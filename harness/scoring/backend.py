@@ -36,9 +36,9 @@ from retainbench.harness.scoring.packed import prices, score_layout, score_packe
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
 from retainbench.harness.scoring.single import Scored, Work, score_singly
 from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, ask, encoder
-from retainbench.harness.tasks.chat import Chat
-from retainbench.harness.tasks.encoding import Tokens, continued
 from retainbench.harness.tasks.lm_eval_patches import without_warnings
+from retainbench.harness.tasks.rendering.chat import Chat
+from retainbench.harness.tasks.rendering.encoding import Tokens, continued
 
 log = logging.getLogger(__name__)
 

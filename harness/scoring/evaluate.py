@@ -26,11 +26,12 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.models.placement import ON_CPU, Placement
 from retainbench.harness.scoring.item_records import to_records
-from retainbench.harness.tasks import answers, catalogue, pack
-from retainbench.harness.tasks.answers import FIRST_LINE
+from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
-from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
+from retainbench.harness.tasks.rendering import answers
+from retainbench.harness.tasks.rendering.answers import FIRST_LINE
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 
 class Variation(NamedTuple):

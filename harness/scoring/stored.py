@@ -17,17 +17,17 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import remove_abandoned
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.atomic import remove_abandoned
+from retainbench.harness.core.files.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
-from retainbench.harness.core.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
 from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, evaluate
 from retainbench.harness.tasks import catalogue, scoring_code
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
-from retainbench.harness.tasks.chat import PLAIN, Rendering
 from retainbench.harness.tasks.lock import check_locked
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 VERSIONS = (
     "retainbench",

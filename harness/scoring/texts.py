@@ -17,7 +17,7 @@ from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.scoring.layout import Layout, lay_out
 from retainbench.harness.scoring.single import Request
 from retainbench.harness.scoring.trie import Costs
-from retainbench.harness.tasks.encoding import Tokens, continued, encode
+from retainbench.harness.tasks.rendering.encoding import Tokens, continued, encode
 
 Pair = tuple[str, str]
 """Context and continuation."""

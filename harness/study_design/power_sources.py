@@ -19,8 +19,8 @@ from retainbench.harness.comparison.changes import axis_margin_of
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.core import paths
 from retainbench.harness.core.axes import ordered
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases
 from retainbench.harness.scoring.stored import score_base, score_repeats
 from retainbench.harness.statistics.power import seeds_needed

@@ -7,18 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.formatting import NONE, brief, counted
-from retainbench.harness.core.terminal import table
+from retainbench.harness.core.text import escaping
+from retainbench.harness.core.text.formatting import NONE, brief, counted
+from retainbench.harness.core.text.terminal import table
 from retainbench.harness.models import bases
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import stored
 from retainbench.harness.study_design import power_sources
 from retainbench.harness.study_design.power import AGAIN, AxisPower, Power, TaskPower, power_plan
 from retainbench.harness.suites import loading
-from retainbench.harness.tasks import chat
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
+from retainbench.harness.tasks.rendering import chat
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -20,9 +20,9 @@ from retainbench.harness.comparison.columns import Columns, columns
 from retainbench.harness.comparison.pairing import Pair, pair
 from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import Record, Scorecard, Share
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics import alarms
 from retainbench.harness.statistics.clusters import clustered_mean
 from retainbench.harness.statistics.flips import chance_rescaled

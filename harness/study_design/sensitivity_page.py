@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core import escaping
-from retainbench.harness.core import terminal as core_terminal
-from retainbench.harness.core.formatting import brief
-from retainbench.harness.core.markdown import grid
+from retainbench.harness.core.files.storage import csv_text, read_json, write_json, write_text
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import csv_text, read_json, write_json, write_text
+from retainbench.harness.core.text import escaping
+from retainbench.harness.core.text import terminal as core_terminal
+from retainbench.harness.core.text.formatting import brief
+from retainbench.harness.core.text.markdown import grid
 from retainbench.harness.study_design.sensitivity import ItemRow, Sensitivity, SizeRow, TaskRow
 
 if TYPE_CHECKING:

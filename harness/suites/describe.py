@@ -16,10 +16,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retainbench.harness.core import markdown as table
 from retainbench.harness.core import origins, paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.storage import write_text
+from retainbench.harness.core.files.storage import write_text
+from retainbench.harness.core.text import markdown as table
 from retainbench.harness.suites import methods
 
 

@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.schema import Source, Suite
-from retainbench.harness.core.storage import write_json
 from retainbench.harness.suites import lock as suite_lock
 from retainbench.harness.suites.lock import LockedSource
 from retainbench.harness.tasks import catalogue, freeze, from_lm_eval, pack

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import axes, names, origins, yaml_files
+from retainbench.harness.core import axes, names, origins
 from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files import yaml_files
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import (
     Adaptation,

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import read_json, sha256_file
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
-from retainbench.harness.core.storage import read_json, sha256_file
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
 
 

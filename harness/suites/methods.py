@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import code_files, names, origins, paths
-from retainbench.harness.core.code_files import CodeFile
+from retainbench.harness.core import names, origins, paths
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import code_files
+from retainbench.harness.core.files.code_files import CodeFile
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Stage

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core import code_files
-from retainbench.harness.core.code_files import CodeFile
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import code_files
+from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo

@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
-from retainbench.harness.core.storage import digest
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
-from retainbench.harness.tasks import catalogue, chat, contamination, training_data
+from retainbench.harness.tasks import catalogue, contamination, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
+from retainbench.harness.tasks.rendering import chat
 
 NUMERIC_PACKAGES = ("torch", "transformers", "trl", "peft", "lm-eval", "retainbench")
 

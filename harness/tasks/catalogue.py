@@ -20,8 +20,8 @@ from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from retainbench.harness.core import origins, paths
-from retainbench.harness.core.code_files import CodeFile
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
+from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.core.names import nearest
 from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, read_task

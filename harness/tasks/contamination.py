@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.formatting import counted
+from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
 

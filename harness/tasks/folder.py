@@ -1,8 +1,8 @@
 """One task folder on disk: what its YAML declares. Torch-free.
 
 Reads `<name>.yaml` (with the bases it includes) and counts items.jsonl; writes nothing. Leaves out
-the items (tasks/items.py), their text (tasks/prompts.py), locks (tasks/lock.py) and what a pack
-from elsewhere may hold (tasks/pack.py).
+the items (tasks/items.py), their text (tasks/rendering/prompts.py), locks (tasks/lock.py) and what
+a pack from elsewhere may hold (tasks/pack.py).
 
 The table "Base scores" of a task's card (README.md of its folder) has the scores of base models.
 
@@ -20,11 +20,11 @@ from pydantic import Field, ValidationError
 
 from retainbench.harness.core.axes import HELP, TARGET, WORD, Axis
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.yaml_files import read_mapping
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.yaml_files import read_mapping
-from retainbench.harness.tasks.answers import FIRST_LINE, AnswerRule
 from retainbench.harness.tasks.items import lines
-from retainbench.harness.tasks.prompts import STOP, Row, Template, template
+from retainbench.harness.tasks.rendering.answers import FIRST_LINE, AnswerRule
+from retainbench.harness.tasks.rendering.prompts import STOP, Row, Template, template
 
 Kind = Literal["multiple_choice", "free_form", "target"]
 PREFIX = "rb_"

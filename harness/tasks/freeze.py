@@ -22,11 +22,11 @@ from typing import Any, Literal
 import yaml
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import sha256_file, write_json, write_text
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import sha256_file, write_json, write_text
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.folder import PREFIX
 from retainbench.harness.tasks.items import read_rows

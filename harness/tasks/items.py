@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness.core import foreign_json
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files import foreign_json
 
 LONGEST_LINE = 1_000_000
 """Bytes of one line; a longer one is refused before it is parsed."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import read_json, sha256_file, write_json
 from retainbench.harness.core.records import (
     ItemRecord,
     Record,
     Share,
 )
-from retainbench.harness.core.storage import read_json, sha256_file, write_json
 from retainbench.harness.tasks.folder import SPLITS, TaskInfo
 from retainbench.harness.tasks.items import read_rows
 

@@ -33,13 +33,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.atomic import TEMPORARY
 from retainbench.harness.core.axes import TARGET, Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.atomic import TEMPORARY
+from retainbench.harness.core.files.yaml_files import read_mapping
 from retainbench.harness.core.records import Record, Share
-from retainbench.harness.core.yaml_files import read_mapping
 from retainbench.harness.tasks import scoring_code
-from retainbench.harness.tasks.answers import AnswerRule
 from retainbench.harness.tasks.folder import (
     PREFIX,
     Code,
@@ -48,6 +47,7 @@ from retainbench.harness.tasks.folder import (
     read_config,
     read_task,
 )
+from retainbench.harness.tasks.rendering.answers import AnswerRule
 
 SHIPPED = {
     "_code.py": ("e2050b54af65af2a3f36425b762685a62655af926870f3961d188386680c1176",),

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
-from retainbench.harness.core.yaml_files import read_mapping
+from retainbench.harness.core.files.storage import sha256_file
+from retainbench.harness.core.files.yaml_files import read_mapping
 from retainbench.harness.tasks.folder import Code, TaskInfo, read_config
 
 IMPOSSIBLE = -1e4

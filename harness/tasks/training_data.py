@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.formatting import counted
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.contamination import Overlap, Search, by_task, retention_items
 

@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from retainbench.harness.comparison.columns import SCHEMA
 from retainbench.harness.core.axes import DEFAULT as AXES
-from retainbench.harness.core.markdown import grid
+from retainbench.harness.core.files.storage import csv_text, read_csv, write_text
 from retainbench.harness.core.records import Verdict
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import csv_text, read_csv, write_text
+from retainbench.harness.core.text.markdown import grid
 from retainbench.harness.gate.candidates import gate_records
 from retainbench.harness.statistics.paired import wilson
 

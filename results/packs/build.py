@@ -22,10 +22,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from retainbench.harness.certificate.formats.source import mean
 from retainbench.harness.core.axes import RetentionAxis
-from retainbench.harness.core.markdown import grid
+from retainbench.harness.core.files.storage import (
+    csv_text,
+    read_csv,
+    read_json,
+    write_json,
+    write_text,
+)
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord, Record
-from retainbench.harness.core.storage import csv_text, read_csv, read_json, write_json, write_text
+from retainbench.harness.core.text.markdown import grid
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue, freeze

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.models import bases, loading
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.encoding import encode
+from retainbench.harness.tasks.rendering.encoding import encode
 
 WAYS = ("population", "plain", "generate", "loop", "loop_ours")
 SIGMA = 1e-3

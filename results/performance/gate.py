@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from results.performance.process import CLI, OURS, CommandRow, Spent, alternate, spend
+from retainbench.harness.core.files.storage import canonical, write_text
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import canonical, write_text
 
 TASKS, ITEMS = 100, 10_000
 FLIPPED = 0.02

@@ -33,9 +33,9 @@ from results.performance.process import (
     spend,
 )
 from results.performance.startup import lm_eval
+from retainbench.harness.core.files.storage import read_json, write_json, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import TrainRecord
-from retainbench.harness.core.storage import read_json, write_json, write_text
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue

@@ -17,10 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from retainbench.harness.core.formatting import counted
-from retainbench.harness.core.markdown import grid
+from retainbench.harness.core.files.storage import (
+    csv_text,
+    read_csv,
+    read_json,
+    write_json,
+    write_text,
+)
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.storage import csv_text, read_csv, read_json, write_json, write_text
+from retainbench.harness.core.text.formatting import counted
+from retainbench.harness.core.text.markdown import grid
 
 VERSIONS = ("retainbench", "torch", "transformers", "lm-eval", "trl", "pandas", "numpy")
 TITLES: dict[What, str] = {

@@ -25,8 +25,8 @@ from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.encoding import encode
-from retainbench.harness.tasks.prompts import STOP
+from retainbench.harness.tasks.rendering.encoding import encode
+from retainbench.harness.tasks.rendering.prompts import STOP
 
 TARGET = "countdown"
 ROWS = 512

@@ -33,7 +33,7 @@ from results.performance.process import (
 )
 from retainbench.harness.certificate.bundle import Bundle
 from retainbench.harness.core import paths
-from retainbench.harness.core.storage import write_json, write_text
+from retainbench.harness.core.files.storage import write_json, write_text
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue

@@ -25,8 +25,8 @@ from results.statistics.simulation import (
     exact_pass_rates,
     verdict_errors,
 )
-from retainbench.harness.core.markdown import grid
-from retainbench.harness.core.storage import csv_text, read_csv, write_text
+from retainbench.harness.core.files.storage import csv_text, read_csv, write_text
+from retainbench.harness.core.text.markdown import grid
 
 RESULTS = Path(__file__).resolve().parent
 DRAWS = 20_000

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 import retainbench
 from fixtures.runs import suite
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
 
 TEXTS = [f"{a} + {b} = {a + b}" for a in range(8) for b in range(8)]
 

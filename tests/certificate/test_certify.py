@@ -22,7 +22,7 @@ from retainbench.harness.certificate import verify as verifying
 from retainbench.harness.certificate.answers import normalised
 from retainbench.harness.certificate.certify import certify
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.verdicts import exit_code
 from retainbench.harness.models import bases, identity
 

@@ -24,8 +24,8 @@ from retainbench.harness.certificate.export import FORMATS
 from retainbench.harness.certificate.formats.every_eval_ever import sample_hash
 from retainbench.harness.certificate.formats.hub import dump
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import read_jsonl
 from retainbench.harness.tasks import catalogue
 
 export = partial(exporting.export, allow_unsigned=True)

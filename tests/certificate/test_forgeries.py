@@ -27,7 +27,7 @@ from retainbench.harness.certificate.certify import certify
 from retainbench.harness.certificate.export import FORMATS, export
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core.files.storage import canonical
 from retainbench.harness.models import identity
 
 unsigned = partial(verify, allow_unsigned=True)

@@ -20,7 +20,7 @@ from retainbench.harness.certificate import dsse
 from retainbench.harness.certificate import verify as verifying
 from retainbench.harness.certificate.bundle import Bundle
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import canonical, json_text, sha256_file
+from retainbench.harness.core.files.storage import canonical, json_text, sha256_file
 
 verify = partial(verifying.verify, allow_unsigned=True)
 

@@ -17,8 +17,8 @@ import pytest
 from fixtures import report as runs
 from fixtures.gate import record
 from retainbench.harness.cli import main as cli
+from retainbench.harness.core.files.storage import write_jsonl
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import write_jsonl
 
 PIECES = (
     *("\n::error::pwned", "\r::add-mask::a", "\n  ::stop-commands::z", "##[group]x", "\x1b[31mred"),

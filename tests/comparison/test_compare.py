@@ -19,9 +19,9 @@ from retainbench.harness.comparison.columns import columns
 from retainbench.harness.comparison.compare import PointInput, compare, gain, point_score, scorecard
 from retainbench.harness.comparison.pairing import pair
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import canonical, write_jsonl
 from retainbench.harness.core.records import CheckpointRecord, ItemRecord, Ledger, TrainRecord
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.storage import canonical, write_jsonl
 from retainbench.harness.suites.plan import Cell
 
 POLICY = Policy(margin=0.05, minimum_items=50)

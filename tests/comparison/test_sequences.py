@@ -15,6 +15,7 @@ from fixtures.gate import POLICY, drift, record
 from retainbench.harness.comparison.compare import PointInput, scorecard
 from retainbench.harness.comparison.methods import methods
 from retainbench.harness.comparison.sequences import SequenceRow, phases, sequences
+from retainbench.harness.core.files.storage import write_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import (
     CheckpointRecord,
@@ -24,7 +25,6 @@ from retainbench.harness.core.records import (
     Scorecard,
     TrainRecord,
 )
-from retainbench.harness.core.storage import write_json, write_jsonl
 from retainbench.harness.report import report
 from retainbench.harness.suites.plan import Cell, Inputs, Plan
 

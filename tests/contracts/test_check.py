@@ -13,8 +13,8 @@ from retainbench.harness.contracts import check, rows, skeletons, target, task
 from retainbench.harness.contracts import method as contract
 from retainbench.harness.contracts.new_target import REWARDS, Wish, write
 from retainbench.harness.contracts.rules import Rule
-from retainbench.harness.core import code_files
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import code_files
 from retainbench.harness.tasks import catalogue, freeze
 
 KNOWN = catalogue.own()

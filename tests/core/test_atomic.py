@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness.core import atomic
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import atomic
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:

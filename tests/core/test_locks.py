@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness.core import locks
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import locks
 
 HOLD = """
 import pathlib, sys, time
-from retainbench.harness.core import locks
+from retainbench.harness.core.files import locks
 with locks.growing(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
 WORKER = """
 import multiprocessing, pathlib, sys, time
-from retainbench.harness.core import locks
+from retainbench.harness.core.files import locks
 
 def work(share, seconds):
     print("working", flush=True)

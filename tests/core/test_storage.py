@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Interval, ItemText, Ledger
-from retainbench.harness.core.storage import (
+from retainbench.harness.core.files.storage import (
     digest,
     intact,
     read_json,
@@ -21,6 +20,7 @@ from retainbench.harness.core.storage import (
     write_jsonl,
     write_text,
 )
+from retainbench.harness.core.records import Interval, ItemText, Ledger
 
 ITEM = ItemText(task="t", item_id="é1", doc_hash="h", prompt="a\nb", choices=["x", "y"], gold="x")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retainbench.harness.core import yaml_files
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files import yaml_files
 
 NINE = ",".join(["*a%d"] * 9)
 BOMBS = {

@@ -16,7 +16,7 @@ import pytest
 
 from fixtures.certify import answers
 from retainbench.harness.core import paths
-from retainbench.harness.core.storage import write_jsonl
+from retainbench.harness.core.files.storage import write_jsonl
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "lm_eval", "accelerate"}
 MOST_MEGABYTES = 700

@@ -24,7 +24,7 @@ from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.certificate import certify as certifying
 from retainbench.harness.certificate.export import export
 from retainbench.harness.contracts.tiny_model import save_tiny
-from retainbench.harness.core import locks
+from retainbench.harness.core.files import locks
 from retainbench.harness.report import publish, report
 from retainbench.harness.running import run as runner
 from retainbench.harness.tasks import freeze as freezing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fixtures import report as fixtures
+from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.recipes import Choice, Recipes, Variant, kl_coefficient
 from retainbench.harness.core.schema import Anchor, Recipe, Stage
-from retainbench.harness.core.storage import write_json
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.table.evidence import files
 from retainbench.harness.report.table.recipes import chosen

@@ -9,9 +9,9 @@ import pytest
 
 from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import digest_file
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
-from retainbench.harness.core.storage import digest_file
 from retainbench.harness.gate import candidates
 from retainbench.harness.models import checked, loading, shared
 from retainbench.harness.running import run as runner

@@ -9,9 +9,9 @@ import pytest
 
 from fixtures.runs import ES, SFT, suite
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.recipes import Choice, Choices, Variant
 from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.running import sweep
 from retainbench.harness.suites import loading as suites_loading
 from retainbench.harness.suites import plan as planning

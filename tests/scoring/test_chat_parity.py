@@ -15,7 +15,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.schema import Format
 from retainbench.harness.models import loading
 from retainbench.harness.scoring import evaluate
-from retainbench.harness.tasks import catalogue, chat
+from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.rendering import chat
 
 NAMES = ["capitals", "date_formats", "countdown"]
 LIMIT = 3

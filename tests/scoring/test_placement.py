@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 import retainbench
 from fixtures.runs import suite
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import read_jsonl
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import evaluate, probe, stored

@@ -13,8 +13,8 @@ from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import encoder
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.encoding import continued, encode
-from retainbench.harness.tasks.prompts import STOP
+from retainbench.harness.tasks.rendering.encoding import continued, encode
+from retainbench.harness.tasks.rendering.prompts import STOP
 from retainbench.trainers._shared.data import example_of
 
 TARGETS = [name for name, info in catalogue.own().items() if info.kind == "target"]

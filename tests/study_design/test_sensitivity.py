@@ -11,9 +11,9 @@ import pytest
 from fixtures.gate import Candidate, sides, stored_run, target
 from fixtures.screen import shown
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.paths import PACKAGE
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.statistics import alarms
 from retainbench.harness.study_design import sensitivity, sensitivity_page
 from retainbench.harness.study_design.sensitivity import Sensitivity

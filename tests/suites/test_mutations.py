@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from fixtures.mutations import mutations
-from retainbench.harness.core import paths, yaml_files
+from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import yaml_files
 from retainbench.harness.suites import loading
 
 SECONDS = 10.0

@@ -17,10 +17,10 @@ from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import generation_options
 from retainbench.harness.scoring.decoding import stop_rule
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.answers import AnswerRule, extract, judging
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.folder import read_task
-from retainbench.harness.tasks.prompts import judged
+from retainbench.harness.tasks.rendering.answers import AnswerRule, extract, judging
+from retainbench.harness.tasks.rendering.prompts import judged
 from retainbench.trainers._shared.rollout import ended
 
 CASES = [

@@ -18,8 +18,9 @@ from retainbench.harness.models.loading import Loaded
 from retainbench.harness.running.train import load_target
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM
-from retainbench.harness.tasks import catalogue, chat
-from retainbench.harness.tasks.prompts import Template
+from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.rendering import chat
+from retainbench.harness.tasks.rendering.prompts import Template
 from retainbench.trainers._shared.data import example_of
 
 CHAT = Format(template="chat")

@@ -12,7 +12,7 @@ import pytest
 from fixtures.packs import write_jsonl
 from fixtures.runs import suite
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.storage import sha256_file
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue, contamination, training_data
 from retainbench.harness.tasks.catalogue import OWN

@@ -14,12 +14,12 @@ from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
 from retainbench.harness.contracts.jobs import letters, weights
 from retainbench.harness.contracts.tiny_model import save_tiny
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import CheckpointRecord
 from retainbench.harness.core.schema import Anchor
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites import methods
-from retainbench.harness.tasks.encoding import encode
+from retainbench.harness.tasks.rendering.encoding import encode
 from retainbench.trainers._gradient import trl_online
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout

@@ -12,9 +12,9 @@ import torch
 
 from fixtures.trainer_cases import job
 from retainbench.harness.contracts.jobs import letters, weights
+from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import CheckpointRecord
 from retainbench.harness.core.schema import Budget
-from retainbench.harness.core.storage import read_json
 from retainbench.harness.models import loading
 from retainbench.harness.models.identity import weights_digest
 from retainbench.trainers import rft

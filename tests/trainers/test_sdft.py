@@ -12,7 +12,7 @@ import torch
 from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import log_of
 from retainbench.harness.models import loading
-from retainbench.harness.tasks.encoding import encode
+from retainbench.harness.tasks.rendering.encoding import encode
 from retainbench.trainers import sdft
 from retainbench.trainers._gradient import trl_online
 from retainbench.trainers._shared import model as _model

@@ -32,11 +32,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from retainbench.harness.core.atomic import replacing
 from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import canonical, write_json, write_text
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import CheckpointRecord, Ledger
-from retainbench.harness.core.storage import canonical, write_json, write_text
 from retainbench.harness.models import bases, identity, loading
 from retainbench.harness.models.checked import Base
 from retainbench.trainers._shared.contract import (

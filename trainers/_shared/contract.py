@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
-from retainbench.harness.tasks.chat import PLAIN, Conversation, Rendering
-from retainbench.harness.tasks.prompts import STOP, Template, judged
+from retainbench.harness.tasks.rendering.chat import PLAIN, Conversation, Rendering
+from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged
 
 Item = dict[str, Any]
 """A target item: at least `id`, `query`, `answer`; rewards may use more fields."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.tasks.chat import PLAIN, Rendering
-from retainbench.harness.tasks.encoding import continued
+from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
+from retainbench.harness.tasks.rendering.encoding import continued
 from retainbench.trainers._shared.contract import Item, Target
 
 if TYPE_CHECKING:

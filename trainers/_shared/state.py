@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retainbench.harness.core import storage
-from retainbench.harness.core.atomic import replacing
-from retainbench.harness.core.storage import canonical, sha256_file
+from retainbench.harness.core.files import storage
+from retainbench.harness.core.files.atomic import replacing
+from retainbench.harness.core.files.storage import canonical, sha256_file
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.storage import canonical
+from retainbench.harness.core.files.storage import canonical
 
 
 class Mark(NamedTuple):

@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import CheckpointRecord, Ledger
-from retainbench.harness.core.storage import write_json
 from retainbench.harness.models import identity
 from retainbench.trainers._shared import model
 from retainbench.trainers._shared import state as _state

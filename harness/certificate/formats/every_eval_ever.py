@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Any
 
 from retainbench.harness.certificate.formats.source import Source, by_task, item_inputs, mean
+from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.storage import canonical, digest
 from retainbench.harness.models.identity import ModelIdentity
 
 SCHEMA = "0.3.0"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from retainbench.harness.core import escaping
-from retainbench.harness.core.atomic import write_bytes
+from retainbench.harness.core.files.atomic import write_bytes
 from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.text import escaping
 from retainbench.harness.report.page.charts import (
     kl_scatter,
     pareto,

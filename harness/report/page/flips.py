@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from retainbench.harness.comparison.columns import arrow_table
-from retainbench.harness.core import escaping
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.storage import iterate_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import ItemText, Scorecard
-from retainbench.harness.core.storage import iterate_jsonl
+from retainbench.harness.core.text import escaping
 
 if TYPE_CHECKING:
     import pyarrow as pa

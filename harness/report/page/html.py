@@ -16,8 +16,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.escaping import each, visible
-from retainbench.harness.core.formatting import (
+from retainbench.harness.core.paths import TEMPLATES
+from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.text.escaping import each, visible
+from retainbench.harness.core.text.formatting import (
     NONE,
     brief,
     counted,
@@ -26,8 +28,6 @@ from retainbench.harness.core.formatting import (
     listed,
     points,
 )
-from retainbench.harness.core.paths import TEMPLATES
-from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.page import figures as report_figures
 from retainbench.harness.report.page import flips as report_flips
 from retainbench.harness.report.page.figures import Figure

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from retainbench.harness.core.formatting import NONE, brief, counted, flops, listed, points
 from retainbench.harness.core.records import Interval
+from retainbench.harness.core.text.formatting import NONE, brief, counted, flops, listed, points
 from retainbench.harness.report.table.model import TableRow, axes_of, most_eroded
 from retainbench.harness.report.table.notes import (
     FEW_UPDATES,

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import Choices, Recipes
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
-from retainbench.harness.core.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.methods import MethodRow

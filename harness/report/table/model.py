@@ -1,8 +1,8 @@
 """The standardized table's row, as a strict record: everything that CSV and JSON hold.
 
-Reads and writes nothing. `report/table/rows.py` fills it from scorecards, `core/formatting.py` says
-how a person sees it. Numbers are score points in [0, 1], nats per token, or the unit in the field's
-line.
+Reads and writes nothing. `report/table/rows.py` fills it from scorecards, `core/text/formatting.py`
+says how a person sees it. Numbers are score points in [0, 1], nats per token, or the unit in the
+field's line.
 """
 
 from __future__ import annotations

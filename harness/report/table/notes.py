@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from retainbench.harness.core.formatting import clipped, counted, listed
+from retainbench.harness.core.text.formatting import clipped, counted, listed
 from retainbench.harness.report.table.model import TableRow, axes_of
 
 

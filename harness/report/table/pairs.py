@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core.formatting import NONE, signed
+from retainbench.harness.core.text.formatting import NONE, signed
 from retainbench.harness.report.table.columns import Grid
 
 if TYPE_CHECKING:

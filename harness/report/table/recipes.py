@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from retainbench.harness.core.formatting import NONE, listed
 from retainbench.harness.core.recipes import Choice, Recipes, kl_coefficient
 from retainbench.harness.core.schema import Stage
+from retainbench.harness.core.text.formatting import NONE, listed
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import TableRow
 

@@ -6,7 +6,7 @@ failed or is absent, the row keeps its place, says which seed and why, and holds
 finished seeds stay in scorecards.jsonl).
 
 Leaves out: the estimates of a complete row (`report/table/estimates.py`), rounding for people
-(`core/formatting.py`).
+(`core/text/formatting.py`).
 """
 
 from __future__ import annotations

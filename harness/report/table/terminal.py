@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core import escaping
-from retainbench.harness.core import terminal as core_terminal
+from retainbench.harness.core.text import escaping
+from retainbench.harness.core.text import terminal as core_terminal
 from retainbench.harness.report.table.columns import Column, Grid, Table
 
 if TYPE_CHECKING:

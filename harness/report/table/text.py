@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeGuard, get_args, get_origin
 
-from retainbench.harness.core import escaping
-from retainbench.harness.core.markdown import escaped, grid
+from retainbench.harness.core.files.storage import csv_text
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
-from retainbench.harness.core.storage import csv_text
+from retainbench.harness.core.text import escaping
+from retainbench.harness.core.text.markdown import escaped, grid
 from retainbench.harness.report.table.columns import Grid, Table
 from retainbench.harness.report.table.model import AxisColumns, TableRow, axes_of
 

@@ -3,7 +3,7 @@
 Training rows, rollouts, KL samples, contamination checks and frozen locks all render here. lm-eval
 renders the same YAML by itself when it scores, and every scored prompt is compared with the lock's
 hash, so trained and scored prompts cannot differ unnoticed. Templates hold `{{query}}` only, which
-needs no Jinja. Writes nothing; leaves out token ids (tasks/encoding.py).
+needs no Jinja. Writes nothing; leaves out token ids (tasks/rendering/encoding.py).
 """
 
 from __future__ import annotations

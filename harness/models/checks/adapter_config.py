@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.models.weights import Weights
+from retainbench.harness.models.checks.weights import Weights
 
 if TYPE_CHECKING:
     from retainbench.harness.models.checked import Base

@@ -2,9 +2,10 @@
 
 Writing happens in a sibling whose name starts with `TEMPORARY`; it is synced to the disk and then
 renamed, so that a kill at any moment leaves the old file or folder or the new one. `recover`
-removes the siblings that a killed command left; call it while the folder is locked (core/locks.py).
+removes the siblings that a killed command left; call it while the folder is locked
+(core/files/locks.py).
 
-Leaves out: locking, and what the bytes mean (core/storage.py).
+Leaves out: locking, and what the bytes mean (core/files/storage.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ whether the template opens the assistant's turn after it); writes `{"texts": [..
 Python object but can still loop or allocate without end; so this process has limits of time and
 memory, and dies of them. A template that prints a date gets DATE: it must ask the same every day.
 
-Started by tasks/chat.py: `python -m retainbench.harness.tasks.chat_child`.
+Started by tasks/rendering/chat.py: `python -m retainbench.harness.tasks.rendering.chat_child`.
 """
 
 from __future__ import annotations

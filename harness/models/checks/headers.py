@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import parse_object, regular_file
+from retainbench.harness.core.files.foreign_json import parse_object, regular_file
 
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 INTEGERS = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}

@@ -5,8 +5,8 @@ chat, the task's prompt is the user's message, the reference answer the assistan
 the one of `tokenizer.apply_chat_template`: the template writes every special token, so encoding
 adds none. The token that ends the assistant's turn is trained, and ends a response.
 
-Reads a tokenizer's template; renders in a bounded process (tasks/chat_child.py), each conversation
-once per process. Torch-free. Leaves out tools and documents.
+Reads a tokenizer's template; renders in a bounded process (tasks/rendering/chat_child.py), each
+conversation once per process. Torch-free. Leaves out tools and documents.
 
 Deviations from lm-eval's `--apply_chat_template`: a template that refuses a system message is an
 error here, lm-eval drops the message; a tokenizer that adds BOS by itself adds none to a chat.
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.schema import Format
-from retainbench.harness.core.storage import canonical, digest
-from retainbench.harness.tasks.encoding import Tokens, continued, encode
 from retainbench.harness.tasks.folder import TaskInfo
-from retainbench.harness.tasks.prompts import Row, Template
+from retainbench.harness.tasks.rendering.encoding import Tokens, continued, encode
+from retainbench.harness.tasks.rendering.prompts import Row, Template
 
 Conversation = list[dict[str, str]]
 """Messages with `role` (system, user, assistant) and `content`."""
@@ -222,7 +222,7 @@ def _render(chat: Chat, asked: Sequence[Asked]) -> list[str]:
 
 def _in_child(chat: Chat, asked: Sequence[Asked]) -> list[str]:
     order = {"template": chat.template, "variables": json.loads(chat.variables), "asked": asked}
-    command = [sys.executable, "-P", "-m", "retainbench.harness.tasks.chat_child"]
+    command = [sys.executable, "-P", "-m", "retainbench.harness.tasks.rendering.chat_child"]
     try:
         done = subprocess.run(
             command, input=json.dumps(order).encode(), capture_output=True, timeout=PATIENCE

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import parse_object, read_object, read_text
-from retainbench.harness.models.headers import FLOATS, Stored
-from retainbench.harness.models.weights import Weights
+from retainbench.harness.core.files.foreign_json import parse_object, read_object, read_text
+from retainbench.harness.models.checks.headers import FLOATS, Stored
+from retainbench.harness.models.checks.weights import Weights
 
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import jsonlines
 from pydantic import ValidationError
 
-from retainbench.harness.core.atomic import explained, write_bytes
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.escaping import csv_cell
+from retainbench.harness.core.files.atomic import explained, write_bytes
 from retainbench.harness.core.records import Record
+from retainbench.harness.core.text.escaping import csv_cell
 
 
 def sha256_file(path: Path) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import read_object, regular_file
-from retainbench.harness.models.headers import Stored, read_header
+from retainbench.harness.core.files.foreign_json import read_object, regular_file
+from retainbench.harness.models.checks.headers import Stored, read_header
 
 Kind = Literal["full", "adapter"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.foreign_json import read_text
+from retainbench.harness.core.files.foreign_json import read_text
 
 MOST_BYTES = 256 * 2**10  # the largest in suites/ has 6 kB; 256 kB take some 4 s on a slow core
 DEEPEST = 40  # levels; a suite has 6

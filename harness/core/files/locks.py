@@ -21,8 +21,8 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.atomic import alive, explained, recover, recover_folder
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.atomic import alive, explained, recover, recover_folder
 
 NAME = ".lock"
 PATIENCE = 30.0

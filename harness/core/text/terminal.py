@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core import escaping
+from retainbench.harness.core.text import escaping
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,0 +1,1 @@
+"""Text for people: escaping, rounding, tables. No file access."""

@@ -1,0 +1,1 @@
+"""What a model folder holds, checked before any library reads it."""
