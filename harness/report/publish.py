@@ -165,6 +165,8 @@ SHOWN = (
     "base", "target", "recipe", "method", "gain", *axes.DEFAULT, "drift", "verdict",
 )  # fmt: skip
 """Columns of the standardized table that the front page has room for."""
+ROWS = ("sft", "sft-hot", "sft-lora", "dft", "dpo", "grpo", "es", "sft-grpo")
+"""Recipes that the front page shows: one of each kind, and the damage of a hot rate."""
 LEGEND = (
     "Gain: reward on the new task, after minus before; drop: what was lost on the retention tasks "
     "of an axis (below zero: won). Both in percentage points (pp)."
@@ -183,9 +185,12 @@ def _headline(results: Path) -> str:
     table = report.load_table(results)
     columns = [column for column in table.columns if column.key in SHOWN]
     scope = table.notes[:2]  # base, budget, seeds; n and intervals
-    short = markdown(table._replace(columns=columns, notes=[LEGEND, *scope], further=()))
+    rows = [row for row in table.rows if row.recipe in ROWS]
+    short = markdown(table._replace(rows=rows, columns=columns, notes=[LEGEND, *scope], further=()))
     place = results.relative_to(paths.PACKAGE).as_posix()
-    more = f"All columns, footnotes, environment and digests: [{place}]({place}/README.md)."
+    more = (
+        f"All recipes, columns, footnotes, environment and digests: [{place}]({place}/README.md)."
+    )
     figure = f"![Gain against retention, one panel per axis]({place}/figures/pareto.svg)"
     return f"{short}\n{more}\n\n{figure}\n"
 
