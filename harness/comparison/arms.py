@@ -1,10 +1,10 @@
 """A run folder -> per-item tables of every arm (base x target x recipe) over seeds and points.
 
-Reads the plan, scorecards and item records of a run; writes nothing. What comes out is what the
-two-level statistics need: gain[S, T, I] on the target's items and, per axis, chance-rescaled
+Reads the plan, scorecards and item records of a run; writes nothing. The tables are the input of
+the two-level statistics: gain[S, T, I] on the target's items and, per axis, chance-rescaled
 drop[S, T, J] on the items of the tasks that are above chance, all seeds and arms on the same items
-in the same order. An arm with a failed or unscored seed has no tables and says why: an average over
-the seeds that happen to be there is not the method's.
+in the same order. An arm with a failed or unscored seed has no tables but a reason: an average over
+the other seeds is not the method's.
 Shapes: S seeds, T checkpoints (the base first), I target items, J retention items.
 """
 
@@ -32,7 +32,7 @@ class Items(NamedTuple):
     """The items of one table, in the order of its last axis."""
 
     clusters: list[str]
-    """`task cluster`, so that clusters of different tasks never meet."""
+    """`task cluster`, so that clusters of different tasks stay apart."""
     tasks: list[str]
     """The stratum of each item: its task."""
     scales: list[float]
@@ -47,7 +47,7 @@ class Arm(NamedTuple):
     recipe: str
     seeds: list[int]
     budgets: list[float]
-    """Share of the budget really spent at each checkpoint, mean over seeds; 0 first, increasing."""
+    """Share of the budget spent at each checkpoint, mean over seeds; 0 first, increasing."""
     gain: Floats
     """(S, T, I)"""
     drops: dict[str, Floats]
@@ -57,7 +57,7 @@ class Arm(NamedTuple):
 
 
 class Arms(NamedTuple):
-    """All complete arms of one base and target, and why the others are missing."""
+    """All complete arms of one base and target, and the reasons for the missing ones."""
 
     arms: list[Arm]
     absent: dict[str, str]
@@ -158,7 +158,7 @@ def _arm(
 
 
 def _stacked(values: Sequence[Sequence[Floats]]) -> Floats:
-    """(S, T, I) with the base as the first checkpoint: nothing gained, nothing dropped."""
+    """(S, T, I) with the base as the first checkpoint, where gain and drop are 0."""
     table = np.array(values)
     return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
 
@@ -170,8 +170,8 @@ def _points(card: Scorecard) -> list[PointScore]:
 
 
 def _increasing(shares: Sequence[float]) -> list[int]:
-    """Places of the points that differ in what was spent; of equal ones, which one step passed
-    together, the last.
+    """Places of the points that differ in spending; of points with equal spending (one step passed
+    them together) the last.
 
     >>> _increasing([0.5, 0.5, 0.7, 1.0])
     [1, 2, 3]

@@ -1,10 +1,11 @@
 """Paired items -> `TaskChange` and `AxisChange`: the judgements on tasks and axes as records.
 
-Takes the pairs of `comparison/pairing.py`, asks `stats_verdict.judge` and `stats_gate.judge_axis`,
-and adds what describes without deciding: flips, soft scores, validity. Reads and writes no files.
+Takes the pairs of `comparison/pairing.py`, asks `statistics/verdict.judge` and
+`statistics/multiplicity.judge_axis`, and adds values that describe without deciding: flips, soft
+scores, validity. Reads and writes no files.
 
-Leaves out: the correction for the number of tasks, which needs all of them and is
-`gate/decide.py`'s.
+Leaves out: the correction for the number of tasks, which needs all of them
+(`gate/decide.py`).
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def icc_of(policy: Policy, label: str) -> float:
 
 
 def axis_margin_of(policy: Policy, axis: str) -> float:
-    """The policy's margin for an axis: its own, else the general one (which is then not gated)."""
+    """The policy's margin for an axis: its own, else the general one (it is then not gated)."""
     return _usable(policy.axis_margins.get(axis, policy.margin), axis)
 
 
@@ -181,7 +182,7 @@ def _validity(one: Pair) -> dict[str, Any]:
 
 
 def _given(scores: Floats, valid: Floats) -> float | None:
-    """Mean score of the valid answers; None when there is none."""
+    """Mean score of the valid answers; None without any."""
     return float(np.average(scores, weights=valid)) if valid.any() else None
 
 

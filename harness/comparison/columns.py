@@ -1,4 +1,4 @@
-"""Item records of one checkpoint as columns, one Arrow table per task: the fast way into compare.
+"""Item records of one checkpoint as columns, one Arrow table per task: the fast input of compare.
 
 Reads `records.jsonl` (or takes a list of `ItemRecord`) and keeps what pairing and statistics need;
 responses stay on disk. Arrow parses a million records in about 2 s
@@ -28,7 +28,7 @@ from retainbench.harness.core.records import ItemRecord
 BLOCK_BYTES = 1 << 22
 """Bytes that Arrow parses at once, unless a line is longer."""
 LONGEST_LINE = 1 << 28
-"""Bytes of the longest record that is read; more is refused."""
+"""Bytes of the longest record; a longer one is refused."""
 
 TEXTS = (
     "task",
@@ -54,7 +54,7 @@ Columns = Mapping[str, Any]
 """Task label -> Arrow table with the columns of `SCHEMA`, in the order of the file."""
 
 Records = Path | Sequence[ItemRecord] | Columns
-"""What every function of compare accepts for one checkpoint."""
+"""Every form in which compare accepts the records of one checkpoint."""
 
 
 def columns(records: Records) -> Columns:
@@ -146,7 +146,7 @@ def _split(table: Any, keys: Any) -> dict[str, Any]:
 def floats(column: Any) -> NDArray[np.float64]:
     """A column of numbers or truth values as doubles; null becomes NaN.
 
-    By way of the buffer: Arrow's own `to_numpy` imports pandas, which takes longer (0.4 s) than
+    Read from the buffer: Arrow's own `to_numpy` imports pandas, which takes longer (0.4 s) than
     the rest of a gate.
     """
     if column.null_count:

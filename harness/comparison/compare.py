@@ -7,7 +7,7 @@ Deterministic: the bootstrap of graded scores is seeded by the task's name.
 
 Called by `retainbench run` for every cell, and by `gate` and `certify`. Leaves out: verdicts on a
 release (`gate/decide.py`), methods against each other over seeds and trajectories
-(`comparison/methods.py`), several targets in a row (`comparison/sequences.py`), rounding.
+(`comparison/methods.py`), several targets one after another (`comparison/sequences.py`), rounding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Excluded = Mapping[str, Set[str]]
 
 
 class Comparison(NamedTuple):
-    """Everything that changed between two checkpoints."""
+    """Changes between two checkpoints, per task and axis."""
 
     tasks: list[TaskChange]
     """Retention tasks in the order of the base's records."""
@@ -79,7 +79,7 @@ def compare(
 
     Raises:
         IntegrityError: the two sides do not hold the same items (rules in `comparison/pairing.py`).
-        UsageError: the policy holds a margin of 0.
+        UsageError: the policy has a margin of 0.
     """
     start = columns(base)
     pairs = pair(start, candidate, excluded).values()
@@ -159,7 +159,7 @@ def scorecard(
     excluded: Excluded | None = None,
     repeats: Repeats | None = None,
 ) -> Scorecard:
-    """Assemble a cell's scorecard; a failed cell keeps its place, with its reason and no points.
+    """Assemble a cell's scorecard; that of a failed cell has its reason and no points.
 
     Args:
         base: records of the base on the same tasks and target.

@@ -61,7 +61,7 @@ class MatchedRow(Record):
     low: float | None
     high: float | None
     reason: str | None
-    """Why there is no drop, or no interval."""
+    """The reason for a missing drop or interval."""
 
 
 class RatioRow(Record):
@@ -80,7 +80,7 @@ class MethodRow(Record):
     target: str
     recipe: str
     seeds: list[int]
-    """With one seed the intervals are about that run alone."""
+    """With one seed the intervals are about that run only."""
     gain: Interval
     drops: dict[str, Interval]
     """Axis -> chance-rescaled drop at the end point."""
@@ -104,7 +104,7 @@ class Methods(Record):
     schema_version: int = SCHEMA_VERSION
     rows: list[MethodRow]
     absent: dict[str, str]
-    """`recipe on target` -> why it has no row."""
+    """`recipe on target` -> the reason why it has no row."""
     pairs: list[PairRow] = []
     """All pairs of the arms of a target, per measure."""
     sequences: list[SequenceRow] = []

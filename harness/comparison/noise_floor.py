@@ -2,8 +2,8 @@
 
 Reads records of the base and of its repeated scorings (`evaluate.VARIATIONS`); returns per task the
 churn and the scatter of soft scores. Reads the files that `paths.PointFolder.noise` names, writes
-nothing. A REGRESSION whose churn is not shown to exceed a floor above 0 may be the scoring's own
-doing (STATISTICS 8): `lowered` takes it back to INCONCLUSIVE. A sign test that shows nothing is no
+nothing. A REGRESSION whose churn is not shown to exceed a floor above 0 may be an effect of
+scoring (STATISTICS 8): `lowered` makes it INCONCLUSIVE. A sign test without a finding is not
 evidence that nothing was lost.
 
 Leaves out: other seeds of sampled decoding; every task here is scored greedily.
@@ -26,7 +26,7 @@ from retainbench.harness.statistics.paired import is_binary
 from retainbench.harness.statistics.verdict import Judgement
 
 NAMES = ("repeat", "batch", "options")
-"""Every variation that a run may have scored; `evaluate.VARIATIONS` says what each one does."""
+"""Every variation that a run may have scored; `evaluate.VARIATIONS` describes each."""
 
 Repeats = Mapping[str, Records]
 """Variation -> records of the base scored in that way, on some or all of its tasks."""
@@ -72,7 +72,7 @@ def noise_floor(
 
 
 def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
-    """The judgement, with a REGRESSION taken back whose churn the floor may explain.
+    """The judgement; a REGRESSION whose churn the floor may explain becomes INCONCLUSIVE.
 
     A floor without a single flip explains none: the verdict then rests on its interval alone.
     """

@@ -1,7 +1,7 @@
 """Arms of one target as tables of seeds x items, with intervals, differences and ranks.
 
 Takes the arms of `comparison/arms.py` and calls the statistics over seeds; `comparison/methods.py`
-makes rows of what comes out. Every measure is one table per arm: `gain` on the target's items and,
+makes rows of the results. Every measure is one table per arm: `gain` on the target's items and,
 per axis, the chance-rescaled drop. Reads and writes no files. Shapes: S seeds, I items.
 """
 
@@ -36,7 +36,7 @@ class PairRow(Record):
 
 
 class Table:
-    """The arms of one target as tables per measure, with what their columns are."""
+    """The arms of one target as tables per measure, with the meaning of their columns."""
 
     def __init__(self, arms: Arms, level: float, icc: float, iccs: Mapping[str, float]) -> None:
         self.arms, self.level = arms.arms, level

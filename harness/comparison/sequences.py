@@ -4,7 +4,7 @@ Reads the plan, scorecards and item records of a run; writes nothing. The matrix
 reward on target j at the end of phase i, b_j that of the base, R*_j that of a cell of the same run
 which trained on target j alone, with the same method and options and the whole budget. Metrics are
 those of `statistics/continual.py` for every seed, averaged over seeds; intervals are two-level
-(seeds and items). Forgetting has none: it is a maximum, which resampling pushes further up.
+(seeds and items). Forgetting has none: it is a maximum, which resampling biases upwards.
 
 A phase begins where a stage first trains on a target and ends before the next new target; a stage
 that rehearses an old target belongs to the phase that contains it.
@@ -54,13 +54,13 @@ class SequenceRow(Record):
     forward_transfer: Interval
     """FWT: score just before it is learned minus the base's, mean over all but the first."""
     forgetting: float
-    """Best earlier score minus score at the end; a maximum, so noise pushes it up."""
+    """Best earlier score minus score at the end; a maximum, so noise biases it upwards."""
     trace_backward_transfer: float
     """BWT as TRACE divides it: by T with a zero term, that is (T-1)/T of BWT."""
     intransigence: Interval | None
     """R*_j minus score when just learned, mean over targets."""
     intransigence_reason: str | None
-    """Why there is none."""
+    """The reason for a missing value."""
 
 
 class Phase(NamedTuple):

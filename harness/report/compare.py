@@ -1,9 +1,9 @@
 """Two runs side by side: what the same recipe gained and lost in each, and the difference.
 
 Reads the scorecards of two run (or published) folders; returns a table. Arms pair by target, recipe
-and adaptation; what only one run has is listed, never dropped in silence. The runs
+and adaptation; arms of only one run are listed, never dropped silently. The runs
 are treated as independent, although they often answer the same items: that makes the interval of
-the difference wider than it need be, never narrower. Command: `retainbench compare RUN_A RUN_B`.
+the difference wider than needed, never narrower. Command: `retainbench compare RUN_A RUN_B`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Put the published quick results into README.md, between the headline marks: a ta
 
 Reads `results/quick/`, writes README.md. The front page shows the columns that answer the question
 - what was gained, what was forgotten, how far the weights moved - and links to all others. A test
-compares the two, so the page cannot drift from the results.
+compares the two, so the page always equals the results.
 Command: `python -m retainbench.harness.report.publish`.
 """
 
@@ -131,7 +131,7 @@ def readme(
 
 
 def provenance(cards: Sequence[Scorecard]) -> list[tuple[str, str]]:
-    """What the cells' provenance says, one line a name, distinct values in order."""
+    """The cells' provenance, one line a name, distinct values in order."""
     names = list(dict.fromkeys(name for card in cards for name in card.provenance))
     return [
         (name, "; ".join(dict.fromkeys(c.provenance[name] for c in cards if name in c.provenance)))

@@ -1,8 +1,8 @@
 """Scorecards -> the standardized table in five formats, the figures and the HTML report.
 
 Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
-RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Has verdicts.json and
-methods.json made by the steps before (`report/table/evidence.py`) and computes no statistic of its
+RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Earlier steps make
+verdicts.json and methods.json (`report/table/evidence.py`); this one computes no statistic of its
 own. Never imports torch; figures and templates are imported when they are drawn.
 
 Command: `retainbench report RUN`.
@@ -87,7 +87,7 @@ def load_scorecards(run_folder: Path) -> list[Scorecard]:
     """Scorecards of a run in the plan's order; refuses an absent or empty file."""
     path = RunFolder(run_folder).scorecards
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; give a folder that `retainbench run` has written")
+        raise UsageError(f"{path} does not exist. Name a folder that `retainbench run` has written")
     cards = read_jsonl(path, Scorecard)
     if not cards:
         raise UsageError(f"{path} is empty: the run has no cells to report")

@@ -1,6 +1,6 @@
 """How the figures with axes are drawn: rows in, Altair chart out. Heat maps: `report/page/maps.py`.
 
-Pure; Altair is imported when a chart is drawn. Up and right is better wherever there is a better.
+Pure; Altair is imported when a chart is drawn. Up and right is better in every figure.
 Colour tells recipes apart and is never alone: names next to marks, shapes, tooltips and the data
 tables carry the same facts. Left out: sizes on a screen and dark colours, which the page sets.
 """
@@ -242,7 +242,7 @@ def _shapes() -> alt.Shape:
 
 
 def tips(*fields: str) -> list[alt.Tooltip]:
-    """What a mark says when the mouse is on it: fields with their names."""
+    """The tooltip of a mark: fields with their names."""
     import altair as alt
 
     text = ("recipe", "adaptation", "axis", "name", "task", "front")

@@ -3,8 +3,8 @@
 Reads item texts, the base's records and every cell's records at its end point; returns plain data.
 Arrow parses the records (a million in seconds), and answers are kept only for items that flipped.
 An item is right at a score of one half or more, so graded rewards have flips too. A report of
-hundreds of cells would drown in them: at most `cap` flips are kept, the same number for every cell,
-task and direction, in the order of the items; `total` says how many there were.
+hundreds of cells would have too many: at most `cap` flips are kept, the same number for every cell,
+task and direction, in the order of the items; `total` counts all of them.
 """
 
 from __future__ import annotations

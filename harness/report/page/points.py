@@ -70,7 +70,7 @@ def trajectories(arms: Arms) -> list[Datum]:
 
 
 def _place_of(cards: Sequence[Scorecard], points: Sequence[PointScore]) -> Datum:
-    """What was really spent at a point and gained there, means over seeds."""
+    """Spending and gain at a point, means over seeds."""
     pairs = zip(cards, points, strict=True)
     return {
         "budget": mean(100 * card.share(point) for card, point in pairs),

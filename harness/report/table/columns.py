@@ -163,7 +163,7 @@ def _drift() -> Column:
 
     def text(row: TableRow) -> str:
         null = row.drift.over_null if row.drift else None
-        ratio = "" if null is None else f" ({null:.2f})"  # 1.00 and 1.08 say different things
+        ratio = "" if null is None else f" ({null:.2f})"  # 1.00 and 1.08 differ
         return brief(value(row), scale=100, unit=" %") + ratio
 
     hint = (

@@ -1,9 +1,9 @@
-"""What other steps have found out about a run: verdicts, comparison over seeds, recipes.
+"""The findings of other steps about a run: verdicts, comparison over seeds, recipes.
 
 `current` computes them from a run folder's records, so that no older file decides, and stores them
 as RUN/verdicts.json and RUN/methods.json; RUN/recipes.json is what the plan gave every recipe and
 what a sweep chose. A published folder has no records: there `stored` reads the three files. A
-folder without the first two was not gated, and its rows say so.
+folder without the first two was not gated, and its rows state this.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure: rows in, unescaped texts out; the same numbers are in table.csv and table.json. `measures`:
 the worst point of the trajectory, chance-adjusted companions, acquisition of new facts, gain per
-drift and per KL, sparsity. `matched`: drops where every recipe has gained the same.
+drift and per KL, sparsity. `matched`: drops at the same gain for every recipe.
 
 The second small table: recipes that learn several targets in sequence, with the field's metrics.
 

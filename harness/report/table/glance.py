@@ -1,6 +1,6 @@
 """What a reader should know first: the verdicts, and per target who gained, kept and forgot.
 
-Pure: picks from the rows by fixed rules and words nothing that the table does not show. A recipe
+Pure: picks from the rows by fixed rules and states only what the table shows. A recipe
 counts as gaining only if the interval of its gain excludes 0, so that refusing to learn cannot win.
 """
 

@@ -1,8 +1,8 @@
 """Scorecards -> rows of the standardized table: one row per base, target and recipe, over seeds.
 
 Pure: reads and writes no files. Every format of the table is rendered from these rows, so all show
-the same numbers. A row never averages over the seeds that happen to be there: if a seed of the grid
-failed or is absent, the row keeps its place, says which seed and why, and holds no estimate (the
+the same numbers. A row never averages over a part of the seeds: if a seed of the grid failed or is
+absent, the row stays in the table, names the seed and the reason, and has no estimate (the
 finished seeds stay in scorecards.jsonl).
 
 Leaves out: the estimates of a complete row (`report/table/estimates.py`), rounding for people
@@ -20,7 +20,7 @@ from retainbench.harness.report.table.evidence import NOTHING, Evidence
 from retainbench.harness.report.table.model import TableRow
 
 NEW_FACTS = "new_facts"
-"""The target whose answers no base can know: what a recipe gains there, it has acquired."""
+"""The target whose answers no base can know: a gain there is acquired knowledge."""
 
 
 class Arm(NamedTuple):
