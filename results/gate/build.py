@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from retainbench.harness.comparison.columns import SCHEMA
+from retainbench.harness.comparison.columns import OPTIONAL, SCHEMA
 from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.files.storage import csv_text, read_csv, write_text
 from retainbench.harness.core.records import Verdict
@@ -94,7 +94,8 @@ def _frozen(name: str, number: int, items: int) -> Any:
     columns: dict[str, Any] = {key: [value] * items for key, value in same.items()}
     columns |= {"item_id": ids, "cluster": ids, "repeat": [0] * items, "chance": [0.25] * items}
     columns |= dict.fromkeys(("doc_hash", "prompt_hash", "target_hash"), hashes)
-    columns |= {"score": [0.0] * items, "soft_score": [None] * items, "valid": [True] * items}
+    columns |= {"score": [0.0] * items, "valid": [True] * items}
+    columns |= dict.fromkeys(OPTIONAL, [None] * items)
     return pa.table(columns, schema=SCHEMA)
 
 

@@ -123,7 +123,7 @@ def test_a_base_is_hashed_and_loaded_once(
     loads: list[Path] = []
     hashes: list[Path] = []
     load, digest = loading._load_full, checked.folder_digest
-    monkeypatch.setattr(loading, "_load_full", lambda f, d: loads.append(f) or load(f, d))
+    monkeypatch.setattr(loading, "_load_full", lambda f, *how: loads.append(f) or load(f, *how))
     monkeypatch.setattr(checked, "folder_digest", lambda f: hashes.append(f) or digest(f))
     shared._resident.cache_clear()
     lora = SFT | {"adaptation": {"kind": "lora", "rank": 2}}
