@@ -2,7 +2,8 @@
 
 Reads base and candidate (full weights, merged, or a PEFT adapter) and a suite's retention tasks;
 writes the folder described in `certificate/bundle.py`, whole or not at all. The base's records come
-from a cache that is keyed by everything that can change them; the candidate is always scored.
+from a cache that is keyed by everything that can change them; the candidate is scored for each
+certificate. Each task is stored when it is done, so a second start after a kill scores the rest.
 A failure of integrity leaves no certificate behind.
 
 Command: `retainbench certify --base B --candidate C --suite S [--policy P] [--key K]`.
@@ -15,8 +16,10 @@ Leaves out: contamination by data that nobody named.
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -28,10 +31,17 @@ from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
 from retainbench.harness.certificate.speaking import Choice, Speaking
-from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core import paths
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.atomic import replacing, write_bytes
-from retainbench.harness.core.files.storage import canonical, write_json, write_jsonl, write_text
+from retainbench.harness.core.files.storage import (
+    canonical,
+    digest,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
 from retainbench.harness.core.verdicts import GateResult
@@ -40,7 +50,13 @@ from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.models import bases, identity
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.compatibility import check_alike
-from retainbench.harness.scoring.stored import VERSIONS, Scoring, score_base, score_repeats
+from retainbench.harness.scoring.stored import (
+    VERSIONS,
+    Scoring,
+    score_base,
+    score_candidate,
+    score_repeats,
+)
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import contamination, scoring_code, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
@@ -112,17 +128,41 @@ def certify(
         if out.is_dir() and any(out.iterdir()) and not Bundle(out).certificate.is_file():
             raise UsageError(f"{out} is not a certificate, so it is not replaced: choose another")
         prepared = _prepare(base, candidate, suite, policy, request)
-        records = _score(prepared, suite, request)
-        files = {i.name: i.folder / LOCK for i in request.tasks.find(prepared.names)}
-        with replacing(out) as folder:
-            bundle = Bundle(folder)
-            _write_records(bundle, records, policy, files)
-            write_json(
-                bundle.scorecard,
-                _evidence(bundle, prepared, suite, policy, request, records.churn),
-            )
-            evidence = write_findings(bundle, prepared.key)
+        with _unfinished(out) as unfinished:
+            records = _score(prepared, suite, request, unfinished)
+            evidence = _write(out, prepared, records, suite, policy, request)
     return Certified(Bundle(out), evidence, prepared.key is not None)
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """Where the candidate's records are kept, task by task, until the certificate is written.
+
+    After a kill the next start with the same `out` scores the rest. A certificate never takes
+    records from another certificate's folder, nor any after a failure of integrity.
+    """
+    folder = paths.cache() / "unfinished" / digest(str(out.resolve()))[:32]
+    try:
+        yield folder
+    except IntegrityError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(
+    out: Path, prepared: Prepared, records: Records, suite: Suite, policy: Policy, request: Request
+) -> Evidence:
+    """The folder of the certificate, whole or not at all."""
+    files = {i.name: i.folder / LOCK for i in request.tasks.find(prepared.names)}
+    with replacing(out) as folder:
+        bundle = Bundle(folder)
+        _write_records(bundle, records, policy, files)
+        write_json(
+            bundle.scorecard,
+            _evidence(bundle, prepared, suite, policy, request, records.churn),
+        )
+        return write_findings(bundle, prepared.key)
 
 
 class Prepared(NamedTuple):
@@ -179,13 +219,13 @@ def _prepare(base: str, candidate: str, suite: Suite, policy: Policy, request: R
     return Prepared(key, reference, released, remarks, names, locks, train_data, spoken)
 
 
-def _score(prepared: Prepared, suite: Suite, request: Request) -> Records:
+def _score(prepared: Prepared, suite: Suite, request: Request, unfinished: Path) -> Records:
     """The candidate first: what cannot be loaded fails before an hour of scoring the base."""
     scoring, most, tasks = request.scoring, suite.items_per_task, request.tasks
     expected = plan.retention_tasks(suite)
     spoken = prepared.speaking
-    score = scoring.through(spoken.candidate).evaluate
-    candidate = score(prepared.candidate, prepared.names, most)
+    own = scoring.through(spoken.candidate)
+    candidate = score_candidate(prepared.candidate, prepared.names, own, most, unfinished, tasks)
     scoring = scoring.through(spoken.base)
     check_locked(candidate, prepared.locks, "candidate", most)
     base, churn = score_base(prepared.base, prepared.names, scoring, most, tasks)

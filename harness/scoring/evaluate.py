@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,10 +72,13 @@ def of_model(
     variation: Variation = USUAL,
     tasks: Catalogue = OWN,
     rendering: Rendering = PLAIN,
-) -> list[ItemRecord]:
-    """`evaluate` for a checked folder and those of the tasks that the variation affects."""
+) -> Iterator[list[ItemRecord]]:
+    """`by_task` for a checked folder and those of the tasks that the variation affects.
+
+    The model is loaded when the first task is asked for, and leaves memory after the last one.
+    """
     infos = [info for info in tasks.find(names) if affects(variation, info)]
-    return evaluate(
+    yield from by_task(
         loading.load(model, **placement._asdict()),
         infos,
         limit=limit,
@@ -94,9 +97,31 @@ def evaluate(
     allow_code: bool = False,
     rendering: Rendering = PLAIN,
 ) -> list[ItemRecord]:
-    """Score a model on frozen tasks; records in order of task and item.
+    """Score a model on frozen tasks; records in order of task and item. Arguments: `by_task`."""
+    tasks = by_task(
+        loaded,
+        infos,
+        limit=limit,
+        variation=variation,
+        allow_code=allow_code,
+        rendering=rendering,
+    )
+    return [record for records in tasks for record in records]
 
-    Restores every random generator and the model's training flags.
+
+def by_task(
+    loaded: Loaded,
+    infos: Sequence[TaskInfo],
+    *,
+    limit: int | None = None,
+    variation: Variation = USUAL,
+    allow_code: bool = False,
+    rendering: Rendering = PLAIN,
+) -> Iterator[list[ItemRecord]]:
+    """Score a model on frozen tasks, one task after another; the records of each when it is done.
+
+    A task's records do not depend on the tasks next to it, not even in rounding: no pass of the
+    model holds tokens of two tasks. Restores every random generator and the model's training flags.
 
     Args:
         limit: scores the first n items of each task only.
@@ -109,52 +134,44 @@ def evaluate(
         IntegrityError: a task differs from its lock, before or after scoring.
     """
     if not infos:
-        return []
+        return
     for info in infos:
         catalogue.verify_lock(info)
     prepared = [
         _prepared(info, catalogue.lock_digest(info), limit, allow_code, rendering) for info in infos
     ]
-    samples = _score(loaded, infos, prepared, variation, rendering)
-    return [
-        record for info in infos for record in to_records(info, samples[info.lm_eval_name], limit)
-    ]
+    model = _scoring_model(loaded, variation, rendering)
+    for info, one in zip(infos, prepared, strict=True):
+        yield to_records(info, judged(info, _score(model, one, variation)), limit)
 
 
-def _score(
-    loaded: Loaded,
-    infos: Sequence[TaskInfo],
-    prepared: Sequence[Prepared],
-    variation: Variation,
-    rendering: Rendering,
-) -> dict[str, list[dict[str, Any]]]:
-    """What lm-eval's `evaluate` does with its tasks and a model, without its global effects.
-
-    lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
-    a task are built once per process: rendering them takes longer than scoring a small model.
-    """
+def _scoring_model(loaded: Loaded, variation: Variation, rendering: Rendering) -> Any:
     from retainbench.harness.scoring.backend import TrieLM
 
-    model = TrieLM(
+    return TrieLM(
         loaded.model,
         tokenizer=loaded.tokenizer,
         chat=rendering.chat,
         **_batch(loaded, variation),
     )
+
+
+def _score(model: Any, prepared: Prepared, variation: Variation) -> list[dict[str, Any]]:
+    """What lm-eval's `evaluate` does with a task and a model, without its global effects.
+
+    lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
+    a task are built once per process: rendering them takes longer than scoring a small model.
+    """
     by_type: dict[str, list[Any]] = {}
-    for task, _ in prepared:
-        for request in _turned(task.instances, variation.shift):
-            request.resps, request.filtered_resps = [], {}
-            by_type.setdefault(request.request_type, []).append(request)
+    for request in _turned(prepared.task.instances, variation.shift):
+        request.resps, request.filtered_resps = [], {}
+        by_type.setdefault(request.request_type, []).append(request)
     with seeds.isolated():
         for kind, requests in by_type.items():
             answers = getattr(model, kind)(requests, disable_tqdm=True)
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
-    return {
-        info.lm_eval_name: judged(info, _rows(one, variation.shift))
-        for info, one in zip(infos, prepared, strict=True)
-    }
+    return _rows(prepared, variation.shift)
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

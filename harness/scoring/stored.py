@@ -8,7 +8,7 @@ certificate's candidate is never taken from the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -23,7 +23,8 @@ from retainbench.harness.core.files.storage import digest, intact, read_jsonl, w
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
-from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, evaluate
+from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, by_task
+from retainbench.harness.scoring.progress import watched
 from retainbench.harness.tasks import catalogue, scoring_code
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 from retainbench.harness.tasks.lock import check_locked
@@ -41,9 +42,10 @@ VERSIONS = (
 )
 """Packages whose version may change the records."""
 
-Evaluate = Callable[..., list[ItemRecord]]
-"""(checked model, short names of tasks, first n items or None) -> records; with the keyword
-`rendering` where prompts are sent as a chat."""
+Evaluate = Callable[..., Iterable[list[ItemRecord]]]
+"""(checked model, short names of tasks, first n items or None) -> the records of each task as soon
+as it is scored, in the order of the names; with the keyword `rendering` where prompts are sent as a
+chat."""
 
 
 class Scoring(NamedTuple):
@@ -102,13 +104,16 @@ class Store:
         self,
         model: str,
         infos: Sequence[TaskInfo],
-        score: Callable[[list[TaskInfo]], list[ItemRecord]],
+        score: Callable[[list[TaskInfo]], Iterable[list[ItemRecord]]],
         variation: Variation = USUAL,
         side: str = "scoring",
     ) -> list[ItemRecord]:
         """Records of those tasks that the variation affects; missing ones are scored and stored.
 
+        Each task is written when it is done, so that a kill loses the task in flight only.
+
         Args:
+            score: gives the records of each task, in this order.
             side: how an error names these records.
 
         Raises:
@@ -118,11 +123,9 @@ class Store:
         remove_abandoned(self.folder)
         missing = [info for info in infos if info.name in files and not intact(files[info.name])]
         if missing:
-            fresh = score(missing)
-            locks = {info.name: catalogue.lock(info) for info in missing}
-            check_locked(fresh, locks, side, self.items)
-            for info in missing:
-                records = [r for r in fresh if r.task == info.name]
+            scored = watched(score(missing), missing, self.items, side)
+            for info, records in zip(missing, scored, strict=True):
+                check_locked(records, {info.name: catalogue.lock(info)}, side, self.items)
                 write_jsonl(files[info.name], records, checked=True)
         return [record for file in files.values() for record in read_jsonl(file, ItemRecord)]
 
@@ -136,8 +139,8 @@ def evaluate_stored(
 ) -> list[ItemRecord]:
     """`evaluate` of a loaded model, through a store."""
 
-    def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
-        return evaluate(
+    def score(infos: Sequence[TaskInfo]) -> Iterable[list[ItemRecord]]:
+        return by_task(
             loaded,
             infos,
             limit=store.items,
@@ -147,6 +150,28 @@ def evaluate_stored(
         )
 
     return store.records(model_digest(loaded), tasks.find(names), score, variation)
+
+
+def score_candidate(
+    candidate: Base,
+    names: Sequence[str],
+    scoring: Scoring,
+    most: int | None,
+    unfinished: Path,
+    tasks: Catalogue = OWN,
+) -> list[ItemRecord]:
+    """Records of a candidate, kept by task in `unfinished` until its certificate is written.
+
+    Raises:
+        IntegrityError: records differ from the locks; nothing is kept then.
+    """
+
+    def score(infos: Sequence[TaskInfo]) -> Iterable[list[ItemRecord]]:
+        return scoring.evaluate(candidate, [info.name for info in infos], most)
+
+    store = Store(unfinished, scoring.settings, most, scoring.rendering)
+    model = digest([candidate.digest, candidate.model.digest])
+    return store.records(model, tasks.find(names), score, side="candidate")
 
 
 def score_base(
@@ -162,8 +187,8 @@ def score_base(
         IntegrityError: records differ from the locks, or the two scorings from each other.
     """
     if scoring.repeat_base:
-        first = scoring.evaluate(base, names, most)
-        return first, _churn(first, scoring.evaluate(base, names, most))
+        first, second = (joined(scoring.evaluate(base, names, most)) for _ in range(2))
+        return first, _churn(first, second)
     return _cached(base, names, scoring, most, tasks), None
 
 
@@ -201,11 +226,16 @@ def _cached(
     variation = VARIATIONS[repeat] if repeat else USUAL
     side = f"base, {repeat}" if repeat else "base"
 
-    def score(infos: Sequence[TaskInfo]) -> list[ItemRecord]:
+    def score(infos: Sequence[TaskInfo]) -> Iterable[list[ItemRecord]]:
         return scoring.evaluate(base, [info.name for info in infos], most)
 
     store = Store(paths.cache() / "records", scoring.settings, most, scoring.rendering)
     return store.records(base.digest, tasks.find(names), score, variation, side)
+
+
+def joined(tasks: Iterable[list[ItemRecord]]) -> list[ItemRecord]:
+    """The records of all tasks."""
+    return [record for records in tasks for record in records]
 
 
 @cache

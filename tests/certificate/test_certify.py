@@ -94,6 +94,63 @@ def test_the_base_is_scored_once_and_the_candidate_every_time(tmp_path: Path) ->
     assert [name for name, _ in evaluate.calls].count("base") == 3
 
 
+class Killed(fixtures.Answers):
+    """Dies while it scores the last task."""
+
+    def __call__(self, model: Any, names: Any, most: int | None = None) -> Any:
+        yield from super().__call__(model, names, most)[:-1]
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("side", ["candidate", "base"])
+def test_a_second_start_scores_only_what_was_missing(tmp_path: Path, side: str) -> None:
+    """The certificate is that of a first start, and nothing of the first one is left."""
+    models = [str(fixtures.model(tmp_path / name)) for name in ("base", "candidate")]
+    killed = Killed()
+
+    class Second(fixtures.Answers):
+        """Dies on the second model that it scores."""
+
+        def __call__(self, model: Any, names: Any, most: int | None = None) -> Any:
+            again = killed if self.calls else super().__call__
+            self.calls.append((model.folder.name, tuple(names)))
+            return again(model, names, most)
+
+    suite, out = fixtures.suite(), tmp_path / "out"
+    dies = killed if side == "candidate" else Second()
+    with pytest.raises(KeyboardInterrupt):
+        certify(*models, suite, fixtures.POLICY, out, fixtures.request(dies))
+    assert not out.exists()
+    rest = fixtures.Answers()
+    made = certify(*models, suite, fixtures.POLICY, out, fixtures.request(rest))
+    missing = {"candidate": [("candidate", ("date_formats",)), ("base", tuple(fixtures.TASKS))]}
+    missing["base"] = [("base", ("date_formats",))]
+    assert rest.calls == missing[side]
+    assert not list((tmp_path / "cache" / "unfinished").iterdir())
+    whole = certify(
+        *models, suite, fixtures.POLICY, tmp_path / "b", fixtures.request(fixtures.Answers())
+    )
+    for file in ("candidate_records", "base_records"):
+        assert getattr(made.bundle, file).read_bytes() == getattr(whole.bundle, file).read_bytes()
+    created = made.evidence.created
+    assert made.evidence == whole.evidence.model_copy(update={"created": created})
+
+
+def test_a_failure_of_integrity_keeps_no_records(tmp_path: Path) -> None:
+    models = [str(fixtures.model(tmp_path / name)) for name in ("base", "candidate")]
+
+    class Short(fixtures.Answers):
+        def __call__(self, model: Any, names: Any, most: int | None = None) -> Any:
+            first, *others = super().__call__(model, names, most)
+            return [first, *(task[:-1] for task in others)]
+
+    with pytest.raises(IntegrityError, match=r"candidate: task arithmetic: item .* has no answer"):
+        certify(
+            *models, fixtures.suite(), fixtures.POLICY, tmp_path / "c", fixtures.request(Short())
+        )
+    assert not list((tmp_path / "cache" / "unfinished").iterdir())
+
+
 def test_an_altered_cache_is_scored_again(tmp_path: Path) -> None:
     make(tmp_path)
     cached = next((tmp_path / "cache" / "records").glob("date_formats-*.jsonl"))
@@ -184,8 +241,9 @@ def test_the_same_base_twice_gives_the_noise_floor(tmp_path: Path) -> None:
     class Drifting(fixtures.Answers):
         def __call__(self, model: Any, names: Any, most: int | None = None) -> Any:
             answered = super().__call__(model, names, most)
-            flipped = answered[0].model_copy(update={"score": float(len(self.calls) % 2)})
-            return [flipped, *answered[1:]]
+            first = answered[0]
+            first[0] = first[0].model_copy(update={"score": float(len(self.calls) % 2)})
+            return answered
 
     request = fixtures.request(Drifting(), repeat_base=True)
     paths = str(tmp_path / "base"), str(tmp_path / "candidate")
@@ -275,8 +333,8 @@ def test_the_floor_is_part_of_the_evidence(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(IntegrityError, match="missing"):
         verify(made.bundle.root)
-    short = {"options": lambda *asked: fixtures.Answers()(*asked)[:-1]}
-    with pytest.raises(IntegrityError, match="base, options: task date_formats"):
+    short = {"options": lambda *asked: [task[:-1] for task in fixtures.Answers()(*asked)]}
+    with pytest.raises(IntegrityError, match="base, options: task capitals"):
         make(tmp_path / "part", repeats=short)
 
 

@@ -56,7 +56,7 @@ def _made(folder: Path, loses: dict[str, float], items: int | None = None, **opt
     private, public = keys(folder)
 
     def again(_model: Any, names: Any, most: int | None = None) -> Any:
-        return [record for name in names for record in answers(name, 0.007)[:most]]
+        return [answers(name, 0.007)[:most] for name in names]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RETAINBENCH_CACHE", str(folder / "cache"))

@@ -25,7 +25,7 @@ TASK = "capitals"
 
 
 def likelihoods(base: Path, placement: Placement) -> np.ndarray:
-    records = evaluate.of_model(bases.of_folder(base), [TASK], 30, placement=placement)
+    [records] = evaluate.of_model(bases.of_folder(base), [TASK], 30, placement=placement)
     return np.array([record.choice_logprobs for record in records])
 
 
@@ -54,8 +54,8 @@ def test_a_device_map_gives_the_same_records(tiny_base: Path) -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_layers_on_two_cards_are_scored_singly(tiny_base: Path) -> None:
     base = bases.of_folder(tiny_base)
-    spread = evaluate.of_model(base, [TASK], 30, placement=Placement(device_map="auto"))
-    whole = evaluate.of_model(base, [TASK], 30, placement=Placement("cuda"))
+    [spread] = evaluate.of_model(base, [TASK], 30, placement=Placement(device_map="auto"))
+    [whole] = evaluate.of_model(base, [TASK], 30, placement=Placement("cuda"))
     assert [record.score for record in spread] == [record.score for record in whole]
 
 
@@ -75,7 +75,8 @@ def test_no_model_stays_in_memory(tiny_base: Path) -> None:
     before = models()
     gc.disable()
     try:
-        evaluate.of_model(bases.of_folder(tiny_base), [TASK, "capitals_free"], 10)
+        scored = evaluate.of_model(bases.of_folder(tiny_base), [TASK, "capitals_free"], 10)
+        assert [len(records) for records in scored] == [10, 10]
         assert models() <= before
     finally:
         gc.enable()

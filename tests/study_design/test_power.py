@@ -78,12 +78,14 @@ def test_a_suite_is_measured_on_its_base_and_again_from_the_cache(
     chosen = certify_fixtures.suite(base=str(folder))
     usual = certify_fixtures.Answers()
 
-    def turned(where: Path, names: list[str], most: int | None) -> list[ItemRecord]:
+    def turned(where: Path, names: list[str], most: int | None) -> list[list[ItemRecord]]:
         """Every tenth item flips when the options are turned."""
-        records = certify_fixtures.Answers()(where, names, most)
         return [
-            r.model_copy(update={"score": 1 - r.score}) if n % 10 == 0 else r
-            for n, r in enumerate(records)
+            [
+                r.model_copy(update={"score": 1 - r.score}) if n % 10 == 0 else r
+                for n, r in enumerate(records)
+            ]
+            for records in certify_fixtures.Answers()(where, names, most)
         ]
 
     scoring = certify_fixtures.request(usual, repeats={"batch": usual, "options": turned}).scoring

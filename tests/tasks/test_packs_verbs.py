@@ -95,7 +95,7 @@ def test_scoring_verifies_packs_wherever_it_runs(pack: Path, tiny_base: Path) ->
     known = Catalogue.of([pack])
     path = tamper(pack)
     with pytest.raises(IntegrityError, match=f"{path}: differs from the lock of sums"):
-        evaluate.of_model(bases.of_folder(tiny_base), ["sums"], tasks=known)
+        list(evaluate.of_model(bases.of_folder(tiny_base), ["sums"], tasks=known))
 
 
 def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Path) -> None:
