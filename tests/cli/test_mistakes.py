@@ -50,7 +50,7 @@ PARSER_MISTAKES = (
     "power --json=1",
     "tasks x",
     "freeze",
-    "freeze x --out y --axis x",
+    "freeze x --out y --axis X1",
     "freeze x --out y --max-new-tokens 0",
     "suites x",
     "methods x",

@@ -418,7 +418,7 @@ HEAVY = ("torch", "transformers", "lm_eval", "trl", "peft", "datasets")
 
 def test_comparing_and_gating_never_import_torch() -> None:
     steps = (
-        "comparison.compare, comparison.methods, core.escaping, gate.candidates, gate.ci, "
+        "comparison.compare, comparison.methods, core.text.escaping, gate.candidates, gate.ci, "
         "gate.decide, gate.tiers, study_design.power"
     )
     program = (

@@ -222,5 +222,5 @@ def test_rows_are_split_by_cluster_and_what_is_wrong_is_reported() -> None:
         rows.split(given[:5])
     item = catalogue.items(KNOWN["capitals"])[0]
     stolen = {"query": item["query"], "answer": item["choices"][item["gold"]]}
-    told = rows.given_away([stolen], [])
-    assert told == ["1 item of the retention task capitals in the training items"]
+    remarks = rows.given_away([stolen], [])
+    assert "1 item of the retention task capitals in the training items" in remarks
