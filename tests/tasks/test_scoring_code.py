@@ -168,7 +168,7 @@ def test_code_that_fails_names_the_item(pack: Path) -> None:
 
 
 def test_plain_lm_eval_stops_instead_of_scoring_otherwise() -> None:
-    with pytest.raises(RuntimeError, match="--allow-code"):
+    with pytest.raises(RuntimeError, match="--allow-task-code"):
         _code.score({"id": "x"}, [(-1.0, False)])
 
 
