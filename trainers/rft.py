@@ -110,7 +110,7 @@ def train(job: Job) -> Outcome:
             current, account = sample(job, sampler, current, trajectory)
             if current.fruitless * options.prompts_per_round >= len(job.target.train):
                 return trajectory.outcome({}, _nothing(current, options))
-        if current.rows:
+        if current.rows and trajectory.running:  # the budget may have ended while it sampled
             current = update(current, account)
     return trajectory.outcome({}, None if current.rows else _nothing(current, options))
 

@@ -77,4 +77,4 @@ def test_the_wheel_holds_exactly_the_tracked_files(tmp_path: Path) -> None:
     )
     # The top of the package, next to the folders that are its parts.
     tracked = {name.removeprefix("harness/package/") for name in listed.stdout.split()}
-    assert packed == tracked - {"harness/README.md", "suites/README.md", "trainers/README.md"}
+    assert packed == tracked - {"harness/README.md", "trainers/README.md"}

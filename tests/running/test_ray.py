@@ -92,7 +92,8 @@ def warm_up(cluster: Any) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
 
     def load() -> None:
-        pass
+        from retainbench.harness.running import cell  # noqa: F401
+        from retainbench.harness.scoring import backend  # noqa: F401
 
     task = ray.remote(load)
     ray.get(

@@ -23,7 +23,7 @@ from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks import pack as tasks_pack
 from retainbench.harness.tasks.catalogue import Catalogue
-from retainbench.harness.tasks.rendering.chat import PLAIN
+from retainbench.harness.tasks.rendering import chat
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     (info,) = tasks_pack.read(pack)
     catalogue.verify_lock(info)
     tamper(pack)
-    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None, False, PLAIN)
+    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None, False, chat.PLAIN)
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
     rows = evaluate._rows(prepared, shift=0)

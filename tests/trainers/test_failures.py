@@ -18,6 +18,7 @@ from fixtures.trainer_cases import SMALL, job
 from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.core import paths
 from retainbench.harness.core.schema import Budget, Recipe, Stage
+from retainbench.harness.models import bases
 from retainbench.harness.running.train import train as train_cell
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
@@ -145,7 +146,8 @@ def test_failed_cell_is_recorded_and_not_tried_again(
 ) -> None:
     """The second call only reads the record."""
     cell, folder = failing(tiny_base, method), paths.CellFolder(tmp_path)
-    record = train_cell(cell, folder)
+    base = bases.resolve(cell.base)
+    record = train_cell(cell, folder, base)
     assert record.status == "failed"
     assert record.reason is not None
     assert len(record.reason.split()) > 3
@@ -155,5 +157,5 @@ def test_failed_cell_is_recorded_and_not_tried_again(
     def forbidden(_share: float, _metrics: dict[str, float]) -> None:
         raise AssertionError("a failed cell was trained again")
 
-    assert train_cell(cell, folder, progress=forbidden) == record
+    assert train_cell(cell, folder, base, progress=forbidden) == record
     assert folder.train.read_bytes() == written
