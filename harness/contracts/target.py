@@ -39,8 +39,18 @@ CONSTANT = 0.12
 errors of a share of one half over 150 items."""
 CEILING = 0.75
 """Most that the best constant answer may earn whatever chance is stated."""
-ELSEWHERE = ((0.0, 0.0, 1), (0.0, 13.37, 2), (0.0, 4e7, 3), (-4e7, -4e7, 4))
-"""Seconds by which the clock is wrong while reward.py is read, while it is called; random seed."""
+ELSEWHERE = (
+    (0.0, 0.0, 1),
+    (0.0, 1.0, 2),
+    (0.0, 13.37, 3),
+    (0.0, 43_201.0, 4),
+    (0.0, 4e7, 5),
+    (-4e7, -4e7, 6),
+)
+"""Seconds by which the clock is wrong while reward.py is read, while it is called; random seed.
+
+One second and half a day tell rewards apart that change every second or with the hour.
+"""
 
 
 def check(info: TaskInfo) -> Iterator[Rule]:
