@@ -145,7 +145,7 @@ def _handler() -> CallbackHandler:
 
 @contextmanager
 def _untouched(model: Any) -> Iterator[None]:
-    """Put back the buffers that a forward pass makes anew (rotary frequencies of long contexts).
+    """Put back the buffers that a forward pass rewrites (rotary frequencies of long contexts).
 
     A tensor that is made in inference mode cannot take part in training. Modes, weights and
     generators are kept by the scoring itself.
