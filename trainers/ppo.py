@@ -10,6 +10,9 @@ a step of the budget, which may end between two of them. Losses are means over c
 the end token included; there is no value after the last one. A is whitened over the completion
 tokens of the whole rollout. The step log repeats a rollout's reward and KL in each of its updates.
 
+`anchor: kl` sets beta; without it the reward is the task's alone, as in `grpo` and `rloo`. The
+logged `kl` is the log ratio summed over an answer's tokens, as in `rloo`, and may be negative.
+
 Deviations:
 1. The value head (hidden layer of the model's width, tanh) reads the policy's last hidden states
    and sends no gradient back, so that the moved weights are moved by the policy's loss alone. It is
@@ -26,12 +29,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._shared.anchor import kl_strength
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.trainers._gradient.gradient import Penalty, Places, Stepper
+    from retainbench.trainers._gradient.gradient import Places, Stepper
     from retainbench.trainers._shared.budget import Meter
     from retainbench.trainers._shared.data import Batch, Example
     from retainbench.trainers._shared.model import Policy
@@ -69,8 +73,6 @@ class Options(GradientOptions):
     """g; usual for language models."""
     gae_lambda: float = Field(0.95, ge=0, le=1)
     """l (arXiv:1707.06347)."""
-    kl_coefficient: float = Field(0.05, ge=0)
-    """beta, of the KL to the cell's base in the reward; 0 leaves it out."""
     rollout_rows: int = Field(512, ge=1)
     """Completions computed at once; changes memory and speed only."""
 
@@ -136,9 +138,8 @@ def train(job: Job) -> Outcome:
     learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
     current = restore(learner, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
-    reference = model.reference(job) if options.kl_coefficient else None
+    reference = model.reference(job) if kl_strength(job.anchor) else None
     anchored = gradient.anchored(job, policy)
-    penalty = gradient.penalty(job)
     lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)
     while trajectory.running:
         number, place = divmod(trajectory.step, options.epochs * options.minibatches)
@@ -147,7 +148,7 @@ def train(job: Job) -> Outcome:
             lowest, highest = spread(samples, lowest, highest)
             current = Current(prepare(learner, samples, reference), lowest, highest)
         rows = minibatches(job, number)[place]
-        metrics = update(learner, current.rollout, rows, penalty, anchored)
+        metrics = update(learner, current.rollout, rows, anchored)
         trajectory.after_step(
             current.rollout.measures | metrics,
             lambda current=current: snapshot(learner, current),  # type: ignore[misc]
@@ -219,7 +220,7 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
         ratios_BT = (seen.logp_BT - base_BT) * places.mask_BT
     rewards_B = torch.tensor([s.reward for s in samples], dtype=torch.float32, device=device)
     rewards_BT = advantage.token_rewards(
-        rewards_B, ratios_BT, places.mask_BT, options.kl_coefficient
+        rewards_B, ratios_BT, places.mask_BT, kl_strength(learner.job.anchor)
     )
     made = advantage.gae(
         rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
@@ -229,11 +230,12 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
         "reward": float(rewards_B.mean()),
         "reward_sd": float(rewards_B.std(correction=0)),
         "cut_off": _rollout.cut_off(samples),
-        "kl_per_answer": float(ratios_BT.sum(1).mean()),
         "explained_variance": advantage.explained_variance(
             seen.values_BT, made.returns_BT, places.mask_BT
         ),
     }
+    if reference is not None:
+        measures["kl"] = float(ratios_BT.sum(1).mean())
     return Rollout(
         examples,
         places.first,
@@ -248,7 +250,6 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
 class Look(NamedTuple):
     """What policy and value head compute for a batch."""
 
-    logits_BTV: torch.Tensor
     logp_BT: torch.Tensor
     """Log-probability of each token under the distribution that answers are sampled from."""
     values_BT: torch.Tensor
@@ -267,11 +268,9 @@ def look(learner: Learner, batch: Batch, places: Places) -> Look:
             output_hidden_states=True,
             logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
         )
-    logits_BTV = made.logits[:, :-1].float()
     hidden_BTH = made.hidden_states[-1][:, places.first : -1].detach().float()
-    scaled_BTV = logits_BTV / learner.job.options.temperature
+    scaled_BTV = made.logits[:, :-1].float() / learner.job.options.temperature
     return Look(
-        logits_BTV,
         token_logprobs(scaled_BTV, places.targets_BT),
         learner.head(hidden_BTH).squeeze(-1),
     )
@@ -281,7 +280,6 @@ def update(
     learner: Learner,
     rollout: Rollout,
     rows: Sequence[int],
-    penalty: Penalty,
     anchored: Callable[[float], None],
 ) -> dict[str, float]:
     """One optimizer step of policy and value head on some rows; charges the meter."""
@@ -296,9 +294,7 @@ def update(
         pad = learner.policy.tokenizer.pad_token_id or 0
         chosen = [rollout.examples[row] for row in part]
         batch, places = batch_of(chosen, pad, learner.job.device, rollout.first)
-        for name, value in backward(
-            learner, rollout, part, batch, places, penalty, trained
-        ).items():
+        for name, value in backward(learner, rollout, part, batch, places, trained).items():
             totals[name] = totals.get(name, 0.0) + value
     totals["gradient_norm"], rate = learner.stepper.step(learner.meter.share)
     learner.head_optimizer.step()
@@ -313,7 +309,6 @@ def backward(
     rows: Sequence[int],
     batch: Batch,
     places: Places,
-    penalty: Penalty,
     trained: int,
 ) -> dict[str, float]:
     """Accumulate the gradient of some rows; returns their parts of the metrics."""
@@ -333,8 +328,7 @@ def backward(
     value = advantage.value_loss(
         seen.values_BT, values_BT, returns_BT, places.mask_BT, options.value_clip, trained
     )
-    extra, kl = penalty(batch, seen.logits_BTV, places, trained, learner.meter)
-    torch.autograd.backward(policy.loss + options.value_coefficient * value + extra)
+    torch.autograd.backward(policy.loss + options.value_coefficient * value)
     learner.meter.forward(places.tokens)
     learner.meter.backward(places.tokens)
     learner.meter.samples(len(rows))
@@ -342,7 +336,7 @@ def backward(
         "policy_loss": float(policy.loss.detach()),
         "value_loss": float(value.detach()),
         "clip_share": policy.clipped / trained,
-    } | kl
+    }
 
 
 def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

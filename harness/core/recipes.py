@@ -59,7 +59,9 @@ class Recipes(Record):
 
 
 def kl_coefficient(stage: Stage) -> float:
-    """Weight of the KL to the base in a stage's loss or reward, by an anchor or the method's own.
+    """Weight of the KL to the base in a stage's loss or reward.
+
+    It is the anchor's. PPO had an option of its own in records made before `anchor: kl` set it.
 
     >>> kl_coefficient(Stage(method="ppo", options={"kl_coefficient": 0.05}))
     0.05

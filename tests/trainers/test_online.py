@@ -215,13 +215,13 @@ def test_accumulation_costs_the_same(tiny_base: Path, tmp_path: Path, method: st
     assert costs[0].backward_tokens % 16
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo"])
+@pytest.mark.parametrize("method", ["grpo", "ppo", "rloo"])
 def test_anchor_starts_at_zero_and_has_an_effect(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
     finals = []
     for name, anchor in (("free", None), ("held", Anchor(kind="kl", strength=1.0))):
-        chosen = job(tiny_base, tmp_path / name, method, anchor=anchor, steps=3)
+        chosen = job(tiny_base, tmp_path / name, method, anchor=anchor, steps=4)
         train(chosen, method)
         finals.append(weights(chosen.out / END))
     kl = [line["kl"] for line in log_of(chosen)]

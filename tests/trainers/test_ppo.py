@@ -11,10 +11,17 @@ import torch
 from safetensors.torch import load_file
 
 from fixtures.trainer_cases import job
+from fixtures.trainer_oracle import logprobs
 from retainbench.harness.contracts.jobs import letters
+from retainbench.harness.contracts.tiny_model import save_tiny
+from retainbench.harness.core.schema import Anchor
+from retainbench.harness.models import loading
 from retainbench.trainers import ppo
 from retainbench.trainers._gradient import advantage
+from retainbench.trainers._shared import model, rollout
 from retainbench.trainers._shared.contract import TrainingError
+from retainbench.trainers._shared.data import Example
+from retainbench.trainers._shared.trajectory import Trajectory
 
 END = "checkpoints/s0-1.0000"
 
@@ -132,7 +139,7 @@ def test_checkpoint_has_the_base_tensors_and_no_head(tiny_base: Path, tmp_path: 
 def test_reward_rises_on_an_easy_target(tiny_base: Path, tmp_path: Path) -> None:
     """Stop early: cut-off answers have no reward, so most of a random model's have none."""
     easy = dataclasses.replace(letters(), reward=lambda response, _item: 1 / (1 + len(response)))
-    options = {"learning_rate": 0.01, "kl_coefficient": 0.0}
+    options = {"learning_rate": 0.01}
     ppo.train(job(tiny_base, tmp_path, "ppo", steps=32, target=easy, options=options))
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert lines[0]["reward"] < 0.15
@@ -143,12 +150,37 @@ def test_reward_rises_on_an_easy_target(tiny_base: Path, tmp_path: Path) -> None
 def test_a_step_is_one_update(tiny_base: Path, tmp_path: Path) -> None:
     """Two epochs in two parts: a rollout serves four steps, and only its first pays for it."""
     options = {"minibatches": 2, "epochs": 2}
-    ppo.train(job(tiny_base, tmp_path, "ppo", steps=6, options=options))
+    anchor = Anchor(kind="kl", strength=0.05)
+    ppo.train(job(tiny_base, tmp_path, "ppo", steps=6, options=options, anchor=anchor))
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    rewards = [line["kl_per_answer"] for line in lines]
-    assert len(set(rewards[:4])) == 1
-    assert rewards[4] == rewards[5] != rewards[0]
+    divergences = [line["kl"] for line in lines]
+    assert len(set(divergences[:4])) == 1
+    assert divergences[4] == divergences[5] != divergences[0]
+
+
+def test_anchor_is_the_log_ratio_to_the_cells_base(tiny_base: Path, tmp_path: Path) -> None:
+    """A later stage starts elsewhere: the first KL is its distance from the base, by hand."""
+    save_tiny(tmp_path / "start", seed=1)
+    held = Anchor(kind="kl", strength=0.5)
+    chosen = job(tmp_path / "start", tmp_path / "run", "ppo", steps=1, anchor=held)
+    chosen = dataclasses.replace(chosen, reference=tiny_base)
+    policy = model.load(chosen)
+    meter = Trajectory(chosen, policy).meter
+    samples = ppo.answers(chosen, rollout.sampler(chosen, policy, meter, 512), 0)
+    base = loading.load(tiny_base).model
+    with torch.no_grad():
+        rows = [Example(sample.prompt, sample.tokens) for sample in samples]
+        apart = [float((logprobs(policy.model, r) - logprobs(base, r)).sum()) for r in rows]
+    ppo.train(chosen)
+    line = json.loads((tmp_path / "run/steps.jsonl").read_text())
+    assert line["kl"] == pytest.approx(sum(apart) / len(apart), rel=1e-4)
+    assert line["kl"] > 1e-2
+
+
+def test_without_an_anchor_the_reward_is_the_tasks_alone(tiny_base: Path, tmp_path: Path) -> None:
+    ppo.train(job(tiny_base, tmp_path, "ppo", steps=1))
+    assert "kl" not in json.loads((tmp_path / "steps.jsonl").read_text())
 
 
 def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
