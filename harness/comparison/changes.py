@@ -253,10 +253,10 @@ def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisCha
         base_score=_axis_score(used, [one.pair.base for one in used]),
         candidate_score=_axis_score(used, [one.pair.candidate for one in used]),
         drop=_made(ruling.drop, ruling.bounds, level, n, AXIS_METHOD),
-        soft_drop=_axis_soft(used, "soft", level, n),
-        erosion=_axis_soft(used, "tempered", level, n),
+        soft_drop=_axis_soft(used, "soft", level),
+        erosion=_axis_soft(used, "tempered", level),
         erosion_margin=policy.erosion_margin,
-        margin_drop=_axis_soft(used, "margins", level, n),
+        margin_drop=_axis_soft(used, "margins", level),
         margin_slope=_mean_slope(used),
         lost=sum(one.change.lost or 0 for one in used),
         gained=sum(one.change.gained or 0 for one in used),
@@ -284,31 +284,30 @@ def _mean_slope(used: Sequence[Judged]) -> float | None:
 
 
 def _axis_soft(
-    used: Sequence[Judged], which: Literal["soft", "tempered", "margins"], level: float, n: int
+    used: Sequence[Judged], which: Literal["soft", "tempered", "margins"], level: float
 ) -> Interval | None:
     """Unweighted mean of the tasks' soft drops, rescaled for chance as the drop next to it is.
 
     A random pick has soft score 1/k where its score is 1/k, so the same division serves both, at
-    every temperature. Margins are nats and stay as they are; tasks without choices have none and do
-    not count. None where a task has no soft scores.
+    every temperature. Margins are nats and stay as they are. Over the tasks that have soft scores:
+    one of written answers has none. None where no task has.
     """
-    drops, errors, degrees = [], [], []
+    drops, errors, degrees, counts = [], [], [], []
     for one in (judged.pair for judged in used):
         base, candidate = getattr(one, f"base_{which}"), getattr(one, f"candidate_{which}")
-        if which == "margins" and base is None and one.base_tempered is not None:
-            continue
         if base is None or candidate is None or len(one.items) < 2:
-            return None
+            continue
         left = 1 - one.chance if which != "margins" else np.ones(len(base))
         found = _soft(base / left, candidate / left, one.clusters, level)
         quantile = t_quantile((1 + level) / 2, found.degrees)
         drops.append(found.drop)
         errors.append((found.bounds.high - found.bounds.low) / 2 / quantile)
         degrees.append(found.degrees)
+        counts.append(len(one.items))
     if not drops:
         return None
     mean = axis_mean(drops, errors, level, degrees)
-    return _made(mean.drop, mean.bounds, level, n, AXIS_METHOD)
+    return _made(mean.drop, mean.bounds, level, sum(counts), AXIS_METHOD)
 
 
 def _made(value: float, bounds: Bounds, level: float, n: int, method: str) -> Interval:

@@ -122,6 +122,19 @@ def test_base_against_itself_has_no_erosion_at_all() -> None:
         assert change.margin_slope == 1.0
 
 
+def test_a_task_of_written_answers_does_not_take_an_axis_erosion_away() -> None:
+    """Every axis of our own suites has one; the erosion is that of its tasks with choices."""
+    both = sides("capitals", 300, axis="general", chance=0.25)
+    written = sides("capitals_free", 300, axis="general", chance=0.0)
+    base = with_choices(both.base, drawn(300, 6.0))
+    candidate = with_choices(both.candidate, drawn(300, 5.0))
+    alone = compare(base, candidate, POLICY).axes[0]
+    mixed = compare([*base, *written.base], [*candidate, *written.base], POLICY).axes[0]
+    assert (alone.n, mixed.n) == (300, 600)
+    assert mixed.erosion == alone.erosion
+    assert mixed.margin_drop == alone.margin_drop
+
+
 def test_items_without_likelihoods_have_no_erosion() -> None:
     both = sides("capitals", 60, axis="general", chance=0.25)
     found = compare(both.base, both.candidate, POLICY)

@@ -106,8 +106,8 @@ def _erosion(done: Sequence[TableRow]) -> list[str]:
     margin = listed(_points(columns.erosion_margin or 0.0) for _, _, columns in found)
     return [
         "Erosion: drop of the gold choice's probability with log-likelihoods divided by 4, "
-        "rescaled as drops are, on the axis where it is largest. It shows confidence that goes "
-        "before answers do and never changes a verdict. "
+        "rescaled as drops are, over the tasks with choices, on the axis where it is largest. It "
+        "shows confidence that goes before answers do and never changes a verdict. "
         f"Above its margin of {margin}: {rows or 'none'}."
     ]
 
