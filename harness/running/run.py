@@ -96,17 +96,18 @@ def _execute(
 def open_folder(plan: Plan, root: Path, device: str = "cpu") -> paths.RunFolder:
     """Create the run folder, or check that it belongs to this plan and kind of device.
 
-    The base may have moved to another folder: its digest is what counts.
+    The base may have moved to another folder: its digest is what counts. The suite may have grown
+    by seeds and recipes: the cells that are there keep what they have.
     """
     folder = paths.RunFolder(root)
     if folder.plan.exists():
         before = read_json(folder.plan, Plan)
-        old, new = _without_base_path(before), _without_base_path(plan)
-        if old != new:
-            changed = [key for key in Plan.model_fields if getattr(old, key) != getattr(new, key)]
+        changed = _changes(before, plan)
+        if changed:
             raise UsageError(
                 f"{root} belongs to another run of suite {before.suite.name!r} "
-                f"(different: {', '.join(changed)}); choose another folder with --out"
+                f"(different: {', '.join(changed)}); a run takes more seeds and recipes, for "
+                "anything else choose another folder with --out"
             )
     elif root.exists() and any(entry.name not in BEFORE_PLAN for entry in root.iterdir()):
         raise UsageError(f"{root} is not empty and not a run folder; choose another with --out")
@@ -115,7 +116,19 @@ def open_folder(plan: Plan, root: Path, device: str = "cpu") -> paths.RunFolder:
     return folder
 
 
-def _without_base_path(plan: Plan) -> Plan:
-    cells = [cell.model_copy(update={"base": ""}) for cell in plan.cells]
-    suite = plan.suite.model_copy(update={"base": ""})
-    return plan.model_copy(update={"cells": cells, "suite": suite})
+GROWS = {"seeds", "recipes", "description"}
+"""Keys of a suite that change which cells a run has and nothing inside of a cell."""
+
+
+def _changes(before: Plan, plan: Plan) -> list[str]:
+    """What of a plan differs, other than more cells and the path of the base."""
+    old, new = _comparable(before), _comparable(plan)
+    changed = [key for key in old if old[key] != new[key]]
+    gone = {cell.id for cell in before.cells} - {cell.id for cell in plan.cells}
+    return [*changed, *(["cells that are there and not in the suite"] if gone else [])]
+
+
+def _comparable(plan: Plan) -> dict[str, object]:
+    suite = plan.suite.model_dump(exclude={"base", *GROWS})
+    rest = plan.model_dump(exclude={"suite", "cells"})
+    return {f"suite.{key}": value for key, value in suite.items()} | rest

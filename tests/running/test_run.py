@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -142,11 +143,30 @@ def test_stages_are_scored_one_by_one_and_chain(tiny_base: Path, tmp_path: Path)
 def test_a_folder_of_another_suite_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "run")
     with pytest.raises(UsageError, match="belongs to another run"):
-        runner.open_folder(plan_of(suite(tiny_base, seeds=[7])), tmp_path / "run")
+        runner.open_folder(plan_of(suite(tiny_base, trajectory=[1.0])), tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("do not touch")
     with pytest.raises(UsageError, match="not empty"):
         runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "full")
+
+
+def test_a_run_takes_more_seeds_and_recipes(tiny_base: Path, tmp_path: Path) -> None:
+    """The cells that are there are not trained again; the tables are those of one run."""
+    grown: dict[str, Any] = {
+        "seeds": [0, 7],
+        "recipes": {"sft": SFT, "more": SFT | {"adaptation": "lora"}},
+    }
+    runner.run(plan_of(suite(tiny_base)), tmp_path / "run")
+    trained = {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("train.json")}
+    for folder in ("run", "at-once"):
+        runner.run(plan_of(suite(tiny_base, **grown)), tmp_path / folder)
+        reporting.report(tmp_path / folder, figures=False)
+    for name in TABLES:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "at-once" / name).read_bytes()
+    assert trained
+    assert {f: f.stat().st_mtime_ns for f in trained} == trained
+    with pytest.raises(UsageError, match="cells that are there"):
+        runner.open_folder(plan_of(suite(tiny_base)), tmp_path / "run")
 
 
 def test_the_first_command_is_recorded(tiny_base: Path, tmp_path: Path) -> None:
