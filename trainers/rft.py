@@ -16,7 +16,9 @@ and accepted, how sampling was done, and the digest of the weights that sampled.
 Deviations:
 1. A completion that was cut off is never accepted.
 2. The accepted text is encoded again and ended by the end token, as reference answers are.
-3. One-shot sampling stops at `sampling_share` of the budget or after one pass over the training
+3. The last rows of a round may be fewer than `batch_size`; the learning rate of that step is in
+   proportion to them (arXiv:1706.02677), or each of them would count more than the others.
+4. One-shot sampling stops at `sampling_share` of the budget or after one pass over the training
    items, whichever comes first; samples are charged to the budget like everything else.
 """
 
@@ -212,7 +214,8 @@ def updater(
     def update(current: Round, account: dict[str, Any]) -> Round:
         examples = next_rows(job, policy.tokenizer, current)
         metrics = backward(job, policy, trajectory, examples, penalty)
-        metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share)
+        full = len(examples) / job.options.batch_size
+        metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share, full)
         anchored(rate)
         done = current._replace(used=current.used + len(examples))
         trajectory.meter.samples(len(examples))

@@ -13,6 +13,7 @@ import torch
 from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
 from retainbench.harness.contracts.jobs import letters, weights
+from retainbench.harness.contracts.method import KilledError
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import CheckpointRecord
@@ -247,3 +248,25 @@ def test_anchor_is_the_cells_base_not_the_stages_start(
     k3 = float((d.exp() - d - 1).mean())
     assert k3 > 1e-3
     assert log_of(chosen)[0]["kl"] == pytest.approx(k3, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_adapter_is_held_by_its_base_and_leaves_no_copy(
+    tiny_base: Path, tmp_path: Path, method: str
+) -> None:
+    """TRL's copy of the adapter was the reference: on resume, a copy of the trained adapter."""
+    anchor = Anchor(kind="kl", strength=1.0)
+    whole = job(tiny_base, tmp_path / "whole", method, adaptation="lora", anchor=anchor)
+    train(whole, method)
+
+    def die(share: float, _metrics: dict[str, float]) -> None:
+        if share >= 0.75:
+            raise KilledError
+
+    cut = dataclasses.replace(whole, out=tmp_path / "cut")
+    with pytest.raises(KilledError):
+        train(dataclasses.replace(cut, progress=die), method)
+    train(cut, method)
+    assert weights(cut.out / END) == weights(whole.out / END)
+    assert [line["kl"] for line in log_of(cut)] == [line["kl"] for line in log_of(whole)]
+    assert [path for path in (whole.out / END).iterdir() if path.is_dir()] == []

@@ -117,6 +117,22 @@ def test_rounds_are_sampled_from_the_weights_before_them(tiny_base: Path, tmp_pa
     assert len({line["sampled_from"] for _, line in rounds}) == len(rounds)
 
 
+def test_last_rows_of_a_round_step_in_proportion(tiny_base: Path, tmp_path: Path) -> None:
+    """Adam's first step is the rate in every coordinate, whatever the batch."""
+    start = loading.load(tiny_base).model.state_dict()
+    longest = {}
+    for batch in (4, 64):
+        chosen = job(tiny_base, tmp_path / str(batch), "rft", steps=1)
+        options = chosen.options.model_copy(update={"batch_size": batch})
+        rft.train(dataclasses.replace(chosen, options=options))
+        end = loading.load(tmp_path / str(batch) / END).model.state_dict()
+        longest[batch] = max(float((end[n] - start[n]).abs().max()) for n in start)
+        record = read_json(tmp_path / str(batch) / f"{END}.json", CheckpointRecord)
+        wanted = options.learning_rate * record.ledger.samples / batch
+        assert longest[batch] == pytest.approx(wanted, rel=1e-3)
+    assert longest[64] < longest[4]
+
+
 def test_one_shot_samples_once_and_charges_it(tiny_base: Path, tmp_path: Path) -> None:
     rft.train(job(tiny_base, tmp_path, "rft", steps=6, options={"sampling": "one_shot"}))
     lines = log_of(tmp_path)

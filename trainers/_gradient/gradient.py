@@ -49,9 +49,11 @@ class GradientOptions(TrainerOptions):
     """Clip of the global gradient norm (arXiv:2508.05629 uses 1.0)."""
 
 
-def set_rate(optimizer: torch.optim.Optimizer, options: GradientOptions, share: float) -> float:
-    """Set and return the learning rate at a share of the budget."""
-    rate = options.learning_rate * factor(options.schedule, options.warmup, share)
+def set_rate(
+    optimizer: torch.optim.Optimizer, options: GradientOptions, share: float, full: float = 1.0
+) -> float:
+    """Set and return the learning rate at a share of the budget, for a batch that is so full."""
+    rate = full * options.learning_rate * factor(options.schedule, options.warmup, share)
     for group in optimizer.param_groups:
         group["lr"] = rate
     return rate
@@ -64,11 +66,17 @@ class Stepper(NamedTuple):
     parameters: list[torch.nn.Parameter]
     options: GradientOptions
 
-    def step(self, share: float) -> tuple[float, float]:
-        """Clip, update and clear the gradients; returns the gradient norm and the rate used."""
+    def step(self, share: float, full: float = 1.0) -> tuple[float, float]:
+        """Clip, update and clear the gradients; returns the gradient norm and the rate used.
+
+        Args:
+            share: of the budget that is spent.
+            full: how full the batch is. The rate is in proportion, so that a row of a smaller
+                batch moves the weights as far as any other row.
+        """
         import torch
 
-        rate = set_rate(self.optimizer, self.options, share)
+        rate = set_rate(self.optimizer, self.options, share, full)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

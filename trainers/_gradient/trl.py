@@ -119,6 +119,7 @@ def run(
         state = trajectory.resume()
         if trajectory.running:
             trainer = build(trajectory.step * rows_per_step, scratch)
+            trl_patches.drop_reference_adapter(trajectory.policy.model)
             _govern(trainer, trajectory, count, state)
             trainer.train()
     return trajectory.outcome({})

@@ -41,6 +41,17 @@ def encoded(trainer_class: Any) -> Any:
     return Encoded
 
 
+def drop_reference_adapter(model: Any) -> None:
+    """Delete the copy of the adapter that TRL adds to a PEFT model as its reference.
+
+    The copy is of the adapter at hand, which on resume is a trained one, and it would be saved with
+    every checkpoint. Without it TRL's reference is the model with its adapter switched off: the
+    stage's starting point.
+    """
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")
+
+
 def log_of_step(trainer: Any, name: str, value: float) -> None:
     """Add a value to the step's log, where TRL shows the mean over the parts of a step."""
     trainer._metrics["train"][name].append(value)
