@@ -1,0 +1,62 @@
+"""Claims about demonstrations, DFT and LoRA: C5 to C7, read from facts and lora-ranks."""
+
+from __future__ import annotations
+
+from results.claims import finding
+from results.claims.finding import Finding, Sign
+from results.claims.published import Published
+from retainbench.harness.comparison.methods import MethodRow
+from retainbench.harness.core.text.formatting import points
+
+SKILL, FACTS = "countdown", "new_facts"
+RANKS = ("lora-1", "lora-4", "lora-16", "lora-64", "full")
+
+
+def dft_on_a_skill(runs: Published) -> Finding:
+    """C5: DFT gains more than SFT, each at the best of the same rates."""
+    return _best_against_best(runs, SKILL, 1)
+
+
+def dft_on_facts(runs: Published) -> Finding:
+    """C6: DFT gains less than SFT on facts that the base cannot know."""
+    return _best_against_best(runs, FACTS, -1)
+
+
+def _best_against_best(runs: Published, target: str, expected: Sign) -> Finding:
+    dft, sft = (_best(runs, name, target) for name in ("dft", "sft"))
+    if dft is None or sft is None:
+        return finding.missing(runs)
+    difference = runs.difference(dft.recipe, sft.recipe, "gain", target)
+    if difference is None:
+        return finding.missing(runs)
+    return Finding(
+        finding.by_sign([difference], expected),
+        f"gain of {dft.recipe} minus that of {sft.recipe} on {target} {points(difference)}; of "
+        f"dft {points(dft.gain)}, of sft {points(sft.gain)}, {finding.seeds_text(runs)}",
+        runs.name,
+        finding.more_seeds(runs),
+    )
+
+
+def _best(runs: Published, method: str, target: str) -> MethodRow | None:
+    rows = [row for row in runs.recipes(method, target) if row.seeds]
+    return max(rows, key=lambda row: row.gain.value, default=None)
+
+
+def learns_and_forgets_less(runs: Published) -> Finding:
+    """C7: full training minus LoRA of the smallest rank, in gain and in the drop of every axis."""
+    if not all(runs.row(name) for name in RANKS):
+        return finding.missing(runs)
+    small = RANKS[0]
+    gain = runs.difference("full", small, "gain")
+    drops = {axis: runs.difference("full", small, axis) for axis in runs.axes}
+    known = {axis: interval for axis, interval in drops.items() if interval}
+    if gain is None or not known:
+        return finding.missing(runs)
+    along = "; ".join(f"{name} {points(row.gain)}" for name in RANKS if (row := runs.row(name)))
+    return Finding(
+        finding.both(finding.by_sign([gain], 1), finding.by_sign(list(known.values()), 1)),
+        f"full minus rank 1: gain {points(gain)}, drop {finding.by_axis(known)}. Gains: {along}",
+        runs.name,
+        finding.more_seeds(runs),
+    )

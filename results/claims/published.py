@@ -1,0 +1,96 @@
+"""What the claims are read from: the stored rows of the published folders, nothing else.
+
+A claim asks for a suite's folder; a folder that is not published yet is an empty one, and every
+question to it has no answer. No statistic is computed twice: gains, drops, their differences and
+intervals are those of the folder's own tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retainbench.harness.comparison.methods import MethodRow, Methods
+from retainbench.harness.core.files.storage import read_json, read_jsonl
+from retainbench.harness.core.records import Interval, PointScore, Scorecard
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published folder."""
+
+    name: str
+    cards: Sequence[Scorecard]
+    methods: Methods | None
+
+    def of(self, recipe: str, target: str = "countdown") -> list[Scorecard]:
+        """The finished cells of a recipe, in the order of seeds."""
+        found = [
+            c for c in self.cards if (c.recipe, c.target, c.status) == (recipe, target, "done")
+        ]
+        return sorted(found, key=lambda card: card.seed)
+
+    def row(self, recipe: str, target: str = "countdown") -> MethodRow | None:
+        """A recipe over its seeds."""
+        rows = self.methods.rows if self.methods else []
+        return next((row for row in rows if (row.recipe, row.target) == (recipe, target)), None)
+
+    def recipes(self, start: str, target: str = "countdown") -> list[MethodRow]:
+        """The rows whose recipe's name is `start` or `start` and a rate."""
+        rows = self.methods.rows if self.methods else []
+        return [r for r in rows if r.target == target and r.recipe.rsplit("-", 2)[0] == start]
+
+    def difference(
+        self, first: str, second: str, measure: str, target: str = "countdown"
+    ) -> Interval | None:
+        """First minus second, paired on items and seeds; `measure` is `gain` or an axis' drop."""
+        for pair in self.methods.pairs if self.methods else []:
+            if (pair.target, pair.measure) != (target, measure):
+                continue
+            if (pair.first, pair.second) == (first, second):
+                return pair.difference
+            if (pair.first, pair.second) == (second, first):
+                return negative(pair.difference)
+        return None
+
+    @property
+    def axes(self) -> list[str]:
+        """The retention axes of the folder's rows."""
+        rows = self.methods.rows if self.methods else []
+        return list(rows[0].drops) if rows else []
+
+    @property
+    def hours_per_seed(self) -> float:
+        """Hours of training that one seed of all recipes took, as the rows have it."""
+        seeds = {card.seed for card in self.cards}
+        seconds = sum(card.points[-1].ledger.seconds for card in self.cards if card.points)
+        return seconds / HOUR / max(1, len(seeds))
+
+
+def negative(interval: Interval) -> Interval:
+    """The interval of the opposite difference."""
+    return interval.model_copy(
+        update={"value": -interval.value, "low": -interval.high, "high": -interval.low}
+    )
+
+
+def end(card: Scorecard) -> PointScore:
+    """The last point of a cell."""
+    return card.points[-1]
+
+
+def read(results: Path, names: Sequence[str]) -> Mapping[str, Published]:
+    """Published folders by name; the ones that are not there have no rows."""
+    return {name: _read(results / name) for name in names}
+
+
+def _read(folder: Path) -> Published:
+    rows, methods = folder / "scorecards.jsonl", folder / "methods.json"
+    return Published(
+        folder.name,
+        read_jsonl(rows, Scorecard) if rows.exists() else [],
+        read_json(methods, Methods) if methods.exists() else None,
+    )

@@ -1,0 +1,90 @@
+"""C13: ranks of the summed updates of EGGROLL, kept in rank.json next to the page.
+
+A published folder holds no weights, so these figures are taken once from the run folder:
+`python -m results.claims.build --runs runs`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+from results.claims import finding
+from results.claims.finding import Finding
+from retainbench.harness.core.files.storage import read_json, write_json
+from retainbench.harness.core.paths import RunFolder
+from retainbench.harness.core.records import Record, TrainRecord
+from retainbench.harness.drift.measure import measure
+from retainbench.harness.models import bases
+from retainbench.harness.suites.plan import Plan
+
+FILE = "rank.json"
+RECIPE = "eggroll-64"
+
+
+class RankRow(Record):
+    """One checkpoint; matrices are the two-dimensional weights that moved."""
+
+    cell: str
+    updates: int
+    directions: int
+    """Rank-one directions that were added up: updates times half of the population."""
+    matrices: int
+    full: int
+    """Matrices of full numerical rank (singular values above the drift report's tolerance)."""
+    stable_rank: float
+    """Mean of |D|_F^2 / s1^2."""
+    smallest_side: int
+
+
+class Ranks(Record):
+    """`rank.json`."""
+
+    rows: list[RankRow]
+
+
+def take(run: Path, out: Path) -> None:
+    """Measure every checkpoint of the recipe in a run folder."""
+    folder = RunFolder(run)
+    plan = read_json(folder.plan, Plan)
+    base = bases.resolve(plan.suite.base).folder
+    rows = [
+        _row(base, folder.cell(cell.id).root / checkpoint.folder, cell.id, checkpoint.ledger.steps)
+        for cell in plan.cells
+        if cell.name == RECIPE and folder.cell(cell.id).train.exists()
+        for checkpoint in read_json(folder.cell(cell.id).train, TrainRecord).checkpoints
+    ]
+    write_json(out / FILE, Ranks(rows=rows))
+
+
+def _row(base: Path, candidate: Path, cell: str, updates: int) -> RankRow:
+    report = measure(base, candidate, spectral=True)
+    moved = [t for t in report.tensors if t.spectrum and t.spectrum.norm]
+    spectra = [t.spectrum for t in moved if t.spectrum]
+    sides = [min(t.shape) for t in moved]
+    return RankRow(
+        cell=cell,
+        updates=updates,
+        directions=32 * updates,
+        matrices=len(moved),
+        full=sum(s.numerical_rank == side for s, side in zip(spectra, sides, strict=True)),
+        stable_rank=fmean(s.stable_rank or 0.0 for s in spectra),
+        smallest_side=min(sides),
+    )
+
+
+def full_rank(folder: Path) -> Finding:
+    """C13: full rank wherever more directions were added up than the smaller side has."""
+    file = folder / FILE
+    rows = read_json(file, Ranks).rows if file.exists() else []
+    due = [row for row in rows if row.directions > row.smallest_side]
+    if not due:
+        return Finding("undecided", "no rows", None, "a run of es-forgetting, no training")
+    full, matrices = sum(r.full for r in due), sum(r.matrices for r in due)
+    last = due[-1]
+    return Finding(
+        "reproduced" if full == matrices else "contradicted" if not full else "undecided",
+        f"{full} of {matrices} matrices have full rank at {len(due)} checkpoints; stable rank "
+        f"after {last.updates} updates {last.stable_rank:.1f} of {last.smallest_side}",
+        "claims",
+    )
