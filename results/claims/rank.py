@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from results.claims import finding
 from results.claims.finding import Finding
 from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.paths import RunFolder
