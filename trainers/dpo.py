@@ -27,7 +27,7 @@ from retainbench.trainers._shared.data import batch_at, example_of, generator
 
 if TYPE_CHECKING:
     from retainbench.harness.core.records import Ledger
-    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -56,7 +56,7 @@ class Options(GradientOptions):
     """Sampling temperature."""
 
 
-class Pair(NamedTuple):
+class PreferencePair(NamedTuple):
     """A row of the training data, and what has been spent on sampling up to it."""
 
     row: dict[str, list[int]]
@@ -79,7 +79,7 @@ def train(job: Job) -> Outcome:
     policy = model.load(job)
     reference = model.starting_point(job)
     trajectory = Trajectory(job, policy)
-    pairs = Pairs(job, reference, policy)
+    pairs = PreferencePairs(job, reference, policy)
     options = job.options
 
     def build(first_row: int, scratch: str) -> Any:
@@ -102,7 +102,7 @@ def train(job: Job) -> Outcome:
     return trl.run(trajectory, build, count, rows_per_step=options.batch_size)
 
 
-class Pairs:
+class PreferencePairs:
     """The endless list of pairs, sampled block by block when a pair is needed.
 
     Pair k depends on (job, k) alone. What sampling cost is charged when the step that uses a pair
@@ -110,13 +110,13 @@ class Pairs:
     block is kept in `pairs-<stage>.jsonl`, from which a resumed run takes it.
     """
 
-    def __init__(self, job: Job, reference: Any, policy: Policy) -> None:
+    def __init__(self, job: Job, reference: Any, policy: PolicyModel) -> None:
         from retainbench.trainers._shared import rollout
         from retainbench.trainers._shared.budget import Meter
 
         self._job = job
         self._file = job.out / f"pairs-{job.stage}.jsonl"
-        self._known: list[Pair] = []
+        self._known: list[PreferencePair] = []
         self._blocks = 0
         self._barren = 0
         self._charged = -1
@@ -126,7 +126,7 @@ class Pairs:
         frozen = policy._replace(model=reference)
         self._sampler = rollout.sampler(job, frozen, self._account, BLOCK * 8)
 
-    def at(self, position: int) -> Pair:
+    def at(self, position: int) -> PreferencePair:
         """The pair of one row."""
         while len(self._known) <= position:
             self._sample_block()
@@ -139,7 +139,7 @@ class Pairs:
         self._charged = trajectory.step
         size = self._job.options.batch_size
         first, last = trajectory.step * size, (trajectory.step + 1) * size - 1
-        before = self.at(first - 1) if first else Pair({}, 0, 0)
+        before = self.at(first - 1) if first else PreferencePair({}, 0, 0)
         after = self.at(last)
         trajectory.meter.forward(after.prompt_tokens - before.prompt_tokens)
         trajectory.meter.generated(after.new_tokens - before.new_tokens)
@@ -202,7 +202,7 @@ class Pairs:
 
     def _add(self, rows: list[dict[str, list[int]]], prompt_tokens: int, new_tokens: int) -> None:
         self._blocks += 1
-        self._known += [Pair(row, prompt_tokens, new_tokens) for row in rows]
+        self._known += [PreferencePair(row, prompt_tokens, new_tokens) for row in rows]
         self._barren = 0 if rows else self._barren + 1
 
     def _row(self, item: Item, samples: list[Sample]) -> dict[str, list[int]] | None:

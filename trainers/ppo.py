@@ -35,10 +35,10 @@ from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.trainers._gradient.gradient import Places, Stepper
+    from retainbench.trainers._gradient.gradient import Stepper, TargetPositions
     from retainbench.trainers._shared.budget import Meter
     from retainbench.trainers._shared.data import Batch, Example
-    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
 
 PAPER = "Schulman et al. 2017, arXiv:1707.06347; KL in the reward: arXiv:1909.08593"
@@ -111,7 +111,7 @@ class Learner(NamedTuple):
     """The models, optimizers and counters that an update needs and changes."""
 
     job: Job
-    policy: Policy
+    policy: PolicyModel
     stepper: Stepper
     head: torch.nn.Module
     head_optimizer: torch.optim.Optimizer
@@ -247,7 +247,7 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
     )
 
 
-class Look(NamedTuple):
+class ActorCriticOutput(NamedTuple):
     """What policy and value head compute for a batch."""
 
     logp_BT: torch.Tensor
@@ -255,7 +255,7 @@ class Look(NamedTuple):
     values_BT: torch.Tensor
 
 
-def look(learner: Learner, batch: Batch, places: Places) -> Look:
+def look(learner: Learner, batch: Batch, places: TargetPositions) -> ActorCriticOutput:
     """One forward pass of policy and value head; the head computes in float32."""
     from retainbench.trainers._gradient.gradient import token_logprobs
     from retainbench.trainers._shared.rollout import autocast
@@ -270,7 +270,7 @@ def look(learner: Learner, batch: Batch, places: Places) -> Look:
         )
     hidden_BTH = made.hidden_states[-1][:, places.first : -1].detach().float()
     scaled_BTV = made.logits[:, :-1].float() / learner.job.options.temperature
-    return Look(
+    return ActorCriticOutput(
         token_logprobs(scaled_BTV, places.targets_BT),
         learner.head(hidden_BTH).squeeze(-1),
     )
@@ -308,7 +308,7 @@ def backward(
     rollout: Rollout,
     rows: Sequence[int],
     batch: Batch,
-    places: Places,
+    places: TargetPositions,
     trained: int,
 ) -> dict[str, float]:
     """Accumulate the gradient of some rows; returns their parts of the metrics."""
@@ -339,7 +339,7 @@ def backward(
     }
 
 
-def value_head(job: Job, policy: Policy) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def value_head(job: Job, policy: PolicyModel) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     """A small network on the last hidden states that starts at value 0, and its optimizer."""
     import torch
 

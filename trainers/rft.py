@@ -36,7 +36,7 @@ from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 if TYPE_CHECKING:
     from retainbench.trainers._gradient.gradient import Penalty, Stepper
     from retainbench.trainers._shared.data import Example
-    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -203,7 +203,7 @@ def equalised(
 
 
 def updater(
-    job: Job, policy: Policy, trajectory: Trajectory, stepper: Stepper
+    job: Job, policy: PolicyModel, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
     from retainbench.trainers._gradient import gradient
@@ -245,7 +245,7 @@ def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
 
 
 def backward(
-    job: Job, policy: Policy, trajectory: Trajectory, examples: list[Example], penalty: Penalty
+    job: Job, policy: PolicyModel, trajectory: Trajectory, examples: list[Example], penalty: Penalty
 ) -> dict[str, float]:
     """Accumulate the gradient of the batch's loss; charges the meter; returns the metrics."""
     import torch

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from retainbench.trainers._gradient.gradient import GradientOptions, Places
+from retainbench.trainers._gradient.gradient import GradientOptions, TargetPositions
 from retainbench.trainers._shared.contract import Job, Outcome
 from retainbench.trainers._shared.data import Batch, example_of, item_at
 
@@ -39,7 +39,7 @@ def train(job: Job) -> Outcome:
     return supervised(job, "nll")
 
 
-TokenLoss = Callable[["torch.Tensor", Places, int], "torch.Tensor"]
+TokenLoss = Callable[["torch.Tensor", TargetPositions, int], "torch.Tensor"]
 """(logits [B, T, V], places, tokens trained in the step) -> the step's loss, or its part of it."""
 Loss = Literal["nll", "dft"] | TokenLoss
 
@@ -100,7 +100,7 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
 
     penalty = gradient.penalty(job)
 
-    class Held(SFTTrainer):
+    class StageTrainer(SFTTrainer):
         def compute_loss(
             self, model: Any, inputs: Any, *_others: Any, num_items_in_batch: Any, **_named: Any
         ) -> Any:
@@ -117,17 +117,17 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
                 trl_patches.log_of_step(self, name, value * job.options.accumulation)
             return plain + extra
 
-    return Held
+    return StageTrainer
 
 
-def placed(inputs: dict[str, Any]) -> tuple[Batch, Places]:
+def placed(inputs: dict[str, Any]) -> tuple[Batch, TargetPositions]:
     """TRL's collated rows in our form."""
     ids_BT, attention_BT, labels_BT = (
         inputs[name] for name in ("input_ids", "attention_mask", "labels")
     )
     trained_BT = (labels_BT != -100).long()
     first = int(trained_BT.any(0).nonzero()[0]) - 1
-    places = Places(
+    places = TargetPositions(
         first=first,
         targets_BT=ids_BT[:, first + 1 :],
         mask_BT=trained_BT[:, first + 1 :].float(),

@@ -1,6 +1,6 @@
 """What the user decides about foreign results: tasks, axes, metrics, filters, clusters.
 
-Texts of the command line (`mmlu_*=general`) become `Choices`; keys are task names or shell
+Texts of the command line (`mmlu_*=general`) become `AdoptionChoices`; keys are task names or shell
 patterns, and an exact name wins over a pattern. Reads no files and knows no harness.
 """
 
@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class Choices:
+class AdoptionChoices:
     """What the user may decide; names are task names or shell patterns."""
 
     axes: Mapping[str, Axis] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Choices:
         return asked and not any(applies(name, task) for name in self.left_out)
 
 
-DEFAULT_CHOICES = Choices()
+DEFAULT_CHOICES = AdoptionChoices()
 
 
 def choices(
@@ -59,7 +59,7 @@ def choices(
     cluster: Sequence[str] = (),
     task: Sequence[str] = (),
     leave_out: Sequence[str] = (),
-) -> Choices:
+) -> AdoptionChoices:
     """A user's choices from texts like `mmlu_*=general`.
 
     Raises:
@@ -72,7 +72,7 @@ def choices(
     for name, value in axes.items():
         if not re.fullmatch(WORD, value):
             raise UsageError(f"--axis {name}={value}: write {HELP}")
-    return Choices(
+    return AdoptionChoices(
         axes=axes,
         metrics=_values("--metric", "NAME", metric),
         filters=_values("--filter", "NAME", filter),

@@ -32,7 +32,7 @@ class UnscorableError(UsageError):
     """A task without one comparable score per item; the other tasks of a run can be judged."""
 
 
-class Options(NamedTuple):
+class ScoredOptions(NamedTuple):
     """One item of multiple choice as it was scored."""
 
     score: float
@@ -55,7 +55,7 @@ class Options(NamedTuple):
     """All options have one text, after several contexts (winogrande)."""
 
 
-class Right(NamedTuple):
+class RightAnswer(NamedTuple):
     """The right options of one item and the expected score of a guesser."""
 
     gold: list[int]
@@ -63,7 +63,7 @@ class Right(NamedTuple):
     chance: float
 
 
-def right_options(items: Sequence[Options], metric: str) -> list[Right]:
+def right_options(items: Sequence[ScoredOptions], metric: str) -> list[RightAnswer]:
     """Right options and chance of every item of a task.
 
     Raises:
@@ -74,7 +74,7 @@ def right_options(items: Sequence[Options], metric: str) -> list[Right]:
     for golds in ([i.by_text for i in items], [i.by_index for i in items]):
         if all(golds) and _explained(items, golds, metric):
             return [
-                Right(gold, len(set(gold)) / len(item.logprobs))
+                RightAnswer(gold, len(set(gold)) / len(item.logprobs))
                 for item, gold in zip(items, golds, strict=True)
             ]
     if all(item.one_text for item in items):
@@ -85,30 +85,30 @@ def right_options(items: Sequence[Options], metric: str) -> list[Right]:
     )
 
 
-def _by_mass(item: Options, metric: str) -> Right:
+def _by_mass(item: ScoredOptions, metric: str) -> RightAnswer:
     """The score is the probability of all options that a field of the document labels as right."""
     for labels in item.labels:
         gold = [place for place, label in enumerate(labels) if label]
         if abs((soft_score(item.logprobs, gold) or 0.0) - item.score) <= MASS_TOLERANCE:
-            return Right(gold, len(gold) / len(labels))
+            return RightAnswer(gold, len(gold) / len(labels))
     raise UnscorableError(
         f"{metric} is {item.score:g}, but no field of the item says which options are right, so "
         "the score of a guesser is unknown; choose another metric for this task"
     )
 
 
-def _by_context(items: Sequence[Options]) -> list[Right]:
+def _by_context(items: Sequence[ScoredOptions]) -> list[RightAnswer]:
     """One option is right, and only the score says which; with two options it always does."""
     rights = []
     two = all(len(item.logprobs) == 2 for item in items)
     for item in items:
         best = _best(item.logprobs)
         gold = [best if item.score else 1 - best] if two else []
-        rights.append(Right(gold, 1 / len(item.logprobs)))
+        rights.append(RightAnswer(gold, 1 / len(item.logprobs)))
     return rights
 
 
-def _explained(items: Sequence[Options], golds: Sequence[list[int]], metric: str) -> bool:
+def _explained(items: Sequence[ScoredOptions], golds: Sequence[list[int]], metric: str) -> bool:
     """Whether one rule gives the recorded score of every item.
 
     A normalised accuracy is checked by the plain one next to it, which has the same right options.
@@ -129,15 +129,15 @@ def _explained(items: Sequence[Options], golds: Sequence[list[int]], metric: str
     )
 
 
-def _per_character(item: Options) -> list[float]:
+def _per_character(item: ScoredOptions) -> list[float]:
     return [lp / max(1, size[0]) for lp, size in zip(item.logprobs, item.lengths, strict=True)]
 
 
-def _per_byte(item: Options) -> list[float]:
+def _per_byte(item: ScoredOptions) -> list[float]:
     return [lp / max(1, size[1]) for lp, size in zip(item.logprobs, item.lengths, strict=True)]
 
 
-SCALES: tuple[Callable[[Options], list[float]], ...] = (
+SCALES: tuple[Callable[[ScoredOptions], list[float]], ...] = (
     lambda item: item.logprobs,
     _per_character,
     _per_byte,

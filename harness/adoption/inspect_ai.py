@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from pydantic import Field, NonNegativeInt
 
 from retainbench.harness.adoption import archive
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import UnscorableError
-from retainbench.harness.adoption.inspect_samples import Sample, sample_record, sample_text
+from retainbench.harness.adoption.inspect_samples import InspectSample, sample_record, sample_text
 from retainbench.harness.adoption.items import (
     Adopted,
     AdoptedTask,
@@ -34,7 +34,7 @@ from retainbench.harness.adoption.json_files import (
     require_task_name,
     shorten,
 )
-from retainbench.harness.adoption.settings import Settings, recorded
+from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.records import ItemRecord, ItemText
@@ -50,7 +50,7 @@ MOST_ENTRIES = 10_000
 LIMITS = ("limit", "sample_id")
 
 
-class Spec(Foreign):
+class InspectSpec(Foreign):
     """What was evaluated: `eval` in a log."""
 
     task: str
@@ -66,49 +66,49 @@ class Spec(Foreign):
     packages: dict[str, Any] | None = None
 
 
-class Step(Foreign):
+class InspectStep(Foreign):
     """One solver of the plan."""
 
     solver: Any = None
     params: Any = None
 
 
-class Plan(Foreign):
+class InspectPlan(Foreign):
     """The solvers of a task."""
 
-    steps: list[Step] | None = Field(default=None, max_length=MOST_ENTRIES)
+    steps: list[InspectStep] | None = Field(default=None, max_length=MOST_ENTRIES)
 
 
-class Scorer(Foreign):
+class InspectScorer(Foreign):
     """One scorer's results."""
 
     name: str
 
 
-class Results(Foreign):
+class InspectResults(Foreign):
     """Counts and scorers of a finished evaluation."""
 
     total_samples: NonNegativeInt | None = None
     completed_samples: NonNegativeInt | None = None
-    scores: list[Scorer] | None = Field(default=None, max_length=MOST_ENTRIES)
+    scores: list[InspectScorer] | None = Field(default=None, max_length=MOST_ENTRIES)
 
 
-class Header(Foreign):
+class InspectHeader(Foreign):
     """A log without its samples."""
 
     version: Any = None
     status: Any = None
     invalidated: Any = None
-    eval: Spec
-    plan: Plan | None = None
-    results: Results | None = None
+    eval: InspectSpec
+    plan: InspectPlan | None = None
+    results: InspectResults | None = None
 
 
-class Log(NamedTuple):
+class InspectLog(NamedTuple):
     """A log whose samples are read one by one."""
 
     file: Path
-    header: Header
+    header: InspectHeader
     samples: Iterable[tuple[str, Any]]
     """Each with its place for error messages."""
 
@@ -125,7 +125,7 @@ def _is_log(file: Path) -> bool:
     return file.suffix == ".json" and b'"eval"' in start and b'"version"' in start
 
 
-def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
+def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     """Read a folder of logs, one per task, or a single log.
 
     Raises:
@@ -149,7 +149,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
             if choose(choices.metrics, task):
                 raise
             unscored[task] = str(error)
-    first = headers[finished[min(finished)]].eval if finished else Spec(task="none")
+    first = headers[finished[min(finished)]].eval if finished else InspectSpec(task="none")
     engine, _, name = first.model.partition("/")
     return Adopted(
         harness=f"inspect_ai {(first.packages or {}).get('inspect_ai', 'unknown')}",
@@ -158,7 +158,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         tasks=tasks,
         listed=listed,
         unscored=unscored,
-        settings=Settings(
+        settings=ComparedSettings(
             shown={
                 "model_args": first.model_args,
                 "packages": first.packages,
@@ -170,7 +170,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     )
 
 
-def _finished(path: Path, headers: dict[Path, Header]) -> tuple[dict[str, Path], list[str]]:
+def _finished(path: Path, headers: dict[Path, InspectHeader]) -> tuple[dict[str, Path], list[str]]:
     """The log of each task, and a note for each failed attempt that was run again."""
     by_task: dict[str, list[Path]] = {}
     for file, header in headers.items():
@@ -197,22 +197,22 @@ def _finished(path: Path, headers: dict[Path, Header]) -> tuple[dict[str, Path],
     return finished, notes
 
 
-def _header(file: Path) -> Header:
+def _header(file: Path) -> InspectHeader:
     if file.suffix == ".json":
-        return checked(Header, read_object(file), str(file))
+        return checked(InspectHeader, read_object(file), str(file))
     with archive.opened(file) as opened:
         return _archived_header(opened)
 
 
-def _archived_header(opened: archive.Archive) -> Header:
+def _archived_header(opened: archive.Archive) -> InspectHeader:
     if "header.json" not in opened.names:
         raise IntegrityError(f"{opened.path}: no header.json, so the evaluation did not finish")
     place = f"{opened.path}: header.json"
-    return checked(Header, parse(opened.read("header.json"), place), place)
+    return checked(InspectHeader, parse(opened.read("header.json"), place), place)
 
 
 @contextmanager
-def _log(file: Path) -> Iterator[Log]:
+def _log(file: Path) -> Iterator[InspectLog]:
     """Header and samples of a log in either form."""
     if file.suffix == ".json":
         content = read_object(file)
@@ -220,27 +220,27 @@ def _log(file: Path) -> Iterator[Log]:
         if not isinstance(samples, list):
             raise IntegrityError(f"{file}: samples: expected a list")
         named = ((f"{file}: samples[{number}]", value) for number, value in enumerate(samples))
-        yield Log(file, checked(Header, content, str(file)), named)
+        yield InspectLog(file, checked(InspectHeader, content, str(file)), named)
         return
     with archive.opened(file) as opened:
         names = [n for n in opened.names if n.startswith("samples/") and n.endswith(".json")]
-        yield Log(
+        yield InspectLog(
             file,
             _archived_header(opened),
             ((f"{file}: {name}", parse(opened.read(name), f"{file}: {name}")) for name in names),
         )
 
 
-def _task(log: Log, choices: Choices) -> AdoptedTask:
+def _task(log: InspectLog, choices: AdoptionChoices) -> AdoptedTask:
     """Records of one log; checks that every sample is there and was scored."""
     file, header = log.file, log.header
-    results = header.results or Results()
+    results = header.results or InspectResults()
     scored = [score.name for score in results.scores or []]
     made: Reading | None = None
     records: dict[tuple[str, int], ItemRecord] = {}
     texts: list[ItemText] = []
     for place, value in log.samples:
-        sample = checked(Sample, value, place)
+        sample = checked(InspectSample, value, place)
         key = (str(sample.id), sample.epoch)
         if key in records:
             raise IntegrityError(f"{file}: duplicate sample {key[0]}, epoch {key[1]}")
@@ -266,7 +266,7 @@ def _task(log: Log, choices: Choices) -> AdoptedTask:
     )
 
 
-def _settings(header: Header) -> Settings:
+def _settings(header: InspectHeader) -> ComparedSettings:
     """What two logs of one task must share, and what is shown."""
     spec = header.eval
     steps = (header.plan.steps if header.plan else None) or []
@@ -277,7 +277,7 @@ def _settings(header: Header) -> Settings:
         **{key: (spec.model_generate_config or {}).get(key) for key in GENERATION},
     }
     shown = {"dataset": (spec.dataset or {}).get("name"), **recorded(spec.config, LIMITS)}
-    return Settings(equal, shown)
+    return ComparedSettings(equal, shown)
 
 
 def _limit(config: dict[str, Any], items: int) -> str | None:

@@ -24,20 +24,20 @@ INSTRUMENT = ("grader_failed", "scoring_failed")
 """Reasons that are about the scorer, not about the model."""
 
 
-class Score(Foreign):
+class InspectScore(Foreign):
     """What one scorer gave one sample."""
 
     value: Any = None
     reason: Any = None
 
 
-class Output(Foreign):
+class InspectOutput(Foreign):
     """What the model wrote at the end."""
 
     completion: str | None = None
 
 
-class Sample(Foreign):
+class InspectSample(Foreign):
     """One sample in one epoch."""
 
     id: int | str
@@ -46,7 +46,7 @@ class Sample(Foreign):
     choices: list[Any] | None = None
     target: str | list[str]
     messages: list[dict[str, Any]] | None = None
-    output: Output | None = None
+    output: InspectOutput | None = None
     scores: dict[str, dict[str, Any] | None] | None = None
     metadata: dict[str, Any] | None = None
     error: Any = None
@@ -54,12 +54,12 @@ class Sample(Foreign):
     limit: Any = None
 
 
-def sample_record(sample: Sample, file: Path, made: Reading) -> ItemRecord:
+def sample_record(sample: InspectSample, file: Path, made: Reading) -> ItemRecord:
     place = f"{file}: sample {shorten(sample.id)} epoch {sample.epoch}"
     if sample.error or sample.invalidation:
         raise IntegrityError(f"{place} ended with an error or was invalidated")
     scored = (sample.scores or {}).get(made.metric)
-    score = Score() if scored is None else checked(Score, scored, place)
+    score = InspectScore() if scored is None else checked(InspectScore, scored, place)
     if scored is None or score.reason in INSTRUMENT:
         raise IntegrityError(f"{place} was not scored by {made.metric}")
     options, target = sample.choices or [], sample.target
@@ -80,7 +80,7 @@ def sample_record(sample: Sample, file: Path, made: Reading) -> ItemRecord:
     )
 
 
-def sample_text(sample: Sample, record: ItemRecord) -> ItemText:
+def sample_text(sample: InspectSample, record: ItemRecord) -> ItemText:
     prompt = sample.input if isinstance(sample.input, str) else str(list(_prompt(sample)))
     return ItemText(
         task=record.task,
@@ -99,7 +99,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _prompt(sample: Sample) -> Iterator[Any]:
+def _prompt(sample: InspectSample) -> Iterator[Any]:
     """Messages before the model first answered, without their random ids."""
     if not sample.messages:
         yield _plain(sample.input)

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.adoption.choices import Choices, choose
+from retainbench.harness.adoption.choices import AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import UnscorableError, constant_answer
 from retainbench.harness.adoption.json_files import shorten
 from retainbench.harness.adoption.own_tasks import packaged
-from retainbench.harness.adoption.settings import Settings
+from retainbench.harness.adoption.settings import ComparedSettings
 from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import PREFERRED_METRICS, ItemRecord, ItemText
@@ -34,7 +34,7 @@ class AdoptedTask:
     """One task of one model's results."""
 
     records: list[ItemRecord]
-    settings: Settings
+    settings: ComparedSettings
     asked: dict[tuple[str, int], str] = field(default_factory=dict)
     """(doc_hash, repeat) -> digest of everything that the model was sent for the item."""
     texts: list[ItemText] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Adopted:
     """Every task that the results name, chosen or not."""
     unscored: dict[str, str]
     """Task -> why it has no score per item that could be compared."""
-    settings: Settings
+    settings: ComparedSettings
     """Of the whole run."""
     files: dict[str, str]
     """SHA-256 of every file that was read, by name."""
@@ -94,7 +94,7 @@ def reading(
     task: str,
     listed: list[str],
     higher_is_better: Mapping[str, Any],
-    choices: Choices,
+    choices: AdoptionChoices,
     place: str,
 ) -> Reading:
     """Decide metric, axis and cluster of a task.
@@ -115,8 +115,8 @@ def reading(
     )
 
 
-def _metric(listed: list[str], task: str, choices: Choices, place: str) -> str:
-    """The metric that `score` will be; see `Choices.metrics`."""
+def _metric(listed: list[str], task: str, choices: AdoptionChoices, place: str) -> str:
+    """The metric that `score` will be; see `AdoptionChoices.metrics`."""
     wanted = choose(choices.metrics, task)
     if wanted is not None:
         if wanted not in listed:

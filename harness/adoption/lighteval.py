@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import UnscorableError
 from retainbench.harness.adoption.items import Adopted, AdoptedTask
 from retainbench.harness.adoption.json_files import (
@@ -24,7 +24,7 @@ from retainbench.harness.adoption.json_files import (
     run_date,
 )
 from retainbench.harness.adoption.lighteval_rows import take
-from retainbench.harness.adoption.settings import Settings, recorded
+from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.verdicts import first_items
@@ -44,7 +44,7 @@ WRITTEN = "hash_cont_tokens"
 """The hash of what the model wrote."""
 
 
-class Metric(Foreign):
+class LightevalMetric(Foreign):
     """One metric of a task."""
 
     metric_name: Any = None
@@ -55,16 +55,16 @@ class TaskConfig(Foreign):
     """What is read of a task's configuration."""
 
     effective_num_docs: int | None = None
-    metrics: list[Metric | None] | None = None
+    metrics: list[LightevalMetric | None] | None = None
 
 
-class Summary(Foreign):
+class LightevalSummary(Foreign):
     """A task's hashes of prompts and examples."""
 
     hashes: dict[str, Any] | None = None
 
 
-class General(Foreign):
+class LightevalGeneral(Foreign):
     """The configuration of the run."""
 
     model_name: Any = "unknown"
@@ -74,7 +74,7 @@ class General(Foreign):
     num_fewshot_seeds: Any = None
 
 
-class Results(Foreign):
+class LightevalResults(Foreign):
     """What is read of a results file."""
 
     config_general: dict[str, Any] | None = None
@@ -88,7 +88,7 @@ def details_files(path: Path) -> list[Path]:
     return [f for f in listed if f.is_file() and f.suffix == ".parquet" and run_date(f)]
 
 
-def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
+def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     """Read one run: the output folder, if it holds exactly one, or its dated details folder.
 
     Raises:
@@ -101,8 +101,10 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
         listed = ", ".join(sorted(str(folder) for folder, _ in dated)) or "none"
         raise UsageError(f"{path}: expected one lighteval run, found {listed}: name one folder")
     results_file = _results_file(files[0])
-    results = checked(Results, read_object(results_file, MOST_SETTINGS), str(results_file))
-    general = checked(General, results.config_general or {}, f"{results_file}: config_general")
+    results = checked(LightevalResults, read_object(results_file, MOST_SETTINGS), str(results_file))
+    general = checked(
+        LightevalGeneral, results.config_general or {}, f"{results_file}: config_general"
+    )
     tasks: dict[str, AdoptedTask] = {}
     unscored: dict[str, str] = {}
     for file in files:
@@ -148,27 +150,34 @@ def _entry(table: dict[str, dict[str, Any] | None], task: str, file: Path) -> di
     return entry
 
 
-def _run_settings(general: General) -> Settings:
+def _run_settings(general: LightevalGeneral) -> ComparedSettings:
     model = general.model or {}
     equal = recorded(model, EQUAL_IN_MODEL) | {"num_fewshot_seeds": general.num_fewshot_seeds}
     named = {*EQUAL_IN_MODEL, *THE_MODEL}
     shown = {key: value for key, value in model.items() if key not in named}
-    return Settings(equal, shown | {"max_samples": general.max_samples})
+    return ComparedSettings(equal, shown | {"max_samples": general.max_samples})
 
 
 def _task(
-    file: Path, task: str, results: Results, results_file: Path, limit: int | None, choices: Choices
+    file: Path,
+    task: str,
+    results: LightevalResults,
+    results_file: Path,
+    limit: int | None,
+    choices: AdoptionChoices,
 ) -> AdoptedTask:
     raw = _entry(results.config_tasks, task, results_file)
     config = checked(TaskConfig, raw, f"{results_file}: {task}")
     higher = {str(m.metric_name): m.higher_is_better for m in config.metrics or [] if m}
     records, texts = take(file, task, config.effective_num_docs, higher, choices)
-    summary = checked(Summary, _entry(results.summary_tasks, task, results_file), str(results_file))
+    summary = checked(
+        LightevalSummary, _entry(results.summary_tasks, task, results_file), str(results_file)
+    )
     hashes = {key: value for key, value in (summary.hashes or {}).items() if key != WRITTEN}
     limited = first_items(limit) if limit is not None and limit <= len(records) else None
     return AdoptedTask(
         records=records,
-        settings=Settings(recorded(raw, EQUAL_IN_TASK) | hashes),
+        settings=ComparedSettings(recorded(raw, EQUAL_IN_TASK) | hashes),
         texts=texts,
         notes=[f"{task}: {limited}"] if limited else [],
         limited=limited,

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from retainbench.harness.adoption.choices import Choices
-from retainbench.harness.adoption.guessing import Options, right_options, soft_score
+from retainbench.harness.adoption.choices import AdoptionChoices
+from retainbench.harness.adoption.guessing import ScoredOptions, right_options, soft_score
 from retainbench.harness.adoption.items import (
     Reading,
     checked_score,
@@ -45,7 +45,7 @@ MOST_ROWS_AT_ONCE = 256
 MOST_ROWS = 2_000_000
 
 
-class Document(Foreign):
+class LightevalDocument(Foreign):
     """The item."""
 
     id: Any = None
@@ -56,7 +56,7 @@ class Document(Foreign):
     specific: dict[str, Any] | None = None
 
 
-class Answer(Foreign):
+class LightevalAnswer(Foreign):
     """What the model answered."""
 
     input: Any = None
@@ -65,11 +65,11 @@ class Answer(Foreign):
     logprobs: list[float] | None = None
 
 
-class Row(Foreign):
+class LightevalRow(Foreign):
     """One row of a details file."""
 
-    doc: Document
-    model_response: Answer
+    doc: LightevalDocument
+    model_response: LightevalAnswer
     metric: dict[str, Any]
 
 
@@ -78,7 +78,7 @@ def take(
     task: str,
     expected: int | None,
     higher_is_better: Mapping[str, Any],
-    choices: Choices,
+    choices: AdoptionChoices,
 ) -> tuple[list[ItemRecord], list[ItemText]]:
     """Records and texts of one task; checks that every item is there.
 
@@ -91,11 +91,11 @@ def take(
     """
     made: Reading | None = None
     fields: list[tuple[str, dict[str, Any]]] = []
-    options: list[Options] = []
+    options: list[ScoredOptions] = []
     texts: list[ItemText] = []
     for number, value in enumerate(_rows(file)):
         place = f"{file}: row {number}"
-        row = checked(Row, value, place)
+        row = checked(LightevalRow, value, place)
         if made is None:
             listed = [name for name, score in row.metric.items() if score is not None]
             made = reading(task, listed, higher_is_better, choices, str(file))
@@ -149,7 +149,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         raise IntegrityError(f"{file}: not a readable Parquet file: {error}") from error
 
 
-def _fields(row: Row, number: int, made: Reading) -> dict[str, Any]:
+def _fields(row: LightevalRow, number: int, made: Reading) -> dict[str, Any]:
     """Fields of a record that do not depend on the other rows."""
     doc, answer = row.doc, row.model_response
     gold, choices = _gold(doc), doc.choices or []
@@ -175,11 +175,11 @@ def _fields(row: Row, number: int, made: Reading) -> dict[str, Any]:
     }
 
 
-def _gold(doc: Document) -> list[int]:
+def _gold(doc: LightevalDocument) -> list[int]:
     return [doc.gold_index] if isinstance(doc.gold_index, int) else doc.gold_index
 
 
-def _chosen(row: Row) -> str | None:
+def _chosen(row: LightevalRow) -> str | None:
     """The most likely option, where options were scored."""
     choices, logprobs = row.doc.choices or [], row.model_response.logprobs or []
     if len(choices) != len(logprobs) or not logprobs:
@@ -187,7 +187,7 @@ def _chosen(row: Row) -> str | None:
     return str(choices[max(range(len(logprobs)), key=logprobs.__getitem__)]).strip()
 
 
-def _options(row: Row, place: str, metric: str) -> list[Options]:
+def _options(row: LightevalRow, place: str, metric: str) -> list[ScoredOptions]:
     """The item's options if each was scored, else nothing."""
     texts = [str(choice) for choice in row.doc.choices or []]
     logprobs = row.model_response.logprobs or []
@@ -198,7 +198,7 @@ def _options(row: Row, place: str, metric: str) -> list[Options]:
     gold = _gold(row.doc)
     accuracy = row.metric.get("acc")
     return [
-        Options(
+        ScoredOptions(
             score=checked_score(row.metric.get(metric), metric, place),
             accuracy=None if accuracy is None else checked_score(accuracy, "acc", place),
             logprobs=logprobs,
@@ -212,7 +212,7 @@ def _options(row: Row, place: str, metric: str) -> list[Options]:
     ]
 
 
-def _text(row: Row, task: str, fields: Mapping[str, Any]) -> ItemText:
+def _text(row: LightevalRow, task: str, fields: Mapping[str, Any]) -> ItemText:
     prompt = row.model_response.input or row.doc.query
     return ItemText(
         task=clean(task),

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, choose
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import UnscorableError
 from retainbench.harness.adoption.items import Adopted, AdoptedTask
 from retainbench.harness.adoption.json_files import (
@@ -26,9 +26,9 @@ from retainbench.harness.adoption.json_files import (
     require_task_name,
     run_date,
 )
-from retainbench.harness.adoption.lm_eval_rows import Rows, take
+from retainbench.harness.adoption.lm_eval_rows import NumberedRows, take
 from retainbench.harness.adoption.own_tasks import own_records
-from retainbench.harness.adoption.settings import Settings, recorded
+from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
 
@@ -57,7 +57,7 @@ UNSEEN = ("add_bos_token", "add_special_tokens", "prefix_token_id", "enable_thin
 """Arguments of the model that change the ids of every question, which the rows do not show."""
 
 
-class Counts(Foreign):
+class LmEvalCounts(Foreign):
     """How many items a task has and how many were scored."""
 
     original: NonNegativeInt
@@ -69,12 +69,12 @@ class Counts(Foreign):
         return self.effective != self.original
 
 
-class Results(Foreign):
+class LmEvalResults(Foreign):
     """What is read of a results file; more settings are in `model_extra`."""
 
     model_config = ConfigDict(extra="allow")
 
-    counts: dict[str, Counts] = Field(alias="n-samples", min_length=1)
+    counts: dict[str, LmEvalCounts] = Field(alias="n-samples", min_length=1)
     config: dict[str, Any] | None = None
     configs: dict[str, dict[str, Any] | None] | None = None
     versions: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ def results_files(path: Path) -> list[Path]:
     return [file for file in dated if "n-samples" in read_object(file)]
 
 
-def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
+def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     """Read one run: a folder that holds exactly one, or its results JSON.
 
     Raises:
@@ -103,8 +103,8 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     if len(files) != 1:
         listed = ", ".join(str(file) for file in files[:5]) or "none"
         raise UsageError(f"{path}: expected one lm-eval run, found {listed}: name one results file")
-    results = checked(Results, read_object(files[0], MOST_SETTINGS), str(files[0]))
-    rows: dict[str, Rows] = {}
+    results = checked(LmEvalResults, read_object(files[0], MOST_SETTINGS), str(files[0]))
+    rows: dict[str, NumberedRows] = {}
     digests = {files[0].name: sha256_file(files[0])}
     for task in filter(choices.wants, results.counts):
         require_task_name(task, str(files[0]))
@@ -120,7 +120,11 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
 
 
 def adopt(
-    results: Results, rows: dict[str, Rows], choices: Choices, path: Path, files: dict[str, str]
+    results: LmEvalResults,
+    rows: dict[str, NumberedRows],
+    choices: AdoptionChoices,
+    path: Path,
+    files: dict[str, str],
 ) -> Adopted:
     """Records of all tasks of one run, with the settings that the other run must share."""
     config = results.config or {}
@@ -149,7 +153,9 @@ def adopt(
     )
 
 
-def _task(task: str, rows: Rows, results: Results, choices: Choices) -> AdoptedTask:
+def _task(
+    task: str, rows: NumberedRows, results: LmEvalResults, choices: AdoptionChoices
+) -> AdoptedTask:
     counts = results.counts[task]
     higher = (results.higher_is_better or {}).get(task) or {}
     taken = take(task, rows, counts.effective, higher, choices)
@@ -164,7 +170,7 @@ def _task(task: str, rows: Rows, results: Results, choices: Choices) -> AdoptedT
     )
 
 
-def _run_settings(results: Results) -> Settings:
+def _run_settings(results: LmEvalResults) -> ComparedSettings:
     config, extra = results.config or {}, results.model_extra or {}
     equal = recorded(extra, EQUAL_IN_RUN) | recorded(config, ["gen_kwargs"])
     shown = recorded(extra, SHOWN_OF_RUN) | recorded(config, SHOWN_OF_CONFIG)
@@ -172,7 +178,7 @@ def _run_settings(results: Results) -> Settings:
         arguments = _arguments(config["model_args"])
         equal |= {f"model_args.{key}": _flag(arguments.pop(key, None)) for key in UNSEEN}
         shown["model_args"] = {k: v for k, v in arguments.items() if k not in THE_MODEL}
-    return Settings(equal, shown)
+    return ComparedSettings(equal, shown)
 
 
 def _arguments(model_args: Any) -> dict[str, Any]:
@@ -190,7 +196,7 @@ def _flag(value: Any) -> Any:
     )
 
 
-def _task_settings(task: str, results: Results) -> Settings:
+def _task_settings(task: str, results: LmEvalResults) -> ComparedSettings:
     config = (results.configs or {}).get(task)
     equal = recorded(config, EQUAL_IN_TASK)
     for name, table in (
@@ -200,4 +206,4 @@ def _task_settings(task: str, results: Results) -> Settings:
     ):
         if table and table.get(task) is not None:
             equal[name] = table[task]
-    return Settings(equal, recorded(config, SHOWN_OF_TASK))
+    return ComparedSettings(equal, recorded(config, SHOWN_OF_TASK))

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
 
-from retainbench.harness.adoption.choices import Choices, choose
+from retainbench.harness.adoption.choices import AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import (
-    Options,
-    Right,
+    RightAnswer,
+    ScoredOptions,
     UnscorableError,
     listed_choice,
     right_options,
@@ -40,14 +40,14 @@ from retainbench.harness.adoption.json_files import Foreign, checked, fingerprin
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import ItemRecord, ItemText
 
-Rows = Iterable[tuple[str, dict[str, Any]]]
+NumberedRows = Iterable[tuple[str, dict[str, Any]]]
 """Sample rows, each with its place for error messages."""
 INVALID = ("", "[invalid]")
 """What lm-eval's regex filters leave when they find no answer."""
 MOST_OPTIONS = 10_000
 
 
-class Row(Foreign):
+class LmEvalRow(Foreign):
     """A sample row; what is not declared may be a metric."""
 
     model_config = ConfigDict(extra="allow")
@@ -76,19 +76,19 @@ class Row(Foreign):
         }
 
 
-class Item(NamedTuple):
+class PartialItem(NamedTuple):
     """What is kept of a row until all rows of its task are known."""
 
     place: str
     doc_id: int
     fields: dict[str, Any]
     """Of the record: hashes, answer, value."""
-    options: Options | None
+    options: ScoredOptions | None
     asked: str
     text: ItemText
 
 
-class Taken(NamedTuple):
+class TaskRecords(NamedTuple):
     """The rows of one task as records."""
 
     records: list[ItemRecord]
@@ -99,11 +99,11 @@ class Taken(NamedTuple):
 
 def take(
     task: str,
-    rows: Rows,
+    rows: NumberedRows,
     expected: int,
     higher_is_better: Mapping[str, Any],
-    choices: Choices,
-) -> Taken:
+    choices: AdoptionChoices,
+) -> TaskRecords:
     """Records of one task and one filter; checks that every item has exactly one row.
 
     Args:
@@ -118,10 +118,10 @@ def take(
     seen: dict[str, Counter[int]] = {}
     chosen = choose(choices.filters, task)
     made: Reading | None = None
-    items: list[Item] = []
+    items: list[PartialItem] = []
     unscorable: UnscorableError | None = None
     for place, value in rows:
-        row = checked(Row, value, place)
+        row = checked(LmEvalRow, value, place)
         seen.setdefault(row.filter, Counter())[row.doc_id] += 1
         chosen = chosen or row.filter
         if row.filter != chosen or unscorable:
@@ -139,7 +139,7 @@ def take(
     items.sort(key=lambda item: item.doc_id)
     records = number_repeats(with_constant_answer(_records(items, made), made))
     others = ", ".join(name for name in seen if name != chosen)
-    return Taken(
+    return TaskRecords(
         records,
         {(r.doc_hash, r.repeat): item.asked for r, item in zip(records, items, strict=True)},
         [item.text for item in items],
@@ -158,7 +158,7 @@ def _check_counts(task: str, seen: Mapping[str, Counter[int]], expected: int) ->
             raise IntegrityError(f"{task}: {len(counts)} rows for filter {name!r}, not {expected}")
 
 
-def _item(row: Row, place: str, made: Reading) -> Item:
+def _item(row: LmEvalRow, place: str, made: Reading) -> PartialItem:
     """One row reduced to what its record needs."""
     values = row.values()
     if values.get(made.metric) is None:
@@ -192,10 +192,10 @@ def _item(row: Row, place: str, made: Reading) -> Item:
         choices=[clean(text) for text in texts] or None,
         gold=clean(str(row.target)),
     )
-    return Item(place, row.doc_id, fields, options, fingerprint(requests), text)
+    return PartialItem(place, row.doc_id, fields, options, fingerprint(requests), text)
 
 
-def _records(items: Sequence[Item], made: Reading) -> list[ItemRecord]:
+def _records(items: Sequence[PartialItem], made: Reading) -> list[ItemRecord]:
     """Records of one task; either all or none of its items offer options."""
     options = [item.options for item in items if item.options]
     if options and len(options) != len(items):
@@ -204,7 +204,7 @@ def _records(items: Sequence[Item], made: Reading) -> list[ItemRecord]:
     return [_record(item, right, made) for item, right in zip(items, rights, strict=True)]
 
 
-def _record(item: Item, right: Right | None, made: Reading) -> ItemRecord:
+def _record(item: PartialItem, right: RightAnswer | None, made: Reading) -> ItemRecord:
     if right is None or item.options is None:
         return item_record(made, item.place, **item.fields)
     return item_record(
@@ -217,14 +217,14 @@ def _record(item: Item, right: Right | None, made: Reading) -> ItemRecord:
     )
 
 
-def _is_choice(row: Row, requests: list[list[Any]]) -> bool:
+def _is_choice(row: LmEvalRow, requests: list[list[Any]]) -> bool:
     """Several continuations were scored, as their texts and the pairs of responses show."""
     return len(requests) > 1 and all(
         len(request) > 1 and isinstance(request[1], str) for request in requests
     )
 
 
-def _options(row: Row, requests: list[list[Any]], metric: str, place: str) -> Options:
+def _options(row: LmEvalRow, requests: list[list[Any]], metric: str, place: str) -> ScoredOptions:
     values = row.values()
     texts = [str(request[1]) for request in requests]
     pairs = [_pair(response, place) for response in row.filtered_resps]
@@ -236,7 +236,7 @@ def _options(row: Row, requests: list[list[Any]], metric: str, place: str) -> Op
         raise IntegrityError(f"{place}: more than {MOST_OPTIONS} choices")
     by_text, by_index = target_places(row.target, texts)
     accuracy = values.get("acc")
-    return Options(
+    return ScoredOptions(
         score=checked_score(values[metric], metric, place),
         accuracy=None if accuracy is None else checked_score(accuracy, "acc", place),
         logprobs=[logprob for logprob, _ in pairs],
@@ -259,7 +259,7 @@ def _labels(document: Any, options: int) -> list[list[int]]:
     return []
 
 
-def _free(row: Row) -> dict[str, Any]:
+def _free(row: LmEvalRow) -> dict[str, Any]:
     """Fields of an item without options: what was written, and whether it holds an answer."""
     written, extracted = _first_text(row.resps), _first_text(row.filtered_resps[:1])
     if extracted is None or written is None:  # (log-likelihood, greedy) of a single continuation

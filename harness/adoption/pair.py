@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.adoption import inspect_ai, lighteval, lm_eval
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices, applies
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, applies
 from retainbench.harness.adoption.items import Adopted
 from retainbench.harness.adoption.settings import refused, remarked
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.verdicts import FULL
 
-__all__ = ["Adopted", "Choices", "Pair", "pair", "read"]
+__all__ = ["Adopted", "AdoptedPair", "AdoptionChoices", "pair", "read"]
 
 READERS = {
     "lm-eval": (lm_eval.results_files, lm_eval.read),
@@ -30,7 +30,7 @@ READERS = {
 }
 
 
-class Pair(NamedTuple):
+class AdoptedPair(NamedTuple):
     """Results of base and candidate that were made alike."""
 
     base: Adopted
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
         return self.candidate.part if self.base.part == FULL else self.base.part
 
 
-def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
+def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     """Read the results of one model in whichever of the three forms they have.
 
     Raises:
@@ -69,7 +69,7 @@ def read(path: Path, choices: Choices = DEFAULT_CHOICES) -> Adopted:
     return adopted
 
 
-def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pair:
+def pair(base: Path, candidate: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> AdoptedPair:
     """Read both sides and refuse them unless they were made alike.
 
     Raises:
@@ -79,10 +79,10 @@ def pair(base: Path, candidate: Path, choices: Choices = DEFAULT_CHOICES) -> Pai
     one, other = read(base, choices), read(candidate, choices)
     _check_used(choices, one, other)
     check_alike(one, other)
-    return Pair(one, other, remarks(one, other))
+    return AdoptedPair(one, other, remarks(one, other))
 
 
-def _check_used(choices: Choices, base: Adopted, candidate: Adopted) -> None:
+def _check_used(choices: AdoptionChoices, base: Adopted, candidate: Adopted) -> None:
     """Refuse a choice for a task that is not there: a mistyped name would decide something."""
     tasks = {*base.listed, *candidate.listed, *base.tasks, *base.unscored}
     present = sorted(tasks)

@@ -20,7 +20,7 @@ CONTEXT = 100
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparedSettings:
     """The settings of a run or of one task, by what a difference means."""
 
     equal: Mapping[str, Any] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Settings:
     """A difference is a remark."""
 
 
-class Difference(NamedTuple):
+class SettingDifference(NamedTuple):
     """One value that differs, with the path of its keys."""
 
     path: str
@@ -46,14 +46,14 @@ def recorded(table: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str, 
     return {key: table[key] for key in keys if key in table} if table else {}
 
 
-def refused(base: Settings, candidate: Settings) -> list[Difference]:
+def refused(base: ComparedSettings, candidate: ComparedSettings) -> list[SettingDifference]:
     """Differences that make two results different measurements; both sides record the key."""
     both = sorted(base.equal.keys() & candidate.equal.keys())
     pairs = ((key, base.equal[key], candidate.equal[key]) for key in both)
     return [difference for pair in pairs for difference in _differences(*pair)]
 
 
-def remarked(base: Settings, candidate: Settings) -> list[str]:
+def remarked(base: ComparedSettings, candidate: ComparedSettings) -> list[str]:
     """One line for each difference that is shown, and for each key that one side records."""
     lines = []
     for one, other, both in (
@@ -76,7 +76,7 @@ def _one_side(key: str, base: Mapping[str, Any], candidate: Mapping[str, Any]) -
     return [f"{key} is recorded for the {side} only: {_shown(value, value)[0]}"]
 
 
-def _differences(path: str, base: Any, candidate: Any) -> Iterator[Difference]:
+def _differences(path: str, base: Any, candidate: Any) -> Iterator[SettingDifference]:
     base, candidate = _plain(base), _plain(candidate)
     if base == candidate or (_is_empty(base) and _is_empty(candidate)):
         return
@@ -87,7 +87,7 @@ def _differences(path: str, base: Any, candidate: Any) -> Iterator[Difference]:
         for place, (one, other) in enumerate(zip(base, candidate, strict=True)):
             yield from _differences(f"{path}[{place}]", one, other)
     else:
-        yield Difference(path, base, candidate)
+        yield SettingDifference(path, base, candidate)
 
 
 def _is_empty(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from retainbench.harness.api import models
 from retainbench.harness.api.gate import rules
 from retainbench.harness.certificate import measure
-from retainbench.harness.certificate.certify import Certified, Request
+from retainbench.harness.certificate.certify import CertificateRequest, Certified
 from retainbench.harness.certificate.certify import certify as write_certificate
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.schema import Policy, Suite
@@ -24,8 +24,8 @@ from retainbench.harness.tasks.catalogue import Catalogue
 if TYPE_CHECKING:
     from retainbench.harness.api.gate import Rules
     from retainbench.harness.api.models import Model
-    from retainbench.harness.certificate.certify import Measure
-    from retainbench.harness.certificate.speaking import Choice
+    from retainbench.harness.certificate.certify import MeasureMovement
+    from retainbench.harness.certificate.speaking import TemplateChoice
 
 
 def certify(
@@ -38,7 +38,7 @@ def certify(
     key: str | Path | None = None,
     tier: Tier = "full",
     repeat_base: bool = False,
-    template: Choice | None = None,
+    template: TemplateChoice | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     device_map: str | None = None,
@@ -73,7 +73,7 @@ def certify(
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
     chosen, known = loading.opened(str(suite), given)
     placement = placed(device, dtype, device_map)
-    request = Request(
+    request = CertificateRequest(
         _scoring(chosen, tier, placement, repeat_base, known),
         command=list(command),
         measure=_measure(chosen, tier, placement, known),
@@ -104,11 +104,11 @@ def _scoring(
 ) -> stored.Scoring:
     score = partial(evaluate.of_model, placement=placement, tasks=tasks)
     again: Sequence[str] = () if tier == "smoke" else suite.noise_floor
-    repeats = {name: partial(score, variation=evaluate.VARIATIONS[name]) for name in again}
+    repeats = {name: partial(score, repeat=evaluate.REPEAT_SCORINGS[name]) for name in again}
     return stored.Scoring(score, stored.scoring_settings(*placement), repeat_base, repeats)
 
 
-def _measure(suite: Suite, tier: Tier, placement: Placement, tasks: Catalogue) -> Measure:
+def _measure(suite: Suite, tier: Tier, placement: Placement, tasks: Catalogue) -> MeasureMovement:
     if tier == "smoke":
         return measure.drift_only
     return partial(measure.drift_and_kl, suite=suite, placement=placement, tasks=tasks)

@@ -11,7 +11,7 @@ import pandas as pd
 from retainbench.harness.api.records import source
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Policy
-from retainbench.harness.core.verdicts import GateResult, Outcome, overall
+from retainbench.harness.core.verdicts import GateOutcome, GateResult, overall
 from retainbench.harness.gate import command
 from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.suites import loading
@@ -34,7 +34,7 @@ class Gate(NamedTuple):
     """What the command line prints."""
 
     @property
-    def verdict(self) -> Outcome:
+    def verdict(self) -> GateOutcome:
         """The worst of all candidates."""
         return overall(self.results)
 

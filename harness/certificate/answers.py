@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from retainbench.harness.certificate.contents import Contents
+from retainbench.harness.certificate.contents import CertificateContents
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord
@@ -34,7 +34,7 @@ OPTIONAL = ("soft_score", "choice_logprobs", "gold", "response")
 """What all records of a task have, or none."""
 
 
-def check(contents: Contents, tasks: Catalogue) -> None:
+def check(contents: CertificateContents, tasks: Catalogue) -> None:
     """Check all records of a certificate.
 
     Args:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from retainbench.harness.certificate.bundle import Evidence
-from retainbench.harness.certificate.contents import Contents
+from retainbench.harness.certificate.contents import CertificateContents
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.schema import Suite
@@ -37,7 +37,7 @@ def suite_digest(suite: Suite) -> str:
     return digest(suite.model_dump(mode="json", include=ASKED, exclude_defaults=True))
 
 
-def check(contents: Contents, tasks: Catalogue, suite: Suite | None) -> list[str]:
+def check(contents: CertificateContents, tasks: Catalogue, suite: Suite | None) -> list[str]:
     """Compare a certificate with what is installed.
 
     Args:
@@ -121,7 +121,7 @@ def _check_suite(evidence: Evidence, suite: Suite | None, trust: _Trust) -> None
         trust.differs(f"suite {name}: the certificate was made with other contents of it")
 
 
-def _check_overlap(contents: Contents) -> None:
+def _check_overlap(contents: CertificateContents) -> None:
     """Items that training data give away are items of the locks, each once."""
     known = {name: {item.id for item in lock.items} for name, lock in contents.locks.items()}
     for data in contents.evidence.train_data:

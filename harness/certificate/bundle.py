@@ -5,7 +5,7 @@
     OUT/scorecard.json           `Evidence`: models, gate result, environment, command
     OUT/base-records.jsonl       one record per item
     OUT/candidate-records.jsonl
-    OUT/noise-<way>.jsonl        repeat scorings of the base: the A/A noise floor
+    OUT/noise-<name>.jsonl       repeat scorings of the base: the A/A noise floor
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
     OUT/table.csv                one row per task
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from retainbench.harness.certificate.speaking import Spoken
+from retainbench.harness.certificate.speaking import PromptFormat
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
@@ -54,7 +54,7 @@ class Evidence(Record):
     tier: Literal["smoke", "standard", "full"]
     items_per_task: int | None
     """Of the suite: only the first items of each task were scored, which never passes."""
-    spoken: Spoken = Spoken()
+    spoken: PromptFormat = PromptFormat()
     """Through which chat template both were asked."""
     train_data: list[TrainData] = []
     """What the candidate was trained on, as far as it was given, and the items in it."""
@@ -64,7 +64,7 @@ class Evidence(Record):
     notes: list[str] = []
     """Remarks on the two folders, and what could not be measured, with the reason."""
     repeat_churn: dict[str, float] | None
-    """Share of items that changed when the base was scored twice in one way; None: not done."""
+    """Share of items that changed when the base was scored twice in the same way, or None."""
     environment: dict[str, str]
     settings: dict[str, str]
     """How both were scored: backend, dtype, device, batch."""
@@ -94,12 +94,12 @@ class Bundle:
         """What one task asked."""
         return self.locks / f"{task}.lock"
 
-    def noise(self, way: str) -> Path:
-        """The base scored again in one way."""
-        return self.root / f"noise-{way}.jsonl"
+    def noise(self, name: str) -> Path:
+        """A repeat scoring of the base."""
+        return self.root / f"noise-{name}.jsonl"
 
     def noises(self) -> dict[str, Path]:
-        """Those that exist, by way."""
+        """Those that exist, by name."""
         files = sorted(self.root.glob("noise-*.jsonl"))
         return {path.stem.removeprefix("noise-"): path for path in files}
 

@@ -30,7 +30,7 @@ from retainbench.harness.certificate import asked, contents, dsse, speaking, sta
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence
 from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
-from retainbench.harness.certificate.speaking import Choice, Speaking
+from retainbench.harness.certificate.speaking import PromptRenderings, TemplateChoice
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import locks
@@ -63,7 +63,7 @@ from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.lock import LOCK, Lock, check_locked
 from retainbench.harness.tasks.training_data import TrainData
 
-Measure = Callable[..., Movement]
+MeasureMovement = Callable[..., Movement]
 """Drift and divergence of two checked models; with the keyword `rendering` of KL's prompts where
 they are sent as a chat."""
 
@@ -81,12 +81,12 @@ class Certified(NamedTuple):
         return self.evidence.gate
 
 
-class Request(NamedTuple):
+class CertificateRequest(NamedTuple):
     """How to score, and what the certificate says about it."""
 
     scoring: Scoring
     command: Sequence[str]
-    measure: Measure | None = None
+    measure: MeasureMovement | None = None
     """For example `certify_measure.drift_only`; None measures nothing."""
     key: Path | None = None
     """PEM file of an Ed25519 private key; None leaves the statement unsigned."""
@@ -95,7 +95,7 @@ class Request(NamedTuple):
     """Files that the candidate was trained on."""
     tasks: Catalogue = OWN
     """Where the suite's tasks are found."""
-    template: Choice | None = None
+    template: TemplateChoice | None = None
     """Whose chat template is used (certificate/speaking.py)."""
 
 
@@ -105,7 +105,7 @@ def certify(
     suite: Suite,
     policy: Policy,
     out: Path,
-    request: Request,
+    request: CertificateRequest,
     *,
     overwrite: bool = False,
 ) -> Certified:
@@ -151,7 +151,12 @@ def _unfinished(out: Path) -> Iterator[Path]:
 
 
 def _write(
-    out: Path, prepared: Prepared, records: Records, suite: Suite, policy: Policy, request: Request
+    out: Path,
+    prepared: PreparedCertificate,
+    records: ScoredRecords,
+    suite: Suite,
+    policy: Policy,
+    request: CertificateRequest,
 ) -> Evidence:
     """The folder of the certificate, whole or not at all."""
     files = {i.name: i.folder / LOCK for i in request.tasks.find(prepared.names)}
@@ -165,7 +170,7 @@ def _write(
         return write_findings(bundle, prepared.key)
 
 
-class Prepared(NamedTuple):
+class PreparedCertificate(NamedTuple):
     """What can be refused has been, before the first token is scored."""
 
     key: Any
@@ -177,10 +182,10 @@ class Prepared(NamedTuple):
     """Tasks that are scored; the retention tasks among them are gated."""
     locks: Mapping[str, Lock]
     train_data: list[TrainData]
-    speaking: Speaking
+    speaking: PromptRenderings
 
 
-class Records(NamedTuple):
+class ScoredRecords(NamedTuple):
     """What scoring gave."""
 
     base: list[ItemRecord]
@@ -191,7 +196,9 @@ class Records(NamedTuple):
     """Share of items per task that changed when the base was scored twice."""
 
 
-def _prepare(base: str, candidate: str, suite: Suite, policy: Policy, request: Request) -> Prepared:
+def _prepare(
+    base: str, candidate: str, suite: Suite, policy: Policy, request: CertificateRequest
+) -> PreparedCertificate:
     key = dsse.private_key(request.key) if request.key else None
     names = scored_tasks(suite, policy)
     expected = plan.retention_tasks(suite)
@@ -216,10 +223,12 @@ def _prepare(base: str, candidate: str, suite: Suite, policy: Policy, request: R
     spoken = speaking.speaking(reference, released, suite.format, request.template, infos)
     if said := speaking.SAYS.get(spoken.spoken.template):
         remarks.append(said)
-    return Prepared(key, reference, released, remarks, names, locks, train_data, spoken)
+    return PreparedCertificate(key, reference, released, remarks, names, locks, train_data, spoken)
 
 
-def _score(prepared: Prepared, suite: Suite, request: Request, unfinished: Path) -> Records:
+def _score(
+    prepared: PreparedCertificate, suite: Suite, request: CertificateRequest, unfinished: Path
+) -> ScoredRecords:
     """The candidate first: what cannot be loaded fails before an hour of scoring the base."""
     scoring, most, tasks = request.scoring, suite.items_per_task, request.tasks
     expected = plan.retention_tasks(suite)
@@ -231,17 +240,17 @@ def _score(prepared: Prepared, suite: Suite, request: Request, unfinished: Path)
     base, churn = score_base(prepared.base, prepared.names, scoring, most, tasks)
     check_locked(base, prepared.locks, "base", most)
     repeats = score_repeats(prepared.base, expected, scoring, most, tasks)
-    return Records(base, candidate, repeats, churn)
+    return ScoredRecords(base, candidate, repeats, churn)
 
 
 def _write_records(
-    bundle: Bundle, records: Records, policy: Policy, locks: Mapping[str, Path]
+    bundle: Bundle, records: ScoredRecords, policy: Policy, locks: Mapping[str, Path]
 ) -> None:
     """What the verdict is computed from."""
     write_jsonl(bundle.base_records, records.base)
     write_jsonl(bundle.candidate_records, records.candidate)
-    for way, rows in records.repeats.items():
-        write_jsonl(bundle.noise(way), rows)
+    for name, rows in records.repeats.items():
+        write_jsonl(bundle.noise(name), rows)
     write_json(bundle.policy, policy)
     for task, path in locks.items():
         write_bytes(bundle.lock(task), path.read_bytes())
@@ -256,10 +265,10 @@ def _resolve(reference: str, base: Base | None = None) -> Base:
 
 def _evidence(
     bundle: Bundle,
-    prepared: Prepared,
+    prepared: PreparedCertificate,
     suite: Suite,
     policy: Policy,
-    request: Request,
+    request: CertificateRequest,
     churn: dict[str, float] | None,
 ) -> Evidence:
     base, candidate = prepared.base, prepared.candidate

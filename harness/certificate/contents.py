@@ -27,7 +27,7 @@ LONGEST_LINE = 64 << 20
 """Bytes of one record; a long generation has some 100 kB."""
 
 
-class Contents(NamedTuple):
+class CertificateContents(NamedTuple):
     """What a certificate's folder says, apart from its statements and what is made for people."""
 
     evidence: Evidence
@@ -41,23 +41,23 @@ class Contents(NamedTuple):
 
     def sides(self) -> dict[str, list[ItemRecord]]:
         """All records, by how errors name them."""
-        again = {f"base, {way}": records for way, records in self.repeats.items()}
+        again = {f"base, {name}": records for name, records in self.repeats.items()}
         return {"base": self.base, "candidate": self.candidate, **again}
 
 
-def read(bundle: Bundle) -> Contents:
+def read(bundle: Bundle) -> CertificateContents:
     """Read a certificate's folder.
 
     Raises:
         IntegrityError: a file is missing, too large or not exactly as retainbench writes it.
     """
-    return Contents(
+    return CertificateContents(
         evidence=_record(bundle.scorecard, Evidence),
         policy=_record(bundle.policy, Policy),
         locks={path.stem: _lock(path) for path in sorted(bundle.locks.glob("*.lock"))},
         base=list(_records(bundle.base_records)),
         candidate=list(_records(bundle.candidate_records)),
-        repeats={way: list(_records(path)) for way, path in bundle.noises().items()},
+        repeats={name: list(_records(path)) for name, path in bundle.noises().items()},
     )
 
 

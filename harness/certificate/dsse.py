@@ -29,7 +29,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ENVELOPE_KEYS = {"payload", "payloadType", "signatures"}
 
 
-class Opened(NamedTuple):
+class OpenedEnvelope(NamedTuple):
     """What an envelope, or a bare statement, carries."""
 
     payload: bytes
@@ -59,7 +59,7 @@ def seal(payload: bytes, key: Ed25519PrivateKey) -> bytes:
     return canonical(envelope).encode() + b"\n"
 
 
-def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) -> Opened:
+def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) -> OpenedEnvelope:
     """The payload of an envelope, verified if a key is given; or the bytes of a bare statement.
 
     Raises:
@@ -73,7 +73,7 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
     if not outer.keys() & ENVELOPE_KEYS:
         if key is not None:
             raise IntegrityError(f"{where}: is an unsigned statement, so no key can vouch for it")
-        return Opened(data.removesuffix(b"\n"), signed=False, keyid=None)
+        return OpenedEnvelope(data.removesuffix(b"\n"), signed=False, keyid=None)
     if outer.keys() != ENVELOPE_KEYS or outer["payloadType"] != PAYLOAD_TYPE:
         raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
     payload = _decode(outer["payload"], where)
@@ -84,10 +84,10 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
     if not signatures:
         raise IntegrityError(f"{where}: an envelope without a signature")
     if key is None:
-        return Opened(payload, signed=True, keyid=None)
+        return OpenedEnvelope(payload, signed=True, keyid=None)
     if not any(_valid(key, signature, payload) for signature in signatures):
         raise IntegrityError(f"{where}: no signature by the key {keyid(key)[:16]}...")
-    return Opened(payload, signed=True, keyid=keyid(key))
+    return OpenedEnvelope(payload, signed=True, keyid=keyid(key))
 
 
 def keyid(key: Ed25519PublicKey) -> str:

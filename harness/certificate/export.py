@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retainbench.harness.certificate.formats import cyclonedx, every_eval_ever, hub
-from retainbench.harness.certificate.formats.source import Source
+from retainbench.harness.certificate.formats.source import ExportSource
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import locks
@@ -27,7 +27,7 @@ from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.core.text.escaping import one_line
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
-Writer = Callable[[Source], dict[str, str]]
+Writer = Callable[[ExportSource], dict[str, str]]
 """Content of the files to write, by path relative to the output folder."""
 
 FORMATS: dict[str, Writer] = {
@@ -64,7 +64,9 @@ def export(
     certificate = (cert if cert.is_dir() else cert.parent).resolve()
     if certificate in (out.resolve(), *out.resolve().parents):
         raise UsageError(f"{out} is inside the certificate, which holds its own files only")
-    contents = FORMATS[format](Source(verified.evidence, verified.base, verified.candidate, tasks))
+    contents = FORMATS[format](
+        ExportSource(verified.evidence, verified.base, verified.candidate, tasks)
+    )
     for name in contents:
         if not {"", ".", ".."}.isdisjoint(name.split("/")) or "\0" in name:
             raise UsageError(f"a model's name cannot be part of a file name: {one_line(name, 200)}")

@@ -21,7 +21,7 @@ from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
 from retainbench.harness.tasks.rendering import chat
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
-Choice = Literal["none", "base", "candidate", "own"]
+TemplateChoice = Literal["none", "base", "candidate", "own"]
 """Whose chat template both are asked through; `own`: each through its own."""
 SAYS = {
     "base": "both models were asked through the base's chat template",
@@ -30,26 +30,30 @@ SAYS = {
 }
 
 
-class Spoken(Record):
+class PromptFormat(Record):
     """How both models were asked."""
 
-    template: Choice = "none"
+    template: TemplateChoice = "none"
     format: Format = Format()
     prompts: dict[Literal["base", "candidate"], dict[str, str]] = {}
     """Digest of each task's prompts (`chat.prompt_digest`); none where they are the locks'."""
 
 
-class Speaking(NamedTuple):
+class PromptRenderings(NamedTuple):
     """The rendering of each side, and its record."""
 
     base: Rendering
     candidate: Rendering
-    spoken: Spoken
+    spoken: PromptFormat
 
 
 def speaking(
-    base: Base, candidate: Base, format: Format, choice: Choice | None, infos: Iterable[TaskInfo]
-) -> Speaking:
+    base: Base,
+    candidate: Base,
+    format: Format,
+    choice: TemplateChoice | None,
+    infos: Iterable[TaskInfo],
+) -> PromptRenderings:
     """The renderings of a certificate.
 
     Args:
@@ -61,7 +65,7 @@ def speaking(
     """
     wanted = choice or ("none" if format.template == "none" else "base")
     if wanted == "none":
-        return Speaking(PLAIN, PLAIN, Spoken())
+        return PromptRenderings(PLAIN, PLAIN, PromptFormat())
     used = Format(template="chat") if format.template == "none" else format
     sides = {
         "base": (base, base),
@@ -70,16 +74,16 @@ def speaking(
     }[wanted]
     first, second = (chat.of_folder(side.reader, used) for side in sides)
     listed = list(infos)
-    spoken = Spoken(
+    spoken = PromptFormat(
         template=wanted,
         format=used,
         prompts={"base": _digests(first, listed), "candidate": _digests(second, listed)},
     )
-    return Speaking(first, second, spoken)
+    return PromptRenderings(first, second, spoken)
 
 
 def check(
-    spoken: Spoken,
+    spoken: PromptFormat,
     base: Path | None,
     candidate: Path | None,
     names: Iterable[str],

@@ -31,7 +31,7 @@ from retainbench.harness.certificate import (
     statement,
 )
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
-from retainbench.harness.certificate.contents import Contents
+from retainbench.harness.certificate.contents import CertificateContents
 from retainbench.harness.certificate.judging import Scope, judge
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.atomic import explained
@@ -56,7 +56,7 @@ class VerifyResult(NamedTuple):
     """Of the trusted key that signed; None if no key was given or the file is unsigned."""
     notes: list[str]
     """What was not checked."""
-    contents: Contents
+    contents: CertificateContents
     """What the certificate says."""
 
 
@@ -102,7 +102,9 @@ def verify(
     return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
 
 
-def _check_own_files(bundle: Bundle, key: Any, tasks: Catalogue) -> tuple[dsse.Opened, Contents]:
+def _check_own_files(
+    bundle: Bundle, key: Any, tasks: Catalogue
+) -> tuple[dsse.OpenedEnvelope, CertificateContents]:
     """The statement and every file that it names, as far as they follow from each other."""
     made, opened = _open(bundle.certificate, statement.TEST_RESULT, key)
     _check_files(bundle, statement.listed(made, str(bundle.certificate)))
@@ -124,7 +126,7 @@ def _check_own_files(bundle: Bundle, key: Any, tasks: Catalogue) -> tuple[dsse.O
     return opened, found
 
 
-def _open(path: Path, predicate_type: str, key: Any) -> tuple[dict[str, Any], dsse.Opened]:
+def _open(path: Path, predicate_type: str, key: Any) -> tuple[dict[str, Any], dsse.OpenedEnvelope]:
     regular_file(path, MOST_BYTES)
     opened = dsse.open_envelope(path.read_bytes(), str(path), key)
     return statement.parse(opened.payload, str(path), predicate_type), opened
@@ -143,7 +145,7 @@ def _check_files(bundle: Bundle, listed: dict[str, str]) -> None:
             raise IntegrityError(f"{path}: was changed after the certificate was made")
 
 
-def _check_made(bundle: Bundle, found: Contents, made: dict[str, Any]) -> None:
+def _check_made(bundle: Bundle, found: CertificateContents, made: dict[str, Any]) -> None:
     """Everything that follows from the records does."""
     evidence = found.evidence
     stored, computed = evidence.gate, _recompute(bundle, found)
@@ -169,7 +171,7 @@ def _sources(bundle: Bundle) -> list[str]:
     return [path.relative_to(bundle.root).as_posix() for path in listed]
 
 
-def _recompute(bundle: Bundle, found: Contents) -> GateResult:
+def _recompute(bundle: Bundle, found: CertificateContents) -> GateResult:
     """The verdict from the records, under the name that the identity of the candidate has."""
     evidence = found.evidence
     movement = Movement(drift=evidence.drift, divergence=evidence.divergence)
@@ -191,7 +193,7 @@ def _check_summary(bundle: Bundle, evidence: Evidence, key: Any) -> None:
         refuse(differences(made, wanted), f"{bundle.summary}: differs from the certificate")
 
 
-def _unsigned(opened: dsse.Opened) -> str:
+def _unsigned(opened: dsse.OpenedEnvelope) -> str:
     """What is missing, and after a semicolon what to do."""
     if opened.signed:
         what = "signed, but no key was given, so the signature was not checked; give --key"

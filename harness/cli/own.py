@@ -126,7 +126,7 @@ def target(
         assert train is not None
         found, provenance = rows.from_file(train, fields), rows.provenance(train)
     splits = rows.split(found, rows.from_file(test, fields) if test else None)
-    wish = new_target.Wish(
+    wish = new_target.TargetSpec(
         name=name,
         reward=reward,
         settings={key: _value(text) for key, text in map(_setting, setting or ())},

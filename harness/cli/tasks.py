@@ -121,7 +121,9 @@ def freeze(
                 command=command,
             )
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)
-        choices = from_lm_eval.Choices(axis, filter, licence, cluster, num_fewshot, allow_code)
+        choices = from_lm_eval.FreezeChoices(
+            axis, filter, licence, cluster, num_fewshot, allow_code
+        )
         for found, task in lm_eval_index.load(tasks, include_path) if tasks else ():
             made = from_lm_eval.frozen(found, task, choices, command)
             _say(made, freezing.write(made, out, overwrite=overwrite).folder)
@@ -138,7 +140,9 @@ def _freeze_suite(
     from retainbench.harness.suites import freeze as freeze_suite
     from retainbench.harness.suites import loading
 
-    order = freeze_suite.Order(loading.read(name), out, include, overwrite, command, allow_code)
+    order = freeze_suite.FreezeRequest(
+        loading.read(name), out, include, overwrite, command, allow_code
+    )
     failed = []
     for outcome in freeze_suite.run(order):
         screen.line(f"{outcome.name}: {outcome.line}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.confidence import slope
-from retainbench.harness.comparison.noise_floor import Noise, above_floor, lowered
+from retainbench.harness.comparison.noise_floor import NoiseFloor, above_floor, lowered
 from retainbench.harness.comparison.pairing import Floats, Pair
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import UsageError
@@ -45,7 +45,7 @@ class Judged(NamedTuple):
 
 
 def judge_pair(
-    one: Pair, policy: Policy, design: float | None = None, noise: Noise | None = None
+    one: Pair, policy: Policy, design: float | None = None, noise: NoiseFloor | None = None
 ) -> Judged:
     """Judge one task under the policy; `design` is its variance of a paired difference, if known.
 
@@ -163,7 +163,7 @@ def _flips(one: Pair, found: Judgement) -> dict[str, Any]:
     }
 
 
-def _noise(one: Pair, noise: Noise, alpha: float) -> dict[str, Any]:
+def _noise(one: Pair, noise: NoiseFloor, alpha: float) -> dict[str, Any]:
     return {
         "noise_churn": max(noise.churns.values(), default=None),
         "noise_churns": noise.churns,

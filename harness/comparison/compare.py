@@ -75,7 +75,7 @@ def compare(
         excluded: contaminated items, left out on both sides.
         design: task -> variance of one paired difference known before the run (for 0/1 items the
             discordance of an A/A run or a pilot); sizes the minimum detectable effect.
-        repeats: the base scored in other ways, for the A/A noise floor next to the flips.
+        repeats: repeat scorings of the base, for the A/A noise floor next to the flips.
 
     Raises:
         IntegrityError: the two sides do not hold the same items (rules in `comparison/pairing.py`).
@@ -164,7 +164,7 @@ def scorecard(
     Args:
         base: records of the base on the same tasks and target.
         points: what was measured at each checkpoint, in any order.
-        repeats: the base scored in other ways (`compare_noise.stored`).
+        repeats: repeat scorings of the base (`noise_floor.stored`).
     """
     done = train.status == "done"
     known = columns(base) if done else {}

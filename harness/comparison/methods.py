@@ -20,16 +20,16 @@ import numpy as np
 
 from retainbench.harness.comparison.arms import Arm, load
 from retainbench.harness.comparison.changes import axis_margin_of
-from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, Table
+from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, SeedTable
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record, Verdict
 from retainbench.harness.statistics.pairwise import FrontPoint, pareto_front, ranks
-from retainbench.harness.statistics.seeds import Layout
+from retainbench.harness.statistics.seeds import ColumnLayout
 from retainbench.harness.statistics.trajectory import (
+    CostRatio,
     MatchedGains,
-    Ratio,
     TrajectoryItems,
     gain_per_cost,
     matched_gains,
@@ -129,7 +129,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     for (_, target), arms in load(run).items():
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
         if arms.arms:
-            table = Table(arms, level, plan.suite.policy.icc, iccs)
+            table = SeedTable(arms, level, plan.suite.policy.icc, iccs)
             margins = {axis: axis_margin_of(plan.suite.policy, axis) for axis in table.kept}
             rows += _rows(table, matched_gain, margins)
             compared += table.pair_rows(target)
@@ -137,7 +137,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
 
 
 def _rows(
-    table: Table, matched_gain: float | None, margins: Mapping[str, float]
+    table: SeedTable, matched_gain: float | None, margins: Mapping[str, float]
 ) -> list[MethodRow]:
     gains = [table.interval("gain", place) for place in range(len(table.arms))]
     largest = max(gain.value for gain in gains)
@@ -182,7 +182,7 @@ def _verdict(drops: Mapping[str, Interval], margins: Mapping[str, float]) -> Ver
     return "PASS" if within else "INCONCLUSIVE"
 
 
-def _ranks(table: Table) -> dict[str, list[list[int]]]:
+def _ranks(table: SeedTable) -> dict[str, list[list[int]]]:
     alpha = 1 - table.level
     return {
         measure: [[*rank] for rank in ranks(len(table.arms), found, alpha)]
@@ -190,13 +190,13 @@ def _ranks(table: Table) -> dict[str, list[list[int]]]:
     }
 
 
-def _trajectory(arm: Arm, columns: Layout, axis: str) -> TrajectoryRow:
+def _trajectory(arm: Arm, columns: ColumnLayout, axis: str) -> TrajectoryRow:
     """Of the mean over seeds and items, tasks weighted equally."""
     found = trajectory(arm.budgets, arm.drops[axis].mean(axis=0) @ columns.weights)
     return TrajectoryRow(**found._asdict())
 
 
-def _matched_gains(table: Table, axis: str, goal: float) -> MatchedGains:
+def _matched_gains(table: SeedTable, axis: str, goal: float) -> MatchedGains:
     return matched_gains(
         [TrajectoryItems(arm.gain, arm.drops[axis]) for arm in table.arms],
         goal,
@@ -213,7 +213,7 @@ def _matched(found: MatchedGains, place: int) -> MatchedRow:
     return MatchedRow(gain=found.target, drop=one.drop, low=low, high=high, reason=one.reason)
 
 
-def _front(table: Table) -> list[FrontPoint]:
+def _front(table: SeedTable) -> list[FrontPoint]:
     """Front of gain against the drop on every axis that has a task above chance."""
     if not table.kept:
         return []
@@ -232,11 +232,11 @@ def _kl(end: PointScore) -> float | None:
     return float(np.mean(off)) if off else None
 
 
-def _ratio(table: Table, arm: Arm, costs: Sequence[float | None]) -> RatioRow:
+def _ratio(table: SeedTable, arm: Arm, costs: Sequence[float | None]) -> RatioRow:
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(costs):
         return RatioRow(value=None, low=None, high=None, reason="not measured for every seed")
-    found: Ratio = gain_per_cost(
+    found: CostRatio = gain_per_cost(
         arm.gain[:, -1],
         known,
         layout=table.asked,

@@ -1,8 +1,8 @@
-"""The A/A noise floor: how much answers change when the same base is scored in another way.
+"""The A/A noise floor: how much answers change in repeat scorings of one base.
 
-Reads records of the base and of its repeated scorings (`evaluate.VARIATIONS`); returns per task the
-churn and the scatter of soft scores. Reads the files that `paths.PointFolder.noise` names, writes
-nothing. A REGRESSION whose churn is not shown to exceed a floor above 0 may be an effect of
+Reads records of the base and of its repeat scorings (`evaluate.REPEAT_SCORINGS`); returns per task
+the churn and the scatter of soft scores. Reads the files that `paths.PointFolder.noise` names,
+writes nothing. A REGRESSION whose churn is not shown to exceed a floor above 0 may be an effect of
 scoring (STATISTICS 8): `lowered` makes it INCONCLUSIVE. A sign test without a finding is not
 evidence that nothing was lost.
 
@@ -26,40 +26,40 @@ from retainbench.harness.statistics.paired import is_binary
 from retainbench.harness.statistics.verdict import Judgement
 
 NAMES = ("repeat", "batch", "options")
-"""Every variation that a run may have scored; `evaluate.VARIATIONS` describes each."""
+"""Every repeat scoring that a run may have; `evaluate.REPEAT_SCORINGS` describes each."""
 
 Repeats = Mapping[str, Records]
-"""Variation -> records of the base scored in that way, on some or all of its tasks."""
+"""Name of a repeat scoring -> its records, on some or all of its tasks."""
 
 
-class Noise(NamedTuple):
-    """One task's floor, from the variations that could score it."""
+class NoiseFloor(NamedTuple):
+    """One task's floor, from the repeat scorings of it."""
 
     churns: dict[str, float]
-    """Variation -> share of items whose correctness changed; empty for graded scores."""
+    """Repeat scoring -> share of items whose correctness changed; empty for graded scores."""
     soft: float | None
-    """Root mean square change of an item's soft score in the noisiest variation."""
+    """Root mean square change of an item's soft score in the noisiest repeat scoring."""
     flipped: NDArray[np.bool_] | None
-    """Items whose correctness changed in the variation with the most of them, in the pair's order;
-    None for graded scores."""
+    """Items whose correctness changed in the repeat scoring with the most of them, in the pair's
+    order; None for graded scores."""
 
 
 def stored(where: PointFolder) -> dict[str, Columns]:
-    """The repeated scorings of a base that are on disk, read once."""
+    """The repeat scorings of a base that are on disk, read once."""
     found = {name: where.noise(name) for name in NAMES}
     return {name: columns(path) for name, path in found.items() if path.is_file()}
 
 
 def noise_floor(
     base: Records, repeats: Repeats, excluded: Mapping[str, Set[str]] | None = None
-) -> dict[str, Noise]:
-    """Per task label what changed between the base and its own repeated scorings.
+) -> dict[str, NoiseFloor]:
+    """Per task label what changed between the base and its repeat scorings.
 
     Args:
         excluded: items left out, the same as in the comparison that the floor belongs to.
 
     Raises:
-        IntegrityError: a repeated scoring does not hold the items of the base.
+        IntegrityError: a repeat scoring does not hold the items of the base.
     """
     start = columns(base)
     pairs: dict[str, dict[str, Pair]] = {}
@@ -71,7 +71,7 @@ def noise_floor(
     return {label: _noise(found) for label, found in pairs.items()}
 
 
-def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
+def lowered(found: Judgement, one: Pair, noise: NoiseFloor) -> Judgement:
     """The judgement; a REGRESSION whose churn the floor may explain becomes INCONCLUSIVE.
 
     A floor without a single flip explains none: the verdict then rests on its interval alone.
@@ -83,7 +83,7 @@ def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
         return found
     churn, floor = _share(flips_of(one)), max(noise.churns.values())
     why = (
-        f"the base scored in another way changes {100 * floor:.1f} % of the items, the candidate "
+        f"a repeat scoring of the base changes {100 * floor:.1f} % of the items, the candidate "
         f"{100 * churn:.1f} %: more was not shown (sign test), so the scoring itself may explain it"
     )
     reasons = (*found.reasons, why)
@@ -92,7 +92,7 @@ def lowered(found: Judgement, one: Pair, noise: Noise) -> Judgement:
     return replace(found, verdict="INCONCLUSIVE", reasons=reasons, p_within=1.0)
 
 
-def above_floor(one: Pair, noise: Noise, alpha: float) -> bool | None:
+def above_floor(one: Pair, noise: NoiseFloor, alpha: float) -> bool | None:
     """Whether more items are shown to change than in any A/A run; None for graded scores."""
     if noise.flipped is None or not (is_binary(one.base) and is_binary(one.candidate)):
         return None
@@ -105,14 +105,14 @@ def flips_of(one: Pair) -> NDArray[np.bool_]:
     return changed
 
 
-def _noise(found: Mapping[str, Pair]) -> Noise:
+def _noise(found: Mapping[str, Pair]) -> NoiseFloor:
     soft = [rms for one in found.values() if (rms := _scatter(one)) is not None]
     scatter = max(soft) if soft else None
     if not all(is_binary(one.base) and is_binary(one.candidate) for one in found.values()):
-        return Noise({}, scatter, None)
+        return NoiseFloor({}, scatter, None)
     flips = {name: flips_of(one) for name, one in found.items()}
     churns = {name: _share(changed) for name, changed in flips.items()}
-    return Noise(churns, scatter, flips[max(churns, key=lambda name: churns[name])])
+    return NoiseFloor(churns, scatter, flips[max(churns, key=lambda name: churns[name])])
 
 
 def _scatter(one: Pair) -> float | None:

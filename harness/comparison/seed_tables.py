@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from retainbench.harness.comparison.arms import Arms, Items
 from retainbench.harness.core.records import Interval, Record
 from retainbench.harness.statistics.paired import Floats
-from retainbench.harness.statistics.pairwise import Pair, pairs, reversed_pairs
-from retainbench.harness.statistics.seeds import Layout, mean_over_seeds
+from retainbench.harness.statistics.pairwise import PairwiseDifference, pairs, reversed_pairs
+from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds
 
 MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score points
 
@@ -35,7 +35,7 @@ class PairRow(Record):
     margin: float
 
 
-class Table:
+class SeedTable:
     """The arms of one target as tables per measure, with the meaning of their columns."""
 
     def __init__(self, arms: Arms, level: float, icc: float, iccs: Mapping[str, float]) -> None:
@@ -65,7 +65,7 @@ class Table:
         place_of = self.layouts[measure]
         return over_seeds(self.ends(measure)[place], place_of, self.level)
 
-    def better(self) -> dict[str, list[Pair]]:
+    def better(self) -> dict[str, list[PairwiseDifference]]:
         """The pairs of every measure, larger being better."""
         return {
             measure: list(found) if measure == "gain" else reversed_pairs(found)
@@ -98,13 +98,13 @@ class Table:
         ]
 
 
-def layout(items: Items, icc: float, iccs: Mapping[str, float]) -> Layout:
+def layout(items: Items, icc: float, iccs: Mapping[str, float]) -> ColumnLayout:
     """The columns of a table of items, with the planning ICC of each task."""
     planned = {name: iccs.get(name, iccs.get(name.split("/")[0], icc)) for name in items.tasks}
-    return Layout(items.clusters, items.tasks, items.scales, planned)
+    return ColumnLayout(items.clusters, items.tasks, items.scales, planned)
 
 
-def over_seeds(table: Floats, columns: Layout, level: float) -> Interval:
+def over_seeds(table: Floats, columns: ColumnLayout, level: float) -> Interval:
     """The mean of an (S, I) table over seeds and items as a record."""
     found = mean_over_seeds(table, columns, level)
     low, high = found.interval(level)

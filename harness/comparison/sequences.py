@@ -27,7 +27,7 @@ from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Interval, Record, Scorecard
 from retainbench.harness.core.schema import Stage
 from retainbench.harness.statistics.continual import sequence_scores
-from retainbench.harness.statistics.seeds import Layout
+from retainbench.harness.statistics.seeds import ColumnLayout
 from retainbench.harness.suites.plan import Cell, Plan
 
 FEWEST = 2  # targets of a sequence
@@ -219,7 +219,7 @@ def _interval(
     used = np.isfinite(parts[0])
     if not used.any():
         return None
-    return over_seeds(np.array(parts)[:, used], Layout(clusters[used], place[used]), level)
+    return over_seeds(np.array(parts)[:, used], ColumnLayout(clusters[used], place[used]), level)
 
 
 def _by_target(values: Floats, place: NDArray[np.intp]) -> list[float]:

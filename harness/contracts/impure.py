@@ -51,7 +51,7 @@ def _moved(module: Any, name: str, value: Any, seconds: float) -> Any:
 def _datetime(seconds: float) -> type[datetime.datetime]:
     later, real = datetime.timedelta(seconds=seconds), datetime.datetime
 
-    class Later(real):  # type: ignore[valid-type, misc]
+    class LaterDatetime(real):  # type: ignore[valid-type, misc]
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Self:
             return cls._of(real.now(tz) + later)
@@ -68,16 +68,16 @@ def _datetime(seconds: float) -> type[datetime.datetime]:
         def _of(cls, moment: datetime.datetime) -> Self:
             return cls.combine(moment.date(), moment.timetz())
 
-    return Later
+    return LaterDatetime
 
 
 def _date(seconds: float) -> type[datetime.date]:
     later, real, moment = datetime.timedelta(seconds=seconds), datetime.date, datetime.datetime
 
-    class Later(real):  # type: ignore[valid-type, misc]
+    class LaterDate(real):  # type: ignore[valid-type, misc]
         @classmethod
         def today(cls) -> Self:
             found = moment.now() + later
             return cls(found.year, found.month, found.day)
 
-    return Later
+    return LaterDate

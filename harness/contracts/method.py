@@ -34,7 +34,7 @@ class KilledError(Exception):
     """What a kill in the middle of a run is here."""
 
 
-class Trial:
+class MethodTrial:
     """One method with one adaptation, trained on a tiny base; each run is made once.
 
     Args:
@@ -113,7 +113,7 @@ class Trial:
 def check(module: Any, base: Path, adaptation: str, options: Any = None) -> Iterator[Rule]:
     """The rules of a method for one adaptation, one after another."""
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Trial(module, base, Path(scratch), adaptation, options)
+        trial = MethodTrial(module, base, Path(scratch), adaptation, options)
         for name, find in RULES.items():
             yield ruled(f"{name} ({adaptation})", lambda find=find: find(trial))  # type: ignore[misc]
 
@@ -130,26 +130,26 @@ def contract(module: Any) -> str:
     return f"options without a default: {', '.join(required)}" if required else ""
 
 
-def _trains(trial: Trial) -> str:
+def _trains(trial: MethodTrial) -> str:
     end = trial.whole
     start = jobs.weights(trial.scratch / "whole" / "checkpoints" / jobs.START)
     return "training leaves the weights as they are" if end == start else ""
 
 
-def _no_test_items(trial: Trial) -> str:
+def _no_test_items(trial: MethodTrial) -> str:
     assert trial.whole
     if trial.opened:
         return f"training reads test items: {trial.opened[0]}. Train on job.target.train"
     return ""
 
 
-def _same_seed(trial: Trial) -> str:
+def _same_seed(trial: MethodTrial) -> str:
     if trial.resumed == trial.whole or trial.train(trial.job("again"), 1) == trial.whole:
         return ""
     return "two runs with one seed differ. Draw from trainers._shared.data.generator(seed, purpose)"
 
 
-def _no_global_state(trial: Trial) -> str:
+def _no_global_state(trial: MethodTrial) -> str:
     if trial.resumed == trial.whole or trial.train(trial.job("elsewhere"), 4) == trial.whole:
         return ""
     return (
@@ -158,20 +158,20 @@ def _no_global_state(trial: Trial) -> str:
     )
 
 
-def _leaves_global_state(trial: Trial) -> str:
+def _leaves_global_state(trial: MethodTrial) -> str:
     assert trial.whole
     if trial.changed:
         return f"training changes the global state of {trial.changed[0]}. Use generators of its own"
     return ""
 
 
-def _resumes(trial: Trial) -> str:
+def _resumes(trial: MethodTrial) -> str:
     if trial.resumed == trial.whole or _no_global_state(trial) or _same_seed(trial):
         return ""  # another rule says what is wrong
     return "a run that was killed and resumed ends in other bytes. Save all state in after_step"
 
 
-def _zero_steps(trial: Trial) -> str:
+def _zero_steps(trial: MethodTrial) -> str:
     found = trial.train(trial.job("zero", Budget(unit="steps", amount=0)), 1)
     if trial.adaptation == "full":
         return "" if found == jobs.weights(trial.base) else "a budget of 0 changes the weights"
@@ -182,7 +182,7 @@ def _zero_steps(trial: Trial) -> str:
     return f"a budget of 0 gives the adapter an effect: {moved[0]}" if moved else ""
 
 
-def _budget(trial: Trial) -> str:
+def _budget(trial: MethodTrial) -> str:
     assert trial.whole
     steps, spent = trial.steps("whole"), trial.ledger("whole")
     if len(steps) != jobs.STEPS or spent["steps"] != jobs.STEPS:
@@ -200,7 +200,7 @@ def _budget(trial: Trial) -> str:
     return ""
 
 
-RULES: dict[str, Callable[[Trial], str]] = {
+RULES: dict[str, Callable[[MethodTrial], str]] = {
     "trains": _trains,
     "same seed, same bytes": _same_seed,
     "no global random state": _no_global_state,

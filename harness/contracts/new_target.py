@@ -31,7 +31,7 @@ MOST_OPTIONS = 50
 
 
 @dataclass(frozen=True)
-class Wish:
+class TargetSpec:
     """What the user decides."""
 
     name: str
@@ -47,7 +47,9 @@ class Wish:
     command: Sequence[str] = ()
 
 
-def write(wish: Wish, splits: Splits, out: Path, *, overwrite: bool = False) -> catalogue.TaskInfo:
+def write(
+    wish: TargetSpec, splits: Splits, out: Path, *, overwrite: bool = False
+) -> catalogue.TaskInfo:
     """Write OUT/NAME/, checked as every pack is before it is used.
 
     Raises:
@@ -78,7 +80,7 @@ def _chance(folder: Path, splits: Splits) -> float:
     return round(best_constant(splits.train[:300], reward)[1], 4)
 
 
-def _frozen(wish: Wish, splits: Splits, chance: float) -> Frozen:
+def _frozen(wish: TargetSpec, splits: Splits, chance: float) -> Frozen:
     """The test items with the keys of the YAML."""
     longest = max(len(row["answer"]) for part in splits[:3] for row in part)
     tokens = wish.max_new_tokens or min(max(16, -(-longest // 16) * 16), LONGEST_ANSWER)
@@ -124,7 +126,7 @@ def _require_even(splits: Splits) -> None:
         raise UsageError("nested fields must have the same keys in every row. Store them as text")
 
 
-def _write_reward(folder: Path, wish: Wish, splits: Splits) -> None:
+def _write_reward(folder: Path, wish: TargetSpec, splits: Splits) -> None:
     if wish.reward in REWARDS:
         settings = {"kind": wish.reward} | dict(wish.settings)
         if wish.reward == "choice" and "options" not in settings:

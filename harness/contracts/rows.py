@@ -19,7 +19,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks.catalogue import OWN, own
-from retainbench.harness.tasks.contamination import Search, by_task, retention_items
+from retainbench.harness.tasks.contamination import OverlapSearch, by_task, retention_items
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.lm_eval_index import COMMIT, card
 from retainbench.tasks._dataset import normalised
@@ -148,7 +148,7 @@ def given_away(train: Sequence[Row], test: Sequence[Row]) -> list[str]:
     """Test items and items of the package's own tasks that the training items give away."""
     asked = {("test", row["id"]): f"{row['query']} {row['answer']}" for row in test}
     retention = [name for name, info in own().items() if info.kind != "target"]
-    search = Search(asked | retention_items(retention, OWN))
+    search = OverlapSearch(asked | retention_items(retention, OWN))
     search.read([row["query"], row["answer"]] for row in train)
     return [
         f"{counted(len(ids), 'test item')} almost word for word in the training items: {ids[0]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from retainbench.harness.contracts import new_target, rows
-from retainbench.harness.contracts.new_target import Wish
+from retainbench.harness.contracts.new_target import TargetSpec
 from retainbench.harness.core import names, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import write_text
@@ -58,7 +58,7 @@ def suite(
 def target(name: str, out: Path) -> catalogue.TaskInfo:
     """OUT/NAME/: made-up rows and a reward.py of its own."""
     scratch = _written(out / f"{name}_reward.py", _template("reward", name))
-    wish = Wish(
+    wish = TargetSpec(
         name,
         str(scratch),
         licence="made-up sample rows",

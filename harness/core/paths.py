@@ -113,9 +113,9 @@ class PointFolder:
         self.divergence = root / "divergence.json"
         self.continuations = root / "continuations.jsonl"
 
-    def noise(self, variation: str) -> Path:
-        """Records of the base scored once more in another way: the A/A noise floor."""
-        return self.root / f"noise-{variation}.jsonl"
+    def noise(self, repeat: str) -> Path:
+        """Records of a repeat scoring of the base: the A/A noise floor."""
+        return self.root / f"noise-{repeat}.jsonl"
 
 
 def point_name(stage: int, fraction: float) -> str:

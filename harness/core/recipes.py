@@ -13,7 +13,7 @@ from retainbench.harness.core.records import SCHEMA_VERSION, Record, Share
 from retainbench.harness.core.schema import Recipe, Stage
 
 
-class Variant(Record):
+class SweepVariant(Record):
     """One value that was tried: the factor and what it earned."""
 
     factor: float
@@ -21,7 +21,7 @@ class Variant(Record):
     """Mean reward on the validation items; None where training failed."""
 
 
-class Choice(Record):
+class SweepChoice(Record):
     """What was tried for one option of one stage of a recipe, and what was taken."""
 
     recipe: str
@@ -32,7 +32,7 @@ class Choice(Record):
     value: float
     """The value taken: `factor` times the recipe's own."""
     factor: float
-    variants: list[Variant]
+    variants: list[SweepVariant]
 
     @property
     def edge(self) -> Literal["smallest", "largest"] | None:
@@ -43,10 +43,10 @@ class Choice(Record):
         return "smallest" if self.factor == min(tried) else "largest"
 
 
-class Choices(Record):
+class SweepChoices(Record):
     """`choices.json`."""
 
-    choices: list[Choice]
+    choices: list[SweepChoice]
 
 
 class Recipes(Record):
@@ -55,7 +55,7 @@ class Recipes(Record):
     schema_version: int = SCHEMA_VERSION
     recipes: dict[str, Recipe]
     """As they were trained: every option of every stage, defaults and chosen values included."""
-    choices: list[Choice] = []
+    choices: list[SweepChoice] = []
 
 
 def kl_coefficient(stage: Stage) -> float:

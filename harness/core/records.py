@@ -202,9 +202,9 @@ class TaskChange(Record):
     base_score_given_valid: float | None = None
     candidate_score_given_valid: float | None = None
     noise_churn: float | None = None
-    """Churn of the same task in the noisiest A/A run (base against base scored in another way)."""
+    """Churn of the same task in the noisiest A/A run (base against a repeat scoring of it)."""
     noise_churns: dict[str, float] = {}
-    """Variation (repeat, batch, options) -> churn of the base against itself."""
+    """Repeat scoring (repeat, batch, options) -> churn of the base against itself."""
     noise_soft: float | None = None
     """Root mean square change of an item's soft score in the noisiest A/A run."""
     above_noise: bool | None = None

@@ -20,11 +20,11 @@ from retainbench.harness.core.records import (
 )
 from retainbench.harness.core.text.formatting import points
 
-Outcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]
+GateOutcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]
 
 FULL = "full"
-EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "REGRESSION": 1, "INCONCLUSIVE": 3, "ERROR": 4}
-WORST_FIRST: tuple[Outcome, ...] = ("ERROR", "REGRESSION", "INCONCLUSIVE", "PASS")
+EXIT_CODES: Mapping[GateOutcome, int] = {"PASS": 0, "REGRESSION": 1, "INCONCLUSIVE": 3, "ERROR": 4}
+WORST_FIRST: tuple[GateOutcome, ...] = ("ERROR", "REGRESSION", "INCONCLUSIVE", "PASS")
 
 
 class TaskGate(Record):
@@ -88,7 +88,7 @@ class GateResult(Record):
     candidate: str
     """A cell's id or a name of the user's; for people, identity is in the digests."""
     label: str
-    verdict: Outcome
+    verdict: GateOutcome
     reasons: list[str]
     """Why it is not PASS."""
     warnings: list[str]
@@ -126,7 +126,7 @@ def failed(candidate: str, label: str, reason: str, alpha: float) -> GateResult:
     )
 
 
-def overall(results: Sequence[GateResult]) -> Outcome:
+def overall(results: Sequence[GateResult]) -> GateOutcome:
     """The verdict on several candidates: the worst one; nothing gated is ERROR."""
     found = {result.verdict for result in results}
     return next((verdict for verdict in WORST_FIRST if verdict in found), "ERROR")

@@ -32,8 +32,8 @@ from retainbench.harness.core.records import DivergenceSummary
 from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
 from retainbench.harness.divergence.records import (
     Continuation,
-    Direction,
     DivergenceReport,
+    KlDirection,
     KlEstimate,
 )
 from retainbench.harness.models.identity import weights_digest
@@ -43,7 +43,7 @@ from retainbench.harness.scoring.decoding import generate, stop_rule
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP
 
-Sampler = Literal["base", "candidate"]
+SampledFrom = Literal["base", "candidate"]
 ESTIMATOR = (
     "exact over the vocabulary in float64, mean per token of continuations sampled from the base "
     "at temperature 1; reverse on the same contexts; k1, k2, k3 estimate the forward direction"
@@ -205,7 +205,7 @@ def divergence(
     continuations: Sequence[Continuation],
     *,
     prompt_set: str,
-    sampler: Sampler = "base",
+    sampler: SampledFrom = "base",
     logit_bytes: int = LOGIT_BYTES,
 ) -> DivergenceReport:
     """Exact and sampled KL between two models, in nats.
@@ -234,8 +234,8 @@ def divergence(
             raise IntegrityError(
                 f"{prompt_set}: the divergence after {one.prompt[:40]!r} is NaN or infinite"
             )
-    there: Direction = "base || candidate" if sampler == "base" else "candidate || base"
-    back: Direction = "candidate || base" if sampler == "base" else "base || candidate"
+    there: KlDirection = "base || candidate" if sampler == "base" else "candidate || base"
+    back: KlDirection = "candidate || base" if sampler == "base" else "base || candidate"
     named = (
         (there, "exact"),
         (back, "exact"),
@@ -257,7 +257,7 @@ def divergence(
     )
 
 
-def estimate(direction: Direction, estimator: str, by_prompt: Sequence[Vector]) -> KlEstimate:
+def estimate(direction: KlDirection, estimator: str, by_prompt: Sequence[Vector]) -> KlEstimate:
     """Token- and prompt-weighted means of per-token values, with the error over prompts.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
 
-Direction = Literal["base || candidate", "candidate || base"]
+KlDirection = Literal["base || candidate", "candidate || base"]
 
 
 class Continuation(Record):
@@ -28,7 +28,7 @@ class Continuation(Record):
 class KlEstimate(Record):
     """One estimator of one direction on one set of continuations."""
 
-    direction: Direction
+    direction: KlDirection
     estimator: str
     """`exact` over the vocabulary, or k1, k2, k3 on the sampled tokens."""
     per_token: float
@@ -58,7 +58,7 @@ class DivergenceReport(Record):
     dtypes: dict[str, str]
     estimates: list[KlEstimate]
 
-    def find(self, direction: Direction, estimator: str) -> KlEstimate:
+    def find(self, direction: KlDirection, estimator: str) -> KlEstimate:
         """The estimate of that direction by that estimator.
 
         Raises:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.checks import weights
-from retainbench.harness.models.checks.headers import FLOATS, INTEGERS, Stored
+from retainbench.harness.models.checks.headers import FLOATS, INTEGERS, StoredTensor
 
 Bytes = NDArray[np.uint8]
 
@@ -29,7 +29,7 @@ SLOTS = 3
 """Pieces in memory: one computed on, one ready, one being read."""
 
 
-class Piece(NamedTuple):
+class TensorChunk(NamedTuple):
     """The same elements of several tensors, as raw bytes valid until the next piece."""
 
     job: int
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
     parts: tuple[Bytes, ...]
 
 
-def read_folder(folder: Path) -> dict[str, Stored]:
+def read_folder(folder: Path) -> dict[str, StoredTensor]:
     """Name -> tensor for every tensor that a model folder or an adapter folder stores.
 
     Raises:
@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def stream(jobs: Sequence[tuple[Stored, ...]]) -> Iterator[Piece]:
+def stream(jobs: Sequence[tuple[StoredTensor, ...]]) -> Iterator[TensorChunk]:
     """The tensors of each job side by side, job after job, in pieces of `PIECE` elements.
 
     The tensors of one job have equal element counts. Buffers are reused: a piece is valid only
@@ -70,7 +70,7 @@ def stream(jobs: Sequence[tuple[Stored, ...]]) -> Iterator[Piece]:
         opened = {file: stack.enter_context(file.open("rb", buffering=0)) for file in files}
         handles = {file: handle.fileno() for file, handle in opened.items()}
         reader = stack.enter_context(ThreadPoolExecutor(1))
-        waiting: list[Future[Piece]] = []
+        waiting: list[Future[TensorChunk]] = []
         for turn, (n, start) in enumerate(plan):
             slot = slots[turn % SLOTS]
             waiting.append(reader.submit(_read, handles, jobs[n], n, start, slot))
@@ -81,18 +81,22 @@ def stream(jobs: Sequence[tuple[Stored, ...]]) -> Iterator[Piece]:
 
 
 def _read(
-    handles: dict[Path, int], job: tuple[Stored, ...], number: int, start: int, slot: list[Bytes]
-) -> Piece:
+    handles: dict[Path, int],
+    job: tuple[StoredTensor, ...],
+    number: int,
+    start: int,
+    slot: list[Bytes],
+) -> TensorChunk:
     count = min(PIECE, job[0].numel - start)
     parts: list[Bytes] = []
     for stored, buffer in zip(job, slot, strict=False):
         part = buffer[: count * stored.itemsize]
         _fill(handles[stored.file], part, stored.start + start * stored.itemsize, stored)
         parts.append(part)
-    return Piece(number, start, tuple(parts))
+    return TensorChunk(number, start, tuple(parts))
 
 
-def _fill(handle: int, buffer: Bytes, offset: int, stored: Stored) -> None:
+def _fill(handle: int, buffer: Bytes, offset: int, stored: StoredTensor) -> None:
     done = 0
     while done < buffer.nbytes:
         got = os.preadv(handle, [buffer.data[done:]], offset + done)

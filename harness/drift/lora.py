@@ -18,8 +18,8 @@ import numpy as np
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.foreign_json import read_object
 from retainbench.harness.drift.files import read_folder
-from retainbench.harness.drift.spectral import Matrix, load
-from retainbench.harness.models.checks.headers import Stored
+from retainbench.harness.drift.spectral import FloatMatrix, load
+from retainbench.harness.models.checks.headers import StoredTensor
 
 SAFE_INITS = (True, False, "gaussian", "orthogonal", "eva")
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$")
@@ -29,9 +29,9 @@ _NOISE = (("base_model.model.", ""), (".base_layer", ""), (".modules_to_save", "
 class LowRank(NamedTuple):
     """A change scale * b @ a, of the shape of the weight it is added to."""
 
-    b: Matrix
+    b: FloatMatrix
     """(rows, r), float32."""
-    a: Matrix
+    a: FloatMatrix
     """(r, columns), float32."""
     scale: float
 
@@ -40,11 +40,11 @@ class Adapter(NamedTuple):
     """What an adapter folder changes, by the base's parameter names."""
 
     changes: dict[str, LowRank]
-    full: dict[str, Stored]
+    full: dict[str, StoredTensor]
     """Tensors that replace the base's (`modules_to_save`, trained biases)."""
     dtypes: dict[str, int]
     """Dtype as saved -> trained parameters."""
-    copies: dict[str, Stored]
+    copies: dict[str, StoredTensor]
     """Weights of the base that PEFT saved along, with an adapter on the embedding or the head."""
 
 
@@ -59,9 +59,9 @@ def read_adapter(folder: Path) -> Adapter:
     if reason := not_a_product(folder):
         raise UsageError(f"{folder}: the change of an adapter with {reason} is not s B A")
     tensors = read_folder(folder)
-    factors: dict[str, dict[str, Stored]] = {}
-    full: dict[str, Stored] = {}
-    copies: dict[str, Stored] = {}
+    factors: dict[str, dict[str, StoredTensor]] = {}
+    full: dict[str, StoredTensor] = {}
+    copies: dict[str, StoredTensor] = {}
     dtypes: dict[str, int] = {}
     for key, stored in tensors.items():
         if ".base_layer." in key:
@@ -102,7 +102,9 @@ def _plain(key: str) -> str:
     return key
 
 
-def _change(module: str, pair: dict[str, Stored], config: dict[str, Any], folder: Path) -> LowRank:
+def _change(
+    module: str, pair: dict[str, StoredTensor], config: dict[str, Any], folder: Path
+) -> LowRank:
     embedding = any(side.startswith("embedding_") for side in pair)
     prefix = "embedding_" if embedding else ""
     if pair.keys() != {prefix + "A", prefix + "B"}:
@@ -148,7 +150,7 @@ def inner(one: LowRank, other: LowRank) -> float:
     return one.scale * other.scale * float(np.sum((b1.T @ b2) * (a1 @ a2.T)))
 
 
-def singular_values(change: LowRank) -> Matrix:
+def singular_values(change: LowRank) -> FloatMatrix:
     """All r singular values of s B A, largest first: svd(R_B R_A^T) of the factors' QR."""
     upper_b = np.linalg.qr(change.b.astype(np.float64)).R
     upper_a = np.linalg.qr(change.a.T.astype(np.float64)).R
@@ -156,7 +158,7 @@ def singular_values(change: LowRank) -> Matrix:
     return np.asarray(abs(change.scale) * values)
 
 
-def rows(change: LowRank, start: int, stop: int) -> Matrix:
+def rows(change: LowRank, start: int, stop: int) -> FloatMatrix:
     """Elements [start, stop) of the flattened s B A in float32, at the cost of whole rows."""
     columns = change.a.shape[1]
     first, last = start // columns, -(-stop // columns)

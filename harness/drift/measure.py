@@ -40,7 +40,7 @@ from retainbench.harness.drift.records import (
     Subspace,
     TensorDrift,
 )
-from retainbench.harness.drift.tensor_pairs import Job
+from retainbench.harness.drift.tensor_pairs import TensorPair
 from retainbench.harness.models.checks.foreign import reading
 from retainbench.harness.models.checks.weights import is_adapter
 
@@ -147,10 +147,10 @@ def summary(report: DriftReport, es_null: float | None = None) -> DriftSummary:
 
 def _deep(
     *, spectral: bool, subspace: bool
-) -> Callable[[Job], tuple[Spectrum | None, Subspace | None]]:
+) -> Callable[[TensorPair], tuple[Spectrum | None, Subspace | None]]:
     """A function that gives the expensive levels' figures for one parameter."""
 
-    def look(job: Job) -> tuple[Spectrum | None, Subspace | None]:
+    def look(job: TensorPair) -> tuple[Spectrum | None, Subspace | None]:
         if job.change and not subspace:
             return drift_spectral.from_values(drift_lora.singular_values(job.change)), None
         if len(job.base.shape) != 2 or 0 in job.base.shape or not (spectral or subspace):
@@ -166,7 +166,7 @@ def _deep(
     return look
 
 
-def _load_change(job: Job) -> drift_spectral.Matrix:
+def _load_change(job: TensorPair) -> drift_spectral.FloatMatrix:
     if job.candidate:
         return drift_spectral.load_change(job.base, job.candidate)
     if job.change:
@@ -198,7 +198,11 @@ def _geometry(own: Totals, whole: Totals) -> dict[str, Any]:
 
 
 def _tensor(
-    job: Job, own: Totals, whole: Totals, spectrum: Spectrum | None, subspace: Subspace | None
+    job: TensorPair,
+    own: Totals,
+    whole: Totals,
+    spectrum: Spectrum | None,
+    subspace: Subspace | None,
 ) -> TensorDrift:
     after = job.candidate.dtype if job.candidate else "adapter" if job.change else job.base.dtype
     return TensorDrift(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.foreign_json import read_object
-from retainbench.harness.models.checks.headers import FLOATS, Stored
+from retainbench.harness.models.checks.headers import FLOATS, StoredTensor
 
 _KINDS = (
     ("bias", r"\.bias$"),
@@ -44,9 +44,9 @@ _EMBED = re.compile(r"(^|\.)(embed_tokens|wte|embed_in)\.weight$")
 class Pairing(NamedTuple):
     """Which stored tensor of the base is compared with which of the candidate."""
 
-    pairs: list[tuple[Stored, Stored]]
+    pairs: list[tuple[StoredTensor, StoredTensor]]
     """(base, candidate), in the base's order on disk."""
-    copies: list[tuple[Stored, Stored]]
+    copies: list[tuple[StoredTensor, StoredTensor]]
     """Stored head and the embedding it must equal, to be verified."""
     tied: list[str]
     buffers: list[str]
@@ -72,7 +72,7 @@ def layer_of(name: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def is_tied(folder: Path, tensors: dict[str, Stored]) -> bool:
+def is_tied(folder: Path, tensors: dict[str, StoredTensor]) -> bool:
     """Whether embedding and head are one tensor: no head is stored, or the config says so."""
     if not any(_HEAD.search(name) for name in tensors):
         return True
@@ -83,7 +83,11 @@ def is_tied(folder: Path, tensors: dict[str, Stored]) -> bool:
 
 
 def pair(
-    base: dict[str, Stored], candidate: dict[str, Stored], *, base_tied: bool, candidate_tied: bool
+    base: dict[str, StoredTensor],
+    candidate: dict[str, StoredTensor],
+    *,
+    base_tied: bool,
+    candidate_tied: bool,
 ) -> Pairing:
     """Match tensors by name.
 
@@ -107,7 +111,7 @@ def pair(
     return Pairing(pairs, copies, tied, buffers, notes)
 
 
-def tie_notes(stored: dict[str, Stored], touched: Set[str]) -> list[str]:
+def tie_notes(stored: dict[str, StoredTensor], touched: Set[str]) -> list[str]:
     """What an adapter on tied weights means; supplies a head that the adapter unties.
 
     PEFT adds an adapter to the head or to the embedding alone, so that unmerged the two come apart;
@@ -124,10 +128,13 @@ def tie_notes(stored: dict[str, Stored], touched: Set[str]) -> list[str]:
 
 
 def _untie(
-    base: dict[str, Stored], candidate: dict[str, Stored], base_tied: bool, candidate_tied: bool
-) -> tuple[list[tuple[Stored, Stored]], list[str], list[str]]:
+    base: dict[str, StoredTensor],
+    candidate: dict[str, StoredTensor],
+    base_tied: bool,
+    candidate_tied: bool,
+) -> tuple[list[tuple[StoredTensor, StoredTensor]], list[str], list[str]]:
     """Drop or supply the head so that both sides name the same tensors; edits the dicts."""
-    copies: list[tuple[Stored, Stored]] = []
+    copies: list[tuple[StoredTensor, StoredTensor]] = []
     tied: list[str] = []
     notes: list[str] = []
     heads = {name for side in (base, candidate) for name in side if _HEAD.search(name)}
@@ -144,7 +151,7 @@ def _untie(
     return copies, tied, notes
 
 
-def _embedding(side: dict[str, Stored]) -> Stored:
+def _embedding(side: dict[str, StoredTensor]) -> StoredTensor:
     found = [stored for name, stored in side.items() if _EMBED.search(name)]
     if len(found) != 1:
         raise IntegrityError(
@@ -153,7 +160,9 @@ def _embedding(side: dict[str, Stored]) -> Stored:
     return found[0]
 
 
-def _prefixed(base: dict[str, Stored], candidate: dict[str, Stored]) -> dict[str, Stored]:
+def _prefixed(
+    base: dict[str, StoredTensor], candidate: dict[str, StoredTensor]
+) -> dict[str, StoredTensor]:
     """The candidate's tensors with the prefix `model.` that it was saved without, if so."""
     if base.keys() == candidate.keys():
         return candidate
@@ -161,7 +170,7 @@ def _prefixed(base: dict[str, Stored], candidate: dict[str, Stored]) -> dict[str
     return renamed if base.keys() == renamed.keys() else candidate
 
 
-def _crop(base: dict[str, Stored], candidate: dict[str, Stored]) -> list[str]:
+def _crop(base: dict[str, StoredTensor], candidate: dict[str, StoredTensor]) -> list[str]:
     """Compare only the rows of a vocabulary that both sides have; edits the dicts.
 
     Rows are stored one after the other, so the common ones are the first bytes of both tensors.
@@ -181,7 +190,7 @@ def _crop(base: dict[str, Stored], candidate: dict[str, Stored]) -> list[str]:
     return sorted(notes)
 
 
-def _require_same(base: dict[str, Stored], candidate: dict[str, Stored]) -> None:
+def _require_same(base: dict[str, StoredTensor], candidate: dict[str, StoredTensor]) -> None:
     missing = sorted(base.keys() - candidate.keys())
     extra = sorted(candidate.keys() - base.keys())
     if missing or extra:

@@ -7,13 +7,7 @@ over tensors (METHODS 14).
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from retainbench.harness.core.records import SCHEMA_VERSION, Record
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from retainbench.harness.core.records import SCHEMA_VERSION, Record, Share
 
 
 class Unchanged(Record):

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from retainbench.harness.drift.blocks import widen
 from retainbench.harness.drift.files import stream
 from retainbench.harness.drift.records import Spectrum, Subspace
-from retainbench.harness.models.checks.headers import Stored
+from retainbench.harness.models.checks.headers import StoredTensor
 
-Matrix = NDArray[Any]
+FloatMatrix = NDArray[Any]
 
 FULL_SPECTRUM = 4096
 """Longest short side for which all singular values are taken: 9e10 floating-point operations."""
@@ -32,7 +32,7 @@ ENERGY = 0.9
 SLICE = 4096
 
 
-def load(stored: Stored) -> Matrix:
+def load(stored: StoredTensor) -> FloatMatrix:
     """A stored tensor as float32 (float64 if stored so), in its shape."""
     out = np.empty(stored.numel, np.float64 if stored.dtype == "F64" else np.float32)
     for piece in stream([(stored,)]):
@@ -41,7 +41,7 @@ def load(stored: Stored) -> Matrix:
     return out.reshape(stored.shape)
 
 
-def load_change(base: Stored, candidate: Stored) -> Matrix:
+def load_change(base: StoredTensor, candidate: StoredTensor) -> FloatMatrix:
     """candidate - base, holding one tensor and one piece of the other."""
     out = load(candidate).reshape(-1)
     if base.dtype == "F64" and out.dtype != np.float64:
@@ -52,7 +52,7 @@ def load_change(base: Stored, candidate: Stored) -> Matrix:
     return out.reshape(base.shape)
 
 
-def gram(matrix: Matrix) -> Matrix:
+def gram(matrix: FloatMatrix) -> FloatMatrix:
     """The smaller of X^T X and X X^T in float64, summed over slices of the long side."""
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     total = np.zeros((tall.shape[1], tall.shape[1]))
@@ -62,7 +62,7 @@ def gram(matrix: Matrix) -> Matrix:
     return total
 
 
-def singular_values(matrix: Matrix) -> Matrix:
+def singular_values(matrix: FloatMatrix) -> FloatMatrix:
     """All singular values, largest first; those below 1e-8 of the largest are noise."""
     from scipy.linalg import eigvalsh
 
@@ -70,7 +70,7 @@ def singular_values(matrix: Matrix) -> Matrix:
     return np.asarray(np.sqrt(np.clip(eigenvalues[::-1], 0, None)))
 
 
-def spectrum(change: Matrix) -> Spectrum:
+def spectrum(change: FloatMatrix) -> Spectrum:
     """Spectral norm, stable rank and ranks of one matrix."""
     if min(change.shape) <= FULL_SPECTRUM:
         return from_values(singular_values(change))
@@ -88,7 +88,7 @@ def spectrum(change: Matrix) -> Spectrum:
     )
 
 
-def from_values(values: Matrix) -> Spectrum:
+def from_values(values: FloatMatrix) -> Spectrum:
     """A `Spectrum` from all singular values, largest first.
 
     >>> from_values(np.array([1.5, 1.0])).stable_rank  # METHODS 14: 1.444444
@@ -107,7 +107,7 @@ def from_values(values: Matrix) -> Spectrum:
     )
 
 
-def _largest(matrix: Matrix) -> float:
+def _largest(matrix: FloatMatrix) -> float:
     """s1 by Lanczos from a fixed start vector (ARPACK, tolerance of machine precision)."""
     from scipy.sparse.linalg import svds
 
@@ -115,7 +115,7 @@ def _largest(matrix: Matrix) -> float:
     return float(svds(matrix, k=1, v0=start, return_singular_vectors=False)[0])
 
 
-def subspace(base: Matrix, change: Matrix) -> Subspace | None:
+def subspace(base: FloatMatrix, change: FloatMatrix) -> Subspace | None:
     """Overlap of a change with the base's top-k singular subspaces, next to random baselines.
 
     k is `SUBSPACE_RANK`, less for small matrices. None for a change of 0 or a base of 0.
@@ -144,7 +144,7 @@ def subspace(base: Matrix, change: Matrix) -> Subspace | None:
     )
 
 
-def _top(matrix: Matrix, rank: int) -> tuple[Matrix, Matrix, Matrix]:
+def _top(matrix: FloatMatrix, rank: int) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
     """Top singular triplets: (rows, k), (k,), (k, columns)."""
     from scipy.linalg import eigh
 
@@ -158,11 +158,11 @@ def _top(matrix: Matrix, rank: int) -> tuple[Matrix, Matrix, Matrix]:
     return (other, values, vectors.T) if tall is matrix else (vectors, values, other.T)
 
 
-def _share(part: Matrix, square: float) -> float:
+def _share(part: FloatMatrix, square: float) -> float:
     return min(1.0, float(np.sum(np.square(part, dtype=np.float64))) / square)
 
 
-def _mask_overlap(principal: Matrix, change: Matrix) -> tuple[float, float]:
+def _mask_overlap(principal: FloatMatrix, change: FloatMatrix) -> tuple[float, float]:
     """Share of changed entries inside the principal mask, whose density is that of the change.
 
     Where everything changed the mask is its largest half, since a full mask carries no information.

@@ -19,21 +19,21 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.drift import lora as drift_lora
 from retainbench.harness.drift import names as drift_names
 from retainbench.harness.drift.blocks import Totals, Workspace, add_change, add_pair, add_same
-from retainbench.harness.drift.files import Piece, read_folder, stream
+from retainbench.harness.drift.files import TensorChunk, read_folder, stream
 from retainbench.harness.drift.lora import Adapter, LowRank
 from retainbench.harness.models.checked import check
-from retainbench.harness.models.checks.headers import Stored
+from retainbench.harness.models.checks.headers import StoredTensor
 from retainbench.harness.models.checks.weights import is_adapter
 
 MOST_THREADS = 4
 """Each holds 50 MiB, and each shares the disk with the others."""
 
 
-class Job(NamedTuple):
+class TensorPair(NamedTuple):
     """One parameter to measure."""
 
-    base: Stored
-    candidate: Stored | None
+    base: StoredTensor
+    candidate: StoredTensor | None
     """None where the candidate is an adapter that does not replace this tensor."""
     change: LowRank | None = None
 
@@ -48,29 +48,29 @@ class Job(NamedTuple):
         return sum(stored.numel * stored.itemsize for stored in self.parts)
 
     @property
-    def parts(self) -> tuple[Stored, ...]:
+    def parts(self) -> tuple[StoredTensor, ...]:
         """What has to be read."""
         return (self.base, self.candidate) if self.candidate else (self.base,)
 
 
-class Work(NamedTuple):
+class TensorPairs(NamedTuple):
     """All parameters to measure, and what was left out."""
 
-    jobs: list[Job]
+    jobs: list[TensorPair]
     candidate_dtypes: dict[str, int]
     tied: list[str]
     buffers: list[str]
     notes: list[str]
 
 
-def find(base: Path, candidate: Path) -> Work:
+def find(base: Path, candidate: Path) -> TensorPairs:
     """What there is to measure; the errors are those of `drift.measure`."""
     if is_adapter(base):
         raise UsageError(f"{base}: an adapter as base; merge it and give the merged folder")
     return _adapter_work(base, candidate) if is_adapter(candidate) else _full_work(base, candidate)
 
 
-def _full_work(base: Path, candidate: Path) -> Work:
+def _full_work(base: Path, candidate: Path) -> TensorPairs:
     before, after = read_folder(base), read_folder(candidate)
     pairing = drift_names.pair(
         before,
@@ -79,12 +79,12 @@ def _full_work(base: Path, candidate: Path) -> Work:
         candidate_tied=drift_names.is_tied(candidate, after),
     )
     _require_copies(pairing.copies)
-    jobs = [Job(one, other) for one, other in pairing.pairs]
+    jobs = [TensorPair(one, other) for one, other in pairing.pairs]
     saved = dtypes(other for _, other in pairing.pairs)
-    return Work(jobs, saved, pairing.tied, pairing.buffers, pairing.notes)
+    return TensorPairs(jobs, saved, pairing.tied, pairing.buffers, pairing.notes)
 
 
-def _adapter_work(base: Path, folder: Path) -> Work:
+def _adapter_work(base: Path, folder: Path) -> TensorPairs:
     """Every tensor of the base, with the change that the adapter makes to it, if any."""
     check(folder)
     before = read_folder(base)
@@ -102,33 +102,33 @@ def _adapter_work(base: Path, folder: Path) -> Work:
     unknown = sorted((adapter.changes.keys() | adapter.full.keys()) - stored.keys())
     if unknown:
         raise IntegrityError(f"{folder}: the base has no {', '.join(unknown[:3])}")
-    return Work(jobs, adapter.dtypes, pairing.tied, pairing.buffers, notes)
+    return TensorPairs(jobs, adapter.dtypes, pairing.tied, pairing.buffers, notes)
 
 
-def _is_copy(stored: dict[str, Stored], copy: Stored) -> bool:
+def _is_copy(stored: dict[str, StoredTensor], copy: StoredTensor) -> bool:
     """Whether a tensor that PEFT saved along equals the base's."""
     own = stored.get(copy.name)
     if own is None or own.shape != copy.shape:
         return False
-    (totals,) = read([Job(own, copy)])
+    (totals,) = read([TensorPair(own, copy)])
     return totals.square == 0
 
 
-def _adapter_job(base: Stored, adapter: Adapter) -> Job:
+def _adapter_job(base: StoredTensor, adapter: Adapter) -> TensorPair:
     change, full = adapter.changes.get(base.name), adapter.full.get(base.name)
     shape = (change.b.shape[0], change.a.shape[1]) if change else full.shape if full else base.shape
     if shape != base.shape:
         raise IntegrityError(
             f"{base.name}: shape {list(base.shape)} in the base, {list(shape)} in the adapter"
         )
-    return Job(base, full, change)
+    return TensorPair(base, full, change)
 
 
-def _require_copies(copies: Sequence[tuple[Stored, Stored]]) -> None:
+def _require_copies(copies: Sequence[tuple[StoredTensor, StoredTensor]]) -> None:
     """Stored copies of tied tensors must equal what they copy, or the tie is a fiction."""
     for head, embedding in copies:
         if head.shape == embedding.shape:
-            (totals,) = read([Job(embedding, head)])
+            (totals,) = read([TensorPair(embedding, head)])
             if totals.square == 0:
                 continue
         raise IntegrityError(
@@ -136,7 +136,7 @@ def _require_copies(copies: Sequence[tuple[Stored, Stored]]) -> None:
         )
 
 
-def read(jobs: Sequence[Job]) -> list[Totals]:
+def read(jobs: Sequence[TensorPair]) -> list[Totals]:
     """Totals of each parameter, in one pass over all bytes.
 
     Parameters are shared out to threads by their bytes, and each is added up in order by one of
@@ -161,7 +161,7 @@ def threads() -> int:
     return max(1, min(cores or 1, MOST_THREADS, int(asked) if asked.isdigit() else MOST_THREADS))
 
 
-def _shares(jobs: Sequence[Job], number: int) -> list[list[int]]:
+def _shares(jobs: Sequence[TensorPair], number: int) -> list[list[int]]:
     """Indices of jobs for each thread: largest first, each to the one with fewest bytes so far."""
     shares: list[list[int]] = [[] for _ in range(min(number, len(jobs)) or 1)]
     sizes = [0] * len(shares)
@@ -172,7 +172,7 @@ def _shares(jobs: Sequence[Job], number: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def _read(share: Sequence[tuple[Job, Totals]]) -> None:
+def _read(share: Sequence[tuple[TensorPair, Totals]]) -> None:
     spaces: dict[str, Workspace] = {}
     with np.errstate(all="ignore"):  # non-finite values are found in the sums and raised there
         for piece in stream([job.parts for job, _ in share]):
@@ -187,7 +187,7 @@ def _read(share: Sequence[tuple[Job, Totals]]) -> None:
             own.square = drift_lora.square(job.change)
 
 
-def _add(totals: Totals, job: Job, piece: Piece, space: Workspace) -> None:
+def _add(totals: Totals, job: TensorPair, piece: TensorChunk, space: Workspace) -> None:
     if job.candidate:
         dtypes = (job.base.dtype, job.candidate.dtype)
         add_pair(totals, piece.parts, dtypes, space, job.name)
@@ -199,7 +199,7 @@ def _add(totals: Totals, job: Job, piece: Piece, space: Workspace) -> None:
         add_same(totals, piece.parts[0], job.base.dtype, space, job.name)
 
 
-def dtypes(stored: Iterable[Stored]) -> dict[str, int]:
+def dtypes(stored: Iterable[StoredTensor]) -> dict[str, int]:
     """Dtype as saved -> parameters."""
     found: dict[str, int] = {}
     for one in stored:

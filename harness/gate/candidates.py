@@ -88,7 +88,7 @@ def gate_records(
     Args:
         expected: retention tasks that must be there; the policy's mandatory ones always must.
         part: which items the records hold, unless all: with a part nothing can pass.
-        repeats: the base scored in other ways; churn that they explain is not a regression.
+        repeats: repeat scorings of the base; churn that they explain is not a regression.
         target: whose gain counts, if the records hold several targets.
 
     Raises:

@@ -20,8 +20,8 @@ from retainbench.harness.core.records import SCHEMA_VERSION
 from retainbench.harness.core.text.escaping import github_data, github_property
 from retainbench.harness.core.text.formatting import points
 from retainbench.harness.core.verdicts import (
+    GateOutcome,
     GateResult,
-    Outcome,
     TaskGate,
     deciding,
     exit_code,
@@ -104,7 +104,9 @@ def github_annotations(results: Sequence[GateResult]) -> list[str]:
     return _capped("error", errors) + _capped("warning", warnings)
 
 
-def _ranked(results: Sequence[GateResult], verdict: Outcome) -> list[tuple[GateResult, TaskGate]]:
+def _ranked(
+    results: Sequence[GateResult], verdict: GateOutcome
+) -> list[tuple[GateResult, TaskGate]]:
     found = [(r, task) for r in results for task in r.tasks if task.verdict == verdict]
     return sorted(found, key=lambda pair: -pair[1].change.drop.value)
 

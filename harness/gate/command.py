@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
 from retainbench.harness.comparison.columns import Records
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import digest
@@ -46,11 +46,11 @@ class Sources(NamedTuple):
     candidate_records: Records | None = None
     base_results: Path | None = None
     candidate_results: Path | None = None
-    choices: Choices = DEFAULT_CHOICES
+    choices: AdoptionChoices = DEFAULT_CHOICES
     """About tasks of the results: which, axis, metric, filter, cluster."""
 
 
-class Finished(NamedTuple):
+class FinishedGate(NamedTuple):
     """The outcome of the command."""
 
     results: list[GateResult]
@@ -70,7 +70,7 @@ def command(
     allow_inconclusive: bool = False,
     pinned: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Finished:
+) -> FinishedGate:
     """Gate what is stored.
 
     Args:
@@ -98,10 +98,10 @@ def command(
     if allow_inconclusive and exit_code(results) != code:
         lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict is unchanged")
     lines.append(f"gate: {overall(results)} ({counted(len(results), 'candidate')}), exit {code}")
-    return Finished(results, lines, ci.github(results, environment or {}), code)
+    return FinishedGate(results, lines, ci.github(results, environment or {}), code)
 
 
-def printable(finished: Finished, environment: Mapping[str, str]) -> str:
+def printable(finished: FinishedGate, environment: Mapping[str, str]) -> str:
     """All lines for standard output; in a workflow's log none of ours can act as a command."""
     text = "\n".join(finished.lines)
     if environment.get("GITHUB_ACTIONS") != "true":
@@ -138,7 +138,7 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
 
 
 def _adopted(
-    base: Path, candidate: Path, choices: Choices, policy: Policy, tier: Tier
+    base: Path, candidate: Path, choices: AdoptionChoices, policy: Policy, tier: Tier
 ) -> GateResult:
     from retainbench.harness.adoption import pair as adopt
 

@@ -40,7 +40,7 @@ TASK_HEAD = (
 CANDIDATE_HEAD = ("candidate", "verdict", "gain, points", "worst task", "why")
 
 
-class Block(NamedTuple):
+class SummaryBlock(NamedTuple):
     """A heading with a table whose rows may be dropped from the end."""
 
     head: str
@@ -61,7 +61,9 @@ def summary(
     verdict = overall(results)
     ordered = sorted(results, key=lambda result: WORST_FIRST.index(result.verdict))
     first = f"## {SIGNS[verdict]} Retention gate: {verdict}\n\n**{verdict}**: {MEANINGS[verdict]}\n"
-    blocks = [Block(_head(CANDIDATE_HEAD, "llrll"), [_candidate_row(result) for result in ordered])]
+    blocks = [
+        SummaryBlock(_head(CANDIDATE_HEAD, "llrll"), [_candidate_row(result) for result in ordered])
+    ]
     blocks += [block for result in ordered for block in _blocks(result)]
     return _fitted(first, blocks, _legend(results), artifact, limit)
 
@@ -71,7 +73,7 @@ def comment(results: Sequence[GateResult], artifact: str = "retention-gate") -> 
     return summary(results, artifact=artifact, limit=COMMENT_BYTES)
 
 
-def _blocks(result: GateResult) -> list[Block]:
+def _blocks(result: GateResult) -> list[SummaryBlock]:
     """Warnings and axes of one candidate, then its tasks."""
     name = f"\n### {SIGNS[result.verdict]} {_cell(result.label)}: {result.verdict}\n"
     notes = [f"- warning: {_cell(line)}" for line in result.warnings]
@@ -86,8 +88,8 @@ def _blocks(result: GateResult) -> list[Block]:
     ]
     tasks = [_task_row(task) for task in result.tasks]
     return [
-        Block(name, notes),
-        *([Block(_head(TASK_HEAD, "lllrrrrrrrrl"), tasks)] if tasks else []),
+        SummaryBlock(name, notes),
+        *([SummaryBlock(_head(TASK_HEAD, "lllrrrrrrrrl"), tasks)] if tasks else []),
     ]
 
 
@@ -140,7 +142,9 @@ def _legend(results: Sequence[GateResult]) -> str:
     return "\n<sub>" + " ".join(parts) + "</sub>\n"
 
 
-def _fitted(first: str, blocks: Sequence[Block], last: str, artifact: str, limit: int) -> str:
+def _fitted(
+    first: str, blocks: Sequence[SummaryBlock], last: str, artifact: str, limit: int
+) -> str:
     """Blocks until the budget is spent; then only the number of rows that were left out."""
     where = markdown(artifact, NAME_LIMIT)
     total = sum(len(block.rows) for block in blocks)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from retainbench.harness.core.text.escaping import xml
-from retainbench.harness.core.verdicts import AxisGate, GateResult, Outcome, TaskGate, deciding
+from retainbench.harness.core.verdicts import AxisGate, GateOutcome, GateResult, TaskGate, deciding
 
 COUNTED = ("failure", "error", "skipped")
 
@@ -103,7 +103,7 @@ def _axis_case(axis: AxisGate) -> ElementTree.Element:
     return case
 
 
-def _outcome(case: ElementTree.Element, verdict: Outcome, reasons: Sequence[str]) -> None:
+def _outcome(case: ElementTree.Element, verdict: GateOutcome, reasons: Sequence[str]) -> None:
     if verdict == "PASS":
         return
     message = xml("; ".join(reasons) or verdict)

@@ -24,7 +24,7 @@ ITEMS: Mapping[Tier, int | None] = {"smoke": 100, "standard": 200, "full": None}
 TYPICAL_DISCORDANCE = 0.10  # of a fine-tuned model on a task that it mostly knows (STATISTICS 7)
 
 
-class Part(NamedTuple):
+class TierPart(NamedTuple):
     """Both sides cut to the same items."""
 
     base: Columns
@@ -41,13 +41,13 @@ def n_items(tier: Tier, available: int) -> int:
     return available if most is None else min(available, most)
 
 
-def cut(base: Columns, candidate: Columns, tier: Tier) -> Part:
+def cut(base: Columns, candidate: Columns, tier: Tier) -> TierPart:
     """Both sides with the first items of each task in the base's order; the full tier is uncut.
 
     An item that the candidate lacks stays missing, so that pairing refuses it.
     """
     if tier == "full":
-        return Part(base, candidate)
+        return TierPart(base, candidate)
     chosen = {label: _first(rows, tier) for label, rows in base.items()}
 
     def kept(columns: Columns) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def cut(base: Columns, candidate: Columns, tier: Tier) -> Part:
             for label, rows in columns.items()
         }
 
-    return Part(kept(base), kept(candidate))
+    return TierPart(kept(base), kept(candidate))
 
 
 def _first(rows: Any, tier: Tier) -> Any:

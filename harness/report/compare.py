@@ -22,7 +22,7 @@ from retainbench.harness.report.table.estimates import significant
 from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.rows import rows
 
-Arm = tuple[str, str, str]
+ComparedKey = tuple[str, str, str]
 """Target, recipe and adaptation."""
 
 
@@ -31,7 +31,7 @@ class Side(NamedTuple):
 
     name: str
     cards: list[Scorecard]
-    rows: Mapping[Arm, TableRow]
+    rows: Mapping[ComparedKey, TableRow]
 
 
 def compare_runs(run_a: Path, run_b: Path) -> Grid:
@@ -103,7 +103,7 @@ def _change(a: Interval | None, b: Interval | None) -> str:
     return f"{sides}: {points(found)}" + ("*" if found.low > 0 or found.high < 0 else "")
 
 
-def _notes(a: Side, b: Side, shared: Sequence[Arm]) -> list[str]:
+def _notes(a: Side, b: Side, shared: Sequence[ComparedKey]) -> list[str]:
     levels = {row.gain.level for side in (a, b) for row in side.rows.values() if row.gain}
     notes = [
         "A → B: B − A with its interval (MOVER on the runs' own intervals, the runs taken as "

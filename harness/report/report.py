@@ -23,7 +23,7 @@ from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.table import evidence as report_evidence
 from retainbench.harness.report.table import further, pairs, recipes, rows, text
 from retainbench.harness.report.table.columns import Table, table
-from retainbench.harness.report.table.evidence import Evidence
+from retainbench.harness.report.table.evidence import TableEvidence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +74,7 @@ def load_table(run_folder: Path) -> Table:
     return _table(load_scorecards(run_folder), evidence)
 
 
-def _table(cards: Sequence[Scorecard], evidence: Evidence) -> Table:
+def _table(cards: Sequence[Scorecard], evidence: TableEvidence) -> Table:
     found = table(rows.rows(cards, evidence))
     given = recipes.grids(evidence.recipes, found.rows)
     eroded = further.confidence(found.rows)

@@ -45,7 +45,7 @@ TRACKERS = {
 """Where metrics can be sent, and the packages of which one must be there."""
 
 
-class View:
+class ProgressView:
     """Receives progress from `run.run`."""
 
     def __init__(
@@ -59,7 +59,9 @@ class View:
         self._tasks: dict[str, TaskID] = {}
         self._texts: dict[str, dict[str, str]] = {}
         self._started = time.monotonic()
-        self._whole = Whole(bars, len(plan.cells), len(plan.suite.trajectory)) if bars else None
+        self._whole = (
+            OverallBar(bars, len(plan.cells), len(plan.suite.trajectory)) if bars else None
+        )
 
     def step(self, cell: Cell, share: float, metrics: dict[str, float]) -> None:
         """One training step of a cell, or (with `retention`) one checkpoint that was scored."""
@@ -112,7 +114,7 @@ class View:
             file.write(canonical(line) + "\n")
 
 
-class Whole:
+class OverallBar:
     """The bar of all cells. Training counts for one half of a cell, scoring for the other."""
 
     def __init__(self, bars: Progress, cells: int, points: int) -> None:
@@ -172,7 +174,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def view(plan: Plan, *, quiet: bool, log: Path | None = None) -> Iterator[View]:
+def view(plan: Plan, *, quiet: bool, log: Path | None = None) -> Iterator[ProgressView]:
     """A view on standard error, live if that is a terminal.
 
     Args:
@@ -180,13 +182,13 @@ def view(plan: Plan, *, quiet: bool, log: Path | None = None) -> Iterator[View]:
     """
     console = Console(file=sys.stderr, highlight=False, quiet=quiet)
     if quiet or not console.is_terminal:
-        yield View(plan, console, None, log)
+        yield ProgressView(plan, console, None, log)
         return
     with bars(console) as shown:
-        yield View(plan, console, shown, log)
+        yield ProgressView(plan, console, shown, log)
 
 
-class Left(TimeRemainingColumn):
+class TimeLeftColumn(TimeRemainingColumn):
     """What a bar says about its end, or else the time that its speed gives."""
 
     def render(self, task: Task) -> Text:
@@ -201,7 +203,7 @@ def bars(console: Console) -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} % {task.fields[shown]}", markup=False),
-        Left(),
+        TimeLeftColumn(),
         console=console,
         transient=True,
     )

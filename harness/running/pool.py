@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from queue import SimpleQueue
 from typing import TypeVar
 
-from retainbench.harness.core.files.locks import Share
+from retainbench.harness.core.files.locks import LockShare
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute
@@ -86,7 +86,7 @@ class _Worker:
 
     def _start(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
-        arguments = (*self._place, Share())
+        arguments = (*self._place, LockShare())
         return ProcessPoolExecutor(1, context, initializer=_settle, initargs=arguments)
 
     def run(self, call: Callable[[], T]) -> T | None:
@@ -122,7 +122,7 @@ def gpu_of(worker: int, device: str) -> str | None:
     return names[worker % len(names)]
 
 
-def _settle(cores: list[int], gpu: str | None, _: Share) -> None:
+def _settle(cores: list[int], gpu: str | None, _: LockShare) -> None:
     """Runs first in a worker process; unpickling the share makes it hold the command's locks."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()

@@ -53,7 +53,7 @@ Files = dict[str, bytes]
 """Contents by path below the run folder."""
 
 
-class Piece(NamedTuple):
+class FileChunk(NamedTuple):
     """The next bytes of a file."""
 
     name: str
@@ -210,7 +210,7 @@ def work(
     report_to: tuple[str, ...],
     tasks: Catalogue,
     inputs: Files,
-) -> Iterator[Piece | Scorecard]:
+) -> Iterator[FileChunk | Scorecard]:
     """On a node: one cell, or the base's scoring, in a folder of its own; yields what is new."""
     base = check_node(plan)
     with tempfile.TemporaryDirectory(prefix="retainbench-") as scratch:
@@ -259,12 +259,12 @@ def given(run: Context) -> Files:
     return {path.relative_to(run.root).as_posix(): path.read_bytes() for path in files}
 
 
-def pieces(file: Path, name: str) -> Iterator[Piece]:
+def pieces(file: Path, name: str) -> Iterator[FileChunk]:
     """A file in order; an empty one is one empty piece."""
     with file.open("rb") as stream:
-        yield Piece(name, stream.read(PIECE))
+        yield FileChunk(name, stream.read(PIECE))
         while data := stream.read(PIECE):
-            yield Piece(name, data)
+            yield FileChunk(name, data)
 
 
 def append(file: Path, data: bytes) -> None:

@@ -26,17 +26,17 @@ def prepare(run: Context) -> None:
 
 
 def _repeat_scoring(run: Context) -> None:
-    """Score the base on the retention tasks once more in each way that the suite asks for.
+    """Store the repeat scorings of the base on the retention tasks that the suite asks for.
 
-    A variation that no task can be scored in leaves no file.
+    A repeat scoring that no task can be scored in leaves no file.
     """
     for name in run.plan.suite.noise_floor:
         file = run.base_point.noise(name)
         if intact(file):
             continue
-        variation = evaluate.VARIATIONS[name]
+        repeat = evaluate.REPEAT_SCORINGS[name]
         scored = stored.evaluate_stored(
-            run.reference(), run.plan.retention, run.store, variation, run.tasks
+            run.reference(), run.plan.retention, run.store, repeat, run.tasks
         )
         if scored:
             write_jsonl(file, scored, checked=True)

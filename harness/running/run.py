@@ -30,7 +30,7 @@ from retainbench.harness.tasks.catalogue import OWN, Catalogue
 Executor = Literal["local", "ray"]
 BEFORE_PLAN = ("sweep", locks.NAME, "device.json", ".plan.json.sha256")
 """What a run folder may hold before its plan is written."""
-Finished = Callable[[Cell, Scorecard], None]
+OnFinished = Callable[[Cell, Scorecard], None]
 
 
 def run(
@@ -41,7 +41,7 @@ def run(
     executor: Executor = "local",
     workers: int = 1,
     watch: Watch | None = None,
-    finished: Finished | None = None,
+    finished: OnFinished | None = None,
     report_to: tuple[str, ...] = (),
     command: Sequence[str] = (),
     tasks: Catalogue = OWN,

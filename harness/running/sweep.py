@@ -24,7 +24,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.atomic import explained
 from retainbench.harness.core.files.storage import intact, read_json, write_json
-from retainbench.harness.core.recipes import Choice, Choices, Variant
+from retainbench.harness.core.recipes import SweepChoice, SweepChoices, SweepVariant
 from retainbench.harness.core.records import Record, Share
 from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
 from retainbench.harness.models import bases, loading
@@ -48,7 +48,7 @@ class Knob(NamedTuple):
 
 
 @dataclass
-class Search:
+class RecipeSearch:
     """One recipe on its way: knobs are settled in order, each with the choices before it."""
 
     name: str
@@ -61,7 +61,7 @@ class Search:
     tried: dict[float, float | None] = field(default_factory=dict)
     """Factor of the current knob -> reward, None where the variant failed."""
     extended: int = 0
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[SweepChoice] = field(default_factory=list)
 
     @property
     def wanted(self) -> list[float]:
@@ -86,14 +86,16 @@ class Search:
             knob, factor = self.knobs[len(self.choices)], self._best()
             self.recipe = self.variant(factor)
             self.choices.append(
-                Choice(
+                SweepChoice(
                     recipe=self.name,
                     target=self.target,
                     stage=knob.stage,
                     option=knob.option,
                     value=self.recipe.stages[knob.stage].options[knob.option],
                     factor=factor,
-                    variants=[Variant(factor=f, reward=self.tried[f]) for f in sorted(self.tried)],
+                    variants=[
+                        SweepVariant(factor=f, reward=self.tried[f]) for f in sorted(self.tried)
+                    ],
                 )
             )
             self.tried, self.extended = {}, 0
@@ -173,12 +175,12 @@ def resolve(
                 f"sweep: the {choice.edge} {choice.option} of {choice.recipe}, stage "
                 f"{choice.stage}, did best; a wider grid might do better"
             )
-    write_json(folder.root / "choices.json", Choices(choices=chosen), checked=True)
+    write_json(folder.root / "choices.json", SweepChoices(choices=chosen), checked=True)
     recipes = {search.name: search.recipe for search in searches}
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
 
-def _search(suite: Suite, sweep: Sweep, name: str, tasks: Catalogue) -> Search:
+def _search(suite: Suite, sweep: Sweep, name: str, tasks: Catalogue) -> RecipeSearch:
     """A recipe with the options of its stages that the sweep names, in order."""
     recipe = suite.recipes[name]
     knobs = [
@@ -187,7 +189,7 @@ def _search(suite: Suite, sweep: Sweep, name: str, tasks: Catalogue) -> Search:
         for option in sweep.options
         if option in methods.options(stage, tasks.methods).model_dump()
     ]
-    return Search(name, suite.targets[0], recipe, knobs, sweep, tasks)
+    return RecipeSearch(name, suite.targets[0], recipe, knobs, sweep, tasks)
 
 
 def scaled(recipe: Recipe, knob: Knob, factor: float, tasks: Catalogue = OWN) -> Recipe:
@@ -201,7 +203,7 @@ def scaled(recipe: Recipe, knob: Knob, factor: float, tasks: Catalogue = OWN) ->
 
 
 def _variants(
-    suite: Suite, sweep: Sweep, inputs: Inputs, searches: Sequence[Search]
+    suite: Suite, sweep: Sweep, inputs: Inputs, searches: Sequence[RecipeSearch]
 ) -> dict[tuple[str, float], Cell | None]:
     """A cell for each recipe and factor that is due; None for a value that the method refuses."""
     amount = suite.budget.amount * sweep.budget_share
@@ -232,7 +234,7 @@ def _allowed(stage: Stage, tasks: Catalogue = OWN) -> bool:
 
 
 def _all_earned(
-    calls: Sequence[Callable[[], Earned]], workers: int, device: str
+    calls: Sequence[Callable[[], ValidationReward]], workers: int, device: str
 ) -> Iterator[tuple[int, float | None]]:
     """What variants earned, as they end; None where one failed or its process died."""
     if workers == 1:
@@ -243,7 +245,7 @@ def _all_earned(
             yield number, earned.reward if earned else None
 
 
-class Earned(Record):
+class ValidationReward(Record):
     """`validation.json` of a variant."""
 
     reward: Share | None
@@ -256,7 +258,7 @@ def _earned(
     device: str,
     tasks: Catalogue,
     rendering: Rendering,
-) -> Earned:
+) -> ValidationReward:
     """Train a variant and score its end on the validation items."""
     where = folder.cell(cell.id)
     known = where.root / "validation.json"
@@ -272,8 +274,8 @@ def _earned(
                 loading.load(end, device=device),
                 training.load_target(cell.target, tasks, rendering),
             )
-        write_json(known, Earned(reward=reward), checked=True)
-    return read_json(known, Earned)
+        write_json(known, ValidationReward(reward=reward), checked=True)
+    return read_json(known, ValidationReward)
 
 
 def validation_reward(loaded: loading.Loaded, target: Target) -> float:

@@ -41,7 +41,7 @@ from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
 log = logging.getLogger("retainbench")
-Progress = Callable[[float, dict[str, float]], None]
+OnProgress = Callable[[float, dict[str, float]], None]
 
 
 class DamagedError(Exception):
@@ -54,7 +54,7 @@ def train(
     base: Base,
     *,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     report_to: tuple[str, ...] = (),
     tasks: Catalogue = OWN,
     rendering: Rendering = PLAIN,
@@ -142,7 +142,7 @@ def _run_stage(
     cell: Cell,
     stage: int,
     job: Job,
-    progress: Progress | None,
+    progress: OnProgress | None,
     report_to: tuple[str, ...],
     before: Outcome,
     tasks: Catalogue,

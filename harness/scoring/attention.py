@@ -23,23 +23,23 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from retainbench.harness.scoring.trie import IntArray, Row, Stem
+from retainbench.harness.scoring.trie import IntArray, PackedRow, Stem
 
 ATTENTION = "retainbench_tree"
 FILL = 0.75
 """Rows share a block if each fills at least this part of its width."""
 
 
-class Item(NamedTuple):
+class PendingRow(NamedTuple):
     """One row waiting to be computed below the stem `stem`."""
 
     stem: int
-    row: Row
+    row: PackedRow
     grows: int
     """The stem whose keys and values this row yields; -1 for an ordinary row."""
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Rows below one stem, adjacent in the flat sequence from `first` to `last`."""
 
     stem: int
@@ -58,11 +58,11 @@ KeysValues = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
-class Pack:
+class ForwardPack:
     """What one forward pass computes."""
 
     nodes: IntArray
-    blocks: list[Block]
+    blocks: list[RowBlock]
     grown: list[tuple[int, int, int, int]]
     """(stem, its parent, first and last flat column) whose keys are to be kept."""
     stems: dict[int, KeysValues]
@@ -72,15 +72,15 @@ class Pack:
 
 
 def build_pack(
-    items: list[Item],
+    items: list[PendingRow],
     stems: list[Stem],
     keys: dict[int, KeysValues],
     device: torch.device,
     dtype: torch.dtype,
-) -> Pack:
+) -> ForwardPack:
     """Lay the items out, grouped by stem and sorted by length, longest first."""
     ordered = sorted(items, key=lambda item: (item.stem, -item.row.nodes.size))
-    pack = Pack(np.concatenate([item.row.nodes for item in ordered]), [], [], keys)
+    pack = ForwardPack(np.concatenate([item.row.nodes for item in ordered]), [], [], keys)
     first = at = 0
     while at < len(ordered):
         stem, width = ordered[at].stem, ordered[at].row.nodes.size
@@ -103,12 +103,17 @@ def build_pack(
 
 
 def _block(
-    rows: list[Row], stem: int, depth: int, first: int, device: torch.device, dtype: torch.dtype
-) -> Block:
+    rows: list[PackedRow],
+    stem: int,
+    depth: int,
+    first: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> RowBlock:
     sizes = np.array([row.nodes.size for row in rows])
     width, last = int(sizes.max()), first + int(sizes.sum())
     if len(rows) == 1 and depth == 0 and bool((rows[0].ends == width).all()):
-        return Block(stem, first, last, None, None, None)
+        return RowBlock(stem, first, last, None, None, None)
     column = np.arange(width)
     ends = np.zeros((len(rows), width), dtype=np.int64)
     for line, row in zip(ends, rows, strict=True):
@@ -120,11 +125,11 @@ def _block(
     hidden = torch.from_numpy(~visible).to(device)[:, None]
     mask[..., depth:].masked_fill_(hidden, torch.finfo(dtype).min)
     if len(rows) == 1:
-        return Block(stem, first, last, None, None, mask)
+        return RowBlock(stem, first, last, None, None, mask)
     starts = first + np.cumsum(sizes) - sizes
     columns = starts[:, None] + np.minimum(column, sizes[:, None] - 1)
     slots = np.flatnonzero((column < sizes[:, None]).reshape(-1))
-    return Block(
+    return RowBlock(
         stem,
         first,
         last,
@@ -142,7 +147,7 @@ def tree_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
-    retainbench_pack: Pack | None = None,
+    retainbench_pack: ForwardPack | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within rows. query [1, H, S, D]; key, value [1, K, S, D]; returns [1, S, H, D].
@@ -173,7 +178,7 @@ def tree_attention(
     return torch.cat(parts)[None], None
 
 
-def _rows(x_1HSD: torch.Tensor, block: Block) -> torch.Tensor:
+def _rows(x_1HSD: torch.Tensor, block: RowBlock) -> torch.Tensor:
     """[1, H, S, D] -> [B, H, R, D]."""
     if block.columns_BR is None:
         return x_1HSD[:, :, block.first : block.last]

@@ -34,8 +34,8 @@ from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
 from retainbench.harness.scoring.packed import prices, score_layout, score_packed
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
-from retainbench.harness.scoring.single import Scored, Work, score_singly
-from retainbench.harness.scoring.texts import Encoded, Encoder, Pair, ask, encoder
+from retainbench.harness.scoring.single import Scored, ScoringWork, score_singly
+from retainbench.harness.scoring.texts import EncodedRequests, Encoder, StringPair, ask, encoder
 from retainbench.harness.tasks.lm_eval_patches import without_warnings
 from retainbench.harness.tasks.rendering.chat import Chat
 from retainbench.harness.tasks.rendering.encoding import Tokens, continued
@@ -55,7 +55,7 @@ class TrieLM(HFLM):
     All other arguments are HFLM's. A loaded model keeps its training flags.
     """
 
-    work: Work | None
+    work: ScoringWork | None
     """Account of the last scoring call."""
     stopped: list[bool]
     """Of the last generation call: the response ended by itself, within its tokens."""
@@ -95,7 +95,7 @@ class TrieLM(HFLM):
         """Log-likelihood (natural log) and greedy flag of each (context, continuation)."""
         if not requests:
             return []
-        pairs: list[Pair] = [request.args for request in requests]
+        pairs: list[StringPair] = [request.args for request in requests]
         distinct = tuple(sorted(set(pairs)))
         scored = self._score(distinct)
         found = dict(zip(distinct, _answers(scored), strict=True))
@@ -103,7 +103,7 @@ class TrieLM(HFLM):
             self.cache_hook.add_partial("loglikelihood", pair, answer)
         return [found[pair] for pair in pairs]
 
-    def _score(self, pairs: tuple[Pair, ...]) -> Scored:
+    def _score(self, pairs: tuple[StringPair, ...]) -> Scored:
         obstacle = self._obstacle(1)
         if obstacle is None:
             asked = ask(self._encoder, prices(self.model), pairs)
@@ -116,7 +116,7 @@ class TrieLM(HFLM):
         self.work = scored.work
         return scored
 
-    def _singly(self, encoded: Encoded, obstacle: str) -> Scored:
+    def _singly(self, encoded: EncodedRequests, obstacle: str) -> Scored:
         self._tell(f"scoring request by request: {obstacle}")
         self._tell_cut(encoded.cut)
         with frozen(self.model):
@@ -138,7 +138,7 @@ class TrieLM(HFLM):
         made = [self._encoder.request(context, wanted, pair) for pair, context, wanted in requests]
         obstacle = self._obstacle(max(len(request.inputs) for request in made))
         if obstacle is not None:
-            return _answers(self._singly(Encoded(made, False), obstacle))
+            return _answers(self._singly(EncodedRequests(made, False), obstacle))
         with frozen(self.model):
             scored = score_packed(self.model, made, budget=self.tokens_per_pass)
         self.work = scored.work

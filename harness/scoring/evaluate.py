@@ -5,8 +5,8 @@ and our backend answers (`scoring/backend.py`, the same numbers as lm-eval's own
 is checked against the task's lock (`scoring/item_records.py`).
 
 Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype, task lock and
-variation make the key. lm-eval's own response cache is not keyed by the model and is never used
-(OUTPUTS 8). A `Variation` scores the same model in another way, for the noise floor.
+repeat scoring make the key. lm-eval's own response cache is not keyed by the model and is never
+used (OUTPUTS 8). A `RepeatScoring` scores the same model again, for the noise floor.
 
 Command: `retainbench evaluate MODEL TASK...`
 """
@@ -34,7 +34,7 @@ from retainbench.harness.tasks.rendering.answers import FIRST_LINE
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 
-class Variation(NamedTuple):
+class RepeatScoring(NamedTuple):
     """A repeat scoring of a model that should give equal answers: what differs from the first."""
 
     again: int = 0
@@ -45,22 +45,22 @@ class Variation(NamedTuple):
     """Rotates the answer options by this many places; tasks without options are left out."""
 
 
-USUAL = Variation()
-VARIATIONS = {
-    "repeat": Variation(again=1),
-    "batch": Variation(batch=True),
-    "options": Variation(shift=1),
+FIRST_SCORING = RepeatScoring()
+REPEAT_SCORINGS = {
+    "repeat": RepeatScoring(again=1),
+    "batch": RepeatScoring(batch=True),
+    "options": RepeatScoring(shift=1),
 }
-"""Variations of the A/A noise floor, by their names in a suite's `noise_floor`.
+"""Repeat scorings of the A/A noise floor, by their names in a suite's `noise_floor`.
 
 No prompt of these tasks shows its options, so every shift asks for the same log-likelihoods in
 another order and one shift is as good as all k.
 """
 
 
-def affects(variation: Variation, info: TaskInfo) -> bool:
-    """Whether a variation applies to a task: options rotate only where our own code scores them."""
-    return not variation.shift or (info.kind == "multiple_choice" and info.code is None)
+def affects(repeat: RepeatScoring, info: TaskInfo) -> bool:
+    """Whether it applies to a task: options rotate only where our own code scores them."""
+    return not repeat.shift or (info.kind == "multiple_choice" and info.code is None)
 
 
 def of_model(
@@ -69,20 +69,20 @@ def of_model(
     limit: int | None = None,
     *,
     placement: Placement = ON_CPU,
-    variation: Variation = USUAL,
+    repeat: RepeatScoring = FIRST_SCORING,
     tasks: Catalogue = OWN,
     rendering: Rendering = PLAIN,
 ) -> Iterator[list[ItemRecord]]:
-    """`by_task` for a checked folder and those of the tasks that the variation affects.
+    """`by_task` for a checked folder and those of the tasks that the repeat scoring affects.
 
     The model is loaded when the first task is asked for, and leaves memory after the last one.
     """
-    infos = [info for info in tasks.find(names) if affects(variation, info)]
+    infos = [info for info in tasks.find(names) if affects(repeat, info)]
     yield from by_task(
         loading.load(model, **placement._asdict()),
         infos,
         limit=limit,
-        variation=variation,
+        repeat=repeat,
         allow_code=tasks.allow_code,
         rendering=rendering,
     )
@@ -93,7 +93,7 @@ def evaluate(
     infos: Sequence[TaskInfo],
     *,
     limit: int | None = None,
-    variation: Variation = USUAL,
+    repeat: RepeatScoring = FIRST_SCORING,
     allow_code: bool = False,
     rendering: Rendering = PLAIN,
 ) -> list[ItemRecord]:
@@ -102,7 +102,7 @@ def evaluate(
         loaded,
         infos,
         limit=limit,
-        variation=variation,
+        repeat=repeat,
         allow_code=allow_code,
         rendering=rendering,
     )
@@ -114,7 +114,7 @@ def by_task(
     infos: Sequence[TaskInfo],
     *,
     limit: int | None = None,
-    variation: Variation = USUAL,
+    repeat: RepeatScoring = FIRST_SCORING,
     allow_code: bool = False,
     rendering: Rendering = PLAIN,
 ) -> Iterator[list[ItemRecord]]:
@@ -140,30 +140,30 @@ def by_task(
     prepared = [
         _prepared(info, catalogue.lock_digest(info), limit, allow_code, rendering) for info in infos
     ]
-    model = _scoring_model(loaded, variation, rendering)
+    model = _scoring_model(loaded, repeat, rendering)
     for info, one in zip(infos, prepared, strict=True):
-        yield to_records(info, judged(info, _score(model, one, variation)), limit)
+        yield to_records(info, judged(info, _score(model, one, repeat)), limit)
 
 
-def _scoring_model(loaded: Loaded, variation: Variation, rendering: Rendering) -> Any:
+def _scoring_model(loaded: Loaded, repeat: RepeatScoring, rendering: Rendering) -> Any:
     from retainbench.harness.scoring.backend import TrieLM
 
     return TrieLM(
         loaded.model,
         tokenizer=loaded.tokenizer,
         chat=rendering.chat,
-        **_batch(loaded, variation),
+        **_batch(loaded, repeat),
     )
 
 
-def _score(model: Any, prepared: Prepared, variation: Variation) -> list[dict[str, Any]]:
+def _score(model: Any, prepared: PreparedTask, repeat: RepeatScoring) -> list[dict[str, Any]]:
     """What lm-eval's `evaluate` does with a task and a model, without its global effects.
 
     lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
     a task are built once per process: rendering them takes longer than scoring a small model.
     """
     by_type: dict[str, list[Any]] = {}
-    for request in _turned(prepared.task.instances, variation.shift):
+    for request in _turned(prepared.task.instances, repeat.shift):
         request.resps, request.filtered_resps = [], {}
         by_type.setdefault(request.request_type, []).append(request)
     with seeds.isolated():
@@ -171,7 +171,7 @@ def _score(model: Any, prepared: Prepared, variation: Variation) -> list[dict[st
             answers = getattr(model, kind)(requests, disable_tqdm=True)
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
-    return _rows(prepared, variation.shift)
+    return _rows(prepared, repeat.shift)
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,11 +187,11 @@ def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _batch(loaded: Loaded, variation: Variation) -> dict[str, int]:
+def _batch(loaded: Loaded, repeat: RepeatScoring) -> dict[str, int]:
     """Options of the scoring model for other batches."""
     from retainbench.harness.scoring.packed import tokens_per_pass
 
-    if not variation.batch:
+    if not repeat.batch:
         return {}
     return {"tokens_per_pass": max(1, tokens_per_pass(loaded.model) // 3), "rows": 100}
 
@@ -221,7 +221,7 @@ def requests(info: TaskInfo, rendering: Rendering = PLAIN) -> list[Any]:
     return list(_prepared(info, catalogue.lock_digest(info), None, False, rendering).task.instances)
 
 
-class Prepared(NamedTuple):
+class PreparedTask(NamedTuple):
     """An lm-eval task with its requests, and what its sample rows hold before any answer."""
 
     task: Any
@@ -232,7 +232,7 @@ class Prepared(NamedTuple):
 @cache
 def _prepared(
     info: TaskInfo, _lock: str, limit: int | None, allow_code: bool, rendering: Rendering
-) -> Prepared:
+) -> PreparedTask:
     """The lock's digest is part of the cache's key."""
     if pack.is_packed(info):
         task = pack.lm_eval_task(info, allow_code=allow_code)
@@ -244,7 +244,7 @@ def _prepared(
         hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
     if rendering.chat is not None:
         _speak(info, task.instances, rendering)
-    return Prepared(task, hashes)
+    return PreparedTask(task, hashes)
 
 
 def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
@@ -265,7 +265,7 @@ def _manager(root: Path) -> Any:
     return TaskManager(include_path=str(root), include_defaults=False)
 
 
-def _rows(prepared: Prepared, shift: int) -> list[dict[str, Any]]:
+def _rows(prepared: PreparedTask, shift: int) -> list[dict[str, Any]]:
     """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
     task = prepared.task
     task.apply_filters()

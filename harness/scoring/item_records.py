@@ -15,7 +15,7 @@ from retainbench.harness.core.records import (
     gold_probability,
 )
 from retainbench.harness.tasks import catalogue
-from retainbench.harness.tasks.lock import Answer, check_locked
+from retainbench.harness.tasks.lock import LockedAnswer, check_locked
 
 
 def to_records(
@@ -28,7 +28,7 @@ def to_records(
     """
     lock = catalogue.lock(info)
     answers = [
-        Answer(
+        LockedAnswer(
             info.name,
             str(row["doc"]["id"]),
             row["doc_hash"],

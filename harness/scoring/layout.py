@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retainbench.harness.scoring.single import Request
+from retainbench.harness.scoring.single import TokenRequest
 from retainbench.harness.scoring.trie import Costs, IntArray, Stem, Trie, build_trie, plan
 
 
-class Wanted(NamedTuple):
+class WantedPredictions(NamedTuple):
     """Predictions to read, sorted by node."""
 
     start: IntArray
@@ -24,7 +24,7 @@ class Wanted(NamedTuple):
     request: IntArray
 
 
-class Layout(NamedTuple):
+class TrieLayout(NamedTuple):
     """N requests over M nodes."""
 
     requests: int
@@ -35,21 +35,23 @@ class Layout(NamedTuple):
     depth: IntArray
     """[M] position of a node."""
     stems: list[Stem]
-    wanted: Wanted
+    wanted: WantedPredictions
 
 
-def lay_out(requests: Sequence[Request], costs: Costs) -> Layout:
+def lay_out(requests: Sequence[TokenRequest], costs: Costs) -> TrieLayout:
     """Trie, plan and wanted predictions of the requests."""
     trie = build_trie([request.inputs for request in requests])
     longest = int(trie.depth.max()) + 1
     wanted = _wanted(trie, requests)
-    return Layout(len(requests), longest, trie.token, trie.depth, plan(trie, costs), wanted)
+    return TrieLayout(len(requests), longest, trie.token, trie.depth, plan(trie, costs), wanted)
 
 
-def _wanted(trie: Trie, requests: Sequence[Request]) -> Wanted:
+def _wanted(trie: Trie, requests: Sequence[TokenRequest]) -> WantedPredictions:
     sizes = np.array([len(requests[i].targets) for i in trie.order], dtype=np.int64)
     nodes = np.concatenate([p[p.size - n :] for p, n in zip(trie.paths, sizes, strict=True)])
     token = np.concatenate([np.asarray(requests[i].targets, dtype=np.int64) for i in trie.order])
     by_node = np.argsort(nodes, kind="stable")
     start = np.searchsorted(nodes[by_node], np.arange(trie.token.size + 1))
-    return Wanted(start.astype(np.int64), token[by_node], np.repeat(trie.order, sizes)[by_node])
+    return WantedPredictions(
+        start.astype(np.int64), token[by_node], np.repeat(trie.order, sizes)[by_node]
+    )

@@ -19,11 +19,17 @@ import numpy.typing as npt
 import torch
 
 from retainbench.harness.models.inference import ran_out_of_memory
-from retainbench.harness.scoring.attention import ATTENTION, Item, KeysValues, Pack, build_pack
-from retainbench.harness.scoring.layout import Layout, Wanted, lay_out
-from retainbench.harness.scoring.single import Readings, Request, Scored, Work, read
+from retainbench.harness.scoring.attention import (
+    ATTENTION,
+    ForwardPack,
+    KeysValues,
+    PendingRow,
+    build_pack,
+)
+from retainbench.harness.scoring.layout import TrieLayout, WantedPredictions, lay_out
+from retainbench.harness.scoring.single import Readings, Scored, ScoringWork, TokenRequest, read
 from retainbench.harness.scoring.transformers_patches import attention
-from retainbench.harness.scoring.trie import Costs, IntArray, Row, Stem
+from retainbench.harness.scoring.trie import Costs, IntArray, PackedRow, Stem
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -44,12 +50,12 @@ class Reader(NamedTuple):
     row: IntArray
     """[I] which of those columns."""
     wanted: IntArray
-    """[I] index into `Wanted`."""
+    """[I] index into `WantedPredictions`."""
 
 
 def score_packed(
     model: Any,
-    requests: Sequence[Request],
+    requests: Sequence[TokenRequest],
     *,
     budget: int | None = None,
     costs: Costs | None = None,
@@ -64,7 +70,7 @@ def score_packed(
     return score_layout(model, lay_out(requests, costs or prices(model)), budget=budget)
 
 
-def score_layout(model: Any, layout: Layout, *, budget: int | None = None) -> Scored:
+def score_layout(model: Any, layout: TrieLayout, *, budget: int | None = None) -> Scored:
     """Score requests that are laid out already; otherwise as `score_packed`."""
     total = np.zeros(layout.requests)
     greedy = np.ones(layout.requests, dtype=np.bool_)
@@ -93,7 +99,7 @@ def score_layout(model: Any, layout: Layout, *, budget: int | None = None) -> Sc
             passes += 1
     rows = sum(len(stem.rows) for stem in layout.stems)
     nodes, stems = layout.token.size, len(layout.stems) - 1
-    work = Work(layout.requests, nodes, computed, passes, stems, rows, tokens, None)
+    work = ScoringWork(layout.requests, nodes, computed, passes, stems, rows, tokens, None)
     return Scored(total, greedy, work)
 
 
@@ -147,23 +153,23 @@ def _kind(model: Any) -> str:
 class _Queue:
     """Rows ready to run, last in first out, so that few stems' keys are alive at a time."""
 
-    def __init__(self, stems: list[Stem], wanted: Wanted) -> None:
+    def __init__(self, stems: list[Stem], wanted: WantedPredictions) -> None:
         self.wanted = wanted
         self.open = np.diff(wanted.start) > 0  # nodes with predictions still to be read
         self.keys: dict[int, KeysValues] = {}
-        self.below: list[list[Item]] = [
-            [Item(i, row, -1) for row in sorted(stem.rows, key=lambda row: row.nodes.size)]
+        self.below: list[list[PendingRow]] = [
+            [PendingRow(i, row, -1) for row in sorted(stem.rows, key=lambda row: row.nodes.size)]
             for i, stem in enumerate(stems)
         ]
         for i, stem in enumerate(stems[1:], start=1):
-            chain = Row(stem.nodes, np.full(stem.nodes.size, stem.nodes.size, dtype=np.int64))
-            self.below[stem.parent].append(Item(stem.parent, chain, i))
+            chain = PackedRow(stem.nodes, np.full(stem.nodes.size, stem.nodes.size, dtype=np.int64))
+            self.below[stem.parent].append(PendingRow(stem.parent, chain, i))
         self.left = [len(items) for items in self.below]
         self.items = list(self.below[0])
 
-    def take(self, tokens: int, predictions: int) -> list[Item]:
+    def take(self, tokens: int, predictions: int) -> list[PendingRow]:
         """As many rows as fit the budgets of tokens and of predictions to read; at least one."""
-        taken: list[Item] = []
+        taken: list[PendingRow] = []
         while self.items:
             nodes = self.items[-1].row.nodes
             tokens -= nodes.size
@@ -184,13 +190,13 @@ class _Queue:
         within = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
         return Reader(columns, row, start[row] + within)
 
-    def give_back(self, items: list[Item]) -> None:
+    def give_back(self, items: list[PendingRow]) -> None:
         """Undo `take` after a pass that ran out of memory."""
         for item in items:
             self.keys.pop(item.grows, None)
         self.items.extend(reversed(items))
 
-    def done(self, items: list[Item], nodes: IntArray) -> None:
+    def done(self, items: list[PendingRow], nodes: IntArray) -> None:
         """Mark nodes as read, free stems nothing waits for, queue what new stems made ready."""
         self.open[nodes] = False
         for item in items:
@@ -204,7 +210,7 @@ class _Queue:
                     del self.keys[item.grows]
 
 
-def _forward(model: Any, layout: Layout, pack: Pack, reader: Reader) -> Readings | None:
+def _forward(model: Any, layout: TrieLayout, pack: ForwardPack, reader: Reader) -> Readings | None:
     """One pass; None if memory ran out."""
     device = model.device
     try:

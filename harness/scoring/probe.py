@@ -13,7 +13,7 @@ import numpy as np
 
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.packed import score_packed
-from retainbench.harness.scoring.single import Request, score_singly
+from retainbench.harness.scoring.single import TokenRequest, score_singly
 from retainbench.harness.scoring.transformers_patches import is_stateful
 from retainbench.harness.scoring.trie import Costs
 
@@ -68,18 +68,18 @@ def probed_obstacle(model: Any) -> str | None:
     return f"packed and single scores differ by {difference.max():.2g} on a probe"
 
 
-def _probe_requests(vocabulary: int) -> tuple[list[Request], list[Request]]:
+def _probe_requests(vocabulary: int) -> tuple[list[TokenRequest], list[TokenRequest]]:
     """Branching requests, and the first two again with a sibling branch left in their context."""
     ids = [int(i) for i in (np.arange(24) * 37 + 11) % vocabulary]
     shared, left, right, other = ids[:6], ids[6:10], ids[10:15], ids[15:]
     requests = [
-        Request(shared + left, right[:3]),
-        Request(shared + right, left[:3]),
-        Request(shared, left[:1]),
-        Request(other, shared[:4]),
+        TokenRequest(shared + left, right[:3]),
+        TokenRequest(shared + right, left[:3]),
+        TokenRequest(shared, left[:1]),
+        TokenRequest(other, shared[:4]),
     ]
     seeing = [
-        Request(shared + right + left, right[:3]),
-        Request(shared + left + right, left[:3]),
+        TokenRequest(shared + right + left, right[:3]),
+        TokenRequest(shared + left + right, left[:3]),
     ]
     return requests, seeing

@@ -17,14 +17,14 @@ import torch
 from retainbench.harness.scoring.trie import build_trie
 
 
-class Request(NamedTuple):
+class TokenRequest(NamedTuple):
     """Score the last `len(targets)` next-token predictions of `inputs`."""
 
     inputs: Sequence[int]
     targets: Sequence[int]
 
 
-class Work(NamedTuple):
+class ScoringWork(NamedTuple):
     """The work of one call."""
 
     requests: int
@@ -48,7 +48,7 @@ class Scored(NamedTuple):
     """[N] natural log, summed over the targets."""
     greedy: npt.NDArray[np.bool_]
     """[N] every target is the arg max of its prediction."""
-    work: Work
+    work: ScoringWork
 
 
 class Readings(NamedTuple):
@@ -81,7 +81,7 @@ def read(
     return Readings(torch.cat(logprobs).double().cpu().numpy(), torch.cat(bests).cpu().numpy())
 
 
-def score_singly(model: Any, requests: Sequence[Request], obstacle: str) -> Scored:
+def score_singly(model: Any, requests: Sequence[TokenRequest], obstacle: str) -> Scored:
     """One forward pass for each distinct input; the model must already be `frozen`."""
     same: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, request in enumerate(requests):
@@ -99,5 +99,5 @@ def score_singly(model: Any, requests: Sequence[Request], obstacle: str) -> Scor
             greedy[i] = readings.best.all()
     computed = sum(map(len, same))
     nodes = build_trie(list(same)).token.size
-    work = Work(len(requests), nodes, computed, len(same), 0, len(same), 0, obstacle)
+    work = ScoringWork(len(requests), nodes, computed, len(same), 0, len(same), 0, obstacle)
     return Scored(total, greedy, work)

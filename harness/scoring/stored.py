@@ -23,7 +23,13 @@ from retainbench.harness.core.files.storage import digest, intact, read_jsonl, w
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded, model_digest
-from retainbench.harness.scoring.evaluate import USUAL, VARIATIONS, Variation, affects, by_task
+from retainbench.harness.scoring.evaluate import (
+    FIRST_SCORING,
+    REPEAT_SCORINGS,
+    RepeatScoring,
+    affects,
+    by_task,
+)
 from retainbench.harness.scoring.progress import watched
 from retainbench.harness.tasks import catalogue, scoring_code
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
@@ -57,7 +63,7 @@ class Scoring(NamedTuple):
     repeat_base: bool = False
     """Score the base twice, without the cache, and refuse answers that differ."""
     repeats: Mapping[str, Evaluate] = MappingProxyType({})
-    """Repeat scorings of the base, by name (`evaluate.VARIATIONS`): the noise floor."""
+    """Repeat scorings of the base, by name (`evaluate.REPEAT_SCORINGS`): the noise floor."""
     rendering: Rendering = PLAIN
     """How prompts reach the model."""
 
@@ -65,9 +71,9 @@ class Scoring(NamedTuple):
         """The same scoring, with prompts rendered in this way."""
         if rendering.chat is None:
             return self
-        ways = {name: partial(way, rendering=rendering) for name, way in self.repeats.items()}
+        repeats = {name: partial(f, rendering=rendering) for name, f in self.repeats.items()}
         score = partial(self.evaluate, rendering=rendering)
-        return self._replace(evaluate=score, repeats=ways, rendering=rendering)
+        return self._replace(evaluate=score, repeats=repeats, rendering=rendering)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Store:
     rendering: Rendering = PLAIN
     """How prompts reach the model."""
 
-    def path(self, model: str, info: TaskInfo, variation: Variation = USUAL) -> Path:
+    def path(self, model: str, info: TaskInfo, repeat: RepeatScoring = FIRST_SCORING) -> Path:
         """The file of a model, by the digest of its weights, tokenizer and template, on a task."""
         settings = dict(self.settings)
         if "device" in settings:
@@ -93,7 +99,7 @@ class Store:
             "task": catalogue.lock_digest(info),
             "items": self.items,
             "settings": settings,
-            "variation": variation._asdict(),
+            "variation": repeat._asdict(),
             "versions": _versions() | scoring_code.packages(info),
         }
         if self.rendering.digest:
@@ -105,10 +111,10 @@ class Store:
         model: str,
         infos: Sequence[TaskInfo],
         score: Callable[[list[TaskInfo]], Iterable[list[ItemRecord]]],
-        variation: Variation = USUAL,
+        repeat: RepeatScoring = FIRST_SCORING,
         side: str = "scoring",
     ) -> list[ItemRecord]:
-        """Records of those tasks that the variation affects; missing ones are scored and stored.
+        """Records of the tasks that `repeat` affects; missing ones are scored and stored.
 
         Each task is written when it is done, so that a kill loses the task in flight only.
 
@@ -119,7 +125,7 @@ class Store:
         Raises:
             IntegrityError: `score` returns other items than the locked ones.
         """
-        files = {i.name: self.path(model, i, variation) for i in infos if affects(variation, i)}
+        files = {i.name: self.path(model, i, repeat) for i in infos if affects(repeat, i)}
         remove_abandoned(self.folder)
         missing = [info for info in infos if info.name in files and not intact(files[info.name])]
         if missing:
@@ -134,7 +140,7 @@ def evaluate_stored(
     loaded: Loaded,
     names: Sequence[str],
     store: Store,
-    variation: Variation = USUAL,
+    repeat: RepeatScoring = FIRST_SCORING,
     tasks: Catalogue = OWN,
 ) -> list[ItemRecord]:
     """`evaluate` of a loaded model, through a store."""
@@ -144,12 +150,12 @@ def evaluate_stored(
             loaded,
             infos,
             limit=store.items,
-            variation=variation,
+            repeat=repeat,
             allow_code=tasks.allow_code,
             rendering=store.rendering,
         )
 
-    return store.records(model_digest(loaded), tasks.find(names), score, variation)
+    return store.records(model_digest(loaded), tasks.find(names), score, repeat)
 
 
 def score_candidate(
@@ -216,21 +222,21 @@ def _cached(
     scoring: Scoring,
     most: int | None,
     tasks: Catalogue,
-    repeat: str | None = None,
+    name: str | None = None,
 ) -> list[ItemRecord]:
     """Through the user's cache; `base.digest` covers weights, config, tokenizer and template.
 
     Args:
-        repeat: name of the repeat scoring; None is the usual one.
+        name: of the repeat scoring; None is the first one.
     """
-    variation = VARIATIONS[repeat] if repeat else USUAL
-    side = f"base, {repeat}" if repeat else "base"
+    repeat = REPEAT_SCORINGS[name] if name else FIRST_SCORING
+    side = f"base, {name}" if name else "base"
 
     def score(infos: Sequence[TaskInfo]) -> Iterable[list[ItemRecord]]:
         return scoring.evaluate(base, [info.name for info in infos], most)
 
     store = Store(paths.cache() / "records", scoring.settings, most, scoring.rendering)
-    return store.records(base.digest, tasks.find(names), score, variation, side)
+    return store.records(base.digest, tasks.find(names), score, repeat, side)
 
 
 def joined(tasks: Iterable[list[ItemRecord]]) -> list[ItemRecord]:

@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.scoring.layout import Layout, lay_out
-from retainbench.harness.scoring.single import Request
+from retainbench.harness.scoring.layout import TrieLayout, lay_out
+from retainbench.harness.scoring.single import TokenRequest
 from retainbench.harness.scoring.trie import Costs
 from retainbench.harness.tasks.rendering.encoding import Tokens, continued, encode
 
-Pair = tuple[str, str]
+StringPair = tuple[str, str]
 """Context and continuation."""
 
 
@@ -37,13 +37,13 @@ class Encoder:
     window: int
     """Most tokens of an input."""
 
-    def requests(self, pairs: Sequence[Pair]) -> Encoded:
+    def requests(self, pairs: Sequence[StringPair]) -> EncodedRequests:
         """Token requests of the pairs, in their order."""
         tokens = list(self._pairs(pairs))
         made = [self.request(*both, pair) for both, pair in zip(tokens, pairs, strict=True)]
-        return Encoded(made, any(len(a) + len(b) > self.window + 1 for a, b in tokens))
+        return EncodedRequests(made, any(len(a) + len(b) > self.window + 1 for a, b in tokens))
 
-    def request(self, context: Tokens, continuation: Tokens, pair: object = None) -> Request:
+    def request(self, context: Tokens, continuation: Tokens, pair: object = None) -> TokenRequest:
         """One request; a context that does not fit is cut from the left, as lm-eval does.
 
         Raises:
@@ -55,9 +55,9 @@ class Encoder:
                 f"{self.window}: {pair!r}"
             )
         excess = len(context) + len(continuation) - self.window - 1
-        return Request((context + continuation)[max(0, excess) : -1], continuation)
+        return TokenRequest((context + continuation)[max(0, excess) : -1], continuation)
 
-    def _pairs(self, pairs: Sequence[Pair]) -> Iterator[tuple[Tokens, Tokens]]:
+    def _pairs(self, pairs: Sequence[StringPair]) -> Iterator[tuple[Tokens, Tokens]]:
         known = self.texts(
             text
             for context, continuation in pairs
@@ -82,18 +82,18 @@ class Encoder:
         return dict(zip(distinct, encode(self.tokenizer, distinct, self.begin), strict=True))
 
 
-class Encoded(NamedTuple):
+class EncodedRequests(NamedTuple):
     """Requests of one call."""
 
-    requests: list[Request]
+    requests: list[TokenRequest]
     cut: bool
     """A context did not fit."""
 
 
-class Asked(NamedTuple):
+class PreparedCall(NamedTuple):
     """What a call asks, ready to run."""
 
-    layout: Layout
+    layout: TrieLayout
     cut: bool
 
 
@@ -106,7 +106,7 @@ def encoder(lm: Any) -> Encoder:
 
 
 @lru_cache(maxsize=4)
-def ask(encoder: Encoder, costs: Costs, pairs: tuple[Pair, ...]) -> Asked:
+def ask(encoder: Encoder, costs: Costs, pairs: tuple[StringPair, ...]) -> PreparedCall:
     """Layout of the pairs' requests, in their order; remembered for the last four calls."""
     encoded = encoder.requests(pairs)
-    return Asked(lay_out(encoded.requests, costs), encoded.cut)
+    return PreparedCall(lay_out(encoded.requests, costs), encoded.cut)

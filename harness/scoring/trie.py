@@ -50,7 +50,7 @@ class Trie(NamedTuple):
     """[M] position of a node, from 0."""
 
 
-class Row(NamedTuple):
+class PackedRow(NamedTuple):
     """One packed sequence of T nodes, ancestors before descendants."""
 
     nodes: IntArray
@@ -68,7 +68,7 @@ class Stem(NamedTuple):
     """Node numbers this stem adds to its parent's."""
     depth: int
     """Length of the whole prefix, parents included."""
-    rows: list[Row]
+    rows: list[PackedRow]
 
 
 def build_trie(sequences: Sequence[Sequence[int]]) -> Trie:
@@ -158,7 +158,7 @@ def _saved_by_stem(prefix: int, below: int, costs: Costs) -> float:
     return alone + min(repeated, costs.pair * below * (prefix + below))
 
 
-def _cut_rows(trie: Trie, members: list[int], depth: int, costs: Costs) -> list[Row]:
+def _cut_rows(trie: Trie, members: list[int], depth: int, costs: Costs) -> list[PackedRow]:
     """Cheapest cut of the members (sorted sequences below a stem of this depth) into rows."""
     kept, shared = _distinct(trie, members, depth)
     if not kept:
@@ -177,7 +177,7 @@ def _cut_rows(trie: Trie, members: list[int], depth: int, costs: Costs) -> list[
         price[(tokens > costs.row_tokens) & (a < end - 1)] = np.inf
         choice = int(np.argmin(price))
         best[end], start[end] = price[choice], a[choice]
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     end = len(kept)
     while end:
         a0 = int(start[end])
@@ -203,7 +203,7 @@ def _distinct(trie: Trie, members: list[int], depth: int) -> tuple[list[int], In
     return kept, np.array(shared, dtype=np.int64)
 
 
-def _lay_out(paths: list[IntArray], shared: IntArray, depth: int) -> Row:
+def _lay_out(paths: list[IntArray], shared: IntArray, depth: int) -> PackedRow:
     """Columns of a row: the first path below the stem, then what each later path adds."""
     starts = shared.copy()
     starts[0] = depth
@@ -216,7 +216,7 @@ def _lay_out(paths: list[IntArray], shared: IntArray, depth: int) -> Row:
         new = np.arange(column, column + path.size - s)
         columns = np.concatenate([columns[: s - depth], new])
         column += new.size
-    return Row(nodes, ends)
+    return PackedRow(nodes, ends)
 
 
 def _common_prefix(a: IntArray, b: IntArray) -> int:

@@ -47,8 +47,8 @@ NOT_GIVEN = None
 """Seed of an estimate that takes the Edgeworth form of BCa for any number of items."""
 
 
-class Method(NamedTuple):
-    """One way of putting an interval around the drop."""
+class IntervalMethod(NamedTuple):
+    """How an interval is put around the drop."""
 
     name: str
     bounds: Bounds
@@ -64,7 +64,7 @@ class Estimate(NamedTuple):
     """The drop with every method that applies; their union is its interval."""
 
     drop: float
-    methods: tuple[Method, ...]
+    methods: tuple[IntervalMethod, ...]
     """Empty when the data cannot carry an interval (one cluster; scores beyond [0, 1])."""
     degrees: float
     """Of freedom of the standard error; infinite for a score interval."""
@@ -132,7 +132,7 @@ def estimate(
         z = normal_quantile((1 + confidence) / 2)
         methods = (
             _tango(counts, confidence, margin),
-            Method("newcombe", cross, None, None, (cross.high - cross.low) / 2 / z),
+            IntervalMethod("newcombe", cross, None, None, (cross.high - cross.low) / 2 / z),
             *_worst_item(b - t, design, confidence, margin),
         )
         return Estimate(counts.drop, methods, math.inf)
@@ -166,16 +166,16 @@ def design_of(clusters: ArrayLike | None, n: int, icc: float = PLANNING_ICC) -> 
     return design
 
 
-def _tango(counts: PairedCounts, confidence: float, margin: float) -> Method:
+def _tango(counts: PairedCounts, confidence: float, margin: float) -> IntervalMethod:
     bounds = tango_interval(counts, confidence)
     error = (bounds.high - bounds.low) / 2 / normal_quantile((1 + confidence) / 2)
     beyond, within = p_drop_beyond(counts, margin), p_drop_within(counts, margin)
-    return Method("tango", bounds, within, beyond, error)
+    return IntervalMethod("tango", bounds, within, beyond, error)
 
 
 def _worst_item(
     d: Floats, design: Design, confidence: float, margin: float
-) -> tuple[Method] | tuple[()]:
+) -> tuple[IntervalMethod] | tuple[()]:
     """The worst-item limits on both sides; nothing where some |d| > 1, since no item is worst."""
     if np.max(np.abs(d)) > 1:
         return ()
@@ -184,10 +184,12 @@ def _worst_item(
     bounds = Bounds(-float(worst_item_limit(down, alpha)), float(worst_item_limit(up, alpha)))
     error = (bounds.high - bounds.low) / 2 / normal_quantile((1 + confidence) / 2)
     within, beyond = float(worst_item_tail(down, -margin)), float(worst_item_tail(up, margin))
-    return (Method("worst item", bounds, within, beyond, error),)
+    return (IntervalMethod("worst item", bounds, within, beyond, error),)
 
 
-def _graded(d: Floats, confidence: float, margin: float, seed: int | None) -> tuple[Method, ...]:
+def _graded(
+    d: Floats, confidence: float, margin: float, seed: int | None
+) -> tuple[IntervalMethod, ...]:
     if len(d) < 2 or np.ptp(d) == 0:
         return ()
     student = _t_method("t", t_interval(d, confidence), margin)
@@ -197,10 +199,12 @@ def _graded(d: Floats, confidence: float, margin: float, seed: int | None) -> tu
         name, bounds = "edgeworth", edgeworth_interval(d, confidence)
     else:
         name, bounds = "bca", bca_interval(d, confidence, seed)
-    return (Method(name, bounds, None, None, student.error), student)
+    return (IntervalMethod(name, bounds, None, None, student.error), student)
 
 
-def _clustered(d: Floats, design: Design, confidence: float, margin: float) -> tuple[Method, ...]:
+def _clustered(
+    d: Floats, design: Design, confidence: float, margin: float
+) -> tuple[IntervalMethod, ...]:
     student = design.interval(d, confidence)
     found = [_t_method("cluster-t", student, margin)] if student.standard_error > 0 else []
     if np.all(np.isin(d, (-1, 0, 1))):
@@ -211,8 +215,8 @@ def _clustered(d: Floats, design: Design, confidence: float, margin: float) -> t
     return (*found, *_worst_item(d, design, confidence, margin))
 
 
-def _t_method(name: str, result: MeanInterval, margin: float) -> Method:
+def _t_method(name: str, result: MeanInterval, margin: float) -> IntervalMethod:
     gap = result.mean - margin
     statistic = gap / result.standard_error
     within, beyond = (t_tail(s, result.degrees) for s in (statistic, -statistic))
-    return Method(name, result.bounds, within, beyond, result.standard_error)
+    return IntervalMethod(name, result.bounds, within, beyond, result.standard_error)

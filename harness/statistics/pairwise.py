@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from retainbench.harness.statistics.multiplicity import holm
 from retainbench.harness.statistics.paired import Bounds, Floats
-from retainbench.harness.statistics.seeds import Layout, SeedMean, difference
+from retainbench.harness.statistics.seeds import ColumnLayout, SeedMean, difference
 
 
-class Pair(NamedTuple):
+class PairwiseDifference(NamedTuple):
     """Method `first` minus method `second` on one measure."""
 
     first: int
@@ -54,12 +54,12 @@ class FrontPoint(NamedTuple):
 
 def pairs(
     tables: Sequence[Floats],
-    layout: Layout,
+    layout: ColumnLayout,
     *,
     confidence: float,
     margin: float,
     seeds: Sequence[Sequence[int]],
-) -> list[Pair]:
+) -> list[PairwiseDifference]:
     """All P (P - 1) / 2 differences of methods on one measure, in the order of their indices.
 
     Args:
@@ -69,9 +69,8 @@ def pairs(
 
     >>> import numpy as np
     >>> a, b = np.tile([1.0, 0, 0, 0], (3, 50)), np.zeros((3, 200))
-    >>> found = pairs(
-    ...     [a, b, b], Layout(np.arange(200)), confidence=0.90, margin=0.05, seeds=[[1, 2, 3]] * 3
-    ... )
+    >>> layout = ColumnLayout(np.arange(200))
+    >>> found = pairs([a, b, b], layout, confidence=0.90, margin=0.05, seeds=[[1, 2, 3]] * 3)
     >>> [(p.first, p.second, round(p.value, 6), p.holm_p < 0.01, p.equivalent) for p in found]
     [(0, 1, 0.25, True, False), (0, 2, 0.25, True, False), (1, 2, 0.0, False, True)]
     """
@@ -84,21 +83,23 @@ def pairs(
     ]
     ps = [one.p_zero for one in found]
     return [
-        Pair(a, b, one.value, bounds, p, adjusted, -margin <= bounds.low and bounds.high <= margin)
+        PairwiseDifference(
+            a, b, one.value, bounds, p, adjusted, -margin <= bounds.low and bounds.high <= margin
+        )
         for (a, b), one, p, adjusted in zip(places, found, ps, holm(ps), strict=True)
         for bounds in (one.interval(confidence),)
     ]
 
 
-def ranks(methods: int, differences: Sequence[Pair], alpha: float) -> list[Rank]:
+def ranks(methods: int, differences: Sequence[PairwiseDifference], alpha: float) -> list[Rank]:
     """Ranks on one measure (more is better) that no pair contradicts after Holm's correction.
 
     A method is at best below those that are shown to be better and at worst above those shown to be
     worse; with confidence 1 - alpha all true ranks are within these limits at once. Source: Al
     Mohamad, Goeman and van Zwet (2022, Biometrics 78:1244).
 
-    >>> told = Pair(0, 1, 0.2, Bounds(0.1, 0.3), 0.001, 0.003, False)
-    >>> equal = Pair(1, 2, 0.0, Bounds(-0.1, 0.1), 1.0, 1.0, False)
+    >>> told = PairwiseDifference(0, 1, 0.2, Bounds(0.1, 0.3), 0.001, 0.003, False)
+    >>> equal = PairwiseDifference(1, 2, 0.0, Bounds(-0.1, 0.1), 1.0, 1.0, False)
     >>> [tuple(rank) for rank in ranks(3, [told, told._replace(second=2), equal], 0.05)]
     [(1, 1), (2, 3), (2, 3)]
     """
@@ -111,7 +112,7 @@ def ranks(methods: int, differences: Sequence[Pair], alpha: float) -> list[Rank]
 
 
 def pareto_front(
-    methods: int, measures: Mapping[str, Sequence[Pair]], margins: Mapping[str, float]
+    methods: int, measures: Mapping[str, Sequence[PairwiseDifference]], margins: Mapping[str, float]
 ) -> list[FrontPoint]:
     """Which methods are dominated when every measure is better the larger it is.
 
@@ -123,8 +124,8 @@ def pareto_front(
         measures: name -> its pairs, of the same methods.
         margins: name -> what counts as no worse.
 
-    >>> gain = [Pair(0, 1, 0.1, Bounds(0.05, 0.15), 0.0, 0.0, False)]
-    >>> drop = [Pair(0, 1, -0.04, Bounds(-0.05, -0.03), 0.0, 0.0, False)]
+    >>> gain = [PairwiseDifference(0, 1, 0.1, Bounds(0.05, 0.15), 0.0, 0.0, False)]
+    >>> drop = [PairwiseDifference(0, 1, -0.04, Bounds(-0.05, -0.03), 0.0, 0.0, False)]
     >>> kept = reversed_pairs(drop)
     >>> front = pareto_front(2, {"gain": gain, "kept": kept}, {"gain": 0.02, "kept": 0.02})
     >>> [point.on_front for point in front], front[1].dominated_by
@@ -147,7 +148,7 @@ def pareto_front(
     ]
 
 
-def reversed_pairs(differences: Sequence[Pair]) -> list[Pair]:
+def reversed_pairs(differences: Sequence[PairwiseDifference]) -> list[PairwiseDifference]:
     """The pairs of a measure that is better the smaller it is, as larger is better."""
     return [
         pair._replace(value=-pair.value, bounds=Bounds(-pair.bounds.high, -pair.bounds.low))

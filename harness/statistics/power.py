@@ -38,7 +38,7 @@ def _effort(alpha: float, power: float) -> float:
     return (normal_quantile(1 - alpha) + normal_quantile(power)) ** 2
 
 
-class _Limits(NamedTuple):
+class _UpperLimits(NamedTuple):
     """Upper limits by rising size, with the probability that the limit is at most that."""
 
     upper: Floats
@@ -46,7 +46,7 @@ class _Limits(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _upper_limits(items: int, discordance: float, true_drop: float, alpha: float) -> _Limits:
+def _upper_limits(items: int, discordance: float, true_drop: float, alpha: float) -> _UpperLimits:
     """Distribution of the upper limit (Tango and worst item) over trinomial counts."""
     lost, gained = (discordance + true_drop) / 2, (discordance - true_drop) / 2
     grid = np.meshgrid(_likely(items, lost), _likely(items, gained), indexing="ij")
@@ -64,7 +64,7 @@ def _upper_limits(items: int, discordance: float, true_drop: float, alpha: float
     tango = tango_bounds(n10, n01, float(items), 1 - 2 * alpha).high
     upper = np.maximum(tango, worst_item_limit(shape, alpha))
     order = np.argsort(upper)
-    return _Limits(upper[order], np.cumsum(np.exp(logs)[order]))
+    return _UpperLimits(upper[order], np.cumsum(np.exp(logs)[order]))
 
 
 def _likely(items: int, p: float) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 
 from retainbench.harness.statistics.estimate import estimate_of
 from retainbench.harness.statistics.paired import Bounds, Floats, normal_quantile
-from retainbench.harness.statistics.seeds import Layout, Stratum
+from retainbench.harness.statistics.seeds import ColumnLayout, Stratum
 
 RESAMPLES = 9_999
 BATCH_CELLS = 1_000_000  # item weights held at once: 8 MB of float64
@@ -40,7 +40,7 @@ def percentile(replicates: Floats, confidence: float) -> Bounds:
 
 def draws(
     seeds: Sequence[int],
-    layout: Layout,
+    layout: ColumnLayout,
     resamples: int,
     seed: tuple[int, ...],
     batch: int | None = None,
@@ -80,14 +80,14 @@ def _stratum_weights(rng: np.random.Generator, stratum: Stratum, rows: int) -> F
     return share
 
 
-def unseen_error(values: Floats, layout: Layout, confidence: float) -> float:
+def unseen_error(values: Floats, layout: ColumnLayout, confidence: float) -> float:
     """Standard error to add to the replicates of a mean over (I,) values.
 
     Per task sqrt(max(0, e^2 - b^2)), e = error of `estimate_of`, b = standard deviation of the
     cluster bootstrap, sqrt(sum of squared cluster residuals) / n; over K tasks sqrt(sum) / K. With
     it the replicates spread as widely as that error says, and no number of changes is a threshold.
 
-    >>> layout = Layout(np.arange(100))
+    >>> layout = ColumnLayout(np.arange(100))
     >>> none, many = np.zeros(100), np.linspace(-1, 1, 100)
     >>> [round(1.644854 * unseen_error(x, layout, 0.90), 4) for x in (none, many)]
     [0.0295, 0.0445]

@@ -62,7 +62,7 @@ class Stratum(NamedTuple):
     """The largest possible size of a difference: 1, or 1 / (1 - chance) where it is rescaled."""
 
 
-class Layout:
+class ColumnLayout:
     """What the columns of a table are: which task, which cluster, how large a change can be."""
 
     def __init__(
@@ -163,7 +163,7 @@ def _half_width(parts: Sequence[Component | None], seeds: Component | None, leve
     return max(t_quantile(level, part.degrees) * math.sqrt(part.variance) for part in found)
 
 
-def mean_over_seeds(table: ArrayLike, layout: Layout, confidence: float) -> SeedMean:
+def mean_over_seeds(table: ArrayLike, layout: ColumnLayout, confidence: float) -> SeedMean:
     """Mean of X[S, I] over seeds and tasks, for new seeds and new items.
 
     Estimator: the unweighted mean of the tasks' means. Variance: that of the seeds' means over S,
@@ -179,10 +179,10 @@ def mean_over_seeds(table: ArrayLike, layout: Layout, confidence: float) -> Seed
     their subtraction of the residual.
 
     >>> x = np.tile([1.0, 0, 0, 0, 1], (3, 20)) * [[1.0], [0.9], [1.1]]
-    >>> found = mean_over_seeds(x, Layout(np.arange(100), scale=1.1), 0.90)
+    >>> found = mean_over_seeds(x, ColumnLayout(np.arange(100), scale=1.1), 0.90)
     >>> round(found.value, 4), [round(limit, 4) for limit in found.interval(0.90)]
     (0.4, [0.2971, 0.5029])
-    >>> same = mean_over_seeds(x - x, Layout(np.arange(100)), 0.90)
+    >>> same = mean_over_seeds(x - x, ColumnLayout(np.arange(100)), 0.90)
     >>> same.value, [round(limit, 4) for limit in same.interval(0.90)]
     (0.0, [-0.0298, 0.0298])
     """
@@ -196,7 +196,7 @@ def mean_over_seeds(table: ArrayLike, layout: Layout, confidence: float) -> Seed
 
 
 def difference(
-    first: ArrayLike, second: ArrayLike, layout: Layout, confidence: float, *, paired: bool
+    first: ArrayLike, second: ArrayLike, layout: ColumnLayout, confidence: float, *, paired: bool
 ) -> SeedMean:
     """Mean of `first` minus mean of `second`, paired over items and, with equal seeds, over seeds.
 
@@ -213,7 +213,7 @@ def difference(
     return SeedMean(sides[0].value - sides[1].value, combined(known) if known else None, items)
 
 
-def item_part(values: Floats, layout: Layout, confidence: float) -> Component:
+def item_part(values: Floats, layout: ColumnLayout, confidence: float) -> Component:
     """Variance that sampling items gives the mean over tasks of (I,) values.
 
     A task all of whose items are one cluster says nothing about others: its error is the scale.

@@ -26,14 +26,14 @@ from retainbench.harness.statistics.resampling import (
     percentile,
     unseen_error,
 )
-from retainbench.harness.statistics.seeds import Layout
+from retainbench.harness.statistics.seeds import ColumnLayout
 
 BATCH = 250  # resamples at once; weights of 4,000 items then take 8 MB
 UNSEEN = 2  # seed of the order in which unseen errors are added
 MOST_UNREACHED = 0.05  # share of resamples that may miss the gain before the interval is withheld
 
 
-class Trajectory(NamedTuple):
+class DropTrajectory(NamedTuple):
     """Drop along one trajectory, in score points."""
 
     worst: float
@@ -69,7 +69,7 @@ class MatchedGains(NamedTuple):
     """(P, B) drops at the crossing as resampled; NaN where a resample does not reach the gain."""
     drops: Floats
     """(P, J) drop of each item, mean over seeds and checkpoints: what resampling could see."""
-    layout: Layout
+    layout: ColumnLayout
     """Of the J items."""
 
     def difference(self, first: int, second: int, confidence: float) -> Bounds | None:
@@ -95,7 +95,7 @@ class TrajectoryItems(NamedTuple):
     """(S, T, J): chance-rescaled base - candidate."""
 
 
-class Ratio(NamedTuple):
+class CostRatio(NamedTuple):
     """A ratio of two measured quantities, or the reason why there is none."""
 
     value: float | None
@@ -103,7 +103,7 @@ class Ratio(NamedTuple):
     reason: str | None
 
 
-def trajectory(budget: ArrayLike, drop: ArrayLike) -> Trajectory:
+def trajectory(budget: ArrayLike, drop: ArrayLike) -> DropTrajectory:
     """Worst point, end, area and recovery of one trajectory; budgets must increase.
 
     >>> trajectory([0, 1, 2], [0, 0.04, 0.02])
@@ -114,7 +114,9 @@ def trajectory(budget: ArrayLike, drop: ArrayLike) -> Trajectory:
         raise ValueError(f"budgets must increase, got {x.tolist()}")
     worst = int(np.argmax(y))
     area = float(np.trapezoid(y, x))
-    return Trajectory(float(y[worst]), float(x[worst]), float(y[-1]), area, float(y[worst] - y[-1]))
+    return DropTrajectory(
+        float(y[worst]), float(x[worst]), float(y[-1]), area, float(y[worst] - y[-1])
+    )
 
 
 def drop_at_gain(gain: ArrayLike, drop: ArrayLike, target: float) -> float | None:
@@ -156,8 +158,8 @@ def _first_crossings(gain_BT: Floats, drop_BT: Floats, target: float) -> Floats:
 def matched_gains(
     methods: Sequence[TrajectoryItems],
     target: float,
-    asked: Layout,
-    kept: Layout,
+    asked: ColumnLayout,
+    kept: ColumnLayout,
     *,
     confidence: float,
     resamples: int = RESAMPLES,
@@ -203,7 +205,7 @@ def matched_gains(
     return MatchedGains(target, rows, replicates, moved, kept)
 
 
-def _scatter(moved: Floats, layout: Layout, confidence: float, resamples: int) -> Floats:
+def _scatter(moved: Floats, layout: ColumnLayout, confidence: float, resamples: int) -> Floats:
     """(B,) normal errors of the size that resampling could not see, in a fixed order."""
     scores = normal_scores(resamples, UNSEEN)
     return unseen_error(moved, layout, confidence) * scores
@@ -230,13 +232,13 @@ def gain_per_cost(
     gain: ArrayLike,
     cost: ArrayLike,
     *,
-    layout: Layout,
+    layout: ColumnLayout,
     confidence: float,
     cost_errors: ArrayLike = 0.0,
     smallest_cost: float = 0.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Ratio:
+) -> CostRatio:
     """Mean gain divided by mean cost (relative drift, or KL in nats per token) with its interval.
 
     `gain` is (S, I), per seed and item; `cost` is (S,), one number per seed, each with the standard
@@ -247,7 +249,7 @@ def gain_per_cost(
     (the noise floor) or its own interval over seeds reaches down to it: a ratio over a number near
     zero says nothing, and a sentinel would be averaged by somebody.
 
-    >>> layout = Layout(range(4))
+    >>> layout = ColumnLayout(range(4))
     >>> gain_per_cost(
     ...     [[1, 0, 1, 0]], [0.02], layout=layout, confidence=0.90, resamples=999
     ... ).value
@@ -260,17 +262,17 @@ def gain_per_cost(
         raise ValueError(f"need one finite cost per seed ({len(table)}), got shape {costs.shape}")
     mean_cost = float(costs.mean())
     if mean_cost <= smallest_cost:
-        return Ratio(None, None, f"the cost, {mean_cost:g}, does not exceed {smallest_cost:g}")
+        return CostRatio(None, None, f"the cost, {mean_cost:g}, does not exceed {smallest_cost:g}")
     if len(costs) > 1 and t_interval(costs, confidence).bounds.low <= smallest_cost:
-        return Ratio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
+        return CostRatio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
     errors = np.broadcast_to(np.asarray(cost_errors, np.float64), costs.shape)
     error = math.sqrt(float(np.sum(errors**2))) / len(costs)
     if mean_cost - normal_quantile((1 + confidence) / 2) * error <= smallest_cost:
-        return Ratio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
+        return CostRatio(None, None, f"the interval of the cost reaches {smallest_cost:g}")
     found = list(draws([len(table)], layout, resamples, (seed,)))
     gains = np.concatenate([np.sum((d.seeds[0] @ table) * d.items, axis=1) for d in found])
     paid = np.concatenate([d.seeds[0] @ costs for d in found])
     gains = gains + _scatter(table.mean(axis=0), layout, confidence, resamples)
     paid = paid + error * normal_scores(resamples, UNSEEN + 1)
     value = float(table.mean(axis=0) @ layout.weights) / mean_cost
-    return Ratio(value, percentile(gains / paid, confidence), None)
+    return CostRatio(value, percentile(gains / paid, confidence), None)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from retainbench.harness.statistics.clusters import PLANNING_ICC, Design, clustered_mean
 from retainbench.harness.statistics.estimate import (
     Estimate,
-    Method,
+    IntervalMethod,
     design_of,
     estimate,
 )
@@ -61,7 +61,7 @@ class Judgement:
     drop: float | None
     bounds: Bounds | None
     """The union of the methods' intervals; None when no interval can be computed."""
-    methods: tuple[Method, ...]
+    methods: tuple[IntervalMethod, ...]
     p_within: float
     """Largest p of "D <= margin" over the methods; 1 when there is no interval."""
     p_beyond: float

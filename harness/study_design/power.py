@@ -1,7 +1,7 @@
 """How many items and seeds a policy needs, before the run: `retainbench power`.
 
 Reads the base's stored records and, where there is one, a pilot: an earlier candidate on the same
-items, or the base scored in other ways (an A/A run); `study_design/power_sources.py` finds them for
+items, or repeat scorings of the base (an A/A run); `study_design/power_sources.py` finds them for
 a run folder and for a suite. The variance of a paired difference is measured on the pilot; without
 one it is twice the base's own, which is that of two unrelated models and in practice too large. It
 must not come from the run that is then judged. Leaves out: growing the number of items after a look
@@ -121,7 +121,7 @@ def power_plan(
 
     Args:
         pilots: scorings of the same items by other models; a task's variance is their median.
-        repeats: the base's own scorings in other ways; without pilots, the noisiest one counts.
+        repeats: repeat scorings of the base; without pilots, the noisiest one counts.
 
     Raises:
         IntegrityError: no retention task, or a pilot does not hold the same items.
@@ -132,10 +132,10 @@ def power_plan(
         raise IntegrityError("the base's records hold no retention task")
     tasks = {label: rows for label, rows in start.items() if label in names}
     by_pilot = [_variances(tasks, columns(pilot)) for pilot in pilots]
-    by_way = {way: _variances(tasks, columns(one)) for way, one in (repeats or {}).items()}
+    repeated = {name: _variances(tasks, columns(one)) for name, one in (repeats or {}).items()}
     required = [n for n in names if _mandatory(n, policy)]
     rows = [
-        _task(one, policy, _measured(one, by_pilot, by_way), len(required), len(names))
+        _task(one, policy, _measured(one, by_pilot, repeated), len(required), len(names))
         for one in names.values()
     ]
     passing = [row.power_to_pass for row in rows if row.task in required]
@@ -149,14 +149,14 @@ def power_plan(
 
 
 def _measured(
-    one: Pair, pilots: Sequence[Mapping[str, float]], ways: Mapping[str, Mapping[str, float]]
+    one: Pair, pilots: Sequence[Mapping[str, float]], repeats: Mapping[str, Mapping[str, float]]
 ) -> _Measured:
     """Measured variance; a scoring without a single flip still counts half a flip, never 0."""
     least = 0.5 / len(one.items)
     known = [found[one.label] for found in pilots if one.label in found]
     if known:
         return _Measured(max(float(np.median(known)), least), f"median of {len(known)} pilots")
-    again = {way: found[one.label] for way, found in ways.items() if one.label in found}
+    again = {name: found[one.label] for name, found in repeats.items() if one.label in found}
     if again:
         return _Measured(max(*again.values(), least), AGAIN)
     return _Measured(2 * max(float(np.var(one.base)), least), "twice the base's variance")

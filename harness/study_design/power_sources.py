@@ -24,7 +24,7 @@ from retainbench.harness.core.records import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.scoring.stored import score_base, score_repeats
 from retainbench.harness.statistics.power import seeds_needed
-from retainbench.harness.statistics.seeds import Layout, two_way
+from retainbench.harness.statistics.seeds import ColumnLayout, two_way
 from retainbench.harness.study_design.power import Power, SeedPower, power_plan
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.suites.plan import Plan
@@ -98,7 +98,7 @@ def _seeds(target: str, arm: Arm, arms: Arms, policy: Policy) -> list[SeedPower]
     found = []
     for axis in ordered(arm.drops):
         tasks = arms.kept[axis].tasks
-        columns = Layout(range(len(tasks)), tasks)
+        columns = ColumnLayout(range(len(tasks)), tasks)
         # Weighted so that the plain mean over items is the mean of task means.
         table = arm.drops[axis][:, -1] * columns.weights * len(tasks)
         parts, margin = two_way(table), axis_margin_of(policy, axis)

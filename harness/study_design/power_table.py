@@ -67,7 +67,7 @@ def of_suite(
         evaluate=score,
         settings=stored.scoring_settings(device),
         repeats={
-            way: partial(score, variation=evaluate.VARIATIONS[way]) for way in chosen.noise_floor
+            way: partial(score, repeat=evaluate.REPEAT_SCORINGS[way]) for way in chosen.noise_floor
         },
     ).through(chat.of_folder(bases.resolve(chosen.base).reader, chosen.format))
     return power_sources.power_suite(chosen, policy, scoring, pilots, tasks)

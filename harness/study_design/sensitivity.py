@@ -96,7 +96,7 @@ class Sensitivity(Record):
     items: list[ItemRow]
 
 
-class Look(NamedTuple):
+class PairedCheckpoint(NamedTuple):
     """One checkpoint of one trajectory, paired with its base."""
 
     cell: str
@@ -164,7 +164,7 @@ def _excluded(plans: Sequence[Plan]) -> dict[str, set[str]]:
 
 def _looks(
     folder: RunFolder, plan: Plan, shared: Sequence[str], outside: dict[str, set[str]]
-) -> Iterator[Look]:
+) -> Iterator[PairedCheckpoint]:
     """All checkpoints of all cells that were trained to their end."""
     base = _only(columns(folder.base_point(plan.suite.base).records), shared)
     for cell in plan.cells:
@@ -175,7 +175,7 @@ def _looks(
             if scored.fraction > 0:
                 point = where.point(point_name(scored.stage, scored.fraction))
                 pairs = pair(base, _only(columns(point.records), shared), outside)
-                yield Look(cell.id, cell.name, scored.fraction, pairs)
+                yield PairedCheckpoint(cell.id, cell.name, scored.fraction, pairs)
 
 
 def _only(found: Columns, shared: Sequence[str]) -> Columns:
@@ -184,7 +184,7 @@ def _only(found: Columns, shared: Sequence[str]) -> Columns:
 
 
 def _measured(
-    runs: list[str], looks: list[Look], names: list[str], failed: int, alpha: float
+    runs: list[str], looks: list[PairedCheckpoint], names: list[str], failed: int, alpha: float
 ) -> Sensitivity:
     """Statistics of all looks; see the module for what is a look."""
     p, halves = _p_values(looks, names)
@@ -225,7 +225,7 @@ def _measured(
     )
 
 
-def _p_values(looks: list[Look], names: list[str]) -> tuple[Floats, Floats]:
+def _p_values(looks: list[PairedCheckpoint], names: list[str]) -> tuple[Floats, Floats]:
     """p of a loss on all items, (looks, tasks), and on either half, (looks, tasks, 2).
 
     Pairs stand in the order of their documents' hashes and clusters are numbered in that order, so
@@ -245,7 +245,7 @@ def _p_values(looks: list[Look], names: list[str]) -> tuple[Floats, Floats]:
 
 
 def _task_rows(
-    looks: list[Look],
+    looks: list[PairedCheckpoint],
     names: list[str],
     observed: Floats,
     damaged: alarms.Bools,
@@ -289,7 +289,9 @@ def _change(one: Pair) -> tuple[float, float]:
     return found.mean, found.standard_error
 
 
-def _item_rows(looks: list[Look], names: list[str], hurt: alarms.Bools) -> list[ItemRow]:
+def _item_rows(
+    looks: list[PairedCheckpoint], names: list[str], hurt: alarms.Bools
+) -> list[ItemRow]:
     """The items that tell damage from none best: lost there, and still elsewhere."""
     rows = []
     for name in names:

@@ -23,7 +23,7 @@ from retainbench.harness.core.text import markdown as table
 from retainbench.harness.suites import methods
 
 
-class Option(NamedTuple):
+class DescribedOption(NamedTuple):
     """One hyper-parameter."""
 
     name: str
@@ -31,7 +31,7 @@ class Option(NamedTuple):
     meaning: str
 
 
-class Method(NamedTuple):
+class DescribedMethod(NamedTuple):
     """One trainer file."""
 
     name: str
@@ -40,13 +40,13 @@ class Method(NamedTuple):
     paper: str
     adaptations: tuple[str, ...]
     anchors: tuple[str, ...]
-    options: list[Option]
+    options: list[DescribedOption]
 
 
-def describe(name: str) -> Method:
+def describe(name: str) -> DescribedMethod:
     """Everything a table needs to know of a method."""
     module = methods.load(name)
-    return Method(
+    return DescribedMethod(
         name=name,
         distribution=methods.installed()[name].distribution,
         summary=(module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
@@ -57,14 +57,14 @@ def describe(name: str) -> Method:
     )
 
 
-def options(model: Any) -> list[Option]:
+def options(model: Any) -> list[DescribedOption]:
     """Fields of an `Options` model with the text that follows each in the source."""
     texts: dict[str, str] = {}
     for parent in reversed(model.__mro__):
         if issubclass(parent, BaseModel) and parent is not BaseModel:
             texts |= field_texts(parent)
     return [
-        Option(field, _shown(info), texts.get(field, ""))
+        DescribedOption(field, _shown(info), texts.get(field, ""))
         for field, info in model.model_fields.items()
     ]
 
@@ -130,7 +130,7 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _capabilities(method: Method) -> str:
+def _capabilities(method: DescribedMethod) -> str:
     anchors = ", ".join(method.anchors) or "none"
     return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}"
 

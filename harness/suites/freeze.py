@@ -27,7 +27,7 @@ from retainbench.harness.tasks import catalogue, freeze, from_lm_eval, pack
 from retainbench.harness.tasks.lm_eval_index import Index, card
 
 
-class Outcome(NamedTuple):
+class FreezeOutcome(NamedTuple):
     """What became of one source."""
 
     name: str
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Order:
+class FreezeRequest:
     """One command."""
 
     suite: Suite
@@ -56,7 +56,7 @@ class Order:
         return Index(self.include)
 
 
-def run(order: Order) -> Iterator[Outcome]:
+def run(order: FreezeRequest) -> Iterator[FreezeOutcome]:
     """Freeze source by source; a task that cannot be loaded is reported and left out.
 
     Raises:
@@ -72,19 +72,21 @@ def run(order: Order) -> Iterator[Outcome]:
             where = suite_lock.place(order.out, order.suite.name)
             suite_lock.require_pinned(name, source.revision, locked, where)
         if kept := _kept(order, name, locked):
-            yield Outcome(name, kept, "kept")
+            yield FreezeOutcome(name, kept, "kept")
             continue
         try:
             made, locking = _frozen(order, name, source, locked)
         except UsageError as error:
-            yield Outcome(name, None, str(error))
+            yield FreezeOutcome(name, None, str(error))
             continue
         info = _write(order, made, locking, lock)
         first = locked is None and not suite_lock.is_commit(source.revision)
-        yield Outcome(name, info, _line(info, locking, first, made))
+        yield FreezeOutcome(name, info, _line(info, locking, first, made))
 
 
-def _kept(order: Order, name: str, locked: LockedSource | None) -> catalogue.TaskInfo | None:
+def _kept(
+    order: FreezeRequest, name: str, locked: LockedSource | None
+) -> catalogue.TaskInfo | None:
     """The pack that is there already, as it is locked."""
     folder = order.out / name
     if order.overwrite or not folder.exists():
@@ -98,13 +100,13 @@ def _kept(order: Order, name: str, locked: LockedSource | None) -> catalogue.Tas
 
 
 def _frozen(
-    order: Order, name: str, source: Source, locked: LockedSource | None
+    order: FreezeRequest, name: str, source: Source, locked: LockedSource | None
 ) -> tuple[freeze.Frozen, LockedSource]:
     task = source.task or name
     dataset = order.index.dataset(task)
     wanted = (locked and locked.revision) or source.revision
     commit, licence = card(dataset, wanted) if dataset is not None else (None, None)
-    choices = from_lm_eval.Choices(
+    choices = from_lm_eval.FreezeChoices(
         source.axis, source.filter, licence, source.cluster, allow_code=order.allow_code
     )
     parts = [
@@ -119,7 +121,7 @@ def _frozen(
 
 
 def _write(
-    order: Order, made: freeze.Frozen, locking: LockedSource, lock: suite_lock.SuiteLock
+    order: FreezeRequest, made: freeze.Frozen, locking: LockedSource, lock: suite_lock.SuiteLock
 ) -> catalogue.TaskInfo:
     """OUT/NAME/, once it is known to be what the lock says, and its line of the lock.
 

@@ -78,7 +78,7 @@ def available() -> dict[str, Path]:
     return {name: suite.path for name, suite in installed().items()}
 
 
-class Installed(NamedTuple):
+class InstalledSuite(NamedTuple):
     """A suite that can be used by name."""
 
     name: str
@@ -87,28 +87,28 @@ class Installed(NamedTuple):
 
 
 @cache
-def installed() -> dict[str, Installed]:
+def installed() -> dict[str, InstalledSuite]:
     """Suites of all installed distributions.
 
     Raises:
         UsageError: two of them have the same name.
     """
     found = [
-        Installed(path.stem, content.distribution, path)
+        InstalledSuite(path.stem, content.distribution, path)
         for content in origins.contents().folders
         for path in sorted((content.folder / "suites").glob("*.yaml"))
     ]
     return origins.unique(found, "suite")
 
 
-class Opened(NamedTuple):
+class OpenedSuite(NamedTuple):
     """A suite, and a catalogue that knows all that it names."""
 
     suite: Suite
     tasks: Catalogue
 
 
-def opened(reference: str, tasks: Catalogue = OWN) -> Opened:
+def opened(reference: str, tasks: Catalogue = OWN) -> OpenedSuite:
     """Read a suite by name or by path and check every name in it; add the tasks of packs.
 
     Raises:
@@ -121,7 +121,7 @@ def opened(reference: str, tasks: Catalogue = OWN) -> Opened:
     packed = [info.name for info in tasks.added if info.kind != "target"]
     added = [name for name in [*suite.sources, *packed] if name not in suite.tasks]
     update = {"tasks": [*suite.tasks, *dict.fromkeys(added)]}
-    return Opened(suite.model_copy(update=update), known)
+    return OpenedSuite(suite.model_copy(update=update), known)
 
 
 def load(reference: str, tasks: Catalogue = OWN) -> Suite:
@@ -138,13 +138,13 @@ def read(reference: str, tasks: Catalogue = OWN) -> Suite:
     return as_written(reference, tasks).suite
 
 
-def as_written(reference: str, tasks: Catalogue = OWN) -> Opened:
+def as_written(reference: str, tasks: Catalogue = OWN) -> OpenedSuite:
     """`read` with a catalogue that also knows what the suite brings."""
     path = _find(reference)
     value, known = own.bring(_read(path), path, tasks)
     suite = parse(value, str(path))
     check(suite, str(path), known)
-    return Opened(suite, known)
+    return OpenedSuite(suite, known)
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:

@@ -30,7 +30,7 @@ OUTSIDE = "command"
 """The method that runs a trainer of the user's choice; it keeps none of our trainers' promises."""
 
 
-class Source(NamedTuple):
+class MethodSource(NamedTuple):
     """Where an installed method is."""
 
     name: str
@@ -39,16 +39,16 @@ class Source(NamedTuple):
 
 
 @cache
-def installed() -> dict[str, Source]:
+def installed() -> dict[str, MethodSource]:
     """The methods of all installed distributions by name.
 
     Raises:
         UsageError: two of them have the same name.
     """
     stems = sorted(p.stem for p in paths.TRAINERS.glob("*.py") if not p.stem.startswith("_"))
-    own = [Source(stem, f"retainbench.trainers.{stem}", origins.OWN) for stem in stems]
-    own.append(Source(OUTSIDE, f"retainbench.trainers._shared.{OUTSIDE}", origins.OWN))
-    entries = [Source(*entry) for entry in origins.added(origins.METHODS)]
+    own = [MethodSource(stem, f"retainbench.trainers.{stem}", origins.OWN) for stem in stems]
+    own.append(MethodSource(OUTSIDE, f"retainbench.trainers._shared.{OUTSIDE}", origins.OWN))
+    entries = [MethodSource(*entry) for entry in origins.added(origins.METHODS)]
     return origins.unique([*own, *entries], "method")
 
 

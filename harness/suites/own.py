@@ -24,7 +24,7 @@ from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
 
 
-class Brought(NamedTuple):
+class ResolvedSuite(NamedTuple):
     """A suite's content with names instead of paths, and the catalogue that knows the names."""
 
     value: dict[str, Any]
@@ -36,7 +36,7 @@ def is_path(entry: Any) -> bool:
     return isinstance(entry, str) and entry.startswith(("./", "../", "/"))
 
 
-class _Bringer:
+class _PathResolver:
     """Reads what paths name, each once, and remembers it."""
 
     def __init__(self, folder: Path, where: str, allow_code: bool) -> None:
@@ -98,7 +98,7 @@ class _Bringer:
         return found
 
 
-def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> Brought:
+def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> ResolvedSuite:
     """Read what the paths in a suite's YAML name.
 
     Args:
@@ -109,7 +109,7 @@ def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> Brought:
         UsageError: naming the file, the key and the path: it is not there or not what is expected.
         IntegrityError: a folder differs from its lock, or holds what no pack may hold.
     """
-    bringer = _Bringer(path.resolve().parent, str(path), tasks.allow_code)
+    bringer = _PathResolver(path.resolve().parent, str(path), tasks.allow_code)
     found = dict(value)
     if is_path(found.get("base")):
         found["base"] = str(bringer.path(found["base"]))
@@ -121,4 +121,4 @@ def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> Brought:
         recipes = found["recipes"].items()
         found["recipes"] = {name: bringer.recipe(recipe) for name, recipe in recipes}
     known = tasks.adding(bringer.infos.values()) if bringer.infos else tasks
-    return Brought(found, replace(known, methods=(*known.methods, *bringer.files.values())))
+    return ResolvedSuite(found, replace(known, methods=(*known.methods, *bringer.files.values())))

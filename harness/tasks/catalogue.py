@@ -165,13 +165,13 @@ def own() -> Mapping[str, TaskInfo]:
     return MappingProxyType({info.name: info for info in map(read_task, folders)})
 
 
-class _Installed(NamedTuple):
+class _InstalledTask(NamedTuple):
     name: str
     distribution: str
     info: TaskInfo
 
 
-class Installed(NamedTuple):
+class InstalledTasks(NamedTuple):
     """The tasks of all installed distributions."""
 
     tasks: Mapping[str, TaskInfo]
@@ -180,13 +180,13 @@ class Installed(NamedTuple):
 
 
 @cache
-def installed() -> Installed:
+def installed() -> InstalledTasks:
     """The package's own tasks and those of other distributions (entry points).
 
     Raises:
         UsageError: two tasks have the same name.
     """
-    found = [_Installed(name, origins.OWN, info) for name, info in own().items()]
+    found = [_InstalledTask(name, origins.OWN, info) for name, info in own().items()]
     broken = list(origins.contents().broken)
     for content in origins.contents().folders[1:]:
         for folder in _task_folders(content.folder):
@@ -195,10 +195,10 @@ def installed() -> Installed:
             except RetainbenchError as error:
                 broken.append(f"{content.distribution}: {error}")
                 continue
-            found += [_Installed(info.name, content.distribution, info) for info in infos]
+            found += [_InstalledTask(info.name, content.distribution, info) for info in infos]
     named = origins.unique(found, "task")
     tasks = {name: one.info for name, one in named.items()}
-    return Installed(MappingProxyType(tasks), tuple(broken))
+    return InstalledTasks(MappingProxyType(tasks), tuple(broken))
 
 
 def _task_folders(content: Path) -> list[Path]:

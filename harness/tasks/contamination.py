@@ -70,7 +70,7 @@ def sequences(of: Sequence[str]) -> set[Words]:
     return {tuple(of[start : start + WORDS]) for start in range(len(of) - WORDS + 1)}
 
 
-class Search:
+class OverlapSearch:
     """Items that are sought in rows of training texts.
 
     Sequences are compared by a 64-bit hash of word numbers first, a block at a time in numpy, and
@@ -153,7 +153,7 @@ def of_target(target: str, retention: Sequence[str], tasks: Catalogue) -> Overla
     """Items of each retention task that the target's training items give away; tasks without any
     are left out."""
     info = tasks.tasks[target]
-    search = Search(retention_items(retention, tasks))
+    search = OverlapSearch(retention_items(retention, tasks))
     search.read(_texts(item) for item in catalogue.split(info, "train"))
     return by_task(search.found())
 

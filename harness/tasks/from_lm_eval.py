@@ -28,7 +28,7 @@ from retainbench.harness.tasks import scoring_code
 from retainbench.harness.tasks.folder import Code
 from retainbench.harness.tasks.freeze import Frozen, LeftOut, Provenance
 from retainbench.harness.tasks.lm_eval_patches import default_metrics
-from retainbench.harness.tasks.pack import Filter, Metric
+from retainbench.harness.tasks.pack import Filter, TaskMetric
 
 METRICS = tuple(name for name in PREFERRED_METRICS if name != "reward")
 """Metrics that can decide; the first of them that the task has does."""
@@ -39,7 +39,7 @@ MOST_TOKENS = 256
 REVISION = re.compile(r"@([0-9a-f]{40})/")
 
 
-class Choices(NamedTuple):
+class FreezeChoices(NamedTuple):
     """What the user decides about a task that is frozen."""
 
     axis: RetentionAxis
@@ -55,7 +55,7 @@ class Choices(NamedTuple):
     """Whether scoring code of lm-eval's own may be named."""
 
 
-def frozen(name: str, task: Any, choices: Choices, command: Sequence[str] = ()) -> Frozen:
+def frozen(name: str, task: Any, choices: FreezeChoices, command: Sequence[str] = ()) -> Frozen:
     """A loaded lm-eval task, ready for `freeze.write`.
 
     Raises:
@@ -214,7 +214,7 @@ def _fault(row: dict[str, Any]) -> str | None:
 
 
 def _keys(
-    name: str, task: Any, choices: Choices, code: Code | None
+    name: str, task: Any, choices: FreezeChoices, code: Code | None
 ) -> tuple[dict[str, Any], list[str]]:
     """The pack's YAML, and the metrics and filters of the task that it leaves out."""
     delimiter = task.config.target_delimiter
@@ -246,7 +246,7 @@ def _metrics(name: str, task: Any) -> tuple[list[dict[str, Any]], list[str]]:
     for entry in listed:
         try:
             settings = {"aggregation": "mean", "higher_is_better": True} | entry
-            metric = Metric.model_validate(settings)
+            metric = TaskMetric.model_validate(settings)
         except ValueError:
             unscored.append(f"metric {entry['metric']}")
             continue

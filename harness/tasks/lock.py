@@ -170,7 +170,7 @@ def verify_lock(info: TaskInfo) -> None:
         raise IntegrityError(f"{info.folder / LOCK}: does not describe the task's own files")
 
 
-class Answer(NamedTuple):
+class LockedAnswer(NamedTuple):
     """The fields of a lock's item, named as in `ItemRecord`."""
 
     task: str
@@ -182,7 +182,7 @@ class Answer(NamedTuple):
 
 
 def check_locked(
-    answers: Sequence[Answer] | Sequence[ItemRecord],
+    answers: Sequence[LockedAnswer] | Sequence[ItemRecord],
     locks: Mapping[str, Lock],
     side: str,
     most: int | None = None,

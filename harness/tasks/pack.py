@@ -86,7 +86,7 @@ def _prompt(text: str) -> str:
 Text = Annotated[str, AfterValidator(_plain)]
 
 
-class Metric(Record):
+class TaskMetric(Record):
     """A plain metric of lm-eval: a mean over items of a share."""
 
     metric: Literal["acc", "acc_norm", "acc_bytes", "exact_match", "reward", "valid"]
@@ -98,7 +98,7 @@ class Metric(Record):
     regexes_to_ignore: list[Text] = []
 
 
-class Step(Record):
+class FilterStep(Record):
     """One function of a filter."""
 
     function: Literal["regex", "take_first", "remove_whitespace", "lowercase", "uppercase"]
@@ -111,7 +111,7 @@ class Filter(Record):
     """How the answer is extracted from a response."""
 
     name: Text
-    filter: Annotated[list[Step], Field(min_length=1)]
+    filter: Annotated[list[FilterStep], Field(min_length=1)]
 
 
 class Generation(Record):
@@ -163,7 +163,7 @@ class PackFile(Record):
     ) = None
     generation_kwargs: Generation | None = None
     filter_list: Annotated[list[Filter], Field(max_length=1)] | None = None
-    metric_list: Annotated[list[Metric], Field(min_length=1)] | None = None
+    metric_list: Annotated[list[TaskMetric], Field(min_length=1)] | None = None
     metadata: Metadata
 
 

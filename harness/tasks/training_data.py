@@ -20,7 +20,7 @@ from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks.catalogue import Catalogue
-from retainbench.harness.tasks.contamination import Overlap, Search, by_task, retention_items
+from retainbench.harness.tasks.contamination import Overlap, OverlapSearch, by_task, retention_items
 
 LONGEST_LINE = 64_000_000
 """Bytes of one row; a longer one is refused before it is parsed."""
@@ -49,7 +49,7 @@ def of_file(path: Path, retention: Sequence[str], tasks: Catalogue) -> TrainData
     """
     if not path.is_file():
         raise UsageError(f"--train-data {path}: not a file. Write the path of a JSON Lines file")
-    search = Search(retention_items(retention, tasks))
+    search = OverlapSearch(retention_items(retention, tasks))
     rows = search.read(_rows(path))
     if not rows:
         raise UsageError(f"--train-data {path}: has no rows. Write one JSON value a line")

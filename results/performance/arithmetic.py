@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from retainbench.harness.scoring.layout import Layout
+from retainbench.harness.scoring.layout import TrieLayout
 from retainbench.harness.scoring.packed import attention_width, linear_parameters
 
 ROWS = 2048
 """Tokens of the measured products: those of a full pass on a CPU."""
 
 
-def flops(model: Any, layout: Layout) -> float:
+def flops(model: Any, layout: TrieLayout) -> float:
     """Two per multiply-add: linear layers per node, attention per pair of node and ancestor, the
     head per node that predicts something."""
     config = model.config.get_text_config()

@@ -20,7 +20,7 @@ from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.layout import lay_out
 from retainbench.harness.scoring.packed import prices, score_layout
-from retainbench.harness.scoring.single import Request
+from retainbench.harness.scoring.single import TokenRequest
 
 SHAPES = (
     *((items, 4, 0) for items in (25, 50, 100, 200)),
@@ -92,14 +92,14 @@ class _Run(NamedTuple):
     tokens: int
 
 
-def _spend(model: Any, requests: list[Request]) -> _Run:
+def _spend(model: Any, requests: list[TokenRequest]) -> _Run:
     wall, cpu = time.perf_counter(), time.process_time()
     with frozen(model):
         work = score_layout(model, lay_out(requests, prices(model))).work
     return _Run(time.perf_counter() - wall, time.process_time() - cpu, work.computed)
 
 
-def made_up(items: int, choices: int, shots: int, vocabulary: int) -> list[Request]:
+def made_up(items: int, choices: int, shots: int, vocabulary: int) -> list[TokenRequest]:
     """Requests whose questions follow the same shots and whose choices follow the same question."""
     generator = torch.Generator().manual_seed(0)
 
@@ -112,7 +112,7 @@ def made_up(items: int, choices: int, shots: int, vocabulary: int) -> list[Reque
         question = shown + draw(QUESTION)
         for _ in range(choices):
             answer = draw(CHOICE)
-            requests.append(Request(question + answer[:-1], answer))
+            requests.append(TokenRequest(question + answer[:-1], answer))
     return requests
 
 

@@ -34,7 +34,7 @@ from retainbench.harness.statistics.paired import (
     tango_variance,
     wilson,
 )
-from retainbench.harness.statistics.seeds import Layout, mean_over_seeds, two_way
+from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds, two_way
 
 Row = dict[str, str | float | int | bool]
 
@@ -282,7 +282,7 @@ def coverage_seeds(draws: int, seed: int, confidence: float = 0.95) -> list[Row]
 _SEED_METHODS: dict[str, Callable[[Floats, float], Bounds]] = {
     "two-way": lambda x, level: two_way(x).interval(level),
     "over seeds and items": lambda x, level: mean_over_seeds(
-        x, Layout(range(x.shape[1])), level
+        x, ColumnLayout(range(x.shape[1])), level
     ).interval(level),
     "seeds pooled as items": lambda x, level: t_interval(x.ravel(), level).bounds,
 }

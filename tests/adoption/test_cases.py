@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, Choices
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.command import Sources, command
@@ -19,7 +19,7 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "real"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"{CASES} is not here")
 
 
-def gated(case: Path, choices: Choices = DEFAULT_CHOICES) -> GateResult:
+def gated(case: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> GateResult:
     policy = case.parent / "policy.yaml"
     policy.write_text("margin: 0.05\n")
     sources = Sources(
@@ -98,21 +98,21 @@ def test_a_silent_change_of_the_questions_is_refused_or_shown(case: Path) -> Non
 
 @pytest.mark.parametrize("case", ["lm_eval_one_unscaled_task"], indirect=True)
 def test_tasks_are_chosen_left_out_and_named_where_one_side_lacks_them(case: Path) -> None:
-    assert gated(case, Choices(left_out=["pages"])).remarks == []
-    assert gated(case, Choices(tasks=["made"])).remarks == []
+    assert gated(case, AdoptionChoices(left_out=["pages"])).remarks == []
+    assert gated(case, AdoptionChoices(tasks=["made"])).remarks == []
     with pytest.raises(UsageError, match="word_perplexity is"):
-        gated(case, Choices(tasks=["pages"]))
+        gated(case, AdoptionChoices(tasks=["pages"]))
     with pytest.raises(UsageError, match="no task is called 'mde'; has made"):
-        gated(case, Choices(tasks=["made", "mde"]))
+        gated(case, AdoptionChoices(tasks=["made", "mde"]))
     with pytest.raises(UsageError, match="no task is called 'page'; has made, pages"):
-        gated(case, Choices(left_out=["page"]))
+        gated(case, AdoptionChoices(left_out=["page"]))
     copy = case / "base" / next((case / "base").glob("samples_made*")).name
     copy.with_name(copy.name.replace("made", "more")).write_bytes(copy.read_bytes())
     counts = {"more": {"original": 200, "effective": 200}}
     edit(case, lambda results: results["n-samples"].update(counts), "base")
     with pytest.raises(IntegrityError, match=r"only the base has scores for more.*--leave-out"):
         gated(case)
-    assert gated(case, Choices(left_out=["more"])).verdict == "PASS"
+    assert gated(case, AdoptionChoices(left_out=["more"])).verdict == "PASS"
 
 
 @pytest.mark.parametrize("case", ["lm_eval_multiple_contexts"], indirect=True)

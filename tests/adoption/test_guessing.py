@@ -123,6 +123,6 @@ def test_places_of_targets() -> None:
 
 
 def _odd() -> Any:
-    from retainbench.harness.adoption.guessing import Options
+    from retainbench.harness.adoption.guessing import ScoredOptions
 
-    return Options(0.5, None, [-1.0, -2.0], [False, False], [(1, 1)] * 2, [], [], [], False)
+    return ScoredOptions(0.5, None, [-1.0, -2.0], [False, False], [(1, 1)] * 2, [], [], [], False)

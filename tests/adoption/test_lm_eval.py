@@ -14,14 +14,16 @@ from retainbench.harness.adoption.guessing import soft_score
 from retainbench.harness.adoption.items import checked_score
 from retainbench.harness.core.errors import IntegrityError, UsageError
 
-CHOICES = adopt.Choices(axes={"tiny_ff": "numeric", "tiny_*": "temporal"})
+CHOICES = adopt.AdoptionChoices(axes={"tiny_ff": "numeric", "tiny_*": "temporal"})
 
 
 ROWS = [lm_eval_row(i, right=i != 2) for i in range(4)]
 
 
 def test_lm_eval_rows_become_records(tmp_path: Path) -> None:
-    adopted = adopt.read(lm_eval_run(tmp_path, ROWS), adopt.Choices(clusters={"tiny": "topic"}))
+    adopted = adopt.read(
+        lm_eval_run(tmp_path, ROWS), adopt.AdoptionChoices(clusters={"tiny": "topic"})
+    )
     assert [record.score for record in adopted.records] == [1, 1, 0, 1]
     first = adopted.records[0]
     assert (first.task, first.axis, first.metric, first.item_id) == ("tiny", "general", "acc", "0")
@@ -77,11 +79,11 @@ def test_a_response_cache_is_refused(tmp_path: Path) -> None:
 
 def test_metric_can_be_chosen_and_unknown_ones_list_the_known(tmp_path: Path) -> None:
     run = lm_eval_run(tmp_path, ROWS)
-    chosen = adopt.read(run, adopt.Choices(metrics={"t*": "acc_norm"}))
+    chosen = adopt.read(run, adopt.AdoptionChoices(metrics={"t*": "acc_norm"}))
     assert {record.metric for record in chosen.records} == {"acc_norm"}
     assert {record.score for record in chosen.records} == {0.0}
     with pytest.raises(UsageError, match="choose one of acc, acc_norm"):
-        adopt.read(run, adopt.Choices(metrics={"tiny": "f1"}))
+        adopt.read(run, adopt.AdoptionChoices(metrics={"tiny": "f1"}))
 
 
 def test_scores_off_the_scale_are_refused_and_losses_are_flipped() -> None:

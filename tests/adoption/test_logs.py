@@ -17,7 +17,7 @@ from retainbench.harness.adoption.guessing import soft_score
 from retainbench.harness.comparison.pairing import pair as pair_items
 from retainbench.harness.core.errors import IntegrityError
 
-CHOICES = adopt.Choices(axes={"tiny_*": "temporal"})
+CHOICES = adopt.AdoptionChoices(axes={"tiny_*": "temporal"})
 
 
 def test_lighteval_details_become_records(tmp_path: Path) -> None:

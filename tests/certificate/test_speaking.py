@@ -12,8 +12,8 @@ from fixtures.certify import POLICY, suite
 from fixtures.chats import FAMILIES, save_chat
 from retainbench.harness.certificate import measure
 from retainbench.harness.certificate.bundle import Bundle
-from retainbench.harness.certificate.certify import Certified, Request, certify
-from retainbench.harness.certificate.speaking import Choice, check
+from retainbench.harness.certificate.certify import CertificateRequest, Certified, certify
+from retainbench.harness.certificate.speaking import TemplateChoice, check
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.contracts.tiny_model import CHARACTERS, save_tiny
 from retainbench.harness.core.errors import IntegrityError, UsageError
@@ -40,17 +40,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "base", root / "candidate"
 
 
-def certified(models: tuple[Path, Path], out: Path, template: Choice | None) -> Certified:
+def certified(models: tuple[Path, Path], out: Path, template: TemplateChoice | None) -> Certified:
     scoring = Scoring(evaluate.of_model, {"dtype": "float32"})
     found = partial(measure.drift_and_kl, suite=asked())
-    request = Request(scoring, ["retainbench"], measure=found, template=template)
+    request = CertificateRequest(scoring, ["retainbench"], measure=found, template=template)
     policy = POLICY.model_copy(update={"mandatory": ["capitals"]})
     return certify(str(models[0]), str(models[1]), asked(), policy, out, request)
 
 
 @pytest.mark.parametrize("template", ["none", "base", "candidate", "own"])
 def test_each_template_certifies_and_verifies(
-    template: Choice, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: TemplateChoice,
+    models: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The choice is recorded, decides what is asked, and is checked with the model folders."""
     monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "cache"))

@@ -37,10 +37,10 @@ def scored(tiny_base: Path) -> dict[str, list[ItemRecord]]:
     """The tiny base in every way of scoring it."""
     loaded = loading.load(tiny_base)
     infos = [catalogue.own()[name] for name in NAMES]
-    ways = {"": evaluate.USUAL} | evaluate.VARIATIONS
+    ways = {"": evaluate.FIRST_SCORING} | evaluate.REPEAT_SCORINGS
     return {
         name: evaluate.evaluate(
-            loaded, [i for i in infos if evaluate.affects(way, i)], limit=40, variation=way
+            loaded, [i for i in infos if evaluate.affects(way, i)], limit=40, repeat=way
         )
         for name, way in ways.items()
     }
@@ -100,9 +100,9 @@ def test_the_store_keeps_ways_of_scoring_apart(tmp_path: Path) -> None:
         stored.Store(tmp_path, stored.scoring_settings("cpu")),
         catalogue.own()["capitals"],
     )
-    ways = [evaluate.USUAL, *evaluate.VARIATIONS.values()]
+    ways = [evaluate.FIRST_SCORING, *evaluate.REPEAT_SCORINGS.values()]
     assert len({store.path("model", info, way) for way in ways}) == len(ways)
-    assert store.path("model", info, evaluate.USUAL) == store.path("model", info)
+    assert store.path("model", info, evaluate.FIRST_SCORING) == store.path("model", info)
 
 
 def test_the_floor_is_that_of_the_noisiest_way() -> None:

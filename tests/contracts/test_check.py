@@ -11,7 +11,7 @@ import pytest
 
 from retainbench.harness.contracts import check, rows, skeletons, target, task
 from retainbench.harness.contracts import method as contract
-from retainbench.harness.contracts.new_target import REWARDS, Wish, write
+from retainbench.harness.contracts.new_target import REWARDS, TargetSpec, write
 from retainbench.harness.contracts.rules import Rule
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
@@ -191,7 +191,7 @@ def test_built_in_rewards(tmp_path: Path, kind: str) -> None:
     given = [
         rows.completed({"id": n, "query": f"question {n}", "answer": answer}, {}) for n in range(40)
     ]
-    wish = Wish("mine", kind, settings, provenance={"source": "jsonl", "name": "rows"})
+    wish = TargetSpec("mine", kind, settings, provenance={"source": "jsonl", "name": "rows"})
     info = write(wish, rows.split(given), tmp_path)
     module = catalogue.reward(info)
     assert module.reward(f" {answer}", given[0]) == 1.0

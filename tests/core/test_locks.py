@@ -33,7 +33,7 @@ def work(share, seconds):
 if __name__ == "__main__":
     with locks.growing(pathlib.Path(sys.argv[1])):
         context = multiprocessing.get_context("spawn")
-        context.Process(target=work, args=(locks.Share(), 2)).start()
+        context.Process(target=work, args=(locks.LockShare(), 2)).start()
         time.sleep(60)
 """
 

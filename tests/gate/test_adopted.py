@@ -14,7 +14,7 @@ from fixtures.adoption import inspect_log, lighteval, lm_eval_row, lm_eval_run
 from retainbench.harness.adoption.choices import choices
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.gate.command import Finished, Sources, command
+from retainbench.harness.gate.command import FinishedGate, Sources, command
 
 ITEMS = 120
 
@@ -43,7 +43,7 @@ def inspect(folder: Path, limited: bool) -> None:
     (folder / "log.json").write_text(json.dumps(log))
 
 
-def gated(folder: Path, **options: Any) -> Finished:
+def gated(folder: Path, **options: Any) -> FinishedGate:
     """The same results on both sides, so that nothing changed."""
     (folder / "policy.yaml").write_text("margin: 0.05\nminimum_items: 50\n")
     sources = Sources(

@@ -13,7 +13,7 @@ from fixtures.gate import POLICY, Sides, sides, suite
 from retainbench.harness.core.verdicts import GateResult, failed
 from retainbench.harness.gate import ci, job_summary
 from retainbench.harness.gate.candidates import gate_records
-from retainbench.harness.gate.command import Finished, printable, verdict_lines
+from retainbench.harness.gate.command import FinishedGate, printable, verdict_lines
 from retainbench.harness.gate.junit import junit
 
 HOSTILE = (
@@ -185,7 +185,7 @@ def test_hostile_lines_are_no_workflow_commands(hostile: GateResult) -> None:
         title = line.split("title=", 1)[1].split("::", 1)[0]
         assert "," not in title
         assert ":" not in title
-    finished = Finished([hostile], verdict_lines(hostile), annotations, 1)
+    finished = FinishedGate([hostile], verdict_lines(hostile), annotations, 1)
     log = printable(finished, {"GITHUB_ACTIONS": "true"})
     opening, *body = log.splitlines()
     token = opening.removeprefix("::stop-commands::")

@@ -13,12 +13,12 @@ from fixtures import report as fixtures
 from retainbench.harness.core.paths import TEMPLATES
 from retainbench.harness.report.page import charts
 from retainbench.harness.report.page import figures as report_figures
-from retainbench.harness.report.page.labels import LETTER, MARK, Box, domain, labelled
+from retainbench.harness.report.page.labels import LETTER, MARK, LabelBox, domain, labelled
 from retainbench.harness.report.page.points import Datum
 from retainbench.harness.report.table import further
 from retainbench.harness.report.table import rows as report_rows
 
-FRAME = Box(0, 0, 270, 270)
+FRAME = LabelBox(0, 0, 270, 270)
 POINTS = st.lists(st.tuples(st.floats(0, 270), st.floats(0, 270)), min_size=1, max_size=16)
 
 
@@ -41,8 +41,8 @@ def test_no_name_covers_a_mark_or_another_name_or_leaves_the_panel(
             (x, y), width = place(row), LETTER * len(str(row["label"]))
             x, y = x + float(row["label_x"] or 0), y + float(row["label_y"] or 0)
             left = x - {"left": 0.0, "center": width / 2, "right": width}[str(row["label_side"])]
-            boxes.append(Box(left, y - 5.5, left + width, y + 5.5))
-    marks = [Box(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]
+            boxes.append(LabelBox(left, y - 5.5, left + width, y + 5.5))
+    marks = [LabelBox(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]
     assert not any(a.meets(b) for a, b in itertools.combinations(boxes, 2))
     assert not any(box.meets(mark) for box in boxes for mark in marks)
     assert all(box.left >= 0 and box.right <= 270 for box in boxes)

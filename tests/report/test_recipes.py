@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fixtures import report as fixtures
 from retainbench.harness.core.files.storage import write_json
-from retainbench.harness.core.recipes import Choice, Recipes, Variant, kl_coefficient
+from retainbench.harness.core.recipes import Recipes, SweepChoice, SweepVariant, kl_coefficient
 from retainbench.harness.core.schema import Anchor, Recipe, Stage
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.table.evidence import files
@@ -19,9 +19,9 @@ SFT = Stage(
 PPO = Stage(method="ppo", options={"learning_rate": 1e-5, "kl_coefficient": 0.05})
 
 
-def choice(taken: float, option: str = "learning_rate") -> Choice:
-    tried = [Variant(factor=factor, reward=0.5) for factor in (1 / 3, 1.0, 3.0)]
-    return Choice(
+def choice(taken: float, option: str = "learning_rate") -> SweepChoice:
+    tried = [SweepVariant(factor=factor, reward=0.5) for factor in (1 / 3, 1.0, 3.0)]
+    return SweepChoice(
         recipe="sft-grpo",
         target="countdown",
         stage=0,

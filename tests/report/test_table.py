@@ -28,7 +28,7 @@ from retainbench.harness.report.table import estimates as report_estimates
 from retainbench.harness.report.table import glance, rows
 from retainbench.harness.report.table import text as report_text
 from retainbench.harness.report.table.columns import Table, table
-from retainbench.harness.report.table.evidence import CellVerdict, Evidence
+from retainbench.harness.report.table.evidence import CellVerdict, TableEvidence
 from retainbench.harness.report.table.terminal import terminal
 
 
@@ -269,7 +269,7 @@ def test_footnotes_say_by_what_margin_the_gate_decides(cards: list[Scorecard]) -
     ]
     judged = card.model_copy(update={"points": [end.model_copy(update={"tasks": tasks})]})
     verdicts = {card.cell: CellVerdict(verdict="PASS", reasons=[])}
-    notes = table(rows.rows([judged], Evidence(verdicts, {}))).notes
+    notes = table(rows.rows([judged], TableEvidence(verdicts, {}))).notes
     assert any("margin (5 pp, calendar 15 pp); REGRESSION" in note for note in notes)
     ungated = table(rows.rows([judged])).notes
     assert "The run was not gated: there are no verdicts." in ungated

@@ -8,7 +8,7 @@ from results.statistics.calibration import MARGIN, core_designs, damaged
 from results.statistics.vectorised import estimates, graded, over_seeds, regression_p
 from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
 from retainbench.harness.statistics.estimate import design_of, estimate, estimate_of
-from retainbench.harness.statistics.seeds import Layout, mean_over_seeds
+from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds
 
 
 @pytest.mark.parametrize("clustered", [True, False])
@@ -41,7 +41,7 @@ def test_many_tables_over_seeds_have_the_intervals_of_each_table() -> None:
     tables = [(rng.random((15, 3, d.items)) < 0.2).astype(float) for d in designs]
     many = over_seeds(tables, designs, 0.05)
     clusters = [*(np.arange(60) // 3), *range(100, 140)]
-    layout = Layout(clusters, ["a"] * 60 + ["b"] * 40)
+    layout = ColumnLayout(clusters, ["a"] * 60 + ["b"] * 40)
     for row in range(15):
         table = np.concatenate([x[row] for x in tables], axis=1)
         one = mean_over_seeds(table, layout, 0.90).interval(0.90)

@@ -33,7 +33,7 @@ def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> No
     folder = RunFolder(tmp_path / "run")
     console = Console(file=io.StringIO(), force_terminal=True, width=160, highlight=False)
     with live.bars(console) as bars:
-        view = live.View(plan, console, bars, folder.progress)
+        view = live.ProgressView(plan, console, bars, folder.progress)
         seen: list[str] = []
         left = [str(bars.tasks[0].fields["left"])]
 
@@ -89,7 +89,7 @@ def test_the_time_left_is_that_of_the_cells_that_were_run_here(
     now = [100.0]
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
     with live.bars(Console(file=io.StringIO())) as bars:
-        whole = live.Whole(bars, cells=4, points=2)
+        whole = live.OverallBar(bars, cells=4, points=2)
         (task,) = bars.tasks
         whole.finished("an earlier run's")
         assert task.fields["left"] == ""

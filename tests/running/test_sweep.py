@@ -10,7 +10,7 @@ import pytest
 from fixtures.runs import ES, SFT, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json
-from retainbench.harness.core.recipes import Choice, Choices, Variant
+from retainbench.harness.core.recipes import SweepChoice, SweepChoices, SweepVariant
 from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
 from retainbench.harness.running import sweep
 from retainbench.harness.suites import loading as suites_loading
@@ -32,7 +32,7 @@ def test_the_best_variant_is_taken_and_kept(tiny_base: Path, tmp_path: Path) -> 
     inputs = planning.gather(chosen)
     resolved = sweep.resolve(chosen, inputs, tmp_path)
     assert resolved.sweep is None
-    found = read_json(tmp_path / "sweep" / "choices.json", Choices)
+    found = read_json(tmp_path / "sweep" / "choices.json", SweepChoices)
     assert [(choice.recipe, choice.stage) for choice in found.choices] == [
         ("sft", 0),
         ("staged", 0),
@@ -68,9 +68,9 @@ def test_workers_find_what_one_process_finds(tiny_base: Path, tmp_path: Path) ->
 
 
 def test_a_value_inside_its_grid_is_not_at_the_edge() -> None:
-    variants = [Variant(factor=factor, reward=0.5) for factor in (0.1, 1.0, 10.0)]
+    variants = [SweepVariant(factor=factor, reward=0.5) for factor in (0.1, 1.0, 10.0)]
     choices = [
-        Choice(
+        SweepChoice(
             recipe="sft",
             target="countdown",
             stage=0,
@@ -103,14 +103,14 @@ def test_failed_variants_lose_and_a_recipe_without_any_is_refused(
         sweep.resolve(chosen, planning.gather(chosen), tmp_path)
 
 
-def search(factors: list[float], extend: int, *knobs: sweep.Knob) -> sweep.Search:
+def search(factors: list[float], extend: int, *knobs: sweep.Knob) -> sweep.RecipeSearch:
     """A search over stages of SFT and ES."""
     recipe = Recipe.model_validate({"stages": [SFT, ES]})
     grid = Sweep(options=["learning_rate", "population"], factors=factors, extend=extend)
-    return sweep.Search("both", "countdown", recipe, list(knobs), grid)
+    return sweep.RecipeSearch("both", "countdown", recipe, list(knobs), grid)
 
 
-def run(found: sweep.Search, best: dict[sweep.Knob, float]) -> list[list[float]]:
+def run(found: sweep.RecipeSearch, best: dict[sweep.Knob, float]) -> list[list[float]]:
     """Settle all knobs where the factor nearest to a knob's best one earns most; what was tried."""
     while found.wanted:
         knob = found.knobs[len(found.choices)]

@@ -37,7 +37,7 @@ from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.packed import score_packed
-from retainbench.harness.scoring.single import Request, score_singly
+from retainbench.harness.scoring.single import TokenRequest, score_singly
 from retainbench.harness.scoring.texts import ask
 from retainbench.harness.scoring.trie import Costs, build_trie, plan
 
@@ -126,7 +126,7 @@ tokens = st.lists(st.integers(0, 3), min_size=1, max_size=9)
 
 
 @st.composite
-def request_lists(draw: st.DrawFn) -> list[Request]:
+def request_lists(draw: st.DrawFn) -> list[TokenRequest]:
     """Requests that share prefixes often: few distinct tokens, some contexts long and common."""
     stems = draw(st.lists(st.lists(st.integers(0, 3), max_size=14), min_size=1, max_size=3))
     requests = []
@@ -134,7 +134,7 @@ def request_lists(draw: st.DrawFn) -> list[Request]:
         inputs = draw(st.sampled_from(stems)) + tail
         count = draw(st.integers(1, len(inputs)))
         targets = draw(st.permutations(range(4))) * len(inputs)
-        requests.append(Request(inputs, targets[:count]))
+        requests.append(TokenRequest(inputs, targets[:count]))
     return requests
 
 
@@ -170,7 +170,7 @@ def test_plan_covers_each_prefix_and_masks_are_ancestry(
 @given(requests=request_lists(), budget=st.integers(1, 60), stem=st.sampled_from([0.0, 2.0, 1e9]))
 @settings(max_examples=25, deadline=None)
 def test_packing_changes_no_number_whatever_the_budget(
-    family: str, requests: list[Request], budget: int, stem: float
+    family: str, requests: list[TokenRequest], budget: int, stem: float
 ) -> None:
     model = model_of(family)
     with frozen(model):
@@ -264,7 +264,7 @@ def small_memory() -> Iterator[Any]:
 
 
 def test_running_out_of_memory_halves_the_budget(small_memory: Any) -> None:
-    requests = [Request([1, 2, 3, i, j], [j, i]) for i in range(6) for j in range(6)]
+    requests = [TokenRequest([1, 2, 3, i, j], [j, i]) for i in range(6) for j in range(6)]
     with frozen(small_memory):
         packed = score_packed(small_memory, requests, budget=64, costs=Costs(0.01, 0.0, 16))
         alone = score_singly(small_memory, requests, "reference")
@@ -274,7 +274,7 @@ def test_running_out_of_memory_halves_the_budget(small_memory: Any) -> None:
 
 def test_a_row_that_never_fits_is_an_error(small_memory: Any) -> None:
     with frozen(small_memory), pytest.raises(MemoryError, match="30 tokens"):
-        score_packed(small_memory, [Request([1] * 30, [1])])
+        score_packed(small_memory, [TokenRequest([1] * 30, [1])])
 
 
 def test_training_state_and_random_numbers_are_left_alone() -> None:
@@ -325,7 +325,7 @@ def test_a_small_model_is_scored_by_one_thread() -> None:
     torch.set_num_threads(2)
     try:
         with frozen(model):
-            score_packed(model, [Request([1, 2, 3], [4])])
+            score_packed(model, [TokenRequest([1, 2, 3], [4])])
         assert (seen, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(before)

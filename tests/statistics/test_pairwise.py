@@ -5,13 +5,13 @@ import pytest
 
 from retainbench.harness.statistics.paired import Bounds
 from retainbench.harness.statistics.pairwise import (
-    Pair,
+    PairwiseDifference,
     pairs,
     pareto_front,
     ranks,
     reversed_pairs,
 )
-from retainbench.harness.statistics.seeds import Layout
+from retainbench.harness.statistics.seeds import ColumnLayout
 
 SEEDS = [[1, 2, 3]] * 4
 
@@ -27,7 +27,9 @@ def four_methods() -> list[np.ndarray]:
 
 
 def test_pairs_are_told_apart_or_equivalent_and_never_both() -> None:
-    found = pairs(four_methods(), Layout(range(600)), confidence=0.90, margin=0.03, seeds=SEEDS)
+    found = pairs(
+        four_methods(), ColumnLayout(range(600)), confidence=0.90, margin=0.03, seeds=SEEDS
+    )
     by = {(p.first, p.second): p for p in found}
     assert len(found) == 6
     assert by[0, 1].value == 0.0
@@ -40,16 +42,18 @@ def test_pairs_are_told_apart_or_equivalent_and_never_both() -> None:
 
 
 def test_ranks_are_as_wide_as_the_evidence() -> None:
-    found = pairs(four_methods(), Layout(range(600)), confidence=0.90, margin=0.03, seeds=SEEDS)
+    found = pairs(
+        four_methods(), ColumnLayout(range(600)), confidence=0.90, margin=0.03, seeds=SEEDS
+    )
     assert [tuple(rank) for rank in ranks(4, found, 0.10)] == [(1, 2), (1, 2), (3, 4), (3, 4)]
     turned = ranks(4, reversed_pairs(found), 0.10)
     assert [tuple(rank) for rank in turned] == [(3, 4), (3, 4), (1, 2), (1, 2)]
     assert [tuple(rank) for rank in ranks(4, found, 0.0)] == [(1, 4)] * 4
 
 
-def lead(value: float, half: float) -> list[Pair]:
+def lead(value: float, half: float) -> list[PairwiseDifference]:
     bounds = Bounds(value - half, value + half)
-    return [Pair(0, 1, value, bounds, 0.0, 0.0, False)]
+    return [PairwiseDifference(0, 1, value, bounds, 0.0, 0.0, False)]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 
 from retainbench.harness.statistics.resampling import draws, unseen_error
 from retainbench.harness.statistics.seeds import (
+    ColumnLayout,
     Component,
-    Layout,
     SeedMean,
     combined,
     difference,
@@ -19,7 +19,7 @@ CASE_Z = 1 - 0.05 ** (1 / 100)  # the worst-item limit of 100 items without a fl
 
 def test_equal_tables_differ_by_exactly_0_with_the_width_of_no_flips() -> None:
     table = (np.random.default_rng(0).random((3, 100)) < 0.3).astype(float)
-    layout = Layout(range(100))
+    layout = ColumnLayout(range(100))
     found = difference(table, table, layout, 0.90, paired=True)
     nothing = mean_over_seeds(np.zeros((3, 100)), layout, 0.90)
     assert found.value == 0.0
@@ -33,7 +33,7 @@ def test_two_methods_share_what_their_items_do() -> None:
     items = (rng.random(300) < 0.3).astype(float)
     one, two = np.tile(items, (3, 1)), np.tile(items, (3, 1))
     two[:, :10] = 1
-    layout = Layout(range(300))
+    layout = ColumnLayout(range(300))
     apart = difference(two, one, layout, 0.90, paired=True)
     alone = mean_over_seeds(one, layout, 0.90)
     assert apart.value == pytest.approx(float(np.mean(two - one)))
@@ -43,7 +43,7 @@ def test_two_methods_share_what_their_items_do() -> None:
 def test_unpaired_seeds_add_their_variances() -> None:
     one, two = np.zeros((3, 50)), np.zeros((4, 50))
     one[0], two[0] = 0.1, 0.3
-    layout = Layout(range(50))
+    layout = ColumnLayout(range(50))
     found = difference(one, two, layout, 0.90, paired=False)
     sides = [float(np.var(t.mean(axis=1), ddof=1)) / len(t) for t in (one, two)]
     assert found.seeds is not None
@@ -52,14 +52,14 @@ def test_unpaired_seeds_add_their_variances() -> None:
 
 
 def test_one_seed_speaks_of_that_run() -> None:
-    found = mean_over_seeds(np.zeros((1, 100)), Layout(range(100)), 0.90)
+    found = mean_over_seeds(np.zeros((1, 100)), ColumnLayout(range(100)), 0.90)
     assert found.seeds is None
     assert found.half_width(0.90) == pytest.approx(CASE_Z, rel=0.02)
 
 
 def test_never_narrower_than_the_seeds_alone() -> None:
     table = np.array([[0.0] * 400, [0.1] * 400])
-    found = mean_over_seeds(table, Layout(range(400)), 0.90)
+    found = mean_over_seeds(table, ColumnLayout(range(400)), 0.90)
     alone = 6.31375151 * np.std([0.0, 0.1], ddof=1) / np.sqrt(2)  # t with one degree of freedom
     assert found.half_width(0.90) >= alone - 1e-9
     assert found.p_at_most(0.0) > 0.05
@@ -74,20 +74,20 @@ def test_intervals_and_p_values_agree() -> None:
 
 def test_tasks_count_equally_and_keep_their_planned_correlation() -> None:
     tasks = ["a"] * 4 + ["b"]
-    layout = Layout(range(5), tasks)
+    layout = ColumnLayout(range(5), tasks)
     assert layout.weights.tolist() == [0.125] * 4 + [0.5]
     assert mean_over_seeds([[1, 1, 1, 1, 0]], layout, 0.90).value == 0.5
     clusters = np.arange(100) // 5
-    loose, tight = (Layout(clusters, ["a"] * 100, icc={"a": icc}) for icc in (0.0, 0.5))
+    loose, tight = (ColumnLayout(clusters, ["a"] * 100, icc={"a": icc}) for icc in (0.0, 0.5))
     still = np.zeros(100)
     assert unseen_error(still, tight, 0.90) > 2 * unseen_error(still, loose, 0.90)
-    assert unseen_error(still, Layout(clusters, scale=4 / 3), 0.90) == pytest.approx(
-        unseen_error(still, Layout(clusters), 0.90) * 4 / 3
+    assert unseen_error(still, ColumnLayout(clusters, scale=4 / 3), 0.90) == pytest.approx(
+        unseen_error(still, ColumnLayout(clusters), 0.90) * 4 / 3
     )
 
 
 def test_what_is_unseen_has_no_threshold() -> None:
-    layout = Layout(range(200))
+    layout = ColumnLayout(range(200))
     errors = []
     for lost in range(30):
         d = np.zeros(200)
@@ -98,7 +98,7 @@ def test_what_is_unseen_has_no_threshold() -> None:
 
 
 def test_a_task_of_one_cluster_says_nothing() -> None:
-    found = mean_over_seeds(np.zeros((2, 10)), Layout(["one"] * 10), 0.90)
+    found = mean_over_seeds(np.zeros((2, 10)), ColumnLayout(["one"] * 10), 0.90)
     assert found.half_width(0.90) > 1
 
 
@@ -109,14 +109,14 @@ def test_satterthwaite() -> None:
 @pytest.mark.parametrize("table", [np.zeros((2, 3)), np.array([[0.0, np.nan]])])
 def test_tables_must_fit_and_be_finite(table: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite table"):
-        mean_over_seeds(table, Layout(range(2)), 0.90)
+        mean_over_seeds(table, ColumnLayout(range(2)), 0.90)
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.04), (3, 0.04), (5, 0.02), (5, 0.0)])
 def test_coverage_over_few_seeds(seeds: int, spread: float) -> None:
     """Seeds lose a share of the items around .15; some items are likelier to be lost by all."""
     rng = np.random.default_rng([seeds, round(100 * spread)])
-    layout, trials, hits = Layout(range(200)), 300, 0
+    layout, trials, hits = ColumnLayout(range(200)), 300, 0
     for _ in range(trials):
         share = np.clip(rng.normal(0.15, spread, (seeds, 1)), 0, 1)
         own = rng.random(200) ** 0.5  # an item's own threshold, met by every seed
@@ -128,7 +128,7 @@ def test_coverage_over_few_seeds(seeds: int, spread: float) -> None:
 
 
 def test_bootstrap_weights_are_stratified_and_keep_clusters_whole() -> None:
-    layout = Layout(["a", "a", "b", "c", "c", "d"], ["x", "x", "x", "y", "y", "y"])
+    layout = ColumnLayout(["a", "a", "b", "c", "c", "d"], ["x", "x", "x", "y", "y", "y"])
     for draw in draws([3, 1], layout, resamples=50, seed=(0,)):
         assert draw.items.sum(axis=1) == pytest.approx(np.ones(50))
         assert draw.items[:, :3].sum(axis=1) == pytest.approx(np.full(50, 0.5))
@@ -141,7 +141,7 @@ def test_bootstrap_weights_are_stratified_and_keep_clusters_whole() -> None:
 def test_two_seeds_more_than_pooling_them_as_items() -> None:
     rng = np.random.default_rng(5)
     table = rng.normal(0, 0.05, (8, 1)) + rng.normal(0, 0.2, 400) + rng.normal(0, 0.1, (8, 400))
-    found = mean_over_seeds(table, Layout(range(400)), 0.90)
+    found = mean_over_seeds(table, ColumnLayout(range(400)), 0.90)
     assert found.seeds is not None
     # The residual is in both parts, so the sum is at least the two-way variance.
     assert found.seeds.variance + found.items.variance >= two_way(table).variance

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.statistics.seeds import Layout
+from retainbench.harness.statistics.seeds import ColumnLayout
 from retainbench.harness.statistics.trajectory import (
     TrajectoryItems,
     drop_at_gain,
@@ -16,7 +16,7 @@ from retainbench.harness.statistics.trajectory import (
 
 A = ((0, 0.2, 0.4, 0.5), (0, 0.01, 0.03, 0.08))
 B = ((0, 0.1, 0.3), (0, 0, 0.01))
-ASKED, KEPT = Layout(range(400)), Layout(range(600), np.repeat([0, 1], 300))
+ASKED, KEPT = ColumnLayout(range(400)), ColumnLayout(range(600), np.repeat([0, 1], 300))
 
 
 def test_worked_matched_gain() -> None:
@@ -91,7 +91,9 @@ def test_a_gain_out_of_reach_is_reported_as_such() -> None:
 def test_gain_per_cost() -> None:
     rng = np.random.default_rng(0)
     gain, cost = rng.normal(0.2, 0.3, (4, 500)), np.array([0.0100, 0.0102, 0.0098, 0.0100])
-    found = gain_per_cost(gain, cost, layout=Layout(range(500)), confidence=0.95, resamples=500)
+    found = gain_per_cost(
+        gain, cost, layout=ColumnLayout(range(500)), confidence=0.95, resamples=500
+    )
     assert found.value == pytest.approx(gain.mean() / 0.01)
     assert found.bounds is not None
     assert found.bounds.low < 20 < found.bounds.high
@@ -111,7 +113,7 @@ def test_no_ratio_over_nothing_and_no_sentinel(
     found = gain_per_cost(
         np.ones((2, 10)),
         cost,
-        layout=Layout(range(10)),
+        layout=ColumnLayout(range(10)),
         confidence=0.95,
         smallest_cost=floor,
         resamples=50,
@@ -123,7 +125,7 @@ def test_no_ratio_over_nothing_and_no_sentinel(
 
 def test_the_error_of_a_cost_widens_the_ratio_and_may_withhold_it() -> None:
     gain, cost = np.random.default_rng(0).normal(0.2, 0.3, (3, 500)), [0.010, 0.0101, 0.0099]
-    layout = Layout(range(500))
+    layout = ColumnLayout(range(500))
     exact, rough, unknown = (
         gain_per_cost(gain, cost, layout=layout, confidence=0.9, cost_errors=error, resamples=500)
         for error in (0.0, 0.003, 0.02)
@@ -138,7 +140,7 @@ def test_matched_gains_that_never_flipped_have_a_width_and_equal_methods_differ_
     still = np.zeros((2, 100))
     gain = np.stack([still, still + 1], axis=1)
     one = TrajectoryItems(gain, np.stack([still, still], axis=1))
-    asked, kept = Layout(range(100)), Layout(range(100), scale=4 / 3)
+    asked, kept = ColumnLayout(range(100)), ColumnLayout(range(100), scale=4 / 3)
     found = matched_gains([one, one], 0.5, asked, kept, confidence=0.90)
     half = (1 - 0.05 ** (1 / 100)) * 4 / 3  # the worst-item limit of 100 items without a flip
     for method_found in found.methods:

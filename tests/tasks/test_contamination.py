@@ -22,7 +22,7 @@ LONG = "The quick brown fox jumps over the lazy dog while nine small owls look o
 
 def overlapping(training: list[str], text: str) -> bool:
     """Whether an item's text is in the training texts."""
-    search = contamination.Search({("task", "item"): text})
+    search = contamination.OverlapSearch({("task", "item"): text})
     search.read([line] for line in training)
     return search.found() == [("task", "item")]
 
@@ -141,7 +141,7 @@ def test_a_row_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_memory_does_not_grow_with_the_training_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the rows, and one row of as many words: the peak is that of a few blocks."""
     monkeypatch.setattr(contamination, "BLOCK", 5_000)
-    search = contamination.Search({("t", "i"): LONG})
+    search = contamination.OverlapSearch({("t", "i"): LONG})
 
     def peak(rows: int, per_row: int) -> int:
         tracemalloc.start()
@@ -162,10 +162,10 @@ def test_a_sequence_is_found_across_blocks_and_not_across_rows(
 ) -> None:
     monkeypatch.setattr(contamination, "BLOCK", 10)
     for before in range(25):
-        search = contamination.Search({("t", "i"): LONG})
+        search = contamination.OverlapSearch({("t", "i"): LONG})
         search.read([["and " * before + LONG + " and on"]])
         assert search.seen == contamination.sequences(contamination.words(LONG))
-    search = contamination.Search({("t", "i"): LONG})
+    search = contamination.OverlapSearch({("t", "i"): LONG})
     search.read([["The quick brown fox jumps over"], ["the lazy dog while nine small owls"]])
     assert not search.seen
 

@@ -27,7 +27,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.models import loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue, freeze, from_lm_eval, lm_eval_index, pack
-from retainbench.harness.tasks.from_lm_eval import Choices
+from retainbench.harness.tasks.from_lm_eval import FreezeChoices
 from retainbench.tasks import _numeric
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -177,7 +177,7 @@ def packed(
     out = tmp_path_factory.mktemp("frozen")
     made = lm_eval_index.load(list(PLAIN), sources)
     return {
-        name: freeze.write(from_lm_eval.frozen(name, task, Choices("numeric")), out)
+        name: freeze.write(from_lm_eval.frozen(name, task, FreezeChoices("numeric")), out)
         for name, task in made
     }
 
@@ -245,21 +245,21 @@ def test_what_is_not_scored_is_listed(packed: dict[str, catalogue.TaskInfo]) -> 
         assert provenance["left_out_of_scoring"] == left
 
 
-def _frozen(folder: Path, name: str, choices: Choices | None = None) -> freeze.Frozen:
+def _frozen(folder: Path, name: str, choices: FreezeChoices | None = None) -> freeze.Frozen:
     found, task = next(lm_eval_index.load([name], folder))
-    return from_lm_eval.frozen(found, task, choices or Choices("general"))
+    return from_lm_eval.frozen(found, task, choices or FreezeChoices("general"))
 
 
 def test_filter_cluster_and_shots_are_the_users(sources: Path, tmp_path: Path) -> None:
-    choices = Choices("temporal", filter="whole", cluster="page", shots=0, licence="MIT")
+    choices = FreezeChoices("temporal", filter="whole", cluster="page", shots=0, licence="MIT")
     info = freeze.write(_frozen(sources, "src_generate", choices), tmp_path)
     assert (info.axis, info.licence, info.shots) == ("temporal", "MIT", 0)
     assert catalogue.prompts(info)[0] == "Sums.\n\nWhat is 0 plus 1?\nA:"
     assert [item.cluster for item in catalogue.lock(info).items[2:4]] == ["page 0", "page 1"]
     with pytest.raises(UsageError, match="no filter 'other'; it has first, whole"):
-        _frozen(sources, "src_generate", Choices("general", filter="other"))
+        _frozen(sources, "src_generate", FreezeChoices("general", filter="other"))
     with pytest.raises(UsageError, match="no field 'chapter'"):
-        _frozen(sources, "src_generate", Choices("general", cluster="chapter"))
+        _frozen(sources, "src_generate", FreezeChoices("general", cluster="chapter"))
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

@@ -104,8 +104,8 @@ def test_scores_are_those_of_the_tasks_own_metric(pack: Path, tiny_base: Path) -
         mass = np.exp(np.array(record.choice_logprobs) - max(record.choice_logprobs))
         assert record.score == pytest.approx((mass * labels).sum() / mass.sum(), rel=1e-6)
         assert record.metric == "acc"
-    assert not evaluate.affects(evaluate.VARIATIONS["options"], info)
-    assert evaluate.affects(evaluate.VARIATIONS["repeat"], info)
+    assert not evaluate.affects(evaluate.REPEAT_SCORINGS["options"], info)
+    assert evaluate.affects(evaluate.REPEAT_SCORINGS["repeat"], info)
 
 
 def test_nothing_is_scored_without_the_users_word(pack: Path, tiny_base: Path) -> None:

@@ -47,7 +47,7 @@ def swappable(base: Path, out: Path, reward: Any, steps: int = 1) -> Job:
 def pairs(chosen: Job) -> list[tuple[Example, Example]]:
     """The first batch: (preferred, rejected)."""
     policy = _model.load(chosen)
-    made = dpo.Pairs(chosen, loading.load(chosen.base).model, policy)
+    made = dpo.PreferencePairs(chosen, loading.load(chosen.base).model, policy)
     rows = [made.at(place).row for place in range(chosen.options.batch_size)]
     return [
         (Example(r["prompt_ids"], r["chosen_ids"]), Example(r["prompt_ids"], r["rejected_ids"]))
@@ -67,11 +67,11 @@ def test_pairs_are_sampled_once_however_often_a_run_is_resumed(
     """A kill leaves a part of a line at most; the rest needs no pass through the reference."""
     passes = [0]
 
-    def resumed(out: Path) -> dpo.Pairs:
+    def resumed(out: Path) -> dpo.PreferencePairs:
         chosen = swappable(tiny_base, out, early)
         reference = loading.load(tiny_base).model
         reference.register_forward_pre_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
-        return dpo.Pairs(chosen, reference, _model.load(chosen))
+        return dpo.PreferencePairs(chosen, reference, _model.load(chosen))
 
     wanted = [resumed(tmp_path / "whole").at(place) for place in range(80)]
     cut = tmp_path / "cut"
@@ -147,7 +147,7 @@ def test_logged_margin_after_a_step_is_the_formula(tiny_base: Path, tmp_path: Pa
     dpo.train(chosen)
     policy = _model.load(chosen)
     base, tuned = policy.model, loading.load(tmp_path / "checkpoints/s0-0.5000").model
-    made = dpo.Pairs(chosen, base, policy)
+    made = dpo.PreferencePairs(chosen, base, policy)
     rows = [made.at(place).row for place in range(4, 8)]
     with torch.no_grad():
         wanted = [

@@ -156,7 +156,7 @@ def test_null_of_published_runs(
     options = {"population": population, "learning_rate": 5e-4}
     chosen = job(tiny_base, tmp_path, "es", anchor=anchor, options=options)
     fitness = np.repeat([0.0, 1.0], population // 2)
-    progress = evolution.Progress()
+    progress = evolution.EvolutionState()
     for _ in range(steps):
         weights = _noise.z_scores(fitness)
         progress = evolution.advance(progress, chosen, d, fitness, weights)
@@ -224,7 +224,7 @@ def test_null_follows_the_l2_anchor(tiny_base: Path, tmp_path: Path) -> None:
     )
     parameters = {"a": torch.zeros(10_000)}
     origin = {"a": torch.zeros(10_000)}
-    rewards, progress = np.random.default_rng(0), evolution.Progress()
+    rewards, progress = np.random.default_rng(0), evolution.EvolutionState()
     for step in range(30):
         noise = es.noise_of(options, 1, step)
         fitness = rewards.random(8)
@@ -260,7 +260,7 @@ def test_no_null_where_it_cannot_be_compared_with_the_drift(
     tiny_base: Path, tmp_path: Path, adaptation: str, anchor: Anchor | None
 ) -> None:
     chosen = job(tiny_base, tmp_path, "es", steps=1, adaptation=adaptation, anchor=anchor)
-    moved = evolution.Progress(null_squared=4.0, varied=True)
+    moved = evolution.EvolutionState(null_squared=4.0, varied=True)
     assert evolution.null_of(moved, chosen) == {}
     plain = dataclasses.replace(chosen, adaptation=Adaptation(kind="full"), anchor=None)
     assert evolution.null_of(moved, plain) == {"es_null": 2.0}
@@ -284,7 +284,7 @@ def test_rate_that_ruins_the_weights_fails_the_cell(tiny_base: Path, tmp_path: P
 def test_run_that_stops_earning_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:
     """Long runs at once, short ones at their end; steps of equal reward above 0 are no failure."""
     chosen, weights = job(tiny_base, tmp_path, "es"), np.zeros(4)
-    progress = evolution.Progress(varied=True)
+    progress = evolution.EvolutionState(varied=True)
     for _ in range(PATIENCE - 1):
         progress = evolution.advance(progress, chosen, 10, np.zeros(4), weights)
     with pytest.raises(TrainingError, match=f"no member earned a reward in {PATIENCE} steps"):
@@ -297,8 +297,8 @@ def test_run_that_stops_earning_fails_the_cell(tiny_base: Path, tmp_path: Path) 
     for _ in range(9):
         trajectory.after_step({})
     with pytest.raises(TrainingError, match="in the last 5 of 9 steps, so the weights were lost"):
-        evolution.close(trajectory, chosen, evolution.Progress(varied=True, barren=5))
-    assert evolution.close(trajectory, chosen, evolution.Progress(varied=True, barren=4))
+        evolution.close(trajectory, chosen, evolution.EvolutionState(varied=True, barren=5))
+    assert evolution.close(trajectory, chosen, evolution.EvolutionState(varied=True, barren=4))
 
 
 def test_reward_that_never_varies_fails_the_cell(tiny_base: Path, tmp_path: Path) -> None:

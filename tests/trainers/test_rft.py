@@ -68,7 +68,7 @@ def test_objectives_have_the_published_values() -> None:
     """p = (0.5, 0.25, 0.8): NLL mean 0.767528, DFT mean 0.290554; gradients differ by p."""
     p = torch.tensor([0.5, 0.25, 0.8])
     logits = torch.stack([p.log(), (1 - p).log()], dim=-1)[None]
-    places = _gradient.Places(0, torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3), 3)
+    places = _gradient.TargetPositions(0, torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3), 3)
     gradients = []
     for objective, wanted in (("nll", 0.767528), ("dft", 0.290554)):
         leaf = logits.double().requires_grad_()

@@ -57,7 +57,7 @@ class EvolutionOptions(TrainerOptions):
         return self.population // 2 if self.antithetic else self.population
 
 
-class Progress(NamedTuple):
+class EvolutionState(NamedTuple):
     """State of a run in addition to the weights."""
 
     null_squared: float = 0.0
@@ -67,14 +67,14 @@ class Progress(NamedTuple):
     """Steps since a member last earned a reward."""
 
 
-def begin(job: Job, state: Any | None) -> Progress:
+def begin(job: Job, state: Any | None) -> EvolutionState:
     """The progress at which a run was interrupted, or that of its start."""
-    return Progress((job.null or 0.0) ** 2) if state is None else Progress(*state)
+    return EvolutionState((job.null or 0.0) ** 2) if state is None else EvolutionState(*state)
 
 
 def advance(
-    progress: Progress, job: Job, dimensions: int, fitness: Vector, weights: Vector
-) -> Progress:
+    progress: EvolutionState, job: Job, dimensions: int, fitness: Vector, weights: Vector
+) -> EvolutionState:
     """Account for one update.
 
     Args:
@@ -97,7 +97,7 @@ def advance(
             "target that the base sometimes solves"
         )
     varied = progress.varied or bool(weights.any())
-    return Progress(kept**2 * (progress.null_squared + added), varied, barren)
+    return EvolutionState(kept**2 * (progress.null_squared + added), varied, barren)
 
 
 def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
@@ -112,7 +112,7 @@ def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
         )
 
 
-def null_of(progress: Progress, job: Job) -> dict[str, float]:
+def null_of(progress: EvolutionState, job: Job) -> dict[str, float]:
     """`es_null` where it is defined, for the step log and for the end."""
     l1 = job.anchor is not None and job.anchor.norm == "l1"
     if job.null is None or job.adaptation.kind != "full" or l1:
@@ -120,7 +120,7 @@ def null_of(progress: Progress, job: Job) -> dict[str, float]:
     return {"es_null": math.sqrt(progress.null_squared)}
 
 
-def measures(fitness: Vector, progress: Progress, job: Job) -> dict[str, float]:
+def measures(fitness: Vector, progress: EvolutionState, job: Job) -> dict[str, float]:
     """The step log's line for one step; fitness is each member's mean reward."""
     return {
         "reward": float(fitness.mean()),
@@ -129,7 +129,7 @@ def measures(fitness: Vector, progress: Progress, job: Job) -> dict[str, float]:
     } | null_of(progress, job)
 
 
-def close(trajectory: Trajectory, job: Job, progress: Progress) -> Outcome:
+def close(trajectory: Trajectory, job: Job, progress: EvolutionState) -> Outcome:
     """End the stage.
 
     Raises:

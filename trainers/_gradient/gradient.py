@@ -2,7 +2,7 @@
 
 AdamW with betas 0.9 and 0.999 and epsilon 1e-8, by TRL or (RFT, PPO) by `Stepper`; the learning
 rate follows the share of the budget that is spent; gradients are clipped by their global norm.
-Shape letters: B rows, T places that predict a token (see `Places`), V vocabulary.
+Shape letters: B rows, T places that predict a token (see `TargetPositions`), V vocabulary.
 
 Learning rates are a function of the share of the budget that is spent, so that every method
 decays over the same resource, independent of the cost of its steps.
@@ -83,7 +83,7 @@ class Stepper(NamedTuple):
         return float(norm), rate
 
 
-def stepper(policy: _model.Policy, options: GradientOptions) -> Stepper:
+def stepper(policy: _model.PolicyModel, options: GradientOptions) -> Stepper:
     """AdamW over the parameters that the method may move."""
     import torch
 
@@ -100,7 +100,7 @@ def restore(optimizer: torch.optim.Optimizer, state: Any) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-class Places(NamedTuple):
+class TargetPositions(NamedTuple):
     """The targets of a batch at every place, from the end of the shortest prompt on.
 
     Earlier places predict prompt tokens only; leaving them out saves their logits, which cost more
@@ -123,15 +123,15 @@ def first_place(examples: Sequence[Example]) -> int:
 
 def batch_of(
     examples: Sequence[Example], pad: int, device: str, first: int | None = None
-) -> tuple[Batch, Places]:
+) -> tuple[Batch, TargetPositions]:
     """Collate on a device, with targets shifted to the places that predict them.
 
     Args:
-        first: as in `Places`; None takes `first_place` of the examples.
+        first: as in `TargetPositions`; None takes `first_place` of the examples.
     """
     batch = Batch(*(part.to(device) for part in collate(examples, pad)))
     first = first_place(examples) if first is None else first
-    places = Places(
+    places = TargetPositions(
         first=first,
         targets_BT=batch.input_ids_BT[:, first + 1 :],
         mask_BT=batch.completion_mask_BT[:, first + 1 :].float(),
@@ -140,7 +140,7 @@ def batch_of(
     return batch, places
 
 
-def logits(model: Any, batch: Batch, places: Places) -> torch.Tensor:
+def logits(model: Any, batch: Batch, places: TargetPositions) -> torch.Tensor:
     """Float32 logits at the places, [B, T, V]."""
     made: torch.Tensor = model(
         input_ids=batch.input_ids_BT,
@@ -157,7 +157,10 @@ def token_logprobs(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.
 
 
 def token_loss(
-    logits_BTV: torch.Tensor, places: Places, objective: Literal["nll", "dft"], trained: int
+    logits_BTV: torch.Tensor,
+    places: TargetPositions,
+    objective: Literal["nll", "dft"],
+    trained: int,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Sum of the completion tokens' losses over `trained`, the tokens of the whole batch."""
     logp_BT = token_logprobs(logits_BTV, places.targets_BT)
@@ -168,7 +171,9 @@ def token_loss(
     return loss, {"loss": float(loss.detach()), "nll": float(nll.detach())}
 
 
-def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter) -> torch.Tensor:
+def reference_logits(
+    reference: Any, batch: Batch, places: TargetPositions, meter: Meter
+) -> torch.Tensor:
     """The base's logits at the places of a batch, without gradient; charges the meter."""
     import torch
 
@@ -178,7 +183,7 @@ def reference_logits(reference: Any, batch: Batch, places: Places, meter: Meter)
     return made
 
 
-def anchored(job: Job, policy: _model.Policy) -> Callable[[float], None]:
+def anchored(job: Job, policy: _model.PolicyModel) -> Callable[[float], None]:
     """The job's `anchor: weights` as a function of the rate just used; idle without one."""
     if job.anchor is None or job.anchor.kind != "weights":
         return lambda _rate: None
@@ -189,7 +194,8 @@ def anchored(job: Job, policy: _model.Policy) -> Callable[[float], None]:
 
 
 Penalty = Callable[
-    [Batch, "torch.Tensor", Places, int, Meter], tuple["torch.Tensor | float", dict[str, float]]
+    [Batch, "torch.Tensor", TargetPositions, int, Meter],
+    tuple["torch.Tensor | float", dict[str, float]],
 ]
 """(batch, logits, places, tokens trained in the step, meter) -> (term of the loss, metrics)."""
 
@@ -201,7 +207,7 @@ def penalty(job: Job) -> Penalty:
     reference, strength = _model.reference(job), job.anchor.strength
 
     def term(
-        batch: Batch, logits_BTV: torch.Tensor, places: Places, trained: int, meter: Meter
+        batch: Batch, logits_BTV: torch.Tensor, places: TargetPositions, trained: int, meter: Meter
     ) -> tuple[torch.Tensor, dict[str, float]]:
         with autocast(job):
             base_BTV = reference_logits(reference, batch, places, meter)

@@ -39,7 +39,7 @@ def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int 
     """
     from datasets import Dataset
 
-    class Stream(Dataset):
+    class EndlessDataset(Dataset):
         def __len__(self) -> int:
             return ENDLESS
 
@@ -52,7 +52,7 @@ def stream(row: Callable[[int], dict[str, Any]], columns: list[str], start: int 
         def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
             return [self[index] for index in indices]
 
-    return Stream(Dataset.from_dict({name: [] for name in columns}).data)
+    return EndlessDataset(Dataset.from_dict({name: [] for name in columns}).data)
 
 
 def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:

@@ -23,7 +23,7 @@ from retainbench.trainers._shared.data import generator, item_at
 
 if TYPE_CHECKING:
     from retainbench.harness.scoring.decoding import Stops
-    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.trajectory import Trajectory
 
 
@@ -66,7 +66,7 @@ class Rollouts(NamedTuple):
         return [int(token) for token in self.stops.ends_V.nonzero()[:, 0]]
 
 
-def rollouts(job: Job, policy: Policy, trajectory: Trajectory) -> Rollouts:
+def rollouts(job: Job, policy: PolicyModel, trajectory: Trajectory) -> Rollouts:
     """One sampling per optimizer step from (seed, step), charged to the meter."""
     from retainbench.harness.scoring.decoding import generate as decode
     from retainbench.trainers._shared import rollout as _rollout

@@ -71,7 +71,7 @@ class Options(TrainerOptions):
     """Longest time; then the command and all that it started are ended."""
 
 
-class Places(NamedTuple):
+class CommandPaths(NamedTuple):
     """Where the command reads and writes, by the names that its words and its environment use."""
 
     data: Path
@@ -110,10 +110,10 @@ def train(job: Job) -> Outcome:
     return _outcome(base, checkpoints[1.0], metrics)
 
 
-def prepare(job: Job, work: Path) -> Places:
+def prepare(job: Job, work: Path) -> CommandPaths:
     """Write the training rows and the job; test items are not in either."""
     target = job.target
-    places = Places(work / "data", work / "chat", work / "out", job.base, work / "job.json")
+    places = CommandPaths(work / "data", work / "chat", work / "out", job.base, work / "job.json")
     pairs = zip(target.prompts(target.train), target.completions(target.train), strict=True)
     plain = [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
     chat = [{"messages": turns} for turns in target.conversations(target.train)]
@@ -134,7 +134,7 @@ def prepare(job: Job, work: Path) -> Places:
     return places
 
 
-def run(job: Job, places: Places, log: Path) -> None:
+def run(job: Job, places: CommandPaths, log: Path) -> None:
     """Run the command to its end, with its output in `log`.
 
     Raises:

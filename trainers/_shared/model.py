@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Policy(NamedTuple):
+class PolicyModel(NamedTuple):
     """The model under training (a PEFT model for LoRA) and its tokenizer."""
 
     model: Any
@@ -29,7 +29,7 @@ class Policy(NamedTuple):
     trainable: int
 
 
-def load(job: Job) -> Policy:
+def load(job: Job) -> PolicyModel:
     """The stage's starting point in float32, with fresh adapters where the job asks for LoRA.
 
     Adapters start at zero effect (B = 0), so the untrained policy equals its base exactly; A is
@@ -45,7 +45,7 @@ def load(job: Job) -> Policy:
             torch.manual_seed(seed_for(job.seed, f"lora/{job.stage}"))
             model = add_adapters(model, job.adaptation.rank, job.adaptation.alpha)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Policy(model, loaded.tokenizer, parameters, trainable)
+    return PolicyModel(model, loaded.tokenizer, parameters, trainable)
 
 
 def starting_point(job: Job) -> Any:
@@ -80,7 +80,7 @@ def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
     return get_peft_model(model, config)
 
 
-def save(policy: Policy, folder: Path, *, merged: bool = False) -> None:
+def save(policy: PolicyModel, folder: Path, *, merged: bool = False) -> None:
     """Write a checkpoint: the full model, or the adapter; atomic, readers see all or nothing.
 
     Args:
@@ -101,7 +101,7 @@ def overflowed(values: Iterable[torch.Tensor]) -> bool:
     return not all(bool(value.detach().square().sum().isfinite()) for value in values)
 
 
-def reference_parameters(job: Job, policy: Policy) -> dict[str, torch.Tensor]:
+def reference_parameters(job: Job, policy: PolicyModel) -> dict[str, torch.Tensor]:
     """Float32 copies of the base's values for every trainable parameter: the anchor.
 
     The values are those of `job.reference`, not of the stage's start; for LoRA those of the adapter

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from retainbench.harness.scoring.decoding import Stops
-    from retainbench.trainers._shared.model import Policy
+    from retainbench.trainers._shared.model import PolicyModel
 
 Vector = NDArray[np.float64]
 PATIENCE = 50
@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 class Sampler(NamedTuple):
     """A policy that answers a target's items; made once per stage by `sampler`."""
 
-    policy: Policy
+    policy: PolicyModel
     target: Target
     stops: Stops
     meter: Meter
@@ -55,7 +55,7 @@ class Sampler(NamedTuple):
     """Completions computed at once; changes memory and speed only."""
 
 
-def sampler(job: Job, policy: Policy, meter: Meter, rows: int) -> Sampler:
+def sampler(job: Job, policy: PolicyModel, meter: Meter, rows: int) -> Sampler:
     """Prepare rollouts; decodes every token of the vocabulary once to find those that end."""
     from retainbench.harness.scoring.decoding import stop_rule
 

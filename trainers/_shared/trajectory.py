@@ -37,7 +37,7 @@ SAVE_SECONDS = 20.0
 class Trajectory:
     """One running stage; the module's docstring shows the calls."""
 
-    def __init__(self, job: Job, policy: model.Policy, *, gradient: bool = True) -> None:
+    def __init__(self, job: Job, policy: model.PolicyModel, *, gradient: bool = True) -> None:
         """Args:
         gradient: False for methods without a backward pass (they count no trainable FLOPs).
         """

@@ -14,13 +14,13 @@ import uuid
 from importlib.metadata import version
 from typing import Any
 
-from retainbench.harness.certificate.formats.source import Source, by_task, mean
+from retainbench.harness.certificate.formats.source import ExportSource, by_task, mean
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.records import Interval
 from retainbench.harness.core.verdicts import TaskGate
 
 
-def files(source: Source) -> dict[str, str]:
+def files(source: ExportSource) -> dict[str, str]:
     """`bom.cdx.json`: one component, its model card, and the base as its ancestor."""
     evidence = source.evidence
     serial = uuid.UUID(hex=digest(evidence.model_dump(mode="json"))[:32], version=4)
@@ -37,7 +37,7 @@ def files(source: Source) -> dict[str, str]:
     return {"bom.cdx.json": text + "\n"}
 
 
-def _component(source: Source) -> dict[str, Any]:
+def _component(source: ExportSource) -> dict[str, Any]:
     evidence = source.evidence
     base = {
         "type": "machine-learning-model",
@@ -55,7 +55,7 @@ def _component(source: Source) -> dict[str, Any]:
     }
 
 
-def model_card(source: Source) -> dict[str, Any]:
+def model_card(source: ExportSource) -> dict[str, Any]:
     """The fragment that fits into anybody's BOM."""
     axes = {task: records[0].axis for task, records in by_task(source.candidate).items()}
     scores = [

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from retainbench.harness.certificate.formats.source import Source, by_task, item_inputs, mean
+from retainbench.harness.certificate.formats.source import ExportSource, by_task, item_inputs, mean
 from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models.identity import ModelIdentity
@@ -27,7 +27,7 @@ COLLECTION = "retainbench"
 DEVELOPER = "unknown"  # a local folder does not say who made it; `org/model` names do
 
 
-def files(source: Source) -> dict[str, str]:
+def files(source: ExportSource) -> dict[str, str]:
     """Both files of both models, by path."""
     written: dict[str, str] = {}
     for role, model, records in source.sides():
@@ -50,7 +50,7 @@ def files(source: Source) -> dict[str, str]:
 
 
 def aggregate(
-    source: Source, role: str, model: ModelIdentity, records: list[ItemRecord]
+    source: ExportSource, role: str, model: ModelIdentity, records: list[ItemRecord]
 ) -> dict[str, Any]:
     """The aggregate file without the reference to its samples."""
     evidence = source.evidence
@@ -86,7 +86,9 @@ def aggregate(
     }
 
 
-def _result(source: Source, role: str, task: str, records: list[ItemRecord]) -> dict[str, Any]:
+def _result(
+    source: ExportSource, role: str, task: str, records: list[ItemRecord]
+) -> dict[str, Any]:
     score = mean(records)
     graded = {record.score for record in records} - {0.0, 1.0}
     uncertainty = {
@@ -120,7 +122,7 @@ def _result(source: Source, role: str, task: str, records: list[ItemRecord]) -> 
     }
 
 
-def _details(source: Source, role: str, task: str) -> dict[str, str]:
+def _details(source: ExportSource, role: str, task: str) -> dict[str, str]:
     """The paired comparison of the task, for the candidate."""
     found = [gated for gated in source.gated() if gated.change.task == task]
     if role == "base" or not found:
@@ -138,7 +140,7 @@ def _details(source: Source, role: str, task: str) -> dict[str, str]:
 
 
 def instances(
-    source: Source, role: str, model: ModelIdentity, records: list[ItemRecord]
+    source: ExportSource, role: str, model: ModelIdentity, records: list[ItemRecord]
 ) -> Iterator[dict[str, Any]]:
     """One row per item; the text of items is in it only if the task is installed."""
     for task, rows in by_task(records).items():
@@ -195,14 +197,14 @@ def _metadata(record: ItemRecord) -> dict[str, str]:
     return found | ({} if record.soft_score is None else {"soft_score": repr(record.soft_score)})
 
 
-def _evaluation_id(source: Source, model: ModelIdentity) -> str:
+def _evaluation_id(source: ExportSource, model: ModelIdentity) -> str:
     return f"{COLLECTION}-{source.evidence.suite}/{model.name}/{_epoch(source)}"
 
 
-def _epoch(source: Source) -> str:
+def _epoch(source: ExportSource) -> str:
     return str(int(datetime.fromisoformat(source.evidence.created).timestamp()))
 
 
-def _uuid(source: Source, role: str) -> uuid.UUID:
+def _uuid(source: ExportSource, role: str) -> uuid.UUID:
     content = digest([source.evidence.model_dump(mode="json"), role])
     return uuid.UUID(hex=content[:32], version=4)

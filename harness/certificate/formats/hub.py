@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from retainbench.harness.certificate.formats.source import Source, by_task, mean
+from retainbench.harness.certificate.formats.source import ExportSource, by_task, mean
 
 DIGITS = 6
 
@@ -31,7 +31,7 @@ def _quote(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Quoted.add_representer(str, _quote)
 
 
-def model_index(source: Source) -> dict[str, str]:
+def model_index(source: ExportSource) -> dict[str, str]:
     """`model-index.yaml`: paste it between the `---` lines of the candidate's README.md."""
     model = source.evidence.candidate
     results = [
@@ -56,7 +56,7 @@ def model_index(source: Source) -> dict[str, str]:
     return {"model-index.yaml": dump({"model-index": [{"name": model.name, "results": results}]})}
 
 
-def eval_results(source: Source) -> dict[str, str]:
+def eval_results(source: ExportSource) -> dict[str, str]:
     """`.eval_results/retainbench.yaml`, with the drop against the base in each entry's notes."""
     changes = {task.change.task: task.change for task in source.gated()}
     entries = []

@@ -13,7 +13,7 @@ from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 
-class Source(NamedTuple):
+class ExportSource(NamedTuple):
     """One certificate."""
 
     evidence: Evidence

@@ -2,8 +2,8 @@
 
 The system's own lock on that file (flock) ends with the last process that holds it, so a lock file
 of a dead process of this machine is recognised and taken over. Worker processes hold the lock
-together with the command that started them (`Share`): a command that resumes at once waits until
-the workers of the killed one are gone.
+together with the command that started them (`LockShare`): a command that resumes at once waits
+until the workers of the killed one are gone.
 
 Reads and writes `FOLDER/.lock` for folders that grow, and `.NAME.lock` next to folders that are
 replaced as a whole.
@@ -71,7 +71,7 @@ def replaced(folder: Path) -> Iterator[None]:
         yield
 
 
-class Share:
+class LockShare:
     """This process's locks, to be given to a worker process while it is started."""
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:

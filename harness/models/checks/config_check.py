@@ -13,7 +13,7 @@ from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.foreign_json import parse_object, read_object, read_text
-from retainbench.harness.models.checks.headers import FLOATS, Stored
+from retainbench.harness.models.checks.headers import FLOATS, StoredTensor
 from retainbench.harness.models.checks.weights import Weights
 
 CONFIG = "config.json"
@@ -144,7 +144,9 @@ def _require_divisible(file: Path, config: dict[str, Any]) -> None:
         raise IntegrityError(f"{file}: {heads[1]} heads cannot share {groups} num_key_value_heads")
 
 
-def _require_agreement(file: Path, config: dict[str, Any], tensors: dict[str, Stored]) -> None:
+def _require_agreement(
+    file: Path, config: dict[str, Any], tensors: dict[str, StoredTensor]
+) -> None:
     """Layers, vocabulary and width that are configured must be stored."""
     layers = _first(config, _LAYERS)
     depths = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
@@ -162,6 +164,6 @@ def _require_agreement(file: Path, config: dict[str, Any], tensors: dict[str, St
         raise IntegrityError(f"{file}: vocab_size is {size}; the embedding has {min(rows)} rows")
 
 
-def _is_embedding(name: str, tensor: Stored) -> bool:
+def _is_embedding(name: str, tensor: StoredTensor) -> bool:
     floats = tensor.dtype in FLOATS and len(tensor.shape) == 2
     return floats and EMBEDDING.search(name) is not None

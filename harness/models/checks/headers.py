@@ -30,7 +30,7 @@ MOST_HEADER = 16 << 20
 """Bytes; the library allows 100 MB, a shard with 100,000 tensors needs 12 MB."""
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """One tensor in a file."""
 
     name: str
@@ -52,7 +52,7 @@ class Stored(NamedTuple):
         return (FLOATS | INTEGERS)[self.dtype]
 
 
-def read_header(file: Path) -> dict[str, Stored]:
+def read_header(file: Path) -> dict[str, StoredTensor]:
     """Name -> tensor of one safetensors file, in the order of the header.
 
     Raises:
@@ -75,7 +75,7 @@ def read_header(file: Path) -> dict[str, Stored]:
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{file}: the header is not UTF-8") from error
     header.pop("__metadata__", None)
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     ends: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():
         found[name], ends[name] = _entry(file, name, entry, 8 + length)
@@ -83,7 +83,7 @@ def read_header(file: Path) -> dict[str, Stored]:
     return found
 
 
-def _entry(file: Path, name: str, entry: Any, data: int) -> tuple[Stored, tuple[int, int]]:
+def _entry(file: Path, name: str, entry: Any, data: int) -> tuple[StoredTensor, tuple[int, int]]:
     """A tensor and its (begin, end) relative to the data."""
     fields = entry if isinstance(entry, dict) else {}
     dtype = fields.get("dtype")
@@ -100,7 +100,7 @@ def _entry(file: Path, name: str, entry: Any, data: int) -> tuple[Stored, tuple[
             f"{file}: {name[:80]}: shape {str(shape)[:60]} of {dtype} does not fit into bytes "
             f"{offsets[0]} to {offsets[1]}"
         )
-    stored = Stored(name, file, dtype, tuple(shape), data + offsets[0])
+    stored = StoredTensor(name, file, dtype, tuple(shape), data + offsets[0])
     return stored, (offsets[0], offsets[1])
 
 

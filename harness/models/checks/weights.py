@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.foreign_json import read_object, regular_file
-from retainbench.harness.models.checks.headers import Stored, read_header
+from retainbench.harness.models.checks.headers import StoredTensor, read_header
 
 Kind = Literal["full", "adapter"]
 
@@ -45,7 +45,7 @@ class Weights(NamedTuple):
 
     kind: Kind
     files: tuple[Path, ...]
-    tensors: dict[str, Stored]
+    tensors: dict[str, StoredTensor]
     notes: tuple[str, ...]
     """What is in the folder and was not used, a sentence each."""
 
@@ -100,7 +100,7 @@ def _refuse_pickles(folder: Path, names: list[str]) -> None:
             )
 
 
-def _adapter(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
+def _adapter(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     file = folder / ADAPTER
     if not file.exists() and not file.is_symlink():
         raise IntegrityError(
@@ -111,7 +111,7 @@ def _adapter(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
 
 def _full(
     folder: Path, stored: list[str], gguf: list[str]
-) -> tuple[tuple[Path, ...], dict[str, Stored]]:
+) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     if (folder / INDEX).exists():
         return _sharded(folder)
     if WHOLE in stored:
@@ -125,7 +125,7 @@ def _full(
     raise IntegrityError(f"{folder}: no {WHOLE} and no {INDEX}{found}")
 
 
-def _sharded(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
+def _sharded(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     index = folder / INDEX
     shard_of = read_object(index).get("weight_map")
     if not isinstance(shard_of, dict) or not shard_of:
@@ -137,7 +137,7 @@ def _sharded(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
                 f"{index}: {name[:80]} is in {str(shard)[:80]!r}, which is not the plain name of a "
                 ".safetensors file in this folder"
             )
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     shards = tuple(folder / shard for shard in sorted(set(shard_of.values())))
     for shard in shards:
         for name, tensor in read_header(shard).items():
@@ -150,7 +150,9 @@ def _sharded(folder: Path) -> tuple[tuple[Path, ...], dict[str, Stored]]:
     return shards, tensors
 
 
-def _refuse_wrapped(folder: Path, tensors: dict[str, Stored], wrappers: Mapping[str, str]) -> None:
+def _refuse_wrapped(
+    folder: Path, tensors: dict[str, StoredTensor], wrappers: Mapping[str, str]
+) -> None:
     for name in tensors:
         for prefix, wrapper in wrappers.items():
             if name.startswith(prefix) or (prefix in _COMPILED and f".{prefix}" in name):

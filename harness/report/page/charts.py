@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from retainbench.harness.core.axes import DEFAULT, ordered
-from retainbench.harness.report.page.labels import Box, domain, labelled
+from retainbench.harness.report.page.labels import LabelBox, domain, labelled
 from retainbench.harness.report.page.points import Datum
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _named(
         panel = [row for row in rows if row["axis"] == axis]
         last = {row["recipe"]: n for n, row in enumerate(panel)}
         wanted = list(last.values()) if ends else range(len(panel))
-        found += labelled(panel, "recipe", place, Box(0, 0, PANEL, PANEL), wanted)
+        found += labelled(panel, "recipe", place, LabelBox(0, 0, PANEL, PANEL), wanted)
     return found
 
 

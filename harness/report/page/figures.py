@@ -24,8 +24,8 @@ from retainbench.harness.report.page.charts import (
 )
 from retainbench.harness.report.page.maps import drift_map, task_map
 from retainbench.harness.report.page.points import (
-    Arms,
     Datum,
+    ScorecardsByArm,
     drift_places,
     finished,
     gain_and_retention,
@@ -69,7 +69,7 @@ def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure
     return [*_at_the_end(rows, arms), *_along_the_way(arms), *_of_the_weights(arms)]
 
 
-def _at_the_end(rows: Sequence[TableRow], arms: Arms) -> list[Figure]:
+def _at_the_end(rows: Sequence[TableRow], arms: ScorecardsByArm) -> list[Figure]:
     return [
         Figure(
             "pareto",
@@ -98,7 +98,7 @@ def _at_the_end(rows: Sequence[TableRow], arms: Arms) -> list[Figure]:
     ]
 
 
-def _along_the_way(arms: Arms) -> list[Figure]:
+def _along_the_way(arms: ScorecardsByArm) -> list[Figure]:
     along = trajectories(arms)
     return [
         Figure(
@@ -125,7 +125,7 @@ def _along_the_way(arms: Arms) -> list[Figure]:
     ]
 
 
-def _of_the_weights(arms: Arms) -> list[Figure]:
+def _of_the_weights(arms: ScorecardsByArm) -> list[Figure]:
     return [
         Figure(
             "drift",

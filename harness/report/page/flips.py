@@ -37,7 +37,7 @@ Key = tuple[str, str, str]
 """Task, item and filter; decode repeats after the first are not shown."""
 
 
-class Answer(NamedTuple):
+class ItemAnswer(NamedTuple):
     """What a checkpoint answered to one item."""
 
     score: float
@@ -45,18 +45,18 @@ class Answer(NamedTuple):
     response: str
 
 
-class Flip(NamedTuple):
+class ItemFlip(NamedTuple):
     """One item whose correctness changed between the base and one cell's end point."""
 
     cell: int
     """Index of the scorecard."""
     key: Key
     lost: bool
-    before: Answer
-    after: Answer
+    before: ItemAnswer
+    after: ItemAnswer
 
 
-class Sheet(NamedTuple):
+class FlipSheet(NamedTuple):
     """The records of one checkpoint, a row an item and filter."""
 
     keys: pa.Table
@@ -66,10 +66,10 @@ class Sheet(NamedTuple):
     """Score, soft score and response."""
 
 
-class Flips(NamedTuple):
+class FlipSheets(NamedTuple):
     """Flips of a run, capped."""
 
-    shown: list[Flip]
+    shown: list[ItemFlip]
     total: int
     items: dict[tuple[str, str], ItemText]
     """Task and item -> what was asked, for the shown flips."""
@@ -77,14 +77,14 @@ class Flips(NamedTuple):
     """Cells whose records are not in the folder (a published one holds scorecards only)."""
 
 
-def collect(run: RunFolder, cards: Sequence[Scorecard], cap: int = CAP) -> Flips:
+def collect(run: RunFolder, cards: Sequence[Scorecard], cap: int = CAP) -> FlipSheets:
     """All flips of a run's finished cells at their end points, capped evenly.
 
     Raises:
         IntegrityError: a record is malformed, or a cell answered an item that the base did not.
     """
-    bases: dict[str, Sheet] = {}
-    found: list[Flip] = []
+    bases: dict[str, FlipSheet] = {}
+    found: list[ItemFlip] = []
     unread = 0
     for number, card in enumerate(cards):
         if not card.points:
@@ -99,14 +99,15 @@ def collect(run: RunFolder, cards: Sequence[Scorecard], cap: int = CAP) -> Flips
             bases[card.base] = _read(origin)
         found.extend(_flips(number, bases[card.base], path))
     shown = evenly(found, cap)
-    return Flips(shown, len(found), _texts(run, shown), unread)
+    return FlipSheets(shown, len(found), _texts(run, shown), unread)
 
 
-def evenly(flips: Sequence[Flip], cap: int) -> list[Flip]:
+def evenly(flips: Sequence[ItemFlip], cap: int) -> list[ItemFlip]:
     """At most `cap` flips: the first k of every cell, task and direction, k as large as fits.
 
-    >>> answer = Answer(1, None, "")
-    >>> many = [Flip(c, ("t", str(n), ""), True, answer, answer) for c in (0, 1) for n in range(9)]
+    >>> answer = ItemAnswer(1, None, "")
+    >>> keys = [("t", str(n), "") for n in range(9)]
+    >>> many = [ItemFlip(cell, key, True, answer, answer) for cell in (0, 1) for key in keys]
     >>> [flip.cell for flip in evenly(many, 7)]
     [0, 0, 0, 1, 1, 1]
     """
@@ -127,7 +128,7 @@ def evenly(flips: Sequence[Flip], cap: int) -> list[Flip]:
     return [flip for flip, rank in zip(flips, ranks, strict=True) if rank < depth]
 
 
-def payload(flips: Flips, cards: Sequence[Scorecard]) -> dict[str, Any]:
+def payload(flips: FlipSheets, cards: Sequence[Scorecard]) -> dict[str, Any]:
     """What the explorer's script reads; every text is cut and has no invisible characters."""
     asked = {(cards[flip.cell].base, *flip.key[:2]): flip.before for flip in flips.shown}
     places = {key: n for n, key in enumerate(asked)}
@@ -169,7 +170,7 @@ def _clean(text: str) -> str:
     return escaping.visible(escaping.shorten(text, TEXT_LIMIT))
 
 
-def _flips(cell: int, base: Sheet, path: Path) -> Iterator[Flip]:
+def _flips(cell: int, base: FlipSheet, path: Path) -> Iterator[ItemFlip]:
     sheet = _read(path)
     at = _places(sheet.keys, base.keys, path)
     before, after = base.scores[at] >= RIGHT, sheet.scores >= RIGHT
@@ -177,7 +178,7 @@ def _flips(cell: int, base: Sheet, path: Path) -> Iterator[Flip]:
     keys = zip(*(column.to_pylist() for column in sheet.keys.take(turned).columns), strict=True)
     answers = zip(_answers(base, at[turned]), _answers(sheet, turned), strict=True)
     for key, lost, (old, new) in zip(keys, before[turned], answers, strict=True):
-        yield Flip(cell, key, bool(lost), old, new)
+        yield ItemFlip(cell, key, bool(lost), old, new)
 
 
 def _places(keys: pa.Table, base: pa.Table, path: Path) -> Indices:
@@ -197,13 +198,13 @@ def _rows(keys: pa.Table) -> Iterator[Key]:
     return zip(*(column.to_pylist() for column in keys.columns), strict=True)
 
 
-def _answers(sheet: Sheet, rows: Indices) -> Iterator[Answer]:
+def _answers(sheet: FlipSheet, rows: Indices) -> Iterator[ItemAnswer]:
     columns = (column.to_pylist() for column in sheet.answers.take(rows).columns)
     for score, soft, response in zip(*columns, strict=True):
-        yield Answer(score, soft, response or "")
+        yield ItemAnswer(score, soft, response or "")
 
 
-def _read(path: Path) -> Sheet:
+def _read(path: Path) -> FlipSheet:
     """The columns that flips need, first decodes only; other keys of a record are skipped."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -215,10 +216,10 @@ def _read(path: Path) -> Sheet:
     which = first.column_names.index("filter")
     named = first.set_column(which, "filter", pc.fill_null(first["filter"], "none"))
     scores = named["score"].to_numpy()
-    return Sheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:]))
+    return FlipSheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:]))
 
 
-def _texts(run: RunFolder, flips: Sequence[Flip]) -> dict[tuple[str, str], ItemText]:
+def _texts(run: RunFolder, flips: Sequence[ItemFlip]) -> dict[tuple[str, str], ItemText]:
     wanted = {flip.key[:2] for flip in flips}
     found: dict[tuple[str, str], ItemText] = {}
     for task in sorted({task for task, _ in wanted}):

@@ -31,18 +31,18 @@ from retainbench.harness.core.text.formatting import (
 from retainbench.harness.report.page import figures as report_figures
 from retainbench.harness.report.page import flips as report_flips
 from retainbench.harness.report.page.figures import Figure
-from retainbench.harness.report.page.flips import Flips
+from retainbench.harness.report.page.flips import FlipSheets
 from retainbench.harness.report.table import further, glance
 from retainbench.harness.report.table.columns import Table, worst_first
 from retainbench.harness.report.table.evidence import CellVerdict
 from retainbench.harness.report.table.model import axes_of
 
-Suite = Mapping[str, Any]
+SuiteContent = Mapping[str, Any]
 
 SHOWN_VALUES = 4  # distinct values of one provenance key that are listed
 
 
-class Fact(NamedTuple):
+class ProvenanceLine(NamedTuple):
     """One line of provenance."""
 
     name: str
@@ -53,9 +53,9 @@ def page(
     table: Table,
     cards: Sequence[Scorecard],
     figures: Sequence[Figure],
-    flips: Flips,
+    flips: FlipSheets,
     verdicts: Mapping[str, CellVerdict],
-    suite: Suite,
+    suite: SuiteContent,
 ) -> str:
     """The report as one HTML document.
 
@@ -185,21 +185,21 @@ def _specs(figures: Sequence[Figure], targets: Sequence[str]) -> dict[str, dict[
     }
 
 
-def scope(cards: Sequence[Scorecard]) -> list[Fact]:
+def scope(cards: Sequence[Scorecard]) -> list[ProvenanceLine]:
     """The line under the title: what was run."""
     done = sum(bool(card.points) for card in cards)
     failed = len(cards) - done
     return [
-        Fact("Base", listed(card.base for card in cards)),
-        Fact("Target", listed(card.target for card in cards)),
-        Fact("Recipes", str(len({card.recipe for card in cards}))),
-        Fact("Seeds", str(len({card.seed for card in cards}))),
-        Fact("Budget per cell", listed(card.budget for card in cards)),
-        Fact("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
+        ProvenanceLine("Base", listed(card.base for card in cards)),
+        ProvenanceLine("Target", listed(card.target for card in cards)),
+        ProvenanceLine("Recipes", str(len({card.recipe for card in cards}))),
+        ProvenanceLine("Seeds", str(len({card.seed for card in cards}))),
+        ProvenanceLine("Budget per cell", listed(card.budget for card in cards)),
+        ProvenanceLine("Cells", f"{done} done, {failed} failed" if failed else f"{done} done"),
     ]
 
 
-def flip_note(flips: Flips) -> str:
+def flip_note(flips: FlipSheets) -> str:
     """How many flips there are, how many are on the page, and why some are not."""
     note = f"{counted(flips.total, 'item')} changed from right to wrong or back."
     if len(flips.shown) < flips.total:
@@ -213,10 +213,10 @@ def flip_note(flips: Flips) -> str:
     return note
 
 
-def provenance(cards: Sequence[Scorecard]) -> list[Fact]:
+def provenance(cards: Sequence[Scorecard]) -> list[ProvenanceLine]:
     """What all cells share, and the distinct values of what differs."""
     names = list(dict.fromkeys(name for card in cards for name in card.provenance))
-    return [Fact(name, _values(cards, name)) for name in names]
+    return [ProvenanceLine(name, _values(cards, name)) for name in names]
 
 
 def _values(cards: Sequence[Scorecard], name: str) -> str:

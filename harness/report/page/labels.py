@@ -19,7 +19,7 @@ SLACK = 0.5  # pixels by which a name may be nearer to another mark than to its 
 MARK = 6  # half the side of a mark's square
 
 
-class Box(NamedTuple):
+class LabelBox(NamedTuple):
     """A rectangle in pixels, y downwards."""
 
     left: float
@@ -27,7 +27,7 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def meets(self, other: Box) -> bool:
+    def meets(self, other: LabelBox) -> bool:
         """Whether the two share more than an edge."""
         return (
             self.left < other.right
@@ -36,7 +36,7 @@ class Box(NamedTuple):
             and other.top < self.bottom
         )
 
-    def gap(self, other: Box) -> float:
+    def gap(self, other: LabelBox) -> float:
         """Pixels from this box to the other's centre."""
         x, y = (other.left + other.right) / 2, (other.top + other.bottom) / 2
         across = max(self.left - x, x - self.right, 0.0)
@@ -44,7 +44,7 @@ class Box(NamedTuple):
         return math.hypot(across, along)
 
 
-class Place(NamedTuple):
+class LabelPlace(NamedTuple):
     """Offset of a label's anchor from its mark, and the side of the text that is anchored."""
 
     x: float
@@ -53,16 +53,16 @@ class Place(NamedTuple):
 
 
 PLACES = (
-    Place(7, -11, "left"),
-    Place(7, 11, "left"),
-    Place(-7, -11, "right"),
-    Place(-7, 11, "right"),
-    Place(0, -13, "center"),
-    Place(0, 13, "center"),
-    Place(0, -25, "center"),
-    Place(0, 25, "center"),
-    Place(9, 0, "left"),
-    Place(-9, 0, "right"),
+    LabelPlace(7, -11, "left"),
+    LabelPlace(7, 11, "left"),
+    LabelPlace(-7, -11, "right"),
+    LabelPlace(-7, 11, "right"),
+    LabelPlace(0, -13, "center"),
+    LabelPlace(0, 13, "center"),
+    LabelPlace(0, -25, "center"),
+    LabelPlace(0, 25, "center"),
+    LabelPlace(9, 0, "left"),
+    LabelPlace(-9, 0, "right"),
 )
 """In order of preference: off the bars of an interval first, on them last."""
 
@@ -71,7 +71,7 @@ def labelled(
     rows: Sequence[Datum],
     name: str,
     place: Callable[[Datum], tuple[float, float]],
-    frame: Box,
+    frame: LabelBox,
     wanted: Sequence[int],
 ) -> list[Datum]:
     """The rows of one panel, each with the text and the offset of its label.
@@ -85,7 +85,7 @@ def labelled(
     marks = [_around(*place(row)) for row in rows]
     order = sorted(wanted, key=lambda n: sum(_near(marks[n], one) for one in marks))
     taken = list(marks)
-    found: dict[int, Place] = {}
+    found: dict[int, LabelPlace] = {}
     for n in order:
         text, (x, y) = str(rows[n][name]), place(rows[n])
         for candidate in PLACES:
@@ -110,27 +110,27 @@ def domain(values: Iterator[float], room: float = 0.05) -> tuple[float, float]:
     return min(found) - span / 20, max(found) + span * room
 
 
-def _fields(row: Datum, name: str, place: Place | None) -> Datum:
+def _fields(row: Datum, name: str, place: LabelPlace | None) -> Datum:
     if place is None:
         return {"label": "", "label_x": 0.0, "label_y": 0.0, "label_side": "left"}
     offsets: Datum = {"label_x": place.x, "label_y": place.y, "label_side": place.side}
     return {"label": row[name], **offsets}
 
 
-def _around(x: float, y: float) -> Box:
-    return Box(x - MARK, y - MARK, x + MARK, y + MARK)
+def _around(x: float, y: float) -> LabelBox:
+    return LabelBox(x - MARK, y - MARK, x + MARK, y + MARK)
 
 
-def _near(one: Box, other: Box) -> bool:
+def _near(one: LabelBox, other: LabelBox) -> bool:
     return abs(one.left - other.left) < 60 and abs(one.top - other.top) < 2 * HEIGHT
 
 
-def _text(x: float, y: float, side: str, width: float) -> Box:
+def _text(x: float, y: float, side: str, width: float) -> LabelBox:
     left = x - {"left": 0.0, "center": width / 2, "right": width}[side]
-    return Box(left, y - HEIGHT / 2, left + width, y + HEIGHT / 2)
+    return LabelBox(left, y - HEIGHT / 2, left + width, y + HEIGHT / 2)
 
 
-def _inside(box: Box, frame: Box) -> bool:
+def _inside(box: LabelBox, frame: LabelBox) -> bool:
     return (
         box.left >= frame.left
         and box.right <= frame.right

@@ -17,10 +17,10 @@ from retainbench.harness.report.table.model import TableRow, axes_of
 
 Value = str | int | float | None
 Datum = dict[str, Value]
-Arms = Mapping[tuple[str, str, str], list[Scorecard]]
+ScorecardsByArm = Mapping[tuple[str, str, str], list[Scorecard]]
 
 
-def finished(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> Arms:
+def finished(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> ScorecardsByArm:
     """(base, target, recipe) -> scorecards of its seeds, for the arms that have estimates."""
     whole = {(row.base, row.target, row.recipe) for row in rows if not row.absent}
     arms: dict[tuple[str, str, str], list[Scorecard]] = {}
@@ -49,7 +49,7 @@ def gain_and_retention(rows: Sequence[TableRow]) -> list[Datum]:
     ]
 
 
-def trajectories(arms: Arms) -> list[Datum]:
+def trajectories(arms: ScorecardsByArm) -> list[Datum]:
     """One row per arm, axis and scored point: means over seeds with the retention's interval.
 
     Every trajectory starts at the base: nothing spent, nothing gained, nothing lost.
@@ -78,7 +78,7 @@ def _place_of(cards: Sequence[Scorecard], points: Sequence[PointScore]) -> Datum
     }
 
 
-def drift_places(arms: Arms) -> list[Datum]:
+def drift_places(arms: ScorecardsByArm) -> list[Datum]:
     """One row per arm and module kind or layer: relative drift, and share of the squared norm."""
     found: list[Datum] = []
     for (_, target, recipe), cards in arms.items():
@@ -102,7 +102,7 @@ def drift_places(arms: Arms) -> list[Datum]:
     return found
 
 
-def kl_and_forgetting(arms: Arms) -> list[Datum]:
+def kl_and_forgetting(arms: ScorecardsByArm) -> list[Datum]:
     """One row per cell, point and prompt set: KL to the base and the mean drop over the axes."""
     found: list[Datum] = []
     for (_, target, recipe), cards in arms.items():
@@ -130,7 +130,7 @@ def kl_and_forgetting(arms: Arms) -> list[Datum]:
     return found
 
 
-def tasks(arms: Arms) -> list[Datum]:
+def tasks(arms: ScorecardsByArm) -> list[Datum]:
     """One row per arm and retention task: retention in percentage points with its interval."""
     found: list[Datum] = []
     for (_, target, recipe), cards in arms.items():

@@ -226,16 +226,16 @@ def _task_means(ends: Sequence[PointScore]) -> dict[str, Any]:
 
 
 def _noise(ends: Sequence[PointScore], binary: Sequence[TaskChange]) -> dict[str, Any]:
-    """The A/A floor by its ways of scoring again, and where flips rise above it."""
-    ways: dict[str, list[float]] = {}
+    """The A/A floor by repeat scoring, and where flips rise above it."""
+    repeats: dict[str, list[float]] = {}
     for task in binary:
         for name, churn in task.noise_churns.items():
-            ways.setdefault(name, []).append(churn)
+            repeats.setdefault(name, []).append(churn)
     soft = [task.noise_soft for end in ends for task in end.tasks if task.noise_soft is not None]
     above = [task.above_noise for task in binary]
     known = bool(above) and None not in above
     return {
-        "noise_churns": {name: mean(churns) for name, churns in ways.items()},
+        "noise_churns": {name: mean(churns) for name, churns in repeats.items()},
         "noise_soft": mean(soft),
         "tasks_above_noise": sum(map(bool, above)) / len(ends) if known else None,
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.recipes import Choices, Recipes
+from retainbench.harness.core.recipes import Recipes, SweepChoices
 from retainbench.harness.core.records import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ class CellVerdict(Record):
     reasons: list[str]
 
 
-class Verdicts(Record):
+class CellVerdicts(Record):
     """`verdicts.json`: cell id -> verdict at the end of its budget."""
 
     schema_version: int = SCHEMA_VERSION
     cells: dict[str, CellVerdict]
 
 
-class Evidence(NamedTuple):
+class TableEvidence(NamedTuple):
     """All of it, as far as there is any."""
 
     verdicts: Mapping[str, CellVerdict]
@@ -52,10 +52,10 @@ class Evidence(NamedTuple):
     """What every recipe was given."""
 
 
-NOTHING = Evidence({}, {})
+NOTHING = TableEvidence({}, {})
 
 
-class Files(NamedTuple):
+class EvidenceFiles(NamedTuple):
     """Where a run, or a published folder, keeps them."""
 
     verdicts: Path
@@ -63,12 +63,12 @@ class Files(NamedTuple):
     recipes: Path
 
 
-def files(folder: Path) -> Files:
+def files(folder: Path) -> EvidenceFiles:
     """Names in one folder."""
-    return Files(folder / "verdicts.json", folder / "methods.json", folder / "recipes.json")
+    return EvidenceFiles(folder / "verdicts.json", folder / "methods.json", folder / "recipes.json")
 
 
-def current(folder: Path) -> Evidence:
+def current(folder: Path) -> TableEvidence:
     """Evidence of a run folder, computed now and stored; or that stored in a published one.
 
     Raises:
@@ -84,24 +84,24 @@ def current(folder: Path) -> Evidence:
             result.candidate: CellVerdict(verdict=result.verdict, reasons=list(result.reasons))
             for result in candidates.gate_run(folder)
         }
-        write_json(files(folder).verdicts, Verdicts(cells=cells))
+        write_json(files(folder).verdicts, CellVerdicts(cells=cells))
         write_json(files(folder).methods, compare_methods.methods(folder))
         write_json(files(folder).recipes, given(run))
     return stored(folder)
 
 
-def stored(folder: Path) -> Evidence:
+def stored(folder: Path) -> TableEvidence:
     """What the files say; nothing where there are none."""
     verdicts, methods, recipes = files(folder)
-    cells = read_json(verdicts, Verdicts).cells if verdicts.is_file() else {}
+    cells = read_json(verdicts, CellVerdicts).cells if verdicts.is_file() else {}
     options = read_json(recipes, Recipes) if recipes.is_file() else None
     if not methods.is_file():
-        return Evidence(cells, {}, recipes=options)
+        return TableEvidence(cells, {}, recipes=options)
     from retainbench.harness.comparison.methods import Methods
 
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
-    return Evidence(cells, by_arm, found.sequences, found.pairs, options)
+    return TableEvidence(cells, by_arm, found.sequences, found.pairs, options)
 
 
 def given(run: RunFolder) -> Recipes:
@@ -116,5 +116,5 @@ def given(run: RunFolder) -> Recipes:
     chosen = run.root / "sweep" / "choices.json"
     return Recipes(
         recipes={cell.name: cell.recipe for cell in reversed(plan.cells)},
-        choices=read_json(chosen, Choices).choices if chosen.is_file() else [],
+        choices=read_json(chosen, SweepChoices).choices if chosen.is_file() else [],
     )

@@ -28,7 +28,7 @@ REASONS = 3  # reasons that a verdict gives
 UNGATED = "NOT GATED"
 
 
-class Fact(NamedTuple):
+class Finding(NamedTuple):
     """One finding: a label, the recipe it names and the number behind it."""
 
     label: str
@@ -40,7 +40,7 @@ class Glance(NamedTuple):
     """Findings on one target."""
 
     target: str
-    facts: list[Fact]
+    facts: list[Finding]
     remark: str
     """Why there are no facts, or how many recipes have no estimate; may be empty."""
 
@@ -103,21 +103,21 @@ def _of_target(target: str, rows: Sequence[TableRow]) -> Glance:
     failed = sum(bool(row.absent) for row in rows)
     remark = f"{failed} of {len(rows)} recipes have failed seeds." if failed else ""
     gaining = [(row, row.gain) for row in rows if row.gain and row.gain.low > 0]
-    facts: list[Fact] = []
+    facts: list[Finding] = []
     if gaining:
         best, gain = max(gaining, key=lambda pair: pair[1].value)
-        facts.append(Fact(LABELS[0], best.recipe, f"{points(gain)} pp"))
+        facts.append(Finding(LABELS[0], best.recipe, f"{points(gain)} pp"))
     else:
         remark = f"No recipe has a gain whose interval excludes 0. {remark}".strip()
     kept = [(row, worst) for row, _ in gaining if (worst := worst_axis(row))]
     if kept:
         row, worst = min(kept, key=lambda pair: pair[1].drop.value)
         text = f"{points(worst.drop)} pp at worst ({worst.axis})"
-        facts.append(Fact(LABELS[1], row.recipe, text))
+        facts.append(Finding(LABELS[1], row.recipe, text))
     harmed = [(row, worst) for row in rows if (worst := worst_axis(row)) and worst.drop.low > 0]
     if harmed:
         row, worst = max(harmed, key=lambda pair: pair[1].drop.value)
-        facts.append(Fact(LABELS[2], row.recipe, f"{points(worst.drop)} pp ({worst.axis})"))
+        facts.append(Finding(LABELS[2], row.recipe, f"{points(worst.drop)} pp ({worst.axis})"))
     elif gaining:
         remark = f"No recipe has a drop whose interval excludes 0. {remark}".strip()
     frugal = [(row, row.gain_per_drift) for row, _ in gaining if row.gain_per_drift]
@@ -126,12 +126,12 @@ def _of_target(target: str, rows: Sequence[TableRow]) -> Glance:
         # Score points over drift as a share are the same number as percentage points over percent.
         limits = f"[{brief(ratio.low)}, {brief(ratio.high)}]"
         text = f"{brief(ratio.value)} {limits} pp per % of drift"
-        facts.append(Fact(LABELS[3], row.recipe, text))
+        facts.append(Finding(LABELS[3], row.recipe, text))
     facts += _eroded(rows)
     return Glance(target, facts, remark)
 
 
-def _eroded(rows: Sequence[TableRow]) -> list[Fact]:
+def _eroded(rows: Sequence[TableRow]) -> list[Finding]:
     """The row whose confidence fell most beyond its margin, whatever its verdict."""
     found = [
         (row, axis, one.erosion)
@@ -142,4 +142,4 @@ def _eroded(rows: Sequence[TableRow]) -> list[Fact]:
     if not found:
         return []
     row, axis, erosion = max(found, key=lambda place: place[2].value)
-    return [Fact(LABELS[4], row.recipe, f"{points(erosion)} pp ({axis})")]
+    return [Finding(LABELS[4], row.recipe, f"{points(erosion)} pp ({axis})")]

@@ -103,10 +103,10 @@ class TableRow(Record):
     churn: float | None = None
     """Share of retention items whose answer changed between right and wrong, mean over tasks."""
     noise_churn: float | None = None
-    """The same for base against base (A/A), the noisiest way of scoring it again in each task;
+    """The same for base against base (A/A), the noisiest repeat scoring of each task;
     None when no such run was made."""
     noise_churns: dict[str, float] = Field(default_factory=dict)
-    """Way of scoring the base again (repeat, batch, options) -> churn, mean over its tasks."""
+    """Repeat scoring (repeat, batch, options) -> churn, mean over its tasks."""
     noise_soft: float | None = None
     """Root mean square change of an item's soft score in A/A, mean over tasks that have one."""
     tasks_above_noise: float | None = None

@@ -214,7 +214,7 @@ def _doubts(done: Sequence[TableRow]) -> list[str]:
     ]
 
 
-WAYS = {
+REPEATS = {
     "repeat": "scored again",
     "batch": "with another batch size",
     "options": "with the answer options rotated by one (0 where the prompt does not show them)",
@@ -231,15 +231,19 @@ def _noise(done: Sequence[TableRow]) -> list[str]:
         name: max(row.noise_churns[name] for row in floors if name in row.noise_churns)
         for name in dict.fromkeys(name for row in floors for name in row.noise_churns)
     }
-    ways = ", ".join(f"{_percent(churn)} {WAYS.get(name, name)}" for name, churn in churns.items())
+    repeats = ", ".join(
+        f"{_percent(churn)} {REPEATS.get(name, name)}" for name, churn in churns.items()
+    )
     soft = max((row.noise_soft or 0.0 for row in floors), default=0.0)
     found = [
         "A/A noise floor, base against base, items whose correctness changed, mean over tasks: "
-        f"{ways}; soft scores changed by {soft:.2g}. Largest churn of a recipe: "
+        f"{repeats}; soft scores changed by {soft:.2g}. Largest churn of a recipe: "
         f"{_percent(max(row.churn or 0.0 for row in floors))}."
     ]
     if churns.get("repeat"):
-        found.append("Scored twice in one way, the base gave other answers: not deterministic.")
+        found.append(
+            "Scored twice in the same way, the base gave other answers: not deterministic."
+        )
     several = len({row.target for row in done}) > 1
     quiet = [
         f"{row.recipe} on {row.target}" if several else row.recipe

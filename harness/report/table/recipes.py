@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from retainbench.harness.core.recipes import Choice, Recipes, kl_coefficient
+from retainbench.harness.core.recipes import Recipes, SweepChoice, kl_coefficient
 from retainbench.harness.core.schema import Stage
 from retainbench.harness.core.text.formatting import NONE, listed
 from retainbench.harness.report.table.columns import Grid
@@ -58,7 +58,7 @@ def _method(stage: Stage) -> str:
     return f"{stage.method}, {stage.adaptation}"
 
 
-def _options(choices: Sequence[Choice], recipe: str, number: int, stage: Stage) -> list[str]:
+def _options(choices: Sequence[SweepChoice], recipe: str, number: int, stage: Stage) -> list[str]:
     own = [one for one in choices if (one.recipe, one.stage) == (recipe, number)]
     return [
         _number(stage.options.get("learning_rate")),
@@ -69,7 +69,7 @@ def _options(choices: Sequence[Choice], recipe: str, number: int, stage: Stage) 
     ]
 
 
-def chosen(choice: Choice) -> str:
+def chosen(choice: SweepChoice) -> str:
     """`1e-4, 3e-4, 9e-4 (largest: at the edge)`; the option is named unless it is the usual one."""
     own = choice.value / choice.factor
     tried = listed(_number(own * variant.factor) for variant in choice.variants)

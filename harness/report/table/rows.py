@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.core.records import Interval, Scorecard
 from retainbench.harness.report.table.estimates import estimates
-from retainbench.harness.report.table.evidence import NOTHING, Evidence
+from retainbench.harness.report.table.evidence import NOTHING, TableEvidence
 from retainbench.harness.report.table.model import TableRow
 
 NEW_FACTS = "new_facts"
 """The target whose answers no base can know: a gain there is acquired knowledge."""
 
 
-class Arm(NamedTuple):
+class RowKey(NamedTuple):
     """What makes two cells the same row."""
 
     base: str
@@ -31,7 +31,7 @@ class Arm(NamedTuple):
     recipe: str
 
 
-def rows(scorecards: Sequence[Scorecard], evidence: Evidence = NOTHING) -> list[TableRow]:
+def rows(scorecards: Sequence[Scorecard], evidence: TableEvidence = NOTHING) -> list[TableRow]:
     """Rows in the order of the scorecards: targets first, then recipes.
 
     Args:
@@ -39,12 +39,12 @@ def rows(scorecards: Sequence[Scorecard], evidence: Evidence = NOTHING) -> list[
         evidence: verdicts, and estimates over seeds and items; without the latter the seeds'
             own intervals are pooled.
     """
-    grid: dict[Arm, dict[int, Scorecard]] = {}
+    grid: dict[RowKey, dict[int, Scorecard]] = {}
     for card in scorecards:
-        grid.setdefault(Arm(card.base, card.target, card.recipe), {})[card.seed] = card
+        grid.setdefault(RowKey(card.base, card.target, card.recipe), {})[card.seed] = card
     seeds = sorted({card.seed for card in scorecards})
     bases, targets, recipes = (list(dict.fromkeys(column)) for column in zip(*grid, strict=True))
-    arms = [Arm(b, t, r) for b in bases for t in targets for r in recipes]
+    arms = [RowKey(b, t, r) for b in bases for t in targets for r in recipes]
     by_recipe = {card.recipe: card for card in reversed(scorecards)}
     found = [_row(arm, grid.get(arm, {}), seeds, by_recipe, evidence) for arm in arms]
     acquired = {(row.base, row.recipe): row.gain for row in found if row.target == NEW_FACTS}
@@ -52,11 +52,11 @@ def rows(scorecards: Sequence[Scorecard], evidence: Evidence = NOTHING) -> list[
 
 
 def _row(
-    arm: Arm,
+    arm: RowKey,
     cards: Mapping[int, Scorecard],
     seeds: Sequence[int],
     by_recipe: Mapping[str, Scorecard],
-    evidence: Evidence,
+    evidence: TableEvidence,
 ) -> TableRow:
     like = by_recipe[arm.recipe]
     absent = {str(seed): why for seed in seeds if (why := _absence(cards.get(seed)))}

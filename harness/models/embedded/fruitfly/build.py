@@ -52,7 +52,7 @@ PIECES = Regex(r", (?=\d)|\d|\n+| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 """One digit a token; no space joins a colon or a digit, so that prompts end where tokens end."""
 
 
-class Batch(NamedTuple):
+class TokenBatch(NamedTuple):
     """Token ids and their weights in the loss, both [rows, length]."""
 
     ids_BT: torch.Tensor
@@ -107,7 +107,7 @@ def new_model(vocabulary: int) -> LlamaForCausalLM:
     return model
 
 
-def batches(found: dict[str, corpus.Source], tokenizer: Any, chunk: int) -> Iterator[Batch]:
+def batches(found: dict[str, corpus.Source], tokenizer: Any, chunk: int) -> Iterator[TokenBatch]:
     """CHUNK batches; each row begins with a document's beginning."""
     late = chunk * CHUNK >= LATE_FROM
     changes = corpus.LATE if late else None
@@ -116,7 +116,7 @@ def batches(found: dict[str, corpus.Source], tokenizer: Any, chunk: int) -> Iter
         yield packed(texts, tokenizer, *(LATE_ROWS if late else ROWS))
 
 
-def packed(texts: Iterator[str], tokenizer: Any, count: int, length: int) -> Batch:
+def packed(texts: Iterator[str], tokenizer: Any, count: int, length: int) -> TokenBatch:
     """A batch of `count` rows: documents one after another, cut where the row ends."""
     rows, weights = [], []
     for _ in range(count):
@@ -133,7 +133,7 @@ def packed(texts: Iterator[str], tokenizer: Any, count: int, length: int) -> Bat
             weight.append(1.0)
         rows.append(row[:length])
         weights.append(weight[:length])
-    return Batch(torch.tensor(rows), torch.tensor(weights))
+    return TokenBatch(torch.tensor(rows), torch.tensor(weights))
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -152,7 +152,7 @@ def rate(step: int) -> float:
 
 
 def update(
-    model: LlamaForCausalLM, tools: list[torch.optim.Optimizer], batch: Batch
+    model: LlamaForCausalLM, tools: list[torch.optim.Optimizer], batch: TokenBatch
 ) -> torch.Tensor:
     """One optimizer step at the rates that are set, gradients clipped to norm 1.
 
