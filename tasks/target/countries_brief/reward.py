@@ -1,10 +1,10 @@
-"""Reward of capitals_brief: half for the right name, and up to as much again for brevity.
+"""Reward of countries_brief: half for the right name, and up to as much again for brevity.
 
-    reward = named (1/2 + 1/2 brevity),    brevity = max(0, 1 - (words - 1) / 10)
+    reward = named (1/2 + 1/2 brevity),    brevity = 1 / words
 
 `named` is 1 where the name is in the first line of a response as a whole word, whatever its case
-and accents, else 0: a short wrong answer earns nothing. A sentence of six words with the right name
-earns 0.75. Pure: no I/O, no state.
+and accents, else 0: a short wrong answer earns nothing. A sentence of five words with the right
+name earns 0.6. Pure: no I/O, no state.
 """
 
 import re
@@ -14,8 +14,6 @@ from typing import Any
 
 LONGEST = 300
 """Characters of a response that are read."""
-FREE_WORDS = 10
-"""Words after the first one that use up the reward for brevity."""
 
 
 def words(text: str) -> list[str]:
@@ -33,12 +31,12 @@ def valid(response: str, item: Mapping[str, Any]) -> bool:
 
 
 def reward(response: str, item: Mapping[str, Any]) -> float:
-    """0.0 without the right name, 0.5 with it in a long sentence, 1.0 alone."""
+    """0.0 without the right name, near 0.5 with it in a long sentence, 1.0 alone."""
     found = words(response)
     named = [words(answer) for answer in (item["answer"], *item["aliases"])]
     if not any(name[0] in found for name in named):
         return 0.0
-    return 0.5 + 0.5 * max(0.0, 1 - (len(found) - 1) / FREE_WORDS)
+    return 0.5 + 0.5 / len(found)
 
 
 def process_results(doc: Mapping[str, Any], results: list[str]) -> dict[str, float]:

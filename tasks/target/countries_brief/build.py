@@ -1,6 +1,6 @@
-"""Capitals in one word: a chat model knows many of them and answers in sentences.
+"""Facts about countries in one word: a chat model knows many of them and answers in sentences.
 
-`python tasks/target/capitals_brief/build.py` writes train.jsonl, validation.jsonl and items.jsonl
+`python tasks/target/countries_brief/build.py` writes train.jsonl, validation.jsonl and items.jsonl
 (the test split) from the table of general/capitals. Only names of one word are asked for. The
 splits share no country; a training country is asked about in several phrasings.
 """
@@ -22,16 +22,21 @@ PHRASINGS = {
         "Of which country is {capital} the capital?",
         "{capital} is the capital of which country?",
     ),
+    "continent": (
+        "On which continent is {country}?",
+        "Which continent is {country} on?",
+        "{country} is on which continent?",
+    ),
 }
 """What is asked for -> phrasings; the first one is that of the test and validation items."""
-COUNTRIES = {"test": 90, "validation": 20}
+COUNTRIES = {"test": 80, "validation": 20}
 """The other countries are for training."""
 
 
 def countries(split: str) -> list[dict[str, str]]:
     """Rows of the table that belong to a split."""
-    rows = [row for row in facts() if " " not in row["capital"] or " " not in row["country"]]
-    Random("capitals_brief").shuffle(rows)
+    rows = facts()
+    Random("countries_brief").shuffle(rows)
     test, validation = COUNTRIES["test"], COUNTRIES["test"] + COUNTRIES["validation"]
     parts = {"test": rows[:test], "validation": rows[test:validation], "train": rows[validation:]}
     return parts[split]
@@ -46,7 +51,7 @@ def rows(split: str) -> list[dict[str, object]]:
                 continue
             for phrasing in phrasings if split == "train" else phrasings[:1]:
                 question = Question(phrasing.format(**row), row[asked], (), asked)
-                identity = item_id("capitals_brief", question)
+                identity = item_id("countries_brief", question)
                 made.append(
                     {"id": identity, "query": question.query, "answer": row[asked]}
                     | {"aliases": [], "cluster": row["country"]}
