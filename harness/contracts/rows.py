@@ -22,6 +22,7 @@ from retainbench.harness.tasks.catalogue import OWN, own
 from retainbench.harness.tasks.contamination import OverlapSearch, by_task, retention_items
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.lm_eval_index import COMMIT, card
+from retainbench.harness.tasks.rendering.prompts import reference
 from retainbench.tasks._dataset import normalised
 
 Row = dict[str, Any]
@@ -149,7 +150,7 @@ def given_away(train: Sequence[Row], test: Sequence[Row]) -> list[str]:
     asked = {("test", row["id"]): f"{row['query']} {row['answer']}" for row in test}
     retention = [name for name, info in own().items() if info.kind != "target"]
     search = OverlapSearch(asked | retention_items(retention, OWN))
-    search.read([row["query"], row["answer"]] for row in train)
+    search.read([row["query"], reference(row)] for row in train)
     return [
         f"{counted(len(ids), 'test item')} almost word for word in the training items: {ids[0]}"
         if name == "test"

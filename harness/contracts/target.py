@@ -15,6 +15,8 @@ from retainbench.harness.contracts.rules import Rule, all_of
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import TaskInfo
+from retainbench.harness.tasks.rendering.answers import Judge, judging
+from retainbench.harness.tasks.rendering.prompts import reference
 from retainbench.tasks._dataset import normalised
 
 Row = dict[str, Any]
@@ -104,13 +106,18 @@ def _responses(info: TaskInfo) -> Iterator[tuple[str, Row]]:
     """Responses with their items: right ones, those of another item, meaningless ones."""
     rows = _rows(info)
     for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
-        yield f" {row['answer']}", row
-        yield f" {other['answer']}", row
+        yield f" {reference(row)}", row
+        yield f" {reference(other)}", row
     yield from ((response, rows[0]) for response in HOSTILE)
 
 
+def _reward(info: TaskInfo) -> Judge:
+    """The reward of whole responses, as training and scoring call it."""
+    return judging(catalogue.reward(info).reward, info.answer)
+
+
 def _in_range(info: TaskInfo) -> str:
-    reward = catalogue.reward(info).reward
+    reward = _reward(info)
     for response, row in _responses(info):
         value = reward(response, row)
         if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -124,7 +131,7 @@ def _pure(info: TaskInfo) -> str:
     first: list[float] | None = None
     for read, called, seed in ELSEWHERE:
         with elsewhere(read, seed):
-            reward = catalogue.reward(info).reward
+            reward = _reward(info)
         with elsewhere(called, seed):
             rows = [copy.deepcopy(row) for _, row in pairs]
             values = [reward(text, row) for (text, _), row in zip(pairs, rows, strict=True)]
@@ -141,23 +148,23 @@ def _pure(info: TaskInfo) -> str:
 
 
 def _gold(info: TaskInfo) -> str:
-    reward = catalogue.reward(info).reward
+    reward = _reward(info)
     for row in _rows(info):
-        if (value := reward(f" {row['answer']}", row)) != 1.0:
-            return f"item {row['id']}: its own answer {row['answer'][:40]!r} earns {value}"
+        if (value := reward(f" {reference(row)}", row)) != 1.0:
+            return f"item {row['id']}: its own answer {reference(row)[:40]!r} earns {value}"
     return ""
 
 
 def best_constant(rows: list[Row], reward: Callable[[str, Row], float]) -> tuple[str, float]:
     """Which of the 20 commonest answers earns most when given to every item, and how much."""
-    common = [answer for answer, _ in Counter(row["answer"] for row in rows).most_common(20)]
+    common = [answer for answer, _ in Counter(map(reference, rows)).most_common(20)]
     means = {a: sum(reward(a, row) for row in rows) / len(rows) for a in common}
     best = max(means, key=lambda answer: means[answer])
     return best, means[best]
 
 
 def _constant(info: TaskInfo) -> str:
-    rows, reward = catalogue.items(info)[:MOST], catalogue.reward(info).reward
+    rows, reward = catalogue.items(info)[:MOST], _reward(info)
     answer, earned = best_constant(rows, reward)
     form = min(MEANINGLESS, *(reward(answer, row) for row in rows))
     most = min((info.chance or 0.0) + CONSTANT, CEILING) + form
@@ -171,7 +178,7 @@ def _constant(info: TaskInfo) -> str:
 
 
 def _meaningless(info: TaskInfo) -> str:
-    reward, rows = catalogue.reward(info).reward, _rows(info)
+    reward, rows = _reward(info), _rows(info)
     different = list({row["answer"]: row for row in rows}.values())[:5]
     for response, asked in [("", [row]) for row in rows] + [(text, different) for text in HOSTILE]:
         # By luck a number in a hostile response is the answer of one item, not of all.
@@ -183,10 +190,10 @@ def _meaningless(info: TaskInfo) -> str:
 
 
 def _valid(info: TaskInfo) -> str:
-    valid = catalogue.reward(info).valid
+    valid = judging(catalogue.reward(info).valid, info.answer)
     for row in _rows(info):
-        if valid(f" {row['answer']}", row) is not True:
-            return f"item {row['id']}: its own answer {row['answer'][:40]!r} is not valid"
+        if valid(f" {reference(row)}", row) is not True:
+            return f"item {row['id']}: its own answer {reference(row)[:40]!r} is not valid"
     row = _rows(info)[0]
     for response in HOSTILE:
         if not isinstance(valid(response, row), bool):

@@ -28,6 +28,7 @@ from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
+from retainbench.harness.tasks.rendering.prompts import reference
 
 WORD = re.compile(r"\w+")
 WORDS = 8
@@ -209,4 +210,4 @@ def refuse(lines: Iterable[str]) -> None:
 
 
 def _texts(item: Mapping[str, Any]) -> tuple[str, str]:
-    return item["query"], item["choices"][item["gold"]] if "choices" in item else item["answer"]
+    return item["query"], item["choices"][item["gold"]] if "choices" in item else reference(item)

@@ -97,6 +97,8 @@ def _check_row(row: Any, where: str) -> None:
         raise IntegrityError(
             f"{where}: has neither choices nor an answer with aliases. Add one of them"
         )
+    elif not isinstance(row.get("solution", ""), str):
+        raise IntegrityError(f"{where}: the solution must be text, with the answer at its end")
     elif not row["answer"]:
         raise IntegrityError(f"{where}: the answer is empty. Write an answer or remove the item")
 

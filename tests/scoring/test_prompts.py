@@ -14,7 +14,6 @@ from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import encoder
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.rendering.encoding import continued, encode
-from retainbench.harness.tasks.rendering.prompts import STOP
 from retainbench.trainers._shared.data import example_of
 
 TARGETS = [name for name, info in catalogue.own().items() if info.kind == "target"]
@@ -26,7 +25,7 @@ def test_trained_and_scored_prompts_are_equal(name: str) -> None:
     info, target = catalogue.own()[name], load_target(name)
     asked = [request.args for request in evaluate.requests(info)]
     assert [prompt for prompt, _ in asked] == [target.prompt(i) for i in catalogue.items(info)]
-    assert {tuple(options["until"]) for _, options in asked} == {(STOP,)}
+    assert {tuple(options["until"]) for _, options in asked} == {info.stop}
     assert {options["max_gen_toks"] for _, options in asked} == {target.max_new_tokens}
 
 

@@ -19,8 +19,10 @@ import pytest
 from retainbench.harness.contracts import task as contract
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.running.train import load_target
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import catalogue, folder
+from retainbench.harness.tasks.rendering.prompts import reference
 from retainbench.tasks._build import normalised, prefix_free
 
 KNOWN = catalogue.own()
@@ -135,15 +137,16 @@ def test_gold_and_aliases_match_and_a_constant_does_not(name: str) -> None:
 def test_gold_answers_score_one(name: str) -> None:
     """Of every split; with the leading space and the line end of a generation."""
     info = KNOWN[name]
-    module = catalogue.reward(info)
+    target = load_target(name)
+    following = "\n\nQuestion: next" if info.stop else ""
     rows = [
         *catalogue.items(info),
         *catalogue.split(info, "validation"),
         *catalogue.split(info, "train")[:300],
     ]
     for row in rows:
-        assert module.reward(f" {row['answer']}\n\nQuestion: next", row) == 1.0, row
-        assert module.valid(f" {row['answer']}", row), row
+        assert target.reward(f" {reference(row)}{following}", row) == 1.0, row
+        assert target.valid(f" {reference(row)}", row), row
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, Budget
 from retainbench.harness.tasks.rendering.chat import PLAIN, Conversation, Rendering
-from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged
+from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference
 
 Item = dict[str, Any]
 """A target item: at least `id`, `query`, `answer`; rewards may use more fields."""
@@ -86,7 +86,7 @@ class Target:
     def completions(self, items: Sequence[Item]) -> list[str]:
         """The reference continuations, without what ends them."""
         asked = [self.template.prompt(item) for item in items]
-        answers = [str(item["answer"]) for item in items]
+        answers = [reference(item) for item in items]
         return self.rendering.completions(self.template, asked, answers)
 
     def conversations(self, items: Sequence[Item]) -> list[Conversation]:
@@ -94,7 +94,7 @@ class Target:
         asked = [
             self.rendering.conversation(self.template, self.template.prompt(item)) for item in items
         ]
-        answers = [{"role": "assistant", "content": str(item["answer"])} for item in items]
+        answers = [{"role": "assistant", "content": reference(item)} for item in items]
         return [[*turns, answer] for turns, answer in zip(asked, answers, strict=True)]
 
 

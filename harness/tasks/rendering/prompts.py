@@ -25,6 +25,15 @@ BETWEEN = "\n\n"
 Row = Mapping[str, Any]
 
 
+def reference(row: Row) -> str:
+    """What a model is trained to respond to an item: its worked solution, or its answer alone.
+
+    >>> reference({"answer": "4", "solution": "2 + 2 = 4. #### 4"})
+    '2 + 2 = 4. #### 4'
+    """
+    return str(row.get("solution", row["answer"]))
+
+
 class Examples(NamedTuple):
     """The solved examples of a template."""
 
@@ -50,7 +59,7 @@ class Template(NamedTuple):
 
     def completion(self, row: Row) -> str:
         """The reference continuation of the prompt, without an end token."""
-        return f"{self.delimiter}{row['answer']}"
+        return f"{self.delimiter}{reference(row)}"
 
     def solved(self, row: Row) -> str:
         """Prompt and reference continuation."""

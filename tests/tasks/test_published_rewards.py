@@ -1,0 +1,89 @@
+"""Our rewards against published verifiers, on answers made by hand.
+
+The expected parts of countdown are what VsonicV/es-fine-tuning-paper, countdown/countdown_task.py
+returns for `response`: (format, answer).
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from retainbench.harness.running.train import load_target
+from retainbench.harness.tasks import catalogue
+
+ITEM = {"numbers": [4, 7, 9], "target": 12}
+COUNTDOWN = [
+    ("<think>9 + 7 = 16</think>\n<answer>9+7-4</answer>", 1.0, 1.0),
+    ("<think>a\nb</think>\n<answer>(9 + 7) - 4</answer>", 1.0, 1.0),
+    ("<think></think>\n<answer>9+7+4</answer>", 1.0, 0.0),
+    ("<think>no line end</think><answer>9+7-4</answer>", 0.6, 1.0),
+    ("<answer>9+7-4</answer>", 0.5, 1.0),
+    ("<think>never closed <answer>9+7-4</answer>", 0.5, 1.0),
+    ("<think>only thought</think>", 0.1, 0.0),
+    ("<think>only thought</think> 9+7-4", 0.1, 0.0),
+    ("9+7-4", 0.0, 0.0),
+    ("", 0.0, 0.0),
+    ("<answer>9+7+4</answer> no, <answer>9+7-4</answer>", 0.5, 1.0),
+    ("<answer>9+7-4</answer> no, <answer>9+7+4</answer>", 0.5, 0.0),
+    ("<answer>9+3</answer>", 0.5, 0.0),
+    ("<answer>9+7-4+0</answer>", 0.5, 0.0),
+    ("<answer>9+7-4 = 12</answer>", 0.5, 0.0),
+    ("<answer>9+7-4", 0.0, 0.0),
+    ("<answer></answer>", 0.5, 0.0),
+    ("<answer>__import__('os')</answer>", 0.5, 0.0),
+    ("<answer>4/(9-9)*7</answer>", 0.5, 0.0),
+    ("<think>a</think>\n<answer>9+7-4</answer> and more", 0.6, 1.0),
+]
+
+
+@pytest.mark.parametrize(("response", "form", "answer"), COUNTDOWN)
+def test_countdown_has_the_parts_of_the_published_reward(
+    response: str, form: float, answer: float
+) -> None:
+    """Weighted as in arXiv:2601.20861; arXiv:2509.24372 adds the answer whole."""
+    module = catalogue.reward(catalogue.own()["countdown_reasoning"])
+    assert module.well_formed(response) == pytest.approx(form)
+    assert module.correct(response, ITEM) == bool(answer)
+    assert module.reward(response, ITEM) == pytest.approx(0.1 * form + 0.9 * answer)
+
+
+@pytest.mark.parametrize("expression", ["9**7-4", "9//7+4", "-4+9+7"])
+def test_what_only_eval_reads_is_no_expression(expression: str) -> None:
+    """The documented difference from the published code."""
+    module = catalogue.reward(catalogue.own()["countdown_reasoning"])
+    assert not module.correct(f"<answer>{expression}</answer>", ITEM)
+
+
+def test_a_model_that_repeats_tags_is_judged_in_little_time() -> None:
+    target = load_target("countdown_reasoning")
+    begun = time.monotonic()
+    for part in ("<think>", "<answer>", "</answer>", "<answer>(", "<think></think>\n<answer>"):
+        assert target.reward(part * 100_000, target.train[0]) <= 0.1
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("response", "reward", "valid"),
+    [
+        ("Nairobi", 1.0, True),
+        (" nairobi.\nmore", 1.0, True),
+        ("It is Nairobi", 0.5 + 0.5 / 3, False),
+        ("The capital of Kenya is Nairobi.", 0.5 + 0.5 / 6, False),
+        ("Mombasa", 0.0, True),
+        ("", 0.0, False),
+        ("Nairobian", 0.0, True),
+    ],
+)
+def test_a_short_right_name_earns_most(response: str, reward: float, valid: bool) -> None:
+    module = catalogue.reward(catalogue.own()["countries_brief"])
+    item = {"answer": "Nairobi", "aliases": []}
+    assert module.reward(response, item) == pytest.approx(reward)
+    assert module.valid(response, item) is valid
+
+
+def test_accents_do_not_count() -> None:
+    module = catalogue.reward(catalogue.own()["countries_brief"])
+    assert module.reward("Asunción", {"answer": "Asuncion", "aliases": []}) == 1.0
+    assert module.reward("N\u2019Djamena", {"answer": "N'Djamena", "aliases": []}) == 1.0
