@@ -129,18 +129,13 @@ def _arm(
     kept: Mapping[str, Sequence[str]],
     outside: Mapping[str, set[str]],
 ) -> Arm:
-    named = [[point.fraction for point in _points(card)] for card in cards]
-    if any(one != named[0] for one in named):
-        raise IntegrityError(f"{cells[0].name}: seeds were scored at different shares: {named}")
-    shares = np.mean([[card.share(point) for point in _points(card)] for card in cards], axis=0)
+    aligned = _aligned(cells[0].name, [_points(card) for card in cards])
+    pairs = list(zip(cells, cards, aligned, strict=True))
+    shares = np.mean([[card.share(one) for one in points] for _, card, points in pairs], axis=0)
     kept_points = _increasing(shares.tolist())
     by_seed = [
-        [
-            _tables(folder, base, cell, point, kept, outside)
-            for place, point in enumerate(_points(card))
-            if place in kept_points
-        ]
-        for cell, card in zip(cells, cards, strict=True)
+        [_tables(folder, base, cell, points[place], kept, outside) for place in kept_points]
+        for cell, _, points in pairs
     ]
     return Arm(
         base=cells[0].base,
@@ -167,6 +162,22 @@ def _points(card: Scorecard) -> list[PointScore]:
     """Scored points past the base; where two have one share (a stage's end), the later one."""
     last = {point.fraction: point for point in card.points if point.fraction > 0}
     return [last[fraction] for fraction in sorted(last)]
+
+
+def _aligned(recipe: str, seeds: Sequence[list[PointScore]]) -> list[list[PointScore]]:
+    """Points of every seed at the same shares of the budget.
+
+    A seed that was stopped early, at the checkpoint with the best validation reward, keeps that
+    checkpoint from there on.
+
+    Raises:
+        IntegrityError: seeds were scored at different shares.
+    """
+    longest = [point.fraction for point in max(seeds, key=len)]
+    named = [[point.fraction for point in points] for points in seeds]
+    if any(shares != longest[: len(shares)] for shares in named):
+        raise IntegrityError(f"{recipe}: seeds were scored at different shares: {named}")
+    return [points + points[-1:] * (len(longest) - len(points)) for points in seeds]
 
 
 def _increasing(shares: Sequence[float]) -> list[int]:

@@ -12,8 +12,10 @@ No other module joins these names. A run folder is the unit that people copy, pu
     RUN/cells/<id>/checkpoints/<point>/  weights; <point> is like `s0-0.5000`
     RUN/cells/<id>/steps.jsonl           one line per training step
     RUN/cells/<id>/train.json, scorecard.json
+    RUN/cells/<id>/validation.json       rewards on validation items, where they choose something
     RUN/cells/<id>/points/<point>/       records.jsonl, drift.json, divergence.json
     RUN/scorecards.jsonl, table.*, report.html
+    RUN/sweep/                           a run folder of the variants, and choices.json
     RUN/progress.jsonl                   what the live view showed: checkpoints scored, cells done
 """
 
@@ -63,6 +65,16 @@ class RunFolder:
         self.cells = root / "cells"
         self.evaluations = root / "evaluations"
 
+    @property
+    def sweep(self) -> RunFolder:
+        """The variants that a sweep tried, a run folder of their own."""
+        return RunFolder(self.root / "sweep")
+
+    @property
+    def choices(self) -> Path:
+        """What a sweep chose, in the folder of its variants."""
+        return self.root / "choices.json"
+
     def items(self, task: str) -> Path:
         """Prompts and choices of one task."""
         return self.root / "items" / f"{task}.jsonl"
@@ -89,6 +101,7 @@ class CellFolder:
         self.steps = root / "steps.jsonl"
         self.checkpoints = root / "checkpoints"
         self.scorecard = root / "scorecard.json"
+        self.validation = root / "validation.json"
 
     def checkpoint(self, point: str) -> Path:
         """Weights at one point."""

@@ -19,6 +19,11 @@ class SweepVariant(Record):
     factor: float
     reward: Share | None
     """Mean reward on the validation items; None where training failed."""
+    excess: float | None = None
+    """Largest drop beyond the policy's margin over the axes, below 0 within it, score points; None
+    where the variant was not scored."""
+    cell: str | None = None
+    """Of the variant in the sweep's scorecards; None where it was not scored."""
 
 
 class SweepChoice(Record):
@@ -33,6 +38,11 @@ class SweepChoice(Record):
     """The value taken: `factor` times the recipe's own."""
     factor: float
     variants: list[SweepVariant]
+
+    @property
+    def taken(self) -> SweepVariant:
+        """The variant with the value taken."""
+        return next(variant for variant in self.variants if variant.factor == self.factor)
 
     @property
     def edge(self) -> Literal["smallest", "largest"] | None:

@@ -306,6 +306,10 @@ class PointScore(Record):
     divergence: DivergenceSummary | None
 
 
+VALIDATION_REWARD = "validation_reward"
+"""Among a scorecard's metrics: of its last point, where validation items chose that point."""
+
+
 class Scorecard(Record):
     """`cells/<id>/scorecard.json`: gain, retention, drift, divergence and cost of one cell."""
 
@@ -324,7 +328,8 @@ class Scorecard(Record):
     status: Literal["done", "failed"]
     reason: str | None = None
     points: list[PointScore]
-    """In order of stage and fraction; the last one is the end point. Empty when failed."""
+    """In order of stage and fraction; the last one is what is reported: the end of the budget, or
+    the checkpoint that validation items chose. Empty when failed."""
     metrics: dict[str, float]
     trainable_parameters: int
     total_parameters: int

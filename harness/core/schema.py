@@ -219,6 +219,13 @@ class Sweep(Settings):
     """Values that are added one by one while the best one is at an edge of the grid."""
     seed: Seed = 0
     budget_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    choose: Literal["gain", "gain_within_margin"] = "gain"
+    """`gain`: the best reward on validation items. `gain_within_margin`: that among the values
+    whose drop is within the policy's margin on every axis, or the smallest excess where none is;
+    the retention items that choose are those that are reported, which flatters the choice."""
+    keep: Literal["chosen", "all"] = "chosen"
+    """`all` also scores every value on the target and the retention tasks, so that gain against
+    drop is a frontier in the report."""
 
 
 class Suite(Settings):
@@ -237,6 +244,9 @@ class Suite(Settings):
     budget: Budget
     trajectory: Annotated[Distinct[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
     """Fractions of the budget at which a checkpoint is kept and scored."""
+    checkpoint: Literal["last", "best_validation"] = "last"
+    """Which checkpoint of a cell is reported: the one at the end of the budget, or the one with the
+    best reward on the target's validation items, as if training had stopped there."""
     policy: Policy = Policy()
     sweep: Sweep | None = None
     format: Format = Format()

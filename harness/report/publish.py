@@ -1,19 +1,17 @@
 """A run folder -> a folder under results/ that a stranger can read and check.
 
 Writes scorecards.jsonl, verdicts.json and methods.json (the rows), recipes.json (the options of
-every stage and what a sweep chose), commands.json (what made them),
-table.{md,csv,json,tex,html}, figures/ and a README.md with the table, the commands, the environment
-and the digests. Everything is generated: the same rows give the same bytes (but for PDF files,
-whose writer numbers its objects at random), and a test re-renders every published table.
+every stage and what a sweep chose), variants.{jsonl,csv} (what it tried), commands.json (what made
+them), table.{md,csv,json,tex,html}, figures/ and a README.md with the table, the commands, the
+environment and the digests. Everything is generated: the same rows give the same bytes (but for
+PDF files, whose writer numbers its objects at random), and a test re-renders every published table.
 Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
 are large; the run folder keeps them.
 
-Put the published quick results into README.md, between the headline marks: a table and a figure.
-
-Reads `results/quick/`, writes README.md. The front page shows the columns that answer the question
-- what was gained, what was forgotten, how far the weights moved - and links to all others. A test
-compares the two, so the page always equals the results.
-Command: `python -m retainbench.harness.report.publish`.
+`python -m retainbench.harness.report.publish` renders every folder under results/ again from its
+rows, and puts the quick results into README.md, between the headline marks: a table and a figure.
+The front page shows the columns that answer the question - what was gained, what was forgotten, how
+far the weights moved - and links to all others. A test compares the two.
 """
 
 from __future__ import annotations
@@ -84,8 +82,7 @@ def render(folder: Path) -> None:
     """Write tables and README of a published folder from the rows that are in it."""
     cards = report.load_scorecards(folder)
     table = report.load_table(folder)
-    for suffix in report.FORMATS:
-        write_text(RunFolder(folder).table(suffix), report.render(table, suffix))
+    report.write_tables(folder, table)
     write_text(
         folder / "README.md",
         readme(folder.name, commands(folder), table, cards, shown_figures(folder)),
@@ -195,7 +192,14 @@ def _headline(results: Path) -> str:
     return f"{short}\n{more}\n\n{figure}\n"
 
 
+def published() -> list[Path]:
+    """The folders under results/ that runs were published to."""
+    return [file.parent for file in sorted((paths.PACKAGE / "results").glob("*/scorecards.jsonl"))]
+
+
 if __name__ == "__main__":
+    for rows in published():
+        render(rows)
     page = paths.PACKAGE / "README.md"
     quick = paths.PACKAGE / "results" / "quick"
     write_text(page, with_headline(page.read_text(encoding="utf-8"), quick))

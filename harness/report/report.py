@@ -1,9 +1,9 @@
 """Scorecards -> the standardized table in five formats, the figures and the HTML report.
 
 Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
-RUN/table.{md,csv,json,tex,html}, RUN/report.html and RUN/figures/. Earlier steps make
-verdicts.json and methods.json (`report/table/evidence.py`); this one computes no statistic of its
-own. Never imports torch; figures and templates are imported when they are drawn.
+RUN/table.{md,csv,json,tex,html}, RUN/variants.csv, RUN/report.html and RUN/figures/. Earlier steps
+make verdicts.json and methods.json (`report/table/evidence.py`); this one computes no statistic of
+its own. Never imports torch; figures and templates are imported when they are drawn.
 
 Command: `retainbench report RUN`.
 """
@@ -21,7 +21,7 @@ from retainbench.harness.core.files.storage import read_jsonl, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.table import evidence as report_evidence
-from retainbench.harness.report.table import further, pairs, recipes, rows, text
+from retainbench.harness.report.table import further, pairs, recipes, rows, text, variants
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import TableEvidence
 
@@ -49,9 +49,9 @@ def report(run_folder: Path, *, figures: bool = True) -> Table:
     cards = load_scorecards(run_folder)
     evidence = report_evidence.current(run_folder)
     shown = _table(cards, evidence)
-    for suffix in FORMATS:
-        write_text(run.table(suffix), render(shown, suffix))
-    drawn = report_figures.figures(shown.rows, cards)
+    write_tables(run_folder, shown)
+    tried = variants.tried(evidence.recipes, evidence.variants)
+    drawn = report_figures.figures(shown.rows, cards, tried)
     flips = report_flips.collect(run, cards)
     write_text(run.report, html.page(shown, cards, drawn, flips, evidence.verdicts, suite(run)))
     if figures:
@@ -79,8 +79,21 @@ def _table(cards: Sequence[Scorecard], evidence: TableEvidence) -> Table:
     given = recipes.grids(evidence.recipes, found.rows)
     eroded = further.confidence(found.rows)
     compared = pairs.grids(evidence.methods, evidence.pairs)
-    last = further.grids(evidence.sequences)
-    return found._replace(further=(*([eroded] if eroded else []), *compared, *given, *last))
+    swept = variants.grids(variants.tried(evidence.recipes, evidence.variants))
+    last = (*given, *swept, *further.grids(evidence.sequences))
+    return found._replace(further=(*([eroded] if eroded else []), *compared, *last))
+
+
+def write_tables(folder: Path, shown: Table) -> None:
+    """Write the table of a folder in every format, and `variants.csv` where a sweep kept all."""
+    for suffix in FORMATS:
+        write_text(RunFolder(folder).table(suffix), render(shown, suffix))
+    evidence = report_evidence.stored(folder)
+    file = folder / "variants.csv"
+    if found := variants.tried(evidence.recipes, evidence.variants):
+        write_text(file, text.to_csv([one.row for one in found]))
+    else:
+        file.unlink(missing_ok=True)
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from retainbench.harness.comparison import compare, noise_floor
 from retainbench.harness.comparison.columns import columns
@@ -20,14 +22,21 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.files.atomic import storage_failure
 from retainbench.harness.core.files.storage import intact, read_json, read_jsonl, write_json
-from retainbench.harness.core.records import ItemRecord, Scorecard, TrainRecord
+from retainbench.harness.core.records import (
+    VALIDATION_REWARD,
+    ItemRecord,
+    Scorecard,
+    TrainRecord,
+)
 from retainbench.harness.running import train as training
+from retainbench.harness.running import validation
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.measure import measure
 from retainbench.harness.suites.plan import Cell, Plan, excluded, policy_of, scored_targets
 
 Watch = Callable[[Cell, float, dict[str, float]], None]
 """Called with a cell, the share of its budget that is spent, and the last step's metrics."""
+T = TypeVar("T")
 log = logging.getLogger("retainbench")
 
 
@@ -42,7 +51,7 @@ def execute(run: Context, cell: Cell, watch: Watch | None = None) -> Scorecard:
     if card := finished(where):
         return card
     try:
-        card = _train_and_score(run, cell, watch)
+        card = undamaged(run, cell, partial(_attempt, run, cell, watch))
     except RetainbenchError:
         raise
     except Exception as error:  # one cell's crash must not stop the others; the trace is logged
@@ -73,17 +82,18 @@ def finished(where: paths.CellFolder) -> Scorecard | None:
     return card if all(intact(file) for file in (*measured, *diverged)) else None
 
 
-def _train_and_score(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
-    """Everything one cell needs; once more from its start if a checkpoint was damaged."""
+def undamaged(run: Context, cell: Cell, attempt: Callable[[], T]) -> T:
+    """What an attempt returns; a second one from the cell's start if a checkpoint was damaged."""
     try:
-        return _attempt(run, cell, watch)
+        return attempt()
     except training.DamagedError as damage:
         log.warning("%s: %s; the cell is trained again", cell.label, damage)
         training.discard(run.folder.cell(cell.id))
-        return _attempt(run, cell, watch)
+        return attempt()
 
 
 def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
+    """Everything one cell needs."""
     where = run.folder.cell(cell.id)
     report = (lambda share, metrics: watch(cell, share, metrics)) if watch else None
     trained = training.train(
@@ -96,8 +106,12 @@ def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
         tasks=run.tasks,
         rendering=run.rendering,
     )
+    chosen = validation.kept(run, cell, trained)
+    if chosen.reward is not None:
+        metrics = trained.metrics | {VALIDATION_REWARD: chosen.reward}
+        trained = trained.model_copy(update={"metrics": metrics})
     points: list[PointInput] = []
-    for checkpoint in trained.checkpoints if trained.status == "done" else ():
+    for checkpoint in chosen.checkpoints if trained.status == "done" else ():
         points.append(measure(run, cell, checkpoint))
         if report:
             report(checkpoint.fraction, {"retention": retention(run, cell, points[-1])})

@@ -53,6 +53,8 @@ class Context:
     report_to: tuple[str, ...] = ()
     """Trackers that also get the metrics of the steps."""
     tasks: Catalogue = OWN
+    evaluations: Path | None = None
+    """Where records are kept by content; None for the run's own folder."""
 
     @cached_property
     def rendering(self) -> Rendering:
@@ -74,7 +76,8 @@ class Context:
         """The run's records by content."""
         settings = stored.scoring_settings(self.device)
         items = self.plan.suite.items_per_task
-        return stored.Store(self.folder.evaluations, settings, items, self.rendering)
+        folder = self.evaluations or self.folder.evaluations
+        return stored.Store(folder, settings, items, self.rendering)
 
     def reference(self) -> Loaded:
         """The base in evaluation mode, to read only."""

@@ -28,7 +28,7 @@ from retainbench.harness.suites.plan import Cell, Plan
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
 Executor = Literal["local", "ray"]
-BEFORE_PLAN = ("sweep", locks.NAME, "device.json", ".plan.json.sha256")
+BEFORE_PLAN = ("sweep", "evaluations", locks.NAME, "device.json", ".plan.json.sha256")
 """What a run folder may hold before its plan is written."""
 OnFinished = Callable[[Cell, Scorecard], None]
 

@@ -2,17 +2,18 @@
 
 A suite's `sweep` tries multiples of options (the learning rate, say) of every stage that has them:
 one option of one stage after another, with what was chosen before. Each variant is trained with one
-seed and judged by its mean reward on the target's validation items; test and retention items are
-never looked at. Where the best value is at an edge of its grid, the grid grows by one more value in
-that direction, up to `extend` times. Ties go to the smaller value.
+seed and judged by its mean reward on the target's validation items; test items are never looked at,
+retention items only by `choose: gain_within_margin`. Where the best value is at an edge of its
+grid, the grid grows by one more value in that direction, up to `extend` times. Ties go to the
+smaller value.
 
-Writes `RUN/sweep/cells/` and `RUN/sweep/choices.json`; a finished variant is read back. Called by
+Writes `RUN/sweep/choices.json`; training and judging one variant is running/variants.py. Called by
 `retainbench run`; a suite without `sweep` passes through unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,24 +21,16 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.files.atomic import explained
-from retainbench.harness.core.files.storage import intact, read_json, write_json
+from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.recipes import SweepChoice, SweepChoices, SweepVariant
-from retainbench.harness.core.records import Record, Share
-from retainbench.harness.core.schema import Budget, Recipe, Stage, Suite, Sweep
-from retainbench.harness.models import bases, loading
-from retainbench.harness.models.checked import Base
-from retainbench.harness.running import pool
-from retainbench.harness.running import train as training
-from retainbench.harness.running.context import require_device
+from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
+from retainbench.harness.models import bases
+from retainbench.harness.running import variants
+from retainbench.harness.running.context import Context, require_device
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Inputs, make_cell
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.rendering import chat
-from retainbench.harness.tasks.rendering.chat import Rendering
-from retainbench.trainers._shared.contract import Target
 
 
 class Knob(NamedTuple):
@@ -58,8 +51,8 @@ class RecipeSearch:
     knobs: list[Knob]
     sweep: Sweep
     tasks: Catalogue = OWN
-    tried: dict[float, float | None] = field(default_factory=dict)
-    """Factor of the current knob -> reward, None where the variant failed."""
+    tried: dict[float, SweepVariant] = field(default_factory=dict)
+    """By factor of the current knob."""
     extended: int = 0
     choices: list[SweepChoice] = field(default_factory=list)
 
@@ -93,23 +86,24 @@ class RecipeSearch:
                     option=knob.option,
                     value=self.recipe.stages[knob.stage].options[knob.option],
                     factor=factor,
-                    variants=[
-                        SweepVariant(factor=f, reward=self.tried[f]) for f in sorted(self.tried)
-                    ],
+                    variants=[self.tried[f] for f in sorted(self.tried)],
                 )
             )
             self.tried, self.extended = {}, 0
 
-    def note(self, factor: float, reward: float | None) -> None:
+    def note(self, variant: SweepVariant) -> None:
         """Remember what a variant earned."""
-        self.extended += factor not in self.sweep.factors
-        self.tried[factor] = reward
+        self.extended += variant.factor not in self.sweep.factors
+        self.tried[variant.factor] = variant
 
     def _best(self) -> float:
-        scored = {factor: reward for factor, reward in self.tried.items() if reward is not None}
+        """The factor that earned most among those within the margin; else the least excess."""
+        scored = {f: found for f, found in self.tried.items() if found.reward is not None}
         if not scored:
             raise UsageError(f"every variant of recipe {self.name!r} failed")
-        return max(scored, key=lambda factor: (scored[factor], -factor))
+        within = self.sweep.choose == "gain_within_margin"
+        excess = {f: max(0.0, found.excess or 0.0) * within for f, found in scored.items()}
+        return min(scored, key=lambda f: (excess[f], -(scored[f].reward or 0.0), f))
 
     def _wider(self) -> float | None:
         """One more value outside the grid where the best one is at its edge; None where it is not.
@@ -151,22 +145,26 @@ def resolve(
             "write one suite per target"
         )
     require_device(root, device)
-    folder = paths.RunFolder(root / "sweep")
     base = bases.resolve(suite.base)
-    rendering = chat.of_folder(base.reader, suite.format)
+    runs = variants.context(suite, suite.sweep, inputs, root, base, device, tasks)
     searches = [_search(suite, suite.sweep, name, tasks) for name in suite.recipes]
-    earned: dict[str, float | None] = {}
-    while cells := _variants(suite, suite.sweep, inputs, searches):
+    earned: dict[str, SweepVariant] = {}
+    done: list[Cell] = []
+    while cells := _due(runs, searches, suite.sweep):
         new = list({c.id: c for c in cells.values() if c and c.id not in earned}.values())
-        calls = [partial(_earned, cell, folder, base, device, tasks, rendering) for cell in new]
-        for number, reward in _all_earned(calls, workers, device):
-            earned[new[number].id] = reward
-            result = "failed" if reward is None else f"earned {reward:.3f} on validation"
-            say(f"sweep {len(earned)}: a variant of {new[number].name} {result}")
+        calls = [partial(variants.judge, runs, cell, suite.sweep) for cell in new]
+        for number, found in variants.judged(calls, workers, device):
+            earned[new[number].id] = found
+            result = (
+                "failed" if found.reward is None else f"earned {found.reward:.3f} on validation"
+            )
+            say(f"sweep {len(earned)}: {new[number].name} {result}")
+        done += new
         for search in searches:
             for factor in search.wanted:
                 cell = cells[search.name, factor]
-                search.note(factor, earned[cell.id] if cell else None)
+                found = earned[cell.id] if cell else variants.FAILED
+                search.note(found.model_copy(update={"factor": factor}))
             search.settle()
     chosen = [choice for search in searches for choice in search.choices]
     for choice in chosen:
@@ -175,7 +173,14 @@ def resolve(
                 f"sweep: the {choice.edge} {choice.option} of {choice.recipe}, stage "
                 f"{choice.stage}, did best; a wider grid might do better"
             )
-    write_json(folder.root / "choices.json", SweepChoices(choices=chosen), checked=True)
+        if suite.sweep.choose == "gain_within_margin" and (choice.taken.excess or 0.0) > 0:
+            say(
+                f"sweep: no {choice.option} of {choice.recipe}, stage {choice.stage}, keeps its "
+                f"drops within the margin; {choice.value:.3g} exceeds it least"
+            )
+    if variants.scored(suite.sweep):
+        variants.store(runs, done)
+    write_json(runs.folder.choices, SweepChoices(choices=chosen), checked=True)
     recipes = {search.name: search.recipe for search in searches}
     return suite.model_copy(update={"recipes": recipes, "sweep": None})
 
@@ -202,22 +207,21 @@ def scaled(recipe: Recipe, knob: Knob, factor: float, tasks: Catalogue = OWN) ->
     return recipe.model_copy(update={"stages": stages})
 
 
-def _variants(
-    suite: Suite, sweep: Sweep, inputs: Inputs, searches: Sequence[RecipeSearch]
+def _due(
+    runs: Context, searches: Sequence[RecipeSearch], sweep: Sweep
 ) -> dict[tuple[str, float], Cell | None]:
     """A cell for each recipe and factor that is due; None for a value that the method refuses."""
-    amount = suite.budget.amount * sweep.budget_share
-    short = suite.model_copy(
-        update={"budget": Budget(unit=suite.budget.unit, amount=amount), "trajectory": [1.0]}
-    )
-    target = suite.targets[0]
+    suite = runs.plan.suite
     found: dict[tuple[str, float], Cell | None] = {}
     for search in searches:
         for factor in search.wanted:
-            recipe = search.variant(factor)
+            recipe, knob = search.variant(factor), search.knobs[len(search.choices)]
             allowed = all(_allowed(stage, search.tasks) for stage in recipe.stages)
+            name = variants.named(search.name, recipe, knob.stage, knob.option)
             found[search.name, factor] = (
-                make_cell(short, inputs, target, search.name, recipe, sweep.seed, search.tasks)
+                make_cell(
+                    suite, runs.plan.inputs, search.target, name, recipe, sweep.seed, search.tasks
+                )
                 if allowed
                 else None
             )
@@ -231,68 +235,3 @@ def _allowed(stage: Stage, tasks: Catalogue = OWN) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _all_earned(
-    calls: Sequence[Callable[[], ValidationReward]], workers: int, device: str
-) -> Iterator[tuple[int, float | None]]:
-    """What variants earned, as they end; None where one failed or its process died."""
-    if workers == 1:
-        for number, call in enumerate(calls):
-            yield number, call().reward
-    else:
-        for number, earned in pool.side_by_side(calls, workers, device):
-            yield number, earned.reward if earned else None
-
-
-class ValidationReward(Record):
-    """`validation.json` of a variant."""
-
-    reward: Share | None
-
-
-def _earned(
-    cell: Cell,
-    folder: paths.RunFolder,
-    base: Base,
-    device: str,
-    tasks: Catalogue,
-    rendering: Rendering,
-) -> ValidationReward:
-    """Train a variant and score its end on the validation items."""
-    where = folder.cell(cell.id)
-    known = where.root / "validation.json"
-    if not intact(known):
-        with explained(where.root):
-            trained = training.train(
-                cell, where, base, device=device, tasks=tasks, rendering=rendering
-            )
-        reward = None
-        if trained.status == "done":
-            end = where.root / trained.checkpoints[-1].folder
-            reward = validation_reward(
-                loading.load(end, device=device),
-                training.load_target(cell.target, tasks, rendering),
-            )
-        write_json(known, ValidationReward(reward=reward), checked=True)
-    return read_json(known, ValidationReward)
-
-
-def validation_reward(loaded: loading.Loaded, target: Target) -> float:
-    """Mean reward of greedy answers to the target's validation items."""
-    from retainbench.harness.scoring.decoding import generate, stop_rule
-
-    tokenizer = loaded.tokenizer
-    vocabulary = loaded.model.config.get_text_config().vocab_size
-    made = generate(
-        loaded.model,
-        target.rendering.encode(tokenizer, target.prompts(target.validation)),
-        max_new_tokens=target.max_new_tokens,
-        stops=stop_rule(target.rendering.ends(tokenizer), vocabulary, target.stop, tokenizer),
-    )
-    texts = tokenizer.batch_decode(made.tokens, skip_special_tokens=True)
-    rewards = [
-        target.reward(target.response(text), item)
-        for text, item in zip(texts, target.validation, strict=True)
-    ]
-    return sum(rewards) / len(rewards)

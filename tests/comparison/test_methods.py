@@ -175,3 +175,15 @@ def test_a_task_at_chance_is_left_out_of_its_axis(tmp_path: Path) -> None:
     (row,) = methods(root).rows
     assert row.drops["numeric"].n == 100
     assert row.drops["numeric"].value == pytest.approx(0.05)
+
+
+def test_a_seed_that_stopped_early_keeps_its_last_checkpoint(tmp_path: Path) -> None:
+    early, late = {0.5: scored(30, 2)}, {0.5: scored(10, 0), 1.0: scored(40, 4)}
+    cells = [Candidate("sft", 0, early), Candidate("sft", 1, late)]
+    (arms,) = load(stored_run(tmp_path, BASE, cells)).values()
+    (arm,) = arms.arms
+    assert arm.gain.shape[:2] == (2, 3)
+    assert (arm.gain[0, 1] == arm.gain[0, 2]).all()
+    assert arm.gain[0, 1].mean() > arm.gain[1, 1].mean()
+    row = methods(tmp_path).rows[0]
+    assert row.drops["numeric"].value == pytest.approx(0.03)

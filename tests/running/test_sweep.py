@@ -115,7 +115,8 @@ def run(found: sweep.RecipeSearch, best: dict[sweep.Knob, float]) -> list[list[f
     while found.wanted:
         knob = found.knobs[len(found.choices)]
         for factor in found.wanted:
-            found.note(factor, 1 / (1 + abs(math.log(factor / best[knob]))))
+            earned = 1 / (1 + abs(math.log(factor / best[knob])))
+            found.note(SweepVariant(factor=factor, reward=earned))
         found.settle()
     return [[variant.factor for variant in choice.variants] for choice in found.choices]
 
@@ -147,8 +148,8 @@ def test_every_stage_is_chosen_by_itself_and_counts_stay_even() -> None:
 def test_a_value_that_failed_or_that_the_method_refuses_bounds_the_grid() -> None:
     assert not sweep._allowed(Stage(method="sft", options={"warmup": 3.0}))
     found = search([1.0, 3.0], 1, sweep.Knob(0, "warmup"))
-    found.note(1.0, 0.5)
-    found.note(3.0, None)
+    found.note(SweepVariant(factor=1.0, reward=0.5))
+    found.note(SweepVariant(factor=3.0, reward=None))
     assert found.wanted == [pytest.approx(1 / 3)]
 
 

@@ -35,8 +35,11 @@ def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
 
     across = domain(_numbers(rows, "gain", "gain_low", "gain_high"), ROOM)
     up = domain(_numbers(rows, "retention", "retention_low", "retention_high"))
-    rows = _named(rows, across, up)
-    base = alt.Chart().encode(color=_recipes(rows))
+    swept = [row for row in rows if "value" in row]
+    chosen = _named([row for row in rows if "value" not in row], across, up)
+    rows = [*chosen, *swept]
+    every = alt.Chart().encode(color=_recipes(rows))
+    base = every.transform_filter("!datum.value") if swept else every
     x, y = _x("gain:Q", across), _y("retention:Q", RETENTION, up)
     along = base.mark_rule(opacity=0.5).encode(x=_x("gain_low:Q", across), x2="gain_high:Q", y=y)
     upright = base.mark_rule(opacity=0.5).encode(
@@ -50,7 +53,10 @@ def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
         fillOpacity=alt.condition("datum.front === 'no'", alt.value(0), alt.value(1)),
         tooltip=tips("recipe", "adaptation", "gain", "retention", "front"),
     )
-    return _panels(_highlit(along, upright, marks, *_labels(x, y)), rows)
+    dots = every.transform_filter("datum.value").mark_point(filled=True, size=14, opacity=0.7)
+    dots = dots.encode(x=x, y=y, tooltip=tips("recipe", "value", "gain", "retention"))
+    layers = (along, upright, *([dots] if swept else []), marks, *_labels(x, y))
+    return _panels(_highlit(*layers), rows)
 
 
 def retention_by_gain(rows: Sequence[Datum]) -> alt.TopLevelMixin:
@@ -245,7 +251,7 @@ def tips(*fields: str) -> list[alt.Tooltip]:
     """The tooltip of a mark: fields with their names."""
     import altair as alt
 
-    text = ("recipe", "adaptation", "axis", "name", "task", "front")
+    text = ("recipe", "adaptation", "axis", "name", "task", "front", "value")
     return [
         alt.Tooltip(f"{name}:N") if name in text else alt.Tooltip(f"{name}:Q", format=".3~g")
         for name in fields

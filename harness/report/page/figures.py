@@ -30,10 +30,12 @@ from retainbench.harness.report.page.points import (
     finished,
     gain_and_retention,
     kl_and_forgetting,
+    swept,
     tasks,
     trajectories,
 )
 from retainbench.harness.report.table.model import TableRow
+from retainbench.harness.report.table.variants import Tried
 
 if TYPE_CHECKING:
     import altair as alt
@@ -63,13 +65,22 @@ ARM = {"target": "Target", "recipe": "Recipe"}
 RETAINED = {"retention": "Retention, pp", "retention_low": "low", "retention_high": "high"}
 
 
-def figures(rows: Sequence[TableRow], cards: Sequence[Scorecard]) -> list[Figure]:
+def figures(
+    rows: Sequence[TableRow], cards: Sequence[Scorecard], tried: Sequence[Tried] = ()
+) -> list[Figure]:
     """All figures of a run in reading order; one without rows is kept, with an empty list."""
     arms = finished(rows, cards)
-    return [*_at_the_end(rows, arms), *_along_the_way(arms), *_of_the_weights(arms)]
+    return [*_at_the_end(rows, arms, tried), *_along_the_way(arms), *_of_the_weights(arms)]
 
 
-def _at_the_end(rows: Sequence[TableRow], arms: ScorecardsByArm) -> list[Figure]:
+SWEPT = (
+    " Small dots: the other values that the sweep tried, one seed each; the mark is what it chose."
+)
+
+
+def _at_the_end(
+    rows: Sequence[TableRow], arms: ScorecardsByArm, tried: Sequence[Tried]
+) -> list[Figure]:
     return [
         Figure(
             "pareto",
@@ -78,11 +89,18 @@ def _at_the_end(rows: Sequence[TableRow], arms: ScorecardsByArm) -> list[Figure]
             "Each mark is a recipe at the end of its budget, its bars the intervals; up and right "
             "is better, and on the dashed line nothing is forgotten. Hollow: dominated, another "
             "recipe gains more and forgets no more on its worst axis, beyond what the intervals "
-            "allow. A click on a name in the legend fades the others.",
-            {**ARM, "axis": "Axis", "gain": "Gain, pp", "gain_low": "low", "gain_high": "high"}
+            "allow. A click on a name in the legend fades the others." + (SWEPT if tried else ""),
+            {
+                **ARM,
+                **({"value": "Value"} if tried else {}),
+                "axis": "Axis",
+                "gain": "Gain, pp",
+                "gain_low": "low",
+                "gain_high": "high",
+            }
             | RETAINED
             | {"front": "On the front"},
-            gain_and_retention(rows),
+            [*gain_and_retention(rows), *swept(tried)],
             pareto,
         ),
         Figure(

@@ -14,6 +14,7 @@ import numpy as np
 from retainbench.harness.core.records import DriftSummary, Interval, PointScore, Scorecard
 from retainbench.harness.report.table.estimates import mean, off_target, pool, significant
 from retainbench.harness.report.table.model import TableRow, axes_of
+from retainbench.harness.report.table.variants import Tried
 
 Value = str | int | float | None
 Datum = dict[str, Value]
@@ -46,6 +47,16 @@ def gain_and_retention(rows: Sequence[TableRow]) -> list[Datum]:
         for row in rows
         for axis in axes_of([row])
         if row.gain and (drop := row.axis(axis).drop)
+    ]
+
+
+def swept(tried: Sequence[Tried]) -> list[Datum]:
+    """One row per variant of a sweep and axis; values that were taken are the arms themselves."""
+    return [
+        datum | {"recipe": one.choice.recipe, "value": one.what}
+        for one in tried
+        if not one.taken
+        for datum in gain_and_retention([one.row])
     ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.records import (
+    VALIDATION_REWARD,
     AxisChange,
     DivergenceSummary,
     DriftSummary,
@@ -88,6 +89,7 @@ def estimates(
         "on_front": method.on_front if method else None,
         "dominated_by": method.dominated_by if method else [],
         **(_spent(cards) if all(card.metered for card in cards) else {"cost": None}),
+        "validation_reward": mean(card.metrics.get(VALIDATION_REWARD) for card in cards),
         "trainable_parameters": cards[0].trainable_parameters,
         "total_parameters": cards[0].total_parameters,
         "verdicts": dict(Counter(verdicts[c.cell].verdict for c in cards if c.cell in verdicts)),

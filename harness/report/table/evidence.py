@@ -2,8 +2,9 @@
 
 `current` computes them from a run folder's records, so that no older file decides, and stores them
 as RUN/verdicts.json and RUN/methods.json; RUN/recipes.json is what the plan gave every recipe and
-what a sweep chose. A published folder has no records: there `stored` reads the three files. A
-folder without the first two was not gated, and its rows state this.
+what a sweep chose, RUN/variants.jsonl the scorecards of what it tried, where it kept them. A
+published folder has no records: there `stored` reads these files. A folder without the first two
+was not gated, and its rows state this.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from retainbench.harness.core.files.storage import read_json, write_json
+from retainbench.harness.core.files.storage import read_json, read_jsonl, write_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import Recipes, SweepChoices
-from retainbench.harness.core.records import SCHEMA_VERSION, Record
+from retainbench.harness.core.records import SCHEMA_VERSION, Record, Scorecard
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.methods import MethodRow
@@ -50,6 +51,8 @@ class TableEvidence(NamedTuple):
     """Recipes of a target against each other."""
     recipes: Recipes | None = None
     """What every recipe was given."""
+    variants: Sequence[Scorecard] = ()
+    """Scorecards of all that a sweep tried, where it kept them."""
 
 
 NOTHING = TableEvidence({}, {})
@@ -61,11 +64,13 @@ class EvidenceFiles(NamedTuple):
     verdicts: Path
     methods: Path
     recipes: Path
+    variants: Path
 
 
 def files(folder: Path) -> EvidenceFiles:
     """Names in one folder."""
-    return EvidenceFiles(folder / "verdicts.json", folder / "methods.json", folder / "recipes.json")
+    names = ("verdicts.json", "methods.json", "recipes.json", "variants.jsonl")
+    return EvidenceFiles(*(folder / name for name in names))
 
 
 def current(folder: Path) -> TableEvidence:
@@ -87,21 +92,24 @@ def current(folder: Path) -> TableEvidence:
         write_json(files(folder).verdicts, CellVerdicts(cells=cells))
         write_json(files(folder).methods, compare_methods.methods(folder))
         write_json(files(folder).recipes, given(run))
+        if run.sweep.scorecards.is_file():
+            write_jsonl(files(folder).variants, read_jsonl(run.sweep.scorecards, Scorecard))
     return stored(folder)
 
 
 def stored(folder: Path) -> TableEvidence:
     """What the files say; nothing where there are none."""
-    verdicts, methods, recipes = files(folder)
+    verdicts, methods, recipes, tried = files(folder)
     cells = read_json(verdicts, CellVerdicts).cells if verdicts.is_file() else {}
     options = read_json(recipes, Recipes) if recipes.is_file() else None
+    variants = read_jsonl(tried, Scorecard) if tried.is_file() else []
     if not methods.is_file():
-        return TableEvidence(cells, {}, recipes=options)
+        return TableEvidence(cells, {}, recipes=options, variants=variants)
     from retainbench.harness.comparison.methods import Methods
 
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
-    return TableEvidence(cells, by_arm, found.sequences, found.pairs, options)
+    return TableEvidence(cells, by_arm, found.sequences, found.pairs, options, variants)
 
 
 def given(run: RunFolder) -> Recipes:
@@ -113,7 +121,7 @@ def given(run: RunFolder) -> Recipes:
     from retainbench.harness.suites.plan import Plan
 
     plan = read_json(run.plan, Plan)
-    chosen = run.root / "sweep" / "choices.json"
+    chosen = run.sweep.choices
     return Recipes(
         recipes={cell.name: cell.recipe for cell in reversed(plan.cells)},
         choices=read_json(chosen, SweepChoices).choices if chosen.is_file() else [],

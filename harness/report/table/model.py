@@ -141,6 +141,9 @@ class TableRow(Record):
     """Of all stages and seeds."""
     budget_spent: float | None = None
     """Spent over the budget, in its own unit, most of all seeds; None for an empty budget."""
+    validation_reward: float | None = None
+    """Mean reward on validation items where these chose the checkpoint that is reported, mean over
+    seeds; None where it is the end of the budget."""
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     verdicts: dict[str, int] = Field(default_factory=dict)

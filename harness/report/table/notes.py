@@ -37,8 +37,14 @@ def _scope(rows: Sequence[TableRow], done: Sequence[TableRow]) -> list[str]:
         if len(found) > 1
         else f"seed {listed(found)} only, so intervals are about these runs, not about the methods"
     )
+    early = any(row.validation_reward is not None for row in done)
+    place = (
+        "at its checkpoint with the best reward on validation items, within a budget of"
+        if early
+        else "at the end of its budget of"
+    )
     return [
-        f"Base {listed(row.base for row in rows)}; every recipe at the end of its budget of "
+        f"Base {listed(row.base for row in rows)}; every recipe {place} "
         f"{listed(row.budget for row in rows)}; {seeds}.",
         f"n: {_items(done)}. Brackets: {_intervals(done)}.",
     ]
