@@ -20,6 +20,7 @@ from retainbench.harness.cli.options import (
     TrainData,
     out_folder,
 )
+from retainbench.harness.core.errors import UsageError
 
 Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
 Certificate = Annotated[Path, typer.Argument(help="Folder of the certificate.")]
@@ -164,14 +165,32 @@ def export(
     allow_unsigned: Unsigned = False,
     pack: Packs = None,
     overwrite: Overwrite = False,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/MODEL",
+            help="Also send it to this model repository of the Hugging Face hub.",
+        ),
+    ] = None,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="With --push: open a pull request.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --push: show what would be sent, send nothing.")
+    ] = False,
 ) -> None:
     """Verify a certificate and write its scores in another format.
 
-    Exit codes: 0 written, 2 usage, 4 `verify` refuses the certificate.
+    Exit codes: 0 written, 2 usage or the hub refuses, 4 `verify` refuses the certificate.
     """
     from retainbench.harness.certificate import export as exporting
+    from retainbench.harness.certificate import push as pushing
     from retainbench.harness.tasks.catalogue import Catalogue
 
+    if push is None and (pull_request or dry_run):
+        raise UsageError("--pull-request and --dry-run belong to --push")
+    if push is not None:
+        pushing.require(format)
     known = Catalogue.of(pack or ())
     files = exporting.export(
         certificate,
@@ -184,3 +203,8 @@ def export(
     )
     for file in files:
         screen.line(file)
+    if push is not None and dry_run:
+        how = "as a pull request" if pull_request else "as a commit"
+        screen.line(f"would be sent to {push} {how}; nothing was sent")
+    elif push is not None:
+        screen.line(pushing.push(files, out, format, push, pull_request))
