@@ -5,9 +5,9 @@ scoring/packed.py). Loading, tokenisation, truncation and chat templates are lm-
 which this is a subclass; scoring and generation are ours. Models that cannot be packed are scored
 request by request: logged once, and recorded in `TrieLM.work.obstacle`.
 
-Command: `python -m retainbench.harness.scoring.backend --model retainbench --model_args
-pretrained=DIR,dtype=float32 --tasks ...` is the `lm_eval` command line with this model registered
-(lm-eval discovers no third-party models by itself).
+Command: `retainbench-lm-eval run --model retainbench --model_args pretrained=DIR,dtype=float32
+--tasks ...` is the `lm_eval` command line with this model registered; lm-eval newer than 0.4.13
+finds the model by the entry point in pyproject.toml.
 
 Deviations from HFLM: softmax in fp32 for every dtype; weights from safetensors only; sampled
 generation draws from its own generator; only greedy and temperature sampling are offered.

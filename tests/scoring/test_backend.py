@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -361,3 +362,12 @@ def test_a_remembered_layout_serves_another_model_but_no_other_tokens() -> None:
         ours = TrieLM(model_of("llama"), tokenizer=characters, **options)
         peer = HFLM(model_of("llama"), tokenizer=characters, **options)
         assert_same(ours.loglikelihood(requests), peer.loglikelihood(requests, disable_tqdm=True))
+
+
+def test_lm_eval_finds_the_model_by_its_entry_point() -> None:
+    """Versions newer than 0.4.13 look there; this one has the command line of ours."""
+    (found,) = entry_points(group="lm_eval.models", name="retainbench")
+    assert found.load() is TrieLM
+    (command,) = entry_points(group="console_scripts", name="retainbench-lm-eval")
+    assert command.value == "retainbench.harness.scoring.backend:main"
+    assert callable(command.load())
