@@ -57,13 +57,14 @@ class Run:
         """The records of every item, a row each, with the columns `cell` and `point` in front.
 
         The base's have an empty `cell` and the point `base`; those of a cell have its id, and its
-        points are named as its folders are, for example `s0-1.0000` for the end of stage 0.
+        points are named as its folders are, for example `s0-1.0000` for the end of stage 0 (of an
+        interpolation, `s1-0.2500` for a quarter of the weights' change).
         """
         names = paths.RunFolder(self.folder)
         bases = dict.fromkeys(card.base for card in self._cards)
         files = [("", BASE, names.base_point(base).records) for base in bases]
         for card in self._cards:
-            for point in card.points:
+            for point in card.scored:
                 name = paths.point_name(point.stage, point.fraction)
                 files.append((card.cell, name, names.cell(card.cell).point(name).records))
         parts = []

@@ -174,6 +174,7 @@ def scorecard(
         for point in ordered
         if done
     ]
+    trained = len(cell.recipe.trained)
     if done and not scored:
         raise IntegrityError(f"cell {cell.id} is done but none of its checkpoints was scored")
     return Scorecard(
@@ -187,7 +188,8 @@ def scorecard(
         budget=str(cell.budget),
         status=train.status,
         reason=train.reason,
-        points=scored,
+        points=[point for point in scored if point.stage < trained],
+        interpolated=[point for point in scored if point.stage >= trained],
         metrics=train.metrics,
         trainable_parameters=train.trainable_parameters,
         total_parameters=train.total_parameters,

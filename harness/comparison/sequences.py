@@ -85,7 +85,7 @@ def phases(cell: Cell) -> list[Phase]:
     """Targets of a cell in the order of learning, each with its phase's last stage."""
     found: dict[str, int] = {}
     latest = cell.target
-    for number, stage in enumerate(cell.recipe.stages):
+    for number, stage in enumerate(cell.recipe.trained):
         target = stage.target or cell.target
         if target not in found:
             latest = target
@@ -156,7 +156,7 @@ def _seed(folder: paths.RunFolder, plan: Plan, asked: Columns, cell: Cell) -> _S
     alone = []
     for target, rows in asked.items():
         other = _alone(plan, cell, target)
-        last = None if other is None else len(other.recipe.stages) - 1
+        last = None if other is None else len(other.recipe.trained) - 1
         if other is None or last is None or not _is_done(folder, other):
             alone.append(np.full(len(pair({target: rows}, {target: rows})[target].base), np.nan))
         else:
@@ -166,12 +166,12 @@ def _seed(folder: paths.RunFolder, plan: Plan, asked: Columns, cell: Cell) -> _S
 
 def _alone(plan: Plan, cell: Cell, target: str) -> Cell | None:
     """The cell of the same base and seed that learns one target only, as this cell does."""
-    stages = [_as_alone(stage, cell.target) for stage in cell.recipe.stages]
+    stages = [_as_alone(stage, cell.target) for stage in cell.recipe.trained]
     wanted = next(stage for stage in stages if stage.target == target)
     for other in plan.cells:
-        if (other.base, other.seed, len(other.recipe.stages)) != (cell.base, cell.seed, 1):
+        if (other.base, other.seed, len(other.recipe.trained)) != (cell.base, cell.seed, 1):
             continue
-        if _as_alone(other.recipe.stages[0], other.target) == wanted:
+        if _as_alone(other.recipe.trained[0], other.target) == wanted:
             return other
     return None
 

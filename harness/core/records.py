@@ -120,7 +120,8 @@ class CheckpointRecord(Record):
     stage: int
     """0-based stage of the recipe; a single-method recipe has stage 0 only."""
     fraction: float
-    """Share of the whole budget at which the checkpoint was taken (0 = the base itself)."""
+    """Share of the whole budget at which the checkpoint was taken (0 = the base itself); of an
+    interpolation, the share of the weights' change that it keeps."""
     folder: str
     """Relative to the cell's folder."""
     weights_digest: str
@@ -138,6 +139,8 @@ class TrainRecord(Record):
     reason: str | None = None
     """Why it failed, or why it ended before the budget (for example: nothing was accepted)."""
     checkpoints: list[CheckpointRecord]
+    interpolated: list[CheckpointRecord] = []
+    """Between the base and the last checkpoint."""
     trainable_parameters: int
     total_parameters: int
     metrics: dict[str, float]
@@ -330,6 +333,8 @@ class Scorecard(Record):
     points: list[PointScore]
     """In order of stage and fraction; the last one is what is reported: the end of the budget, or
     the checkpoint that validation items chose. Empty when failed."""
+    interpolated: list[PointScore] = []
+    """Between base and end of training, by the share of the change that is kept (`fraction`)."""
     metrics: dict[str, float]
     trainable_parameters: int
     total_parameters: int
@@ -346,6 +351,11 @@ class Scorecard(Record):
         if not float(amount) or not self.metered:
             return point.fraction
         return point.ledger.used(unit) / float(amount)
+
+    @property
+    def scored(self) -> list[PointScore]:
+        """All points that were scored."""
+        return [*self.points, *self.interpolated]
 
     @property
     def metered(self) -> bool:

@@ -81,6 +81,10 @@ def _expand(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+INTERPOLATE = "interpolate"
+"""The stage without budget: weights between the base and the end of training, each scored."""
+
+
 class Stage(Settings):
     """One method with its adaptation, options and share of the recipe's budget."""
 
@@ -92,6 +96,15 @@ class Stage(Settings):
     """Trains on this target instead of the cell's: a sequence of targets."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative to the other stages' shares."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        """`{method: interpolate, weights: [...]}` is short for its one option."""
+        if isinstance(value, dict) and value.get("method") == INTERPOLATE and "weights" in value:
+            stage = {key: part for key, part in value.items() if key != "weights"}
+            return stage | {"options": {"weights": value["weights"]}}
+        return value
 
 
 class Resources(Settings):
@@ -118,15 +131,29 @@ class Recipe(Settings):
             return {"stages": [stage], **rest}
         return value
 
+    @model_validator(mode="after")
+    def _interpolated_last(self) -> Self:
+        if any(s.method == INTERPOLATE for s in (self.stages[0], *self.stages[:-1])):
+            raise ValueError(
+                "interpolate takes weights between the base and the end of training. Write it as "
+                "the last of several stages"
+            )
+        return self
+
+    @property
+    def trained(self) -> list[Stage]:
+        """The stages that train: all but an interpolation at the end."""
+        return [stage for stage in self.stages if stage.method != INTERPOLATE]
+
     @property
     def method(self) -> str:
         """`sft`, or `sft+grpo` for stages."""
-        return "+".join(stage.method for stage in self.stages)
+        return "+".join(stage.method for stage in self.trained)
 
     @property
     def adaptation(self) -> str:
         """Distinct adaptations in order: `full`, `lora r=16`, `full+lora r=16`."""
-        return "+".join(dict.fromkeys(str(stage.adaptation) for stage in self.stages))
+        return "+".join(dict.fromkeys(str(stage.adaptation) for stage in self.trained))
 
 
 MEASURED_ICCS = {

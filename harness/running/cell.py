@@ -75,10 +75,10 @@ def finished(where: paths.CellFolder) -> Scorecard | None:
     if card.status == "failed":
         failed = read_json(where.train, TrainRecord).status == "failed"
         return card if failed else None
-    names = [paths.point_name(point.stage, point.fraction) for point in card.points]
+    names = [paths.point_name(point.stage, point.fraction) for point in card.scored]
     points = [where.point(name) for name in names]
     measured = [file for point in points for file in (point.records, point.drift)]
-    diverged = [p.divergence for p, s in zip(points, card.points, strict=True) if s.divergence]
+    diverged = [p.divergence for p, s in zip(points, card.scored, strict=True) if s.divergence]
     return card if all(intact(file) for file in (*measured, *diverged)) else None
 
 
@@ -111,7 +111,8 @@ def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
         metrics = trained.metrics | {VALIDATION_REWARD: chosen.reward}
         trained = trained.model_copy(update={"metrics": metrics})
     points: list[PointInput] = []
-    for checkpoint in chosen.checkpoints if trained.status == "done" else ():
+    kept = [*chosen.checkpoints, *trained.interpolated]
+    for checkpoint in kept if trained.status == "done" else ():
         points.append(measure(run, cell, checkpoint))
         if report:
             report(checkpoint.fraction, {"retention": retention(run, cell, points[-1])})

@@ -29,7 +29,7 @@ from retainbench.harness.core.files.storage import (
     write_json,
 )
 from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
-from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.schema import INTERPOLATE, Budget
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.suites import methods
@@ -75,15 +75,17 @@ def train(
         _remove_states(folder)
         return read_json(folder.train, TrainRecord)
     checkpoints: list[CheckpointRecord] = []
+    interpolated: list[CheckpointRecord] = []
     outcome, reason = Outcome({}), None
     try:
-        for stage in range(len(cell.recipe.stages)):
+        for stage, spec in enumerate(cell.recipe.stages):
             job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks, rendering)
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome, tasks)
             records = [folder.checkpoint_record(name) for name, _ in job.points]
-            if cell.recipe.stages[stage].method == methods.OUTSIDE:
+            if spec.method == methods.OUTSIDE:
                 records = [record for record in records if record.exists()]  # the points it reached
-            checkpoints += [read_json(record, CheckpointRecord) for record in records]
+            kept = interpolated if spec.method == INTERPOLATE else checkpoints
+            kept += [read_json(record, CheckpointRecord) for record in records]
     except TrainingError as error:
         reason = str(error)
     record = TrainRecord(
@@ -91,6 +93,7 @@ def train(
         status="failed" if reason else "done",
         reason=reason or outcome.reason,
         checkpoints=checkpoints,
+        interpolated=interpolated,
         metrics=outcome.metrics,
         environment=environment(device),
         dtypes={"parameter": "float32", "master": "float32", "optimizer": "float32"}
@@ -161,13 +164,17 @@ def _run_stage(
         job = replace(
             job, progress=lambda share, metrics: tell(begin + share * (end - begin), metrics)
         )
-    outcome = methods.load(cell.recipe.stages[stage].method, tasks.methods).train(job)
+    module = methods.load(cell.recipe.stages[stage].method, tasks.methods)
+    if stage == len(cell.recipe.trained):
+        module.train(job)
+        return before
+    outcome = module.train(job)
     carried = {name: value for name, value in before.metrics.items() if name != "es_null"}
     return outcome._replace(metrics=carried | outcome.metrics)
 
 
 def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
-    """Begin and end of a stage as shares of the cell's budget.
+    """Begin and end of a stage as shares of the cell's budget; an interpolation has none of it.
 
     It begins where the stage before it stopped, a step past its own end perhaps, so that a recipe
     of many stages overshoots the budget by no more than one step.
@@ -175,7 +182,9 @@ def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
     Raises:
         TrainingError: the stages before have spent this one's share too.
     """
-    shares = [stage.share for stage in cell.recipe.stages]
+    if stage == len(cell.recipe.trained):
+        return 1.0, 1.0  # an interpolation
+    shares = [stage.share for stage in cell.recipe.trained]
     end = sum(shares[: stage + 1]) / sum(shares)
     if not cell.budget.amount:
         return sum(shares[:stage]) / sum(shares), end
@@ -198,21 +207,28 @@ def make_job(
     tasks: Catalogue,
     rendering: Rendering = PLAIN,
 ) -> Job:
-    """The job of one stage; the points of the trajectory that fall into it, and its end."""
+    """The job of one stage: the points of the trajectory that fall into it, and its end.
+
+    Those of an interpolation are its weights.
+    """
     spec = cell.recipe.stages[stage]
     spent = before[-1].ledger if before else Ledger()
     begin, end = stage_span(cell, stage, spent)
-    inside = [f for f in cell.trajectory if (begin < f < end) or (f == 0.0 and stage == 0)]
-    points = tuple(
-        (paths.point_name(stage, fraction), (fraction - begin) / (end - begin))
-        for fraction in [*inside, end]
-    )
+    options = methods.options(spec, tasks.methods)
+    if spec.method == INTERPOLATE:
+        points = tuple((paths.point_name(stage, w), w) for w in sorted(options.weights))
+    else:
+        inside = [f for f in cell.trajectory if (begin < f < end) or (f == 0.0 and stage == 0)]
+        points = tuple(
+            (paths.point_name(stage, fraction), (fraction - begin) / (end - begin))
+            for fraction in [*inside, end]
+        )
     return Job(
         base=stage_base(folder, before) if before else base,
         reference=base,
         target=load_target(spec.target or cell.target, tasks, rendering),
         adaptation=spec.adaptation,
-        options=methods.options(spec, tasks.methods),
+        options=options,
         anchor=spec.anchor,
         budget=Budget(unit=cell.budget.unit, amount=cell.budget.amount * (end - begin)),
         spent=spent,

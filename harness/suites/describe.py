@@ -118,7 +118,7 @@ def markdown() -> str:
         "One file is one method. This page is made from the files themselves:",
         "`python -m retainbench.harness.suites.describe`. `retainbench methods` prints the same.",
     ]
-    for name in (*methods.methods(), methods.OUTSIDE):
+    for name in (*methods.methods(), *methods.NO_BUDGET):
         method = describe(name)
         lines += ["", f"## {name}", "", method.summary, ""]
         lines += [f"{method.paper}. {_capabilities(method)}.", ""]

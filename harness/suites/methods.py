@@ -18,6 +18,7 @@ from retainbench.harness.core import names, origins, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
+from retainbench.harness.core.schema import INTERPOLATE
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Stage
@@ -28,6 +29,8 @@ CONTRACT = ("PAPER", "ADAPTATIONS", "ANCHORS", "Options", "train")
 
 OUTSIDE = "command"
 """The method that runs a trainer of the user's choice; it keeps none of our trainers' promises."""
+NO_BUDGET = (OUTSIDE, INTERPOLATE)
+"""Methods that no budget stops: they are not compared under one, and keep other contracts."""
 
 
 class MethodSource(NamedTuple):
@@ -47,7 +50,10 @@ def installed() -> dict[str, MethodSource]:
     """
     stems = sorted(p.stem for p in paths.TRAINERS.glob("*.py") if not p.stem.startswith("_"))
     own = [MethodSource(stem, f"retainbench.trainers.{stem}", origins.OWN) for stem in stems]
-    own.append(MethodSource(OUTSIDE, f"retainbench.trainers._shared.{OUTSIDE}", origins.OWN))
+    own += [
+        MethodSource(name, f"retainbench.trainers._shared.{name}", origins.OWN)
+        for name in NO_BUDGET
+    ]
     entries = [MethodSource(*entry) for entry in origins.added(origins.METHODS)]
     return origins.unique([*own, *entries], "method")
 
@@ -56,7 +62,7 @@ def installed() -> dict[str, MethodSource]:
 def methods() -> tuple[str, ...]:
     """Names of the package's own methods, sorted: the stems of the public files in trainers/."""
     own = [name for name, source in installed().items() if source.distribution == origins.OWN]
-    return tuple(name for name in own if name != OUTSIDE)
+    return tuple(name for name in own if name not in NO_BUDGET)
 
 
 def known(files: Sequence[CodeFile] = ()) -> list[str]:

@@ -59,8 +59,12 @@ def pareto(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     return _panels(_highlit(*layers), rows)
 
 
-def retention_by_gain(rows: Sequence[Datum]) -> alt.TopLevelMixin:
-    """Trajectories in the plane of gain and retention, one panel per axis."""
+def retention_by_gain(rows: Sequence[Datum], order: str = "budget") -> alt.TopLevelMixin:
+    """Lines in the plane of gain and retention, one panel per axis.
+
+    Args:
+        order: the field whose order joins the points of a recipe.
+    """
     import altair as alt
 
     across = domain(_numbers(rows, "gain"), ROOM)
@@ -68,9 +72,9 @@ def retention_by_gain(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     rows = _named(rows, across, up, ends=True)
     x, y = _x("gain:Q", across), _y("retention:Q", RETENTION, up)
     base = alt.Chart().encode(x=x, y=y, color=_recipes(rows))
-    lines = base.mark_line(strokeWidth=1.8).encode(order="budget:Q")
+    lines = base.mark_line(strokeWidth=1.8).encode(order=f"{order}:Q")
     marks = base.mark_point(filled=True, size=36, opacity=1).encode(
-        tooltip=tips("recipe", "budget", "gain", "retention")
+        tooltip=tips("recipe", order, "gain", "retention")
     )
     return _panels(_highlit(lines, marks, *_labels(x, y)), rows)
 

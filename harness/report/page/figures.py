@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ from retainbench.harness.report.page.points import (
     drift_places,
     finished,
     gain_and_retention,
+    interpolations,
     kl_and_forgetting,
     swept,
     tasks,
@@ -70,7 +72,9 @@ def figures(
 ) -> list[Figure]:
     """All figures of a run in reading order; one without rows is kept, with an empty list."""
     arms = finished(rows, cards)
-    return [*_at_the_end(rows, arms, tried), *_along_the_way(arms), *_of_the_weights(arms)]
+    along = _along_the_way(arms)
+    between = [_between(arms)] if any(card.interpolated for card in cards) else []
+    return [*_at_the_end(rows, arms, tried), *along, *between, *_of_the_weights(arms)]
 
 
 SWEPT = (
@@ -141,6 +145,20 @@ def _along_the_way(arms: ScorecardsByArm) -> list[Figure]:
             retention_by_budget,
         ),
     ]
+
+
+def _between(arms: ScorecardsByArm) -> Figure:
+    return Figure(
+        "interpolation",
+        "Between base and end",
+        "Weights between the base and the end",
+        "Base + w x (end - base) for weights w between 0 and 1, mean over seeds: what giving up "
+        "some of the gain keeps, without training. A line above a recipe's trajectory in the "
+        "figure before is the better place to stop.",
+        {**ARM, "axis": "Axis", "weight": "Weight w", "gain": "Gain, pp"} | RETAINED,
+        interpolations(arms),
+        partial(retention_by_gain, order="weight"),
+    )
 
 
 def _of_the_weights(arms: ScorecardsByArm) -> list[Figure]:

@@ -80,6 +80,26 @@ def trajectories(arms: ScorecardsByArm) -> list[Datum]:
     return found
 
 
+def interpolations(arms: ScorecardsByArm) -> list[Datum]:
+    """One row per arm, axis and weight between base (0) and end (1): means over seeds."""
+    found: list[Datum] = []
+    for (_, target, recipe), cards in arms.items():
+        if not all(card.interpolated for card in cards):
+            continue
+        between = [list(points) for points in zip(*(c.interpolated for c in cards), strict=True)]
+        weighted = [(points[0].fraction, points) for points in between] + [(1.0, _ends(cards))]
+        for axis in dict.fromkeys(change.axis for change in cards[0].points[-1].axes):
+            head: Datum = {"target": target, "recipe": recipe, "axis": axis}
+            unchanged = dict.fromkeys(("retention", "retention_low", "retention_high"), 0.0)
+            found.append({**head, "weight": 0.0, "gain": 0.0, **unchanged})
+            for weight, points in weighted:
+                drops = [change.drop for p in points for change in p.axes if change.axis == axis]
+                gain = mean(100 * point.gain.value for point in points)
+                values = _percent("retention", _mirrored(pool(drops)))
+                found.append({**head, "weight": weight, "gain": gain, **values})
+    return found
+
+
 def _place_of(cards: Sequence[Scorecard], points: Sequence[PointScore]) -> Datum:
     """Spending and gain at a point, means over seeds."""
     pairs = zip(cards, points, strict=True)
