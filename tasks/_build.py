@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,11 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
     ordered = sorted(rows, key=lambda row: str(row["id"]))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
     path.write_text(text, encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of facts, one JSON object a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def freeze_choices(folder: Path, questions: Iterable[Question]) -> None:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, NonNegativeInt
 
 from retainbench.harness.adoption import archive
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
-from retainbench.harness.adoption.guessing import UnscorableError
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
 from retainbench.harness.adoption.inspect_samples import InspectSample, sample_record, sample_text
 from retainbench.harness.adoption.items import (
     Adopted,
@@ -24,6 +23,7 @@ from retainbench.harness.adoption.items import (
     Reading,
     number_repeats,
     reading,
+    scorable,
     with_constant_answer,
 )
 from retainbench.harness.adoption.json_files import (
@@ -139,16 +139,12 @@ def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     listed = [header.eval.task for header in headers.values()]
     headers = {f: header for f, header in headers.items() if choices.wants(header.eval.task)}
     finished, notes = _finished(path, headers)
-    tasks: dict[str, AdoptedTask] = {}
-    unscored: dict[str, str] = {}
-    for task, file in sorted(finished.items()):
-        try:
-            with _log(file) as log:
-                tasks[task] = _task(log, choices)
-        except UnscorableError as error:
-            if choose(choices.metrics, task):
-                raise
-            unscored[task] = str(error)
+
+    def task(name: str) -> AdoptedTask:
+        with _log(finished[name]) as log:
+            return _task(log, choices)
+
+    tasks, unscored = scorable(sorted(finished), choices, task)
     first = headers[finished[min(finished)]].eval if finished else InspectSpec(task="none")
     engine, _, name = first.model.partition("/")
     return Adopted(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +74,29 @@ class Adopted:
     def part(self) -> str:
         """`full`, or which items a limit left in some task; nothing passes then."""
         return next((task.limited for task in self.tasks.values() if task.limited), FULL)
+
+
+def scorable(
+    names: Iterable[str], choices: AdoptionChoices, task: Callable[[str], AdoptedTask]
+) -> tuple[dict[str, AdoptedTask], dict[str, str]]:
+    """The tasks that can be compared, and why the others cannot.
+
+    Args:
+        task: reads the task of a name.
+
+    Raises:
+        UnscorableError: of a task whose metric the user names.
+    """
+    tasks: dict[str, AdoptedTask] = {}
+    unscored: dict[str, str] = {}
+    for name in names:
+        try:
+            tasks[name] = task(name)
+        except UnscorableError as error:
+            if choose(choices.metrics, name):
+                raise
+            unscored[name] = str(error)
+    return tasks, unscored
 
 
 class Reading(NamedTuple):

@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import Field
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
-from retainbench.harness.adoption.guessing import UnscorableError
-from retainbench.harness.adoption.items import Adopted, AdoptedTask
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
+from retainbench.harness.adoption.items import Adopted, AdoptedTask, scorable
 from retainbench.harness.adoption.json_files import (
     MOST_SETTINGS,
     Foreign,
@@ -105,19 +104,12 @@ def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
     general = checked(
         LightevalGeneral, results.config_general or {}, f"{results_file}: config_general"
     )
-    tasks: dict[str, AdoptedTask] = {}
-    unscored: dict[str, str] = {}
-    for file in files:
-        task = file.stem.removeprefix("details_").removesuffix(f"_{run_date(file)}")
-        require_task_name(task, str(file))
-        if not choices.wants(task):
-            continue
-        try:
-            tasks[task] = _task(file, task, results, results_file, general.max_samples, choices)
-        except UnscorableError as error:
-            if choose(choices.metrics, task):
-                raise
-            unscored[task] = str(error)
+    by_task = {_task_name(file): file for file in files}
+
+    def task(name: str) -> AdoptedTask:
+        return _task(by_task[name], name, results, results_file, general.max_samples, choices)
+
+    tasks, unscored = scorable(filter(choices.wants, by_task), choices, task)
     return Adopted(
         harness=f"lighteval {general.lighteval_sha}",
         model=str(general.model_name),
@@ -128,6 +120,12 @@ def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
         settings=_run_settings(general),
         files={file.name: sha256_file(file) for file in [results_file, *files]},
     )
+
+
+def _task_name(file: Path) -> str:
+    name = file.stem.removeprefix("details_").removesuffix(f"_{run_date(file)}")
+    require_task_name(name, str(file))
+    return name
 
 
 def _results_file(details: Path) -> Path:

@@ -40,7 +40,6 @@ from retainbench.harness.adoption.json_files import (
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord, ItemText
 
-COLUMNS = ("doc", "model_response", "metric")
 MOST_ROWS_AT_ONCE = 256
 MOST_ROWS = 2_000_000
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt
 
-from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices, choose
-from retainbench.harness.adoption.guessing import UnscorableError
-from retainbench.harness.adoption.items import Adopted, AdoptedTask
+from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
+from retainbench.harness.adoption.items import Adopted, AdoptedTask, scorable
 from retainbench.harness.adoption.json_files import (
     MOST_SETTINGS,
     Foreign,
@@ -132,15 +131,10 @@ def adopt(
         raise IntegrityError(
             f"{path}: made with use_cache, which is not keyed by weights; run without it"
         )
-    tasks: dict[str, AdoptedTask] = {}
-    unscored: dict[str, str] = {}
-    for task in sorted(filter(choices.wants, results.counts)):
-        try:
-            tasks[task] = _task(task, rows[task], results, choices)
-        except UnscorableError as error:
-            if choose(choices.metrics, task):
-                raise
-            unscored[task] = str(error)
+    names = sorted(filter(choices.wants, results.counts))
+    tasks, unscored = scorable(
+        names, choices, lambda name: _task(name, rows[name], results, choices)
+    )
     return Adopted(
         harness=f"lm-eval {results.lm_eval_version}",
         model=str(results.model_name),

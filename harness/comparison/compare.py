@@ -95,16 +95,6 @@ def compare(
     )
 
 
-def compare_tasks(base: Records, candidate: Records, policy: Policy) -> list[TaskChange]:
-    """What changed per retention task; `compare` gives axes and targets with it."""
-    return compare(base, candidate, policy).tasks
-
-
-def compare_axes(base: Records, candidate: Records, policy: Policy) -> list[AxisChange]:
-    """What changed per axis; `compare` gives tasks and targets with it."""
-    return compare(base, candidate, policy).axes
-
-
 def point_score(
     base: Records,
     point: PointInput,

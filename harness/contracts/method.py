@@ -21,8 +21,10 @@ import numpy as np
 
 from retainbench.harness.contracts import jobs
 from retainbench.harness.contracts.rules import Rule, ruled
+from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.schema import Anchor, Budget
 from retainbench.harness.suites.methods import CONTRACT
+from retainbench.trainers._shared import step_log
 from retainbench.trainers._shared.contract import Job, TrainerOptions
 
 KILLED_AT = 0.75
@@ -99,8 +101,7 @@ class MethodTrial:
 
     def steps(self, name: str) -> list[dict[str, Any]]:
         """The step log of a run."""
-        lines = (self.scratch / name / "steps.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return step_log.steps(CellFolder(self.scratch / name).steps)
 
     def ledger(self, name: str) -> dict[str, Any]:
         """What a run has spent."""

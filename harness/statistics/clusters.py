@@ -38,11 +38,6 @@ class ClusteredMean(NamedTuple):
     """sd / sqrt(n), as if items were independent; never an interval's basis here."""
     clusters: int
 
-    @property
-    def design_effect(self) -> float:
-        """(clustered SE / naive SE)^2, or 1 when no item differs."""
-        return (self.standard_error / self.naive_error) ** 2 if self.naive_error > 0 else 1.0
-
 
 class Design:
     """Cluster sizes of a task's items with the planning ICC: all that is known before a run.

@@ -163,15 +163,6 @@ def minimum_detectable_effect(
     return math.sqrt(_effort(alpha, power) * discordance / n) + 1 / n
 
 
-def joint_power(per_task: float, tasks: int) -> float:
-    """Probability that all of K independent tasks pass.
-
-    >>> [round(joint_power(0.8, k), 4) for k in (3, 9, 12)]
-    [0.512, 0.1342, 0.0687]
-    """
-    return per_task**tasks
-
-
 def power_per_task(joint: float, tasks: int) -> float:
     """Power that each of K independent tasks needs for this joint power.
 

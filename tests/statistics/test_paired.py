@@ -267,7 +267,6 @@ def test_clustered_example() -> None:
 def test_singleton_clusters_are_the_naive_error() -> None:
     found = clustered_mean(GRADED, np.arange(10))
     assert found.standard_error == pytest.approx(found.naive_error, rel=1e-12)
-    assert found.design_effect == pytest.approx(1.0, rel=1e-12)
 
 
 def test_one_cluster_carries_no_error() -> None:

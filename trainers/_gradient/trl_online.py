@@ -8,7 +8,6 @@ exact. One optimizer step answers `batch_size / num_generations` prompts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -264,7 +263,7 @@ def _engine(options: OnlineOptions, sampling: Rollouts) -> dict[str, Any]:
 def any_signal(job: Job) -> bool:
     """Whether a logged step of this stage had a group with different rewards."""
     from retainbench.harness.core.paths import CellFolder
+    from retainbench.trainers._shared import step_log
 
-    lines = CellFolder(job.out).steps.read_text(encoding="utf-8").splitlines()
-    mine = (json.loads(line) for line in lines[job.spent.steps :])
-    return any(line["frac_reward_zero_std"] < 1 for line in mine)
+    lines = step_log.steps(CellFolder(job.out).steps)
+    return any(line["frac_reward_zero_std"] < 1 for line in lines[job.spent.steps :])

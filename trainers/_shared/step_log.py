@@ -7,12 +7,18 @@ match it, and the state is not used.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.files.storage import canonical
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """The lines of a finished log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class Mark(NamedTuple):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, cycle, draw, freeze_choices
+from retainbench.tasks._build import Question, cycle, draw, freeze_choices, read_jsonl
 
 FACTS = Path(__file__).resolve().parent / "facts.jsonl"
 CONTINENTS = {
@@ -48,7 +48,7 @@ def write_facts() -> None:
 
 def facts() -> list[dict[str, str]]:
     """Rows of facts.jsonl."""
-    return [json.loads(line) for line in FACTS.read_text(encoding="utf-8").splitlines()]
+    return read_jsonl(FACTS)
 
 
 def pool(rng: Random) -> list[Question]:

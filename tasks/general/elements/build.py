@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-from retainbench.tasks._build import Question, cycle, draw, freeze_choices
+from retainbench.tasks._build import Question, cycle, draw, freeze_choices, read_jsonl
 
 FACTS = Path(__file__).resolve().parent / "facts.jsonl"
 
@@ -27,8 +27,7 @@ def write_facts() -> None:
 
 def facts() -> list[dict[str, str]]:
     """Rows of facts.jsonl, all values as text."""
-    lines = FACTS.read_text(encoding="utf-8").splitlines()
-    return [{key: str(value) for key, value in json.loads(line).items()} for line in lines]
+    return [{key: str(value) for key, value in row.items()} for row in read_jsonl(FACTS)]
 
 
 def pool(rng: Random) -> list[Question]:

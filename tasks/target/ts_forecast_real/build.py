@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from retainbench.tasks._build import Question, item_id, write_jsonl
+from retainbench.tasks._build import Question, item_id, read_jsonl, write_jsonl
 
 FACTS = Path(__file__).resolve().parent / "facts.jsonl"
 SHOWN, ASKED, BLOCK = 8, 2, 10
@@ -57,8 +57,7 @@ def rows(split: str) -> list[dict[str, object]]:
     """Every window of the split's part of every series; repeated windows once."""
     low, high = BOUNDS[split]
     found: dict[object, dict[str, object]] = {}
-    for line in FACTS.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in read_jsonl(FACTS):
         values = entry["values"]
         start, end = round(low * len(values)), round(high * len(values))
         for place in range(start, end - SHOWN - ASKED + 1):
