@@ -26,9 +26,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import asked, contents, dsse, speaking, statement
+from retainbench.harness.certificate import dsse, speaking, statement
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate.bundle import Bundle, Evidence
+from retainbench.harness.certificate.checks import asked, contents
 from retainbench.harness.certificate.judging import Scope, judge, overlap_lines
 from retainbench.harness.certificate.speaking import PromptRenderings, TemplateChoice
 from retainbench.harness.core import paths

@@ -20,18 +20,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.certificate import (
-    answers,
-    asked,
-    contents,
-    dsse,
-    folders,
-    page,
-    speaking,
-    statement,
-)
+from retainbench.harness.certificate import dsse, page, speaking, statement
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
-from retainbench.harness.certificate.contents import CertificateContents
+from retainbench.harness.certificate.checks import answers, asked, contents, folders
+from retainbench.harness.certificate.checks.contents import CertificateContents
 from retainbench.harness.certificate.judging import Scope, judge
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.atomic import explained

@@ -76,7 +76,7 @@ def on_parent(adapter: Base, parent: Base, notes: tuple[str, ...] = ()) -> Base:
         raise IntegrityError(
             f"{adapter.folder}: its base {parent.folder} is an adapter; merge that one first"
         )
-    adapter_config.require_fit(adapter.folder, adapter.config, adapter.weights, parent)
+    adapter_config.require_fit(adapter.folder, adapter.config, parent.config, parent.weights)
     return adapter._replace(parent=parent, notes=(*adapter.notes, *notes))
 
 

@@ -1,4 +1,4 @@
-"""A model and tasks -> one record per item: trie scorer, decoder, stored results.
+"""A model and tasks -> one record per item: packed scorer, decoder, stored results.
 
 May import: core, statistics, tasks, models.
 Face: evaluate, stored, backend, decoding.

@@ -1,8 +1,8 @@
 """lm-eval model `retainbench`: the numbers of lm-eval's `hf`, each shared token computed once.
 
-All requests of a call form one token trie (scoring/trie.py) that runs packed (scoring/attention.py,
-scoring/packed.py). Loading, tokenisation, truncation and chat templates are lm-eval's own HFLM, of
-which this is a subclass; scoring and generation are ours. Models that cannot be packed are scored
+All requests of a call form one token trie that runs packed (scoring/packing/). Loading,
+tokenisation, truncation and chat templates are lm-eval's own HFLM, of which this is a subclass;
+scoring and generation are ours. Models that cannot be packed are scored
 request by request: logged once, and recorded in `TrieLM.work.obstacle`.
 
 Command: `retainbench-lm-eval run --model retainbench --model_args pretrained=DIR,dtype=float32
@@ -32,9 +32,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
-from retainbench.harness.scoring.packed import prices, score_layout, score_packed
+from retainbench.harness.scoring.packing.packed import prices, score_layout, score_packed
+from retainbench.harness.scoring.packing.single import Scored, ScoringWork, score_singly
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
-from retainbench.harness.scoring.single import Scored, ScoringWork, score_singly
 from retainbench.harness.scoring.texts import EncodedRequests, Encoder, StringPair, ask, encoder
 from retainbench.harness.tasks.lm_eval_patches import without_warnings
 from retainbench.harness.tasks.rendering.chat import Chat

@@ -189,7 +189,7 @@ def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _batch(loaded: Loaded, repeat: RepeatScoring) -> dict[str, int]:
     """Options of the scoring model for other batches."""
-    from retainbench.harness.scoring.packed import tokens_per_pass
+    from retainbench.harness.scoring.packing.packed import tokens_per_pass
 
     if not repeat.batch:
         return {}

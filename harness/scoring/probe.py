@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.packed import score_packed
-from retainbench.harness.scoring.single import TokenRequest, score_singly
+from retainbench.harness.scoring.packing.packed import score_packed
+from retainbench.harness.scoring.packing.single import TokenRequest, score_singly
+from retainbench.harness.scoring.packing.trie import Costs
 from retainbench.harness.scoring.transformers_patches import is_stateful
-from retainbench.harness.scoring.trie import Costs
 
 FP32_TOLERANCE = 1e-4
 """Largest difference per request left to fp32 rounding: the equality the scorer promises."""

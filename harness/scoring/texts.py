@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.scoring.layout import TrieLayout, lay_out
-from retainbench.harness.scoring.single import TokenRequest
-from retainbench.harness.scoring.trie import Costs
+from retainbench.harness.scoring.packing.layout import TrieLayout, lay_out
+from retainbench.harness.scoring.packing.single import TokenRequest
+from retainbench.harness.scoring.packing.trie import Costs
 from retainbench.harness.tasks.rendering.encoding import Tokens, continued, encode
 
 StringPair = tuple[str, str]

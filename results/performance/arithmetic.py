@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from retainbench.harness.scoring.layout import TrieLayout
-from retainbench.harness.scoring.packed import attention_width, linear_parameters
+from retainbench.harness.scoring.packing.layout import TrieLayout
+from retainbench.harness.scoring.packing.packed import attention_width, linear_parameters
 
 ROWS = 2048
 """Tokens of the measured products: those of a full pass on a CPU."""

@@ -18,9 +18,9 @@ import torch
 from results.performance.arithmetic import flops, gemm_rate
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.layout import lay_out
-from retainbench.harness.scoring.packed import prices, score_layout
-from retainbench.harness.scoring.single import TokenRequest
+from retainbench.harness.scoring.packing.layout import lay_out
+from retainbench.harness.scoring.packing.packed import prices, score_layout
+from retainbench.harness.scoring.packing.single import TokenRequest
 
 SHAPES = (
     *((items, 4, 0) for items in (25, 50, 100, 200)),

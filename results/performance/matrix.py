@@ -201,7 +201,7 @@ def _scoring_flops(loaded: loading.Loaded) -> float:
     from results.performance.arithmetic import flops
     from results.performance.scoring import requests
     from retainbench.harness.scoring.backend import TrieLM
-    from retainbench.harness.scoring.packed import prices
+    from retainbench.harness.scoring.packing.packed import prices
     from retainbench.harness.scoring.texts import ask, encoder
 
     work = requests(suite_loading.load("quick").tasks)

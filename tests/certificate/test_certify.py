@@ -19,8 +19,8 @@ from fixtures.certify import DAMAGE, edit, make
 from retainbench.harness.certificate import measure as certify_measure
 from retainbench.harness.certificate import page as certify_report
 from retainbench.harness.certificate import verify as verifying
-from retainbench.harness.certificate.answers import normalised
 from retainbench.harness.certificate.certify import certify
+from retainbench.harness.certificate.checks.answers import normalised
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.verdicts import exit_code

@@ -24,6 +24,26 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert modes == {"file": 0o640, "folder": 0o750}
 
 
+def test_a_new_name_is_on_the_disk_before_the_writer_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after a rename loses the name unless the folder was synced after it."""
+    names: list[list[str]] = []
+    sync, folder = os.fsync, tmp_path.stat().st_ino
+
+    def watched(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == folder:
+            names.append([path.name for path in tmp_path.iterdir()])
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    atomic.write_bytes(tmp_path / "file", b"x")
+    assert names[-1] == ["file"]
+    with atomic.replacing(tmp_path / "folder") as part:
+        (part / "inside").write_text("x")
+    assert "folder" in names[-1]
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_is_replaced_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool

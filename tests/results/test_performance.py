@@ -21,8 +21,8 @@ from results.performance.scoring import requests, rows, timed
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.layout import lay_out
-from retainbench.harness.scoring.packed import attention_width, prices, score_layout
+from retainbench.harness.scoring.packing.layout import lay_out
+from retainbench.harness.scoring.packing.packed import attention_width, prices, score_layout
 
 RESULTS = Path(bench_page.__file__).resolve().parent
 

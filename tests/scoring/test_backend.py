@@ -37,10 +37,10 @@ from transformers import (
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.scoring.backend import TrieLM
-from retainbench.harness.scoring.packed import score_packed
-from retainbench.harness.scoring.single import TokenRequest, score_singly
+from retainbench.harness.scoring.packing.packed import score_packed
+from retainbench.harness.scoring.packing.single import TokenRequest, score_singly
+from retainbench.harness.scoring.packing.trie import Costs, build_trie, plan
 from retainbench.harness.scoring.texts import ask
-from retainbench.harness.scoring.trie import Costs, build_trie, plan
 
 TOLERANCE = 1e-4
 """fp32 equality promised by DESIGN.md decision 3."""

@@ -18,7 +18,7 @@ from results.performance.scoring import requests
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import TrieLM
-from retainbench.harness.scoring.packed import prices
+from retainbench.harness.scoring.packing.packed import prices
 from retainbench.harness.scoring.texts import ask, encoder
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.tasks import catalogue, freeze

@@ -137,6 +137,8 @@ def test_the_verbs_say_what_the_files_give_away(
     assert lines[1].endswith("other.jsonl (1 row) gives away no retention item")
     assert call(monkeypatch, "run", suite, *files, "--out", tmp_path / "run") == 0
     assert lines[0] in capsys.readouterr().err
+    assert call(monkeypatch, "run", suite, *files, "--out", tmp_path / "run", "--quiet") == 0
+    assert "Training data" not in "".join(capsys.readouterr())
     (card,) = read_jsonl(tmp_path / "run" / "scorecards.jsonl", Scorecard)
     (change,) = card.points[-1].tasks
     assert change.excluded > 0

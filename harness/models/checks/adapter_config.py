@@ -12,13 +12,10 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models.checks.weights import Weights
-
-if TYPE_CHECKING:
-    from retainbench.harness.models.checked import Base
 
 PROMPTS = (
     "ADAPTION_PROMPT",
@@ -85,21 +82,25 @@ def check(folder: Path, config: dict[str, Any], weights: Weights) -> None:
             raise IntegrityError(f"{file}: {key} must be a text or a list of texts")
 
 
-def require_fit(folder: Path, config: dict[str, Any], weights: Weights, parent: Base) -> None:
+def require_fit(folder: Path, config: dict[str, Any], base: dict[str, Any], held: Weights) -> None:
     """Check an adapter's config against the base that it is loaded on.
+
+    Args:
+        base: the base's config.json.
+        held: the base's weights.
 
     Raises:
         IntegrityError: token ids outside of the vocabulary, or a regular expression that does not
             end.
     """
     file = folder / "adapter_config.json"
-    _check_tokens(file, config.get("trainable_token_indices"), parent)
+    _check_tokens(file, config.get("trainable_token_indices"), base, held)
     patterns = [config[key] for key in _PATTERNS if isinstance(config.get(key), str)]
     for key in ("rank_pattern", "alpha_pattern"):
         patterns += [rf"(.*\.)?({pattern})" for pattern in config.get(key) or {}]
     patterns = [text for text in patterns if text != "all-linear"]
     if patterns:
-        names = sorted({name.rpartition(".")[0] for name in parent.weights.tensors})
+        names = sorted({name.rpartition(".")[0] for name in held.tensors})
         _require_fast(file, patterns, names)
 
 
@@ -139,17 +140,17 @@ def _check_alpha(file: Path, config: dict[str, Any]) -> None:
             )
 
 
-def _check_tokens(file: Path, tokens: Any, parent: Base) -> None:
+def _check_tokens(file: Path, tokens: Any, base: dict[str, Any], held: Weights) -> None:
     if not tokens:
         return
-    inner = parent.config.get("text_config", parent.config)
+    inner = base.get("text_config", base)
     size = inner.get("vocab_size", 0)
     lists = list(tokens.values()) if isinstance(tokens, dict) else [tokens]
     for ids in lists:
         if not isinstance(ids, list) or not all(type(n) is int and 0 <= n < size for n in ids):
             raise IntegrityError(
                 f"{file}: trainable_token_indices must list ids from 0 to {size - 1}, the "
-                f"vocabulary of {parent.folder}"
+                f"vocabulary of {held.files[0].parent}"
             )
 
 

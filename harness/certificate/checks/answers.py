@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from retainbench.harness.certificate.contents import CertificateContents
+from retainbench.harness.certificate.checks.contents import CertificateContents
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord

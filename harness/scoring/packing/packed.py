@@ -5,7 +5,7 @@ Passes are filled to a token budget that depends on the kind of device alone, so
 one shape get the same passes and the same rounding; it is halved when memory is short or runs out,
 and the account says so. No random numbers are drawn.
 
-Left out: models that cannot be packed: scoring/probe.py finds them, scoring/single.py scores them.
+Left out: models that cannot be packed: scoring/probe.py finds them, single.py scores them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ import numpy.typing as npt
 import torch
 
 from retainbench.harness.models.inference import ran_out_of_memory
-from retainbench.harness.scoring.attention import (
+from retainbench.harness.scoring.packing.attention import (
     ATTENTION,
     ForwardPack,
     KeysValues,
     PendingRow,
     build_pack,
 )
-from retainbench.harness.scoring.layout import TrieLayout, WantedPredictions, lay_out
-from retainbench.harness.scoring.single import Readings, Scored, ScoringWork, TokenRequest, read
+from retainbench.harness.scoring.packing.layout import TrieLayout, WantedPredictions, lay_out
+from retainbench.harness.scoring.packing.single import (
+    Readings,
+    Scored,
+    ScoringWork,
+    TokenRequest,
+    read,
+)
+from retainbench.harness.scoring.packing.trie import Costs, IntArray, PackedRow, Stem
 from retainbench.harness.scoring.transformers_patches import attention
-from retainbench.harness.scoring.trie import Costs, IntArray, PackedRow, Stem
 
 BoolArray = npt.NDArray[np.bool_]
 

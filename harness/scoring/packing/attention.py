@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from retainbench.harness.scoring.trie import IntArray, PackedRow, Stem
+from retainbench.harness.scoring.packing.trie import IntArray, PackedRow, Stem
 
 ATTENTION = "retainbench_tree"
 FILL = 0.75

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from retainbench.harness.scoring.trie import build_trie
+from retainbench.harness.scoring.packing.trie import build_trie
 
 
 class TokenRequest(NamedTuple):

@@ -9,7 +9,7 @@ Where to cut is a trade-off: a cut computes the shared ancestors twice, a longer
 attention for every pair of its tokens. `Costs` prices both in units of one token's matrix products,
 and the cuts are the exact minimum (dynamic programme over the sorted order).
 
-Reads token ids, writes nothing. Left out: batching of rows (memory decides it, scoring/packed.py).
+Reads token ids, writes nothing. Left out: batching of rows (memory decides it, packed.py).
 """
 
 from __future__ import annotations

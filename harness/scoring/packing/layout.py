@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retainbench.harness.scoring.single import TokenRequest
-from retainbench.harness.scoring.trie import Costs, IntArray, Stem, Trie, build_trie, plan
+from retainbench.harness.scoring.packing.single import TokenRequest
+from retainbench.harness.scoring.packing.trie import Costs, IntArray, Stem, Trie, build_trie, plan
 
 
 class WantedPredictions(NamedTuple):

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from retainbench.harness.certificate.bundle import Evidence
-from retainbench.harness.certificate.contents import CertificateContents
+from retainbench.harness.certificate.checks.contents import CertificateContents
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.schema import Suite
