@@ -107,7 +107,7 @@ def trajectory(budget: ArrayLike, drop: ArrayLike) -> DropTrajectory:
     """Worst point, end, area and recovery of one trajectory; budgets must increase.
 
     >>> trajectory([0, 1, 2], [0, 0.04, 0.02])
-    Trajectory(worst=0.04, worst_at=1.0, end=0.02, area=0.05, recovery=0.02)
+    DropTrajectory(worst=0.04, worst_at=1.0, end=0.02, area=0.05, recovery=0.02)
     """
     x, y = _points(budget, drop)
     if np.any(np.diff(x) <= 0):
