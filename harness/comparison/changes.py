@@ -176,6 +176,8 @@ def _validity(one: Pair) -> dict[str, Any]:
     return {
         "base_valid": float(np.mean(one.base_valid)),
         "candidate_valid": float(np.mean(one.candidate_valid)),
+        "base_cut": one.base_cut,
+        "candidate_cut": one.candidate_cut,
         "base_score_given_valid": _given(one.base, one.base_valid),
         "candidate_score_given_valid": _given(one.candidate, one.candidate_valid),
     }

@@ -44,10 +44,10 @@ TEXTS = (
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in TEXTS]
     + [("repeat", pa.int64()), ("chance", pa.float64()), ("score", pa.float64())]
-    + [("soft_score", pa.float64()), ("valid", pa.bool_())]
+    + [("soft_score", pa.float64()), ("valid", pa.bool_()), ("cut", pa.bool_())]
     + [("choice_logprobs", pa.list_(pa.float64()))]
 )
-OPTIONAL = ("soft_score", "choice_logprobs")
+OPTIONAL = ("soft_score", "choice_logprobs", "cut")
 SHARES = ("chance", "score", "soft_score")
 
 Columns = Mapping[str, Any]

@@ -55,6 +55,9 @@ class Pair(NamedTuple):
     candidate_margins: Floats | None
     base_valid: Floats
     candidate_valid: Floats
+    base_cut: float | None
+    """Share of responses that ended at the limit of new tokens; None where a record lacks it."""
+    candidate_cut: float | None
     chance: Floats
     clusters: NDArray[np.intp]
     excluded: int
@@ -192,10 +195,16 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         candidate_margins=margins[1] if len(margins) == 2 else None,
         base_valid=mean(left, "valid"),
         candidate_valid=mean(right, "valid"),
+        base_cut=_share_cut(left),
+        candidate_cut=_share_cut(right),
         chance=mean(left, "chance"),
         clusters=codes[starts].astype(np.intp),
         excluded=before - len(starts),
     )
+
+
+def _share_cut(rows: Any) -> float | None:
+    return None if rows["cut"].null_count else float(floats(rows["cut"]).mean())
 
 
 def _at(column: Any, rows: NDArray[np.intp]) -> Any:

@@ -70,6 +70,9 @@ class ItemRecord(Record):
     """What the model wrote (free form), or the text of the chosen choice."""
     choice_logprobs: list[float] | None = None
     gold: int | str | None = None
+    cut: bool | None = None
+    """The response ended at the limit of new tokens; None where nothing was generated, or where the
+    records do not say."""
 
 
 class ItemText(Record):
@@ -192,6 +195,9 @@ class TaskChange(Record):
     backward_transfer_chance_adjusted: float | None = None
     base_valid: float
     candidate_valid: float
+    base_cut: float | None = None
+    """Share of responses that ended at the limit of new tokens; None where it is not known."""
+    candidate_cut: float | None = None
     base_at_chance: bool
     p_drop_within_margin: float | None = None
     p_drop_beyond_margin: float | None = None
@@ -303,6 +309,11 @@ class PointScore(Record):
     gain: Interval
     base_valid: float
     candidate_valid: float
+    base_cut: float | None = None
+    """Share of responses to the target that ended at the limit of new tokens."""
+    candidate_cut: float | None = None
+    repeats: int = 1
+    """Responses to each item of the target, averaged inside the item."""
     tasks: list[TaskChange]
     axes: list[AxisChange]
     drift: DriftSummary | None
@@ -356,6 +367,11 @@ class Scorecard(Record):
     def scored(self) -> list[PointScore]:
         """All points that were scored."""
         return [*self.points, *self.interpolated]
+
+    @property
+    def sampling(self) -> str | None:
+        """The suite's `scoring`; None where targets were answered greedily, once."""
+        return self.provenance.get("scoring")
 
     @property
     def metered(self) -> bool:

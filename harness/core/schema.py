@@ -232,6 +232,21 @@ class Format(Settings):
         return self
 
 
+class Sampling(Settings):
+    """Targets are answered several times at a temperature, and an item's score is the mean."""
+
+    repeats: Annotated[int, Field(ge=1, le=1_000)]
+    """k of avg@k. Repeat r draws from seed r, for base and candidate alike."""
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Tokens are drawn from the most probable ones that together have this probability."""
+
+    def __str__(self) -> str:
+        nucleus = "" if self.top_p == 1 else f", top_p {self.top_p:g}"
+        seeds = "0" if self.repeats == 1 else f"0 to {self.repeats - 1}"
+        return f"avg@{self.repeats} at temperature {self.temperature:g}{nucleus}, seeds {seeds}"
+
+
 class Sweep(Settings):
     """Choose options of every stage on the target's validation split, before the real cells."""
 
@@ -278,6 +293,8 @@ class Suite(Settings):
     sweep: Sweep | None = None
     format: Format = Format()
     """One for training, rollouts, scoring and KL."""
+    scoring: Sampling | None = None
+    """How targets are answered; None is greedy, once, as retention tasks always are."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
     divergence_prompts: Annotated[int, Field(ge=0, le=100_000)] = 32

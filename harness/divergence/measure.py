@@ -132,7 +132,10 @@ def sample_continuations(
     cache: Path | None = None,
     rendering: Rendering = PLAIN,
 ) -> list[Continuation]:
-    """What a model writes after each prompt at temperature 1, up to a newline or the end of text.
+    """What a model writes after each prompt at temperature 1, up to its end.
+
+    It ends at the end of text or, where prompts are sent as they are, at a newline; a chat's answer
+    may have many lines and ends with its turn.
 
     Args:
         loaded: the sampler with its tokenizer.
@@ -153,14 +156,15 @@ def sample_continuations(
         seed,
     ]
     ends = rendering.ends(loaded.tokenizer)
-    key = digest(decides if rendering.chat is None else [*decides, ends])
+    strings = [STOP] if rendering.chat is None else []
+    key = digest(decides if rendering.chat is None else [*decides, ends, strings])
     file = cache.with_name(f"{cache.stem}-{key[:16]}.jsonl") if cache else None
     if file and intact(file):
         return _read_cached(file, key, len(prompts))
     stops = stop_rule(
         ends,
         loaded.model.config.get_text_config().vocab_size,
-        [STOP],
+        strings,
         loaded.tokenizer,
     )
     written = generate(

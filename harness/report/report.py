@@ -21,7 +21,15 @@ from retainbench.harness.core.files.storage import read_jsonl, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.table import evidence as report_evidence
-from retainbench.harness.report.table import further, pairs, recipes, rows, text, variants
+from retainbench.harness.report.table import (
+    further,
+    pairs,
+    recipes,
+    responses,
+    rows,
+    text,
+    variants,
+)
 from retainbench.harness.report.table.columns import Table, table
 from retainbench.harness.report.table.evidence import TableEvidence
 
@@ -75,7 +83,7 @@ def load_table(run_folder: Path) -> Table:
 
 
 def _table(cards: Sequence[Scorecard], evidence: TableEvidence) -> Table:
-    found = table(rows.rows(cards, evidence))
+    found = table(rows.rows(cards, evidence), responses.notes(cards))
     given = recipes.grids(evidence.recipes, found.rows)
     eroded = further.confidence(found.rows)
     compared = pairs.grids(evidence.methods, evidence.pairs)

@@ -167,4 +167,6 @@ def provenance(plan: Plan, environment: dict[str, str]) -> dict[str, str]:
     """Digests of what the numbers rest on, and the machine's versions."""
     frozen = {f"task {name}": value for name, value in plan.inputs.tasks.items()}
     frozen |= {f"method {name}": value for name, value in plan.inputs.methods.items()}
+    if plan.suite.scoring:
+        frozen["scoring"] = str(plan.suite.scoring)
     return {"base": plan.inputs.base} | frozen | environment

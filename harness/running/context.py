@@ -56,6 +56,11 @@ class Context:
     evaluations: Path | None = None
     """Where records are kept by content; None for the run's own folder."""
 
+    def __post_init__(self) -> None:
+        """A catalogue that was made for another suite would answer targets in another way."""
+        asked, given = self.plan.suite.scoring, self.tasks.sampling
+        assert asked == given, f"the suite asks for {asked}, the catalogue for {given}"
+
     @cached_property
     def rendering(self) -> Rendering:
         """The suite's format with the base's chat template, for the base and its checkpoints."""

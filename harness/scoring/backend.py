@@ -10,7 +10,7 @@ Command: `retainbench-lm-eval run --model retainbench --model_args pretrained=DI
 finds the model by the entry point in pyproject.toml.
 
 Deviations from HFLM: softmax in fp32 for every dtype; weights from safetensors only; sampled
-generation draws from its own generator; only greedy and temperature sampling are offered.
+generation draws from its own generator; only greedy, temperature and top_p are offered.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class TrieLM(HFLM):
         once (five free-form tasks on fruitfly: 2.2 s, mixed 5.6 s).
 
         Raises:
-            UsageError: a generation option that is neither greedy nor plain temperature sampling.
+            UsageError: a generation option other than temperature and top_p.
         """
         groups: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
@@ -224,6 +224,7 @@ class TrieLM(HFLM):
             max_new_tokens=chosen.tokens,
             stops=self._stops(chosen.until),
             temperature=chosen.temperature,
+            top_p=chosen.top_p,
             generator=torch.Generator().manual_seed(self.seed),
             rows=self.rows,
         )
@@ -257,6 +258,8 @@ class GenerationOptions(NamedTuple):
     tokens: int
     temperature: float
     """0 is greedy."""
+    top_p: float
+    """1 is all of the distribution."""
 
 
 def generation_options(options: dict[str, Any], default_tokens: int) -> GenerationOptions:
@@ -270,14 +273,13 @@ def generation_options(options: dict[str, Any], default_tokens: int) -> Generati
     sampled, temperature = rest.pop("do_sample"), rest.pop("temperature", 1.0)
     if not sampled:
         rest = {key: value for key, value in rest.items() if key not in ("top_p", "top_k", "min_p")}
-    if rest.get("top_p") == 1:
-        del rest["top_p"]
+    top_p = float(rest.pop("top_p", 1.0))
     if rest:
         raise UsageError(
             f"the retainbench model has no generation option {', '.join(sorted(rest))}: "
             "leave it out, or use --model hf"
         )
-    return GenerationOptions(tuple(until), tokens, float(temperature) if sampled else 0.0)
+    return GenerationOptions(tuple(until), tokens, float(temperature) if sampled else 0.0, top_p)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ A sampled token is the inverse of the cumulative distribution at a uniform numbe
 for (completion, step). So a completion does not depend on how the work was batched (beyond the
 rounding of the logits), and the same generator state gives the same completions.
 
-Left out: beams, penalties, top-k and top-p, which no method or task here uses. Models with a
+Left out: beams, penalties and top-k, which no method or task here uses. Models with a
 recurrent state or a sliding window in use are decoded row by row without a cache, slowly.
 
 Letters: N completions, B rows in flight, V vocabulary.
@@ -76,6 +76,7 @@ class _Run(NamedTuple):
 
     stops: Stops
     temperature: float
+    top_p: float
     uniforms_NT: torch.Tensor
     tokens_NT: torch.Tensor
     length_N: torch.Tensor
@@ -121,6 +122,7 @@ def generate(
     stops: Stops,
     samples: int = 1,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     generator: torch.Generator | None = None,
     logprobs: bool = False,
     rows: int | None = None,
@@ -128,6 +130,7 @@ def generate(
     """Continue each prompt `samples` times by at most `max_new_tokens` tokens.
 
     temperature: 0 is greedy; otherwise `generator` is required.
+    top_p: draws from the most probable tokens that together have this probability; 1 is all.
     rows: most completions in flight; None takes what CACHE_BYTES of keys and values allow.
 
     Raises:
@@ -145,7 +148,7 @@ def generate(
             count, max_new_tokens, generator=generator, device=generator.device
         ).to(device)
     run = _run(count, max_new_tokens, stops, device)._replace(
-        temperature=temperature, uniforms_NT=uniforms
+        temperature=temperature, top_p=top_p, uniforms_NT=uniforms
     )
     if logprobs:
         run = run._replace(logprob_NT=torch.zeros(count, max_new_tokens, device=device))
@@ -177,6 +180,7 @@ def _run(count: int, steps: int, stops: Stops, device: Any) -> _Run:
     return _Run(
         stops._replace(ends_V=stops.ends_V.to(device), suspects_V=suspects),
         0.0,
+        1.0,
         torch.zeros(count, 0, device=device),
         torch.zeros(count, steps, dtype=torch.long, device=device),
         torch.full((count,), steps, device=device),
@@ -285,7 +289,7 @@ def _choose(logits_BV: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run
     """Next token of each row, recorded with its log-probability."""
     logits_BV = logits_BV.float()
     if run.temperature > 0:
-        logits_BV = logits_BV / run.temperature
+        logits_BV = nucleus(logits_BV / run.temperature, run.top_p)
         total_BV = torch.softmax(logits_BV, dim=-1).cumsum(-1)
         # Scaled by the sum, which differs from 1 by rounding.
         at_B1 = run.uniforms_NT[index_B, step, None] * total_BV[:, -1:]
@@ -298,6 +302,20 @@ def _choose(logits_BV: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run
         chosen_B = torch.log_softmax(logits_BV, dim=-1).gather(1, token_B[:, None])[:, 0]
         run.logprob_NT[index_B, step] = chosen_B
     return token_B
+
+
+def nucleus(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Logits with those tokens at -inf that are not needed for a total probability of `top_p`.
+
+    The most probable token stays, and so does the token with which the total is reached, as in
+    transformers' `TopPLogitsWarper` (arXiv:1904.09751).
+    """
+    if top_p >= 1:
+        return logits_BV
+    rising_BV, order_BV = logits_BV.sort(descending=False)
+    dropped_BV = rising_BV.softmax(-1).cumsum(-1) <= 1 - top_p
+    dropped_BV[:, -1] = False
+    return logits_BV.masked_fill(dropped_BV.scatter(1, order_BV, dropped_BV), -torch.inf)
 
 
 def _ended(token_B: torch.Tensor, index_B: torch.Tensor, step: int, run: _Run) -> torch.Tensor:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.schema import Sampling
 from retainbench.harness.models import loading, seeds
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
@@ -142,7 +143,12 @@ def by_task(
     ]
     model = _scoring_model(loaded, repeat, rendering)
     for info, one in zip(infos, prepared, strict=True):
-        yield to_records(info, judged(info, _score(model, one, repeat)), limit)
+        rows: list[dict[str, Any]] = []
+        for seed in range(info.repeats):
+            model.seed = seed
+            scored = judged(info, _score(model, one, repeat))
+            rows += [row | {"repeat": seed} for row in scored]
+        yield to_records(info, rows, limit)
 
 
 def _scoring_model(loaded: Loaded, repeat: RepeatScoring, rendering: Rendering) -> Any:
@@ -166,12 +172,16 @@ def _score(model: Any, prepared: PreparedTask, repeat: RepeatScoring) -> list[di
     for request in _turned(prepared.task.instances, repeat.shift):
         request.resps, request.filtered_resps = [], {}
         by_type.setdefault(request.request_type, []).append(request)
+    cut: dict[int, bool] = {}
     with seeds.isolated():
         for kind, requests in by_type.items():
             answers = getattr(model, kind)(requests, disable_tqdm=True)
             for request, answer in zip(requests, answers, strict=True):
                 request.resps.append(answer)
-    return _rows(prepared, repeat.shift)
+            if kind == "generate_until":
+                ended = zip(requests, model.stopped, strict=True)
+                cut |= {request.doc_id: not stopped for request, stopped in ended}
+    return _rows(prepared, repeat.shift, cut)
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -244,7 +254,16 @@ def _prepared(
         hashes = {r.doc_id: _hashes(task, r) for r in task.instances if r.idx == 0}
     if rendering.chat is not None:
         _speak(info, task.instances, rendering)
+    if info.sampling is not None:
+        _sample(task.instances, info.sampling)
     return PreparedTask(task, hashes)
+
+
+def _sample(instances: Sequence[Any], sampling: Sampling) -> None:
+    """Ask for drawn responses instead of greedy ones."""
+    drawn = {"do_sample": True, **sampling.model_dump(exclude={"repeats"})}
+    for request in instances:
+        request.arguments = (request.args[0], {**request.args[1], **drawn})
 
 
 def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
@@ -265,15 +284,21 @@ def _manager(root: Path) -> Any:
     return TaskManager(include_path=str(root), include_defaults=False)
 
 
-def _rows(prepared: PreparedTask, shift: int) -> list[dict[str, Any]]:
-    """Sample rows as lm-eval logs them, from a task whose requests have been answered."""
+def _rows(prepared: PreparedTask, shift: int, cut: Mapping[int, bool]) -> list[dict[str, Any]]:
+    """Sample rows as lm-eval logs them, from a task whose requests have been answered.
+
+    Args:
+        cut: lm-eval's number of a document -> its response ended at the limit of new tokens.
+    """
     task = prepared.task
     task.apply_filters()
     by_doc: dict[int, list[Any]] = {}
     for request in sorted(task.instances, key=lambda r: r.idx):
         by_doc.setdefault(request.doc_id, []).append(request)
     return [
-        _row(task, requests, name, shift) | prepared.hashes[requests[0].doc_id]
+        _row(task, requests, name, shift)
+        | prepared.hashes[requests[0].doc_id]
+        | {"cut": cut.get(requests[0].doc_id)}
         for name in task.instances[0].filtered_resps
         for requests in by_doc.values()
     ]

@@ -23,6 +23,8 @@ def to_records(
 ) -> list[ItemRecord]:
     """lm-eval's sample rows -> records, each checked against the lock; in the lock's order.
 
+    The repeats of an item are next to each other.
+
     Raises:
         IntegrityError: an item is missing, repeated or unknown, or was asked differently.
     """
@@ -34,12 +36,17 @@ def to_records(
             row["doc_hash"],
             row["prompt_hash"],
             row["target_hash"],
+            row["repeat"],
         )
         for row in rows
     ]
     check_locked(answers, {info.name: lock}, "scoring", limit)
-    by_id = {answer.item_id: row for answer, row in zip(answers, rows, strict=True)}
-    return [_record(info, item, by_id[item.id]) for item in lock.items[:limit]]
+    by_key = {(one.item_id, one.repeat): row for one, row in zip(answers, rows, strict=True)}
+    return [
+        _record(info, item, by_key[item.id, repeat])
+        for item in lock.items[:limit]
+        for repeat in range(info.repeats)
+    ]
 
 
 def _record(
@@ -57,6 +64,8 @@ def _record(
         target_hash=item.target_hash,
         filter=row["filter"],
         metric=metric,
+        repeat=row["repeat"],
+        cut=row["cut"],
         cluster=item.cluster,
         chance=item.chance,
         score=float(row[metric]),

@@ -104,6 +104,8 @@ class Store:
         }
         if self.rendering.digest:
             key["format"] = self.rendering.digest
+        if info.sampling:
+            key["sampling"] = info.sampling.model_dump()
         return self.folder / f"{info.name}-{digest(key)[:32]}.jsonl"
 
     def records(

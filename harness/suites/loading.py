@@ -8,6 +8,7 @@ gate --policy FILE`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,10 @@ from retainbench.harness.core.schema import (
     Adaptation,
     Anchor,
     Budget,
+    Format,
     Policy,
     Resources,
+    Sampling,
     Source,
     Stage,
     Suite,
@@ -144,7 +147,7 @@ def as_written(reference: str, tasks: Catalogue = OWN) -> OpenedSuite:
     value, known = own.bring(_read(path), path, tasks)
     suite = parse(value, str(path))
     check(suite, str(path), known)
-    return OpenedSuite(suite, known)
+    return OpenedSuite(suite, replace(known, sampling=suite.scoring))
 
 
 def parse(value: dict[str, Any], where: str) -> Suite:
@@ -232,8 +235,10 @@ def allowed_keys(location: list[str]) -> list[str]:
         "adaptation": Adaptation,
         "anchor": Anchor,
         "budget": Budget,
+        "format": Format,
         "policy": Policy,
         "resources": Resources,
+        "scoring": Sampling,
         "sweep": Sweep,
     }
     if location[:1] == ["sources"]:

@@ -23,6 +23,7 @@ from retainbench.harness.core import origins, paths
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.core.names import nearest
+from retainbench.harness.core.schema import Sampling
 from retainbench.harness.tasks import pack
 from retainbench.harness.tasks.folder import SPLITS, Kind, TaskInfo, folders_of, read_task
 from retainbench.harness.tasks.items import read_rows
@@ -70,6 +71,8 @@ class Catalogue:
     """Whether code of others may run: a pack's reward.py, lm-eval's code that a pack names."""
     methods: tuple[CodeFile, ...] = ()
     """The user's own methods, which her suite names by path."""
+    sampling: Sampling | None = None
+    """How the suite has targets answered; None is greedy, once."""
 
     @classmethod
     def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:
@@ -113,7 +116,13 @@ class Catalogue:
     @property
     def tasks(self) -> dict[str, TaskInfo]:
         """Every task by short name (the folder's): the installed ones, then the added ones."""
-        return {**installed().tasks, **self.packed}
+        known = {**installed().tasks, **self.packed}
+        if self.sampling is None:
+            return known
+        return {
+            name: replace(info, sampling=self.sampling) if info.kind == "target" else info
+            for name, info in known.items()
+        }
 
     def origin(self, name: str) -> str:
         """Where a task comes from: a distribution, or `pack` for a folder that the user named."""

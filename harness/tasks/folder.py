@@ -22,6 +22,7 @@ from retainbench.harness.core.axes import HELP, TARGET, WORD, Axis
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.yaml_files import read_mapping
 from retainbench.harness.core.records import Record
+from retainbench.harness.core.schema import Sampling
 from retainbench.harness.tasks.items import lines
 from retainbench.harness.tasks.rendering.answers import FIRST_LINE, AnswerRule
 from retainbench.harness.tasks.rendering.prompts import STOP, Row, Template, template
@@ -69,8 +70,15 @@ class TaskInfo:
     """Strings that end a response (`until`); none: the end of turn or text alone."""
     answer: AnswerRule = FIRST_LINE
     """Which part of a response its reward judges."""
+    sampling: Sampling | None = None
+    """How the suite has a target answered (`Catalogue.sampling`); None is greedy, once."""
     code: Code | None = field(default=None, hash=False)
     """Scores by code of lm-eval's own; None = by the pack's files alone."""
+
+    @property
+    def repeats(self) -> int:
+        """How often each item is answered."""
+        return self.sampling.repeats if self.sampling else 1
 
     def prompt(self, row: Row) -> str:
         """What lm-eval asks for an item; where the choices are contexts, the first of them."""

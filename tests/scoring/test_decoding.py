@@ -22,12 +22,13 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     PreTrainedTokenizerFast,
+    TopPLogitsWarper,
 )
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.scoring import decoding_rows
 from retainbench.harness.scoring.backend import TrieLM
-from retainbench.harness.scoring.decoding import Completions, generate, stop_rule
+from retainbench.harness.scoring.decoding import Completions, generate, nucleus, stop_rule
 
 VOCABULARY, END = 260, 256
 SIZES = {
@@ -214,6 +215,19 @@ def test_samples_follow_the_distribution() -> None:
     expected = np.append(p.numpy()[top], 1 - p.numpy()[top].sum()) * 4000
     observed = np.append(drawn[top], 4000 - drawn[top].sum())
     assert ((observed - expected) ** 2 / expected).sum() < 47.8  # 10 degrees of freedom
+
+
+def test_top_p_keeps_the_tokens_that_transformers_keeps() -> None:
+    logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)) * 3
+    for top_p in (0.05, 0.5, 0.9, 0.999):
+        kept = nucleus(logits, top_p)
+        assert torch.equal(kept, TopPLogitsWarper(top_p)(torch.zeros(50, 0), logits))
+    assert torch.equal(nucleus(logits, 1.0), logits)
+
+
+def test_a_small_top_p_is_greedy() -> None:
+    greedy, drawn = sample(3, temperature=0.0), sample(3, temperature=1.0, top_p=1e-6)
+    assert drawn.tokens == greedy.tokens
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing() -> None:

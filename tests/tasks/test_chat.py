@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from fixtures.chats import FAMILIES, save_chat
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.schema import Format
+from retainbench.harness.divergence.measure import sample_continuations
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.models import loading
 from retainbench.harness.models.loading import Loaded
@@ -69,6 +70,16 @@ def _family(tokenizer: Any) -> str:
     written = {family: template for family, (template, _) in FAMILIES.items()}
     template = tokenizer.chat_template
     return next(family for family, text in written.items() if text == template)
+
+
+def test_kl_continuations_of_a_chat_have_many_lines(speaking: Loaded) -> None:
+    """They end with the turn; the newline that ends a plain answer is one of the tokens drawn."""
+    rendering = chat.of(speaking.tokenizer, CHAT)
+    prompts = rendering.prompts(Template("{{query}}", " "), [f"{n} + 1 =" for n in range(40)])
+    drawn = sample_continuations(speaking, prompts, max_new_tokens=30, rendering=rendering)
+    newline = speaking.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+    assert any(newline in one.ids[:-1] for one in drawn)
+    assert all(one.ids[-1] in rendering.ends(speaking.tokenizer) for one in drawn if one.ended)
 
 
 def test_choices_follow_a_chat_without_their_delimiter(speaking: Loaded) -> None:
