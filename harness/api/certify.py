@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 from retainbench.harness.api import models
 from retainbench.harness.api.gate import rules
 from retainbench.harness.certificate import measure
-from retainbench.harness.certificate.certify import CertificateRequest, Certified
+from retainbench.harness.certificate.certify import CertificateRequest, Certified, scored_tasks
 from retainbench.harness.certificate.certify import certify as write_certificate
+from retainbench.harness.certificate.speaking import speaking
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.schema import Policy, Suite
 from retainbench.harness.gate.tiers import Tier
+from retainbench.harness.models import bases
+from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.models.placement import Placement, placed
 from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.study_design import cost_table
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks.catalogue import Catalogue
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from retainbench.harness.api.gate import Rules
     from retainbench.harness.api.models import Model
     from retainbench.harness.certificate.certify import MeasureMovement
@@ -88,6 +94,42 @@ def certify(
         return write_certificate(
             before, after, chosen, decided, Path(out), request, overwrite=overwrite
         )
+
+
+def certificate_cost(
+    base: str,
+    candidate: str,
+    suite: str,
+    policy: Path | None,
+    tier: Tier,
+    template: TemplateChoice | None,
+    placement: Placement,
+    tasks: Catalogue,
+) -> Group:
+    """What a certificate would cost, from a short probe of the base; tables for a terminal.
+
+    Raises:
+        UsageError, IntegrityError: as `certify`, for the suite, the policy and the two models.
+    """
+    quieten()
+    chosen, known = loading.opened(suite, tasks)
+    decided = _policy(policy, chosen, known)
+    reference = bases.resolve(base)
+    released = bases.resolve(candidate, reference)
+    check_alike(reference, released)
+    names = scored_tasks(chosen, decided)
+    known.locks(names)
+    spoken = speaking(reference, released, chosen.format, template, known.find(names))
+    return cost_table.of_certificate(
+        reference,
+        chosen,
+        decided,
+        names,
+        len(_scoring(chosen, tier, placement, False, known).repeats),
+        known,
+        spoken.base,
+        placement,
+    )
 
 
 def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:

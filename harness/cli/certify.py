@@ -69,6 +69,13 @@ def certify(
     dtype: Precision = "float32",
     device_map: Spread = None,
     overwrite: Overwrite = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Print items, tokens, time and memory from a short probe, and write nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Score a checkpoint trained anywhere against its base, decide, and write a certificate.
 
@@ -78,6 +85,7 @@ def certify(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
+    from retainbench.harness.api.certify import certificate_cost
     from retainbench.harness.api.certify import certify as certify_checkpoint
     from retainbench.harness.certificate import judging
     from retainbench.harness.certificate import page as certify_report
@@ -86,7 +94,14 @@ def certify(
     from retainbench.harness.core.text.escaping import shorten
     from retainbench.harness.core.verdicts import exit_code
     from retainbench.harness.gate import ci
+    from retainbench.harness.models.placement import placed
+    from retainbench.harness.tasks.catalogue import Catalogue
 
+    if estimate:
+        asked = (base, candidate, suite, policy, tier, template, placed(device, dtype, device_map))
+        known = Catalogue.of(pack or (), allow_code=allow_code)
+        screen.show(certificate_cost(*asked, known))
+        return
     made = certify_checkpoint(
         base,
         candidate,

@@ -82,8 +82,16 @@ def plan(
     pack: Packs = None,
     train_data: TrainData = None,
     allow_code: AllowCode = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Also estimate tokens, FLOPs, time and memory from a short probe on this machine.",
+        ),
+    ] = False,
+    device: Device = "cpu",
 ) -> None:
-    """Show the cells that a suite would run, with their ids."""
+    """Show the cells that a suite would run, with their ids, and what they would cost."""
     from retainbench.harness.suites import loading
     from retainbench.harness.suites import plan as planning
     from retainbench.harness.tasks.catalogue import Catalogue
@@ -94,6 +102,11 @@ def plan(
         screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
     screen.line(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
     _show_overlap(planning.overlap_lines(chosen, planned.inputs))
+    if estimate:
+        from retainbench.harness.study_design import cost_table
+
+        quieten()
+        screen.show(cost_table.of_suite(planned, known, device))
 
 
 def _show_overlap(lines: list[str]) -> None:

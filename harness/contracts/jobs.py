@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Adaptation, Anchor, Budget
+from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
 from retainbench.harness.tasks.rendering.prompts import Template
 from retainbench.trainers._shared.contract import Item, Job, Target
 
@@ -44,7 +44,7 @@ def job(
     out: Path,
     options: Any,
     *,
-    adaptation: str = "full",
+    adaptation: str | AnyAdapter = "full",
     anchor: Anchor | None = None,
     budget: Budget | None = None,
     target: Target | None = None,
@@ -55,7 +55,9 @@ def job(
         base=base,
         reference=base,
         target=target or letters(),
-        adaptation=Adaptation.model_validate({"kind": adaptation, "rank": 2}),
+        adaptation=Adaptation.model_validate({"kind": adaptation, "rank": 2})
+        if isinstance(adaptation, str)
+        else adaptation,
         options=options,
         anchor=anchor,
         budget=budget or Budget(unit="steps", amount=STEPS),

@@ -22,7 +22,7 @@ import numpy as np
 from retainbench.harness.contracts import jobs
 from retainbench.harness.contracts.rules import Rule, ruled
 from retainbench.harness.core.paths import CellFolder
-from retainbench.harness.core.schema import Anchor, Budget
+from retainbench.harness.core.schema import Anchor, AnyAdapter, Budget
 from retainbench.harness.suites.methods import CONTRACT
 from retainbench.trainers._shared import step_log
 from retainbench.trainers._shared.contract import Job, TrainerOptions
@@ -30,6 +30,10 @@ from retainbench.trainers._shared.contract import Job, TrainerOptions
 KILLED_AT = 0.75
 STEPS_OF_FLOPS = 2.5
 """Budget of the second run in steps' worth of FLOPs: no whole number of steps spends it exactly."""
+
+
+ROUNDING = 1e-6
+"""Relative drift of an untrained adapter that is merged in float32: DoRA divides by its norms."""
 
 
 class KilledError(Exception):
@@ -47,7 +51,12 @@ class MethodTrial:
     """
 
     def __init__(
-        self, module: Any, base: Path, scratch: Path, adaptation: str, options: Any = None
+        self,
+        module: Any,
+        base: Path,
+        scratch: Path,
+        adaptation: str | AnyAdapter,
+        options: Any = None,
     ) -> None:
         self.module = module
         self.base = base
@@ -111,7 +120,9 @@ class MethodTrial:
         return spent
 
 
-def check(module: Any, base: Path, adaptation: str, options: Any = None) -> Iterator[Rule]:
+def check(
+    module: Any, base: Path, adaptation: str | AnyAdapter, options: Any = None
+) -> Iterator[Rule]:
     """The rules of a method for one adaptation, one after another."""
     with tempfile.TemporaryDirectory() as scratch:
         trial = MethodTrial(module, base, Path(scratch), adaptation, options)
@@ -176,6 +187,12 @@ def _zero_steps(trial: MethodTrial) -> str:
     found = trial.train(trial.job("zero", Budget(unit="steps", amount=0)), 1)
     if trial.adaptation == "full":
         return "" if found == jobs.weights(trial.base) else "a budget of 0 changes the weights"
+    if isinstance(trial.adaptation, AnyAdapter):
+        from retainbench.harness.drift.measure import summarise
+
+        end = trial.scratch / "zero" / "checkpoints" / jobs.END
+        drift = summarise(trial.base, end, {}).relative
+        return "" if drift < ROUNDING else f"a budget of 0 moves the weights by {drift:.2g}"
     from safetensors.torch import load
 
     tensors = [tensor for data in found.values() for tensor in load(data).items()]

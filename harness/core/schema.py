@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from retainbench.harness.core.axes import RetentionAxis
 from retainbench.harness.core.names import Name
@@ -66,6 +74,28 @@ class Adaptation(Settings):
         return self.kind if self.kind == "full" else f"lora r={self.rank}"
 
 
+class AnyAdapter(Settings):
+    """An adapter of PEFT by its type; all other keys are those of PEFT's config of that type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    peft_type: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,40}$")]
+
+    @property
+    def kind(self) -> Literal["lora"]:
+        """A method that trains LoRA trains any adapter."""
+        return "lora"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of PEFT's config."""
+        return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        shown = [f"{key}={value}" for key, value in sorted(self.settings.items())]
+        return " ".join([self.peft_type.lower(), *shown])[:80]
+
+
 class Anchor(Settings):
     """A pull towards the base, on top of the method."""
 
@@ -85,11 +115,21 @@ INTERPOLATE = "interpolate"
 """The stage without budget: weights between the base and the end of training, each scored."""
 
 
+def _which(value: Any) -> str:
+    """Tags in brackets are no keys of a file; errors leave them out (suites/loading.py)."""
+    named = isinstance(value, AnyAdapter) or (isinstance(value, dict) and "peft_type" in value)
+    return "[peft]" if named else "[own]"
+
+
 class Stage(Settings):
     """One method with its adaptation, options and share of the recipe's budget."""
 
     method: Name
-    adaptation: Annotated[Adaptation, BeforeValidator(_expand)] = Adaptation()
+    adaptation: Annotated[
+        Annotated[Adaptation, Tag("[own]")] | Annotated[AnyAdapter, Tag("[peft]")],
+        Discriminator(_which),
+        BeforeValidator(_expand),
+    ] = Adaptation()
     options: dict[str, Any] = {}
     anchor: Anchor | None = None
     target: Name | None = None

@@ -103,6 +103,16 @@ class TrieLM(HFLM):
             self.cache_hook.add_partial("loglikelihood", pair, answer)
         return [found[pair] for pair in pairs]
 
+    def planned(self, requests: Sequence[Instance]) -> int | None:
+        """Tokens that `loglikelihood` computes for these requests; None where it cannot pack them.
+
+        Nothing is computed. Prefixes that packed passes repeat (some percent) are not in it.
+        """
+        pairs = tuple(sorted({request.args for request in requests}))
+        if self._obstacle(1) is not None:
+            return None
+        return int(ask(self._encoder, prices(self.model), pairs).layout.token.size)
+
     def _score(self, pairs: tuple[StringPair, ...]) -> Scored:
         obstacle = self._obstacle(1)
         if obstacle is None:

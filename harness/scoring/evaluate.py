@@ -226,9 +226,26 @@ def turned(values: Sequence[Any], shift: int) -> list[Any]:
     return [*values[at:], *values[:at]]
 
 
-def requests(info: TaskInfo, rendering: Rendering = PLAIN) -> list[Any]:
+def requests(
+    info: TaskInfo,
+    rendering: Rendering = PLAIN,
+    limit: int | None = None,
+    *,
+    allow_code: bool = False,
+) -> list[Any]:
     """The task's requests as the model gets them (lm-eval's `Instance`s)."""
-    return list(_prepared(info, catalogue.lock_digest(info), None, False, rendering).task.instances)
+    lock = catalogue.lock_digest(info)
+    return list(_prepared(info, lock, limit, allow_code, rendering).task.instances)
+
+
+def planned_tokens(
+    loaded: Loaded, asked: Sequence[Any], rendering: Rendering = PLAIN
+) -> int | None:
+    """Tokens that scoring requests will compute; None where responses are generated."""
+    if any(request.request_type != "loglikelihood" for request in asked):
+        return None
+    planned: int | None = _scoring_model(loaded, FIRST_SCORING, rendering).planned(asked)
+    return planned
 
 
 class PreparedTask(NamedTuple):

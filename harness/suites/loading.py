@@ -217,7 +217,7 @@ def check_policy(policy: Policy, tasks: Mapping[str, str], where: str) -> None:
 def explain(error: ValidationError) -> str:
     """One line for the first validation error: the key, what is wrong, what is allowed."""
     detail = error.errors(include_url=False)[0]
-    keys = [str(part) for part in detail["loc"] if part != "[key]"]
+    keys = [str(part) for part in detail["loc"] if not str(part).startswith("[")]
     place = ".".join(keys)
     if detail["type"] == "extra_forbidden":
         allowed = allowed_keys(keys[:-1])

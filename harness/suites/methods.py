@@ -18,7 +18,7 @@ from retainbench.harness.core import names, origins, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
-from retainbench.harness.core.schema import INTERPOLATE
+from retainbench.harness.core.schema import INTERPOLATE, AnyAdapter
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Stage
@@ -120,6 +120,13 @@ def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
             f"{where}.adaptation: {stage.method} cannot use {stage.adaptation.kind!r}; "
             f"it can use {', '.join(module.ADAPTATIONS)}"
         )
+    if isinstance(stage.adaptation, AnyAdapter):
+        from retainbench.harness.models.adaptation import peft_config
+
+        try:
+            peft_config(stage.adaptation)
+        except UsageError as error:
+            raise UsageError(f"{where}.adaptation: {error}") from error
     if stage.anchor and stage.anchor.kind not in module.ANCHORS:
         possible = ", ".join(module.ANCHORS) or "no anchor"
         raise UsageError(

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Adaptation, Anchor, Budget
+from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
 from retainbench.harness.tasks.rendering.chat import PLAIN, Conversation, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference
 
@@ -107,7 +107,7 @@ class Job:
     reference: Path
     """The cell's base: what anchors pull towards and drift is measured from."""
     target: Target
-    adaptation: Adaptation
+    adaptation: Adaptation | AnyAdapter
     options: Any
     """An instance of the trainer's `Options`."""
     anchor: Anchor | None

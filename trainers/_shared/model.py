@@ -1,7 +1,7 @@
 """The policy that a trainer moves: loading, adapters, saving.
 
 Master weights are float32 always; the compute dtype is the job's, by autocast.
-LoRA is an adaptation of any method: PEFT adapters on every linear layer except the head. A LoRA
+LoRA and the other adapters of PEFT are adaptations of any method (models/adaptation.py). Such a
 checkpoint is the adapter alone; whoever scores it merges it into the stage's starting point.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.harness.models import loading, shared
+from retainbench.harness.models.adaptation import peft_config
 from retainbench.trainers._shared.contract import Job
 from retainbench.trainers._shared.data import seed_for
 
@@ -30,10 +31,10 @@ class PolicyModel(NamedTuple):
 
 
 def load(job: Job) -> PolicyModel:
-    """The stage's starting point in float32, with fresh adapters where the job asks for LoRA.
+    """The stage's starting point in float32, with fresh adapters where the job asks for them.
 
-    Adapters start at zero effect (B = 0), so the untrained policy equals its base exactly; A is
-    drawn from (seed, "lora") without touching the global generators.
+    LoRA starts at zero effect (B = 0), so the untrained policy equals its base exactly; what is
+    random in an adapter is drawn from (seed, "lora") without touching the global generators.
     """
     import torch
 
@@ -41,9 +42,11 @@ def load(job: Job) -> PolicyModel:
     model: Any = loaded.model
     parameters = sum(p.numel() for p in model.parameters())
     if job.adaptation.kind == "lora":
+        from peft import get_peft_model
+
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(job.seed, f"lora/{job.stage}"))
-            model = add_adapters(model, job.adaptation.rank, job.adaptation.alpha)
+            model = get_peft_model(model, peft_config(job.adaptation))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return PolicyModel(model, loaded.tokenizer, parameters, trainable)
 
@@ -63,21 +66,6 @@ def _loaded(folder: Path, job: Job) -> loading.Loaded:
     if folder == job.reference:
         return shared.fresh(folder, job.device)
     return loading.load(folder, device=job.device)
-
-
-def add_adapters(model: Any, rank: int, alpha: float | None) -> Any:
-    """Wrap a model with LoRA on all linear layers but the head; scale alpha / rank, default 2."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha if alpha is not None else 2 * rank,
-        target_modules="all-linear",
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config)
 
 
 def save(policy: PolicyModel, folder: Path, *, merged: bool = False) -> None:

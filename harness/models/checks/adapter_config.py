@@ -31,7 +31,7 @@ ROUTERS = ("POLY", "XLORA")
 
 _RANKS = ("r", "init_r", "target_r", "rank", "n_frequency", "num_vectors")
 _PATTERNS = ("target_modules", "exclude_modules")
-_REFUSED = {
+REFUSED = {
     "megatron_config": "PEFT imports the module that `megatron_core` names",
     "layer_replication": "it changes the number of layers; merge the adapter first",
     "alora_invocation_tokens": "an activated LoRA changes with the prompt and cannot be merged",
@@ -66,7 +66,7 @@ def check(folder: Path, config: dict[str, Any], weights: Weights) -> None:
         )
     if kind in ROUTERS:
         raise IntegrityError(f"{file}: {kind} chooses between adapters and cannot be merged")
-    for key, reason in _REFUSED.items():
+    for key, reason in REFUSED.items():
         if config.get(key):
             raise IntegrityError(f"{file}: {key} is refused, since {reason}")
     if config.get("megatron_core") not in (None, "megatron.core"):
