@@ -3,7 +3,8 @@
     L = -(1/M) sum_t m_t log p(y_t | y_<t, x),   M = trained tokens in the global batch
 
 Deviations from TRL's defaults:
-1. Only completion tokens are trained (the prompt's have no gradient), the end token included.
+1. Only completion tokens are trained (the prompt's have no gradient), the end token included; of a
+   conversation every turn of the assistant.
 2. Rows come in the order that all methods share, already encoded; nothing is truncated.
 3. The learning rate follows the share of the budget, not a number of steps.
 4. Float32 weights and optimizer; the forward pass may use bfloat16.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient.gradient import GradientOptions, TargetPositions
 from retainbench.trainers._shared.contract import Job, Outcome
-from retainbench.trainers._shared.data import Batch, example_of, item_at
+from retainbench.trainers._shared.data import Batch, item_at, trained
 
 if TYPE_CHECKING:
     import torch
@@ -57,12 +58,9 @@ def supervised(job: Job, loss: Loss) -> Outcome:
 
     def row(position: int) -> dict[str, Any]:
         item = item_at(job.target.train, job.seed, position)
-        example = example_of(policy.tokenizer, job.target, item)
-        ignored = [-100] * len(example.prompt)
-        return {
-            "input_ids": example.prompt + example.completion,
-            "labels": ignored + example.completion,
-        }
+        ids, mask = trained(policy.tokenizer, job.target, item)
+        labels = [token if learn else -100 for token, learn in zip(ids, mask, strict=True)]
+        return {"input_ids": ids, "labels": labels}
 
     anchored = job.anchor is not None and job.anchor.kind == "kl"
     trainer_class = held(job, trajectory, loss) if anchored or callable(loss) else SFTTrainer

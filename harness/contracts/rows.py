@@ -63,6 +63,9 @@ def completed(row: Any, fields: Mapping[str, str]) -> Any:
     if not isinstance(row, dict):
         return row
     named = dict(row) | {name: row[other] for name, other in fields.items() if other in row}
+    turns = named.get("messages")
+    if "answer" not in named and isinstance(turns, list) and _last_role(turns) == "assistant":
+        named["messages"], named["answer"] = turns[:-1], turns[-1].get("content")
     if "query" not in named and isinstance(named.get("messages"), list):
         named["query"] = _conversation(named["messages"])
     if "id" not in named and isinstance(named.get("query"), str):
@@ -77,6 +80,10 @@ def completed(row: Any, fields: Mapping[str, str]) -> Any:
     head = {"id": named.pop("id", None), "query": named.pop("query", None)}
     head |= {"answer": named.pop("answer", None), "aliases": named.pop("aliases", [])}
     return head | {"cluster": str(named.pop("cluster", head["id"]))} | named
+
+
+def _last_role(messages: list[Any]) -> Any:
+    return messages[-1].get("role") if messages and isinstance(messages[-1], dict) else None
 
 
 def _conversation(messages: list[Any]) -> str:

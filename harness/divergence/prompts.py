@@ -33,8 +33,8 @@ def prompt_sets(
 
 def _prompts(info: TaskInfo, number: int, rendering: Rendering) -> list[str]:
     """A task's first prompts that are not empty, as the model gets them."""
-    plain = [prompt for prompt in catalogue.prompts(info) if prompt]
-    return rendering.prompts(info.template, plain[:number])
+    rows = [row for row in catalogue.items(info) if info.prompt(row)][:number]
+    return rendering.prompts(info.template, [rendering.ask(info.prompt(row), row) for row in rows])
 
 
 def _round_robin(lists: list[list[str]]) -> list[str]:

@@ -285,7 +285,7 @@ def _sample(instances: Sequence[Any], sampling: Sampling) -> None:
 
 def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
     """Send each prompt as a chat; as in lm-eval, a choice then follows without its delimiter."""
-    asked = [request.args[0] for request in instances]
+    asked = [rendering.ask(request.args[0], request.doc) for request in instances]
     for request, prompt in zip(instances, rendering.prompts(info.template, asked), strict=True):
         following = request.args[1]
         if request.request_type == "loglikelihood" and info.kind == "multiple_choice":

@@ -91,6 +91,11 @@ def _check_row(row: Any, where: str) -> None:
     where = f"{where}: item {row['id']}"
     if not isinstance(row.get("query"), str) or not isinstance(row.get("cluster"), str):
         raise IntegrityError(f"{where}: query and cluster must be text")
+    if "messages" in row and not _conversation(row["messages"]):
+        raise IntegrityError(
+            f"{where}: messages must be a list of {{role, content}}, with the roles system, user "
+            "and assistant, that ends with the user's"
+        )
     if "choices" in row:
         _check_choices(row, where)
     elif not isinstance(row.get("answer"), str) or not _texts(row.get("aliases")):
@@ -113,6 +118,17 @@ def _check_choices(row: dict[str, Any], where: str) -> None:
         raise IntegrityError(
             f"{where}: gold {gold!r} must be 0 to {len(choices) - 1}, the index of a choice"
         )
+
+
+def _conversation(value: Any) -> bool:
+    turns = value if isinstance(value, list) else []
+    shaped = all(
+        isinstance(turn, dict)
+        and turn.get("role") in ("system", "user", "assistant")
+        and isinstance(turn.get("content"), str)
+        for turn in turns
+    )
+    return bool(turns) and shaped and turns[-1]["role"] == "user"
 
 
 def _texts(value: Any) -> bool:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
-from retainbench.harness.tasks.rendering.chat import PLAIN, Conversation, Rendering
+from retainbench.harness.tasks.rendering.chat import PLAIN, Ask, Conversation, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference
 
 Item = dict[str, Any]
@@ -75,9 +75,7 @@ class Target:
         Args:
             before: what each prompt begins with, in the user's message; nothing if left out.
         """
-        begins = before or [""] * len(items)
-        texts = [b + self.template.prompt(item) for b, item in zip(begins, items, strict=True)]
-        return self.rendering.prompts(self.template, texts)
+        return self.rendering.prompts(self.template, self._asked(items, before))
 
     def prompt(self, item: Item) -> str:
         """The text that the model continues."""
@@ -85,17 +83,21 @@ class Target:
 
     def completions(self, items: Sequence[Item]) -> list[str]:
         """The reference continuations, without what ends them."""
-        asked = [self.template.prompt(item) for item in items]
         answers = [reference(item) for item in items]
-        return self.rendering.completions(self.template, asked, answers)
+        return self.rendering.completions(self.template, self._asked(items), answers)
 
     def conversations(self, items: Sequence[Item]) -> list[Conversation]:
         """Each item as a chat: what asks it, then the reference answer as the assistant's turn."""
-        asked = [
-            self.rendering.conversation(self.template, self.template.prompt(item)) for item in items
-        ]
+        asked = [self.rendering.conversation(self.template, one) for one in self._asked(items)]
         answers = [{"role": "assistant", "content": reference(item)} for item in items]
         return [[*turns, answer] for turns, answer in zip(asked, answers, strict=True)]
+
+    def _asked(self, items: Sequence[Item], before: Sequence[str] = ()) -> list[Ask]:
+        begins = before or [""] * len(items)
+        return [
+            self.rendering.ask(self.template.prompt(item), item, begin)
+            for item, begin in zip(items, begins, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

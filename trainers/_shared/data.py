@@ -16,6 +16,7 @@ import numpy as np
 
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.harness.tasks.rendering.encoding import continued
+from retainbench.harness.tasks.rendering.turns import assistant_tokens
 from retainbench.trainers._shared.contract import Item, Target
 
 if TYPE_CHECKING:
@@ -81,6 +82,29 @@ def example_of(tokenizer: Any, target: Target, item: Item) -> Example:
     """An item with its reference answer."""
     (completion,) = target.completions([item])
     return example(tokenizer, target.prompt(item), completion, target.rendering)
+
+
+class Trained(NamedTuple):
+    """A training row."""
+
+    ids: list[int]
+    mask: list[int]
+    """1 on the tokens to learn: the reference answer with its end; of a conversation, every turn of
+    the assistant."""
+
+
+def trained(tokenizer: Any, target: Target, item: Item) -> Trained:
+    """An item as supervised methods learn it.
+
+    Raises:
+        UsageError: the chat template rewrites earlier turns of a conversation.
+    """
+    turns = item.get("messages") or []
+    if target.rendering.chat and any(turn["role"] == "assistant" for turn in turns):
+        (conversation,) = target.conversations([item])
+        return Trained(*assistant_tokens(target.rendering.chat, tokenizer, conversation))
+    row = example_of(tokenizer, target, item)
+    return Trained(row.prompt + row.completion, [0] * len(row.prompt) + [1] * len(row.completion))
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:

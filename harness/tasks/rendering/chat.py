@@ -38,6 +38,15 @@ ANSWER = "retainbench answers here"
 """Where the assistant's words go, to see what the template writes after them."""
 
 
+class Ask(NamedTuple):
+    """What a prompt asks."""
+
+    text: str
+    """The user's message, or the whole prompt where it is sent as it is."""
+    earlier: tuple[dict[str, str], ...] = ()
+    """Messages before it, of an item that is a conversation."""
+
+
 class Chat(NamedTuple):
     """A chat template with what it is given."""
 
@@ -63,7 +72,19 @@ class Rendering:
         """SHA-256 of all that decides the text; None where prompts are sent as they are."""
         return digest([self.format.model_dump(), *self.chat]) if self.chat else None
 
-    def prompts(self, template: Template, texts: Sequence[str]) -> list[str]:
+    def ask(self, text: str, row: Row, before: str = "") -> Ask:
+        """What an item asks: as a chat its `messages`, if it has any.
+
+        Args:
+            text: the prompt as the task's template writes it.
+            before: what the user's message begins with.
+        """
+        turns: Conversation = row.get("messages") or []
+        if self.chat is None or not turns:
+            return Ask(before + text)
+        return Ask(before + turns[-1]["content"], tuple(turns[:-1]))
+
+    def prompts(self, template: Template, texts: Sequence[Ask | str]) -> list[str]:
         """What the model continues, for prompts as the template writes them.
 
         Raises:
@@ -71,11 +92,11 @@ class Rendering:
             IntegrityError: the chat template loops or writes too much.
         """
         if self.chat is None:
-            return list(texts)
-        return _render(self.chat, [(self.conversation(template, text), True) for text in texts])
+            return [_asked(text).text for text in texts]
+        return render(self.chat, [(self.conversation(template, text), True) for text in texts])
 
     def completions(
-        self, template: Template, texts: Sequence[str], answers: Sequence[str]
+        self, template: Template, texts: Sequence[Ask | str], answers: Sequence[str]
     ) -> list[str]:
         """What continues each prompt, for reference answers, without what ends it.
 
@@ -90,7 +111,7 @@ class Rendering:
             for conversation, answer in zip(asked, answers, strict=True)
         ]
         order = [*((one, True) for one in asked), *((one, False) for one in whole)]
-        written = _render(self.chat, order)
+        written = render(self.chat, order)
         both = zip(written[: len(asked)], written[len(asked) :], strict=True)
         return [_after(prompt, text, self.chat.after) for prompt, text in both]
 
@@ -108,11 +129,14 @@ class Rendering:
         """Ids of which each ends a response."""
         return list(dict.fromkeys([self.ending(tokenizer)[-1], tokenizer.eos_token_id]))
 
-    def conversation(self, template: Template, text: str) -> Conversation:
-        """The messages that ask a prompt."""
-        system = self.format.system
+    def conversation(self, template: Template, asked: Ask | str) -> Conversation:
+        """The messages that ask a prompt; a conversation keeps a system message of its own."""
+        text, earlier = _asked(asked)
+        own = earlier[:1] and earlier[0]["role"] == "system"
+        system = None if own else self.format.system
         messages = [{"role": "system", "content": system}] if system else []
-        if self.format.fewshot == "turns" and template.shots:
+        messages += earlier
+        if self.format.fewshot == "turns" and template.shots and not earlier:
             shown = template.examples()
             for query, answer in shown.solved:
                 messages.append({"role": "user", "content": query})
@@ -145,7 +169,7 @@ def of(tokenizer: Any, format: Format) -> Rendering:
     first = Chat(template, variables, "", "")
     asked = Rendering(format, first).conversation(Template("{{query}}", " "), "1 + 1 =")
     whole = [*asked, {"role": "assistant", "content": ANSWER}]
-    _, text = _render(first, [(asked, True), (whole, False)])
+    _, text = render(first, [(asked, True), (whole, False)])
     written, found, after = text.rpartition(ANSWER)
     if not found or ANSWER in written:
         raise IntegrityError("the chat template does not write the assistant's words once")
@@ -176,8 +200,13 @@ def of_folder(folder: Path, format: Format) -> Rendering:
 
 def prompt_digest(rendering: Rendering, info: TaskInfo, rows: Sequence[Row]) -> str:
     """SHA-256 over ids and prompts of a task's items as this base is asked them."""
-    prompts = rendering.prompts(info.template, [info.prompt(row) for row in rows])
+    asked = [rendering.ask(info.prompt(row), row) for row in rows]
+    prompts = rendering.prompts(info.template, asked)
     return digest([[row["id"], text] for row, text in zip(rows, prompts, strict=True)])
+
+
+def _asked(one: Ask | str) -> Ask:
+    return Ask(one) if isinstance(one, str) else one
 
 
 def _turn_end(tokenizer: Any, after: str) -> str:
@@ -205,22 +234,37 @@ def _after(prompt: str, text: str, after: str) -> str:
 
 Asked = tuple[Conversation, bool]
 """Messages, and whether the assistant's turn is opened after them."""
-_rendered: dict[tuple[Chat, str], str] = {}
+
+
+class Written(NamedTuple):
+    """A rendered conversation."""
+
+    text: str
+    spans: list[tuple[int, int]]
+    """Characters that the template marks as the assistant's (`{% generation %}`), if it does."""
+
+
+_rendered: dict[tuple[Chat, str], Written] = {}
 """Every conversation that this process has rendered."""
 
 
-def _render(chat: Chat, asked: Sequence[Asked]) -> list[str]:
+def render(chat: Chat, asked: Sequence[Asked]) -> list[str]:
     """The text of each conversation."""
+    return [one.text for one in written(chat, asked)]
+
+
+def written(chat: Chat, asked: Sequence[Asked]) -> list[Written]:
+    """Each conversation with what the template marks in it."""
     key = chat._replace(after="", end="")
     names = [canonical({"asked": one}) for one in asked]
     fresh = list(dict.fromkeys(name for name in names if (key, name) not in _rendered))
     if fresh:
-        texts = _in_child(key, [json.loads(name)["asked"] for name in fresh])
-        _rendered.update({(key, name): text for name, text in zip(fresh, texts, strict=True)})
+        found = _in_child(key, [json.loads(name)["asked"] for name in fresh])
+        _rendered.update({(key, name): one for name, one in zip(fresh, found, strict=True)})
     return [_rendered[key, name] for name in names]
 
 
-def _in_child(chat: Chat, asked: Sequence[Asked]) -> list[str]:
+def _in_child(chat: Chat, asked: Sequence[Asked]) -> list[Written]:
     order = {"template": chat.template, "variables": json.loads(chat.variables), "asked": asked}
     command = [sys.executable, "-P", "-m", "retainbench.harness.tasks.rendering.chat_child"]
     try:
@@ -238,5 +282,4 @@ def _in_child(chat: Chat, asked: Sequence[Asked]) -> list[str]:
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise UsageError(f"the chat template refuses the conversation: {answer['error']}")
-    texts: list[str] = answer["texts"]
-    return texts
+    return [Written(text, [(a, b) for a, b in spans]) for text, spans in answer["written"]]

@@ -1,7 +1,8 @@
 """Renders conversations with a chat template that somebody else wrote, in a process of its own.
 
 Reads one JSON object from stdin: `template`, `variables`, `asked` (pairs of a conversation and of
-whether the template opens the assistant's turn after it); writes `{"texts": [...]}` or
+whether the template opens the assistant's turn after it); writes `{"written": [...]}`, pairs of a
+text and of the spans of characters that the template marks with `{% generation %}`, or
 `{"error": ...}` to stdout. The template runs in transformers' sandbox, which reaches no file and no
 Python object but can still loop or allocate without end; so this process has limits of time and
 memory, and dies of them. A template that prints a date gets DATE: it must ask the same every day.
@@ -12,6 +13,7 @@ Started by tasks/rendering/chat.py: `python -m retainbench.harness.tasks.renderi
 from __future__ import annotations
 
 import json
+import re
 import resource
 import sys
 from datetime import datetime, tzinfo
@@ -29,6 +31,9 @@ DATE = datetime(2024, 7, 26)
 """What Llama 3.2's own template takes where it knows no date."""
 
 
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
 def main() -> None:
     """Render what stdin asks for."""
     from transformers.utils import chat_template_utils
@@ -37,21 +42,23 @@ def main() -> None:
     chat_template_utils.datetime = _Clock
     asked = json.load(sys.stdin)
     _limit(len(asked["asked"]))
-    texts: list[str] = []
+    marks = GENERATION.search(asked["template"]) is not None
+    written: list[tuple[str, list[list[int]]]] = []
     try:
         for conversation, prompt in asked["asked"]:
-            (text,), _ = chat_template_utils.render_jinja_template(
+            (text,), spans = chat_template_utils.render_jinja_template(
                 conversations=[conversation],
                 chat_template=asked["template"],
                 add_generation_prompt=prompt,
+                return_assistant_tokens_mask=marks,
                 **asked["variables"],
             )
             _require_length(text, conversation)
-            texts.append(text)
+            written.append((text, spans[0] if marks else []))
     except Exception as error:  # noqa: BLE001 - a foreign template raises whatever it likes
         json.dump({"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}, sys.stdout)
     else:
-        json.dump({"texts": texts}, sys.stdout)
+        json.dump({"written": written}, sys.stdout)
 
 
 class _Clock(datetime):
