@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from retainbench.harness.statistics import beta
 from retainbench.harness.statistics.paired import Bounds, Floats, normal_cdf, normal_quantile
 
 RESAMPLES = 99_999  # 9,999 moves the limits of ten discrete values by .005 (STATISTICS 3)
@@ -38,18 +39,16 @@ def t_quantile(probability: float, degrees: float) -> float:
     """
     if math.isinf(degrees):
         return normal_quantile(probability)
-    from scipy import special  # 0.2 s, which a gate without clusters does not need
-
-    return float(special.stdtrit(degrees, probability))
+    if probability < 0.5:
+        return -beta.t_point(probability, degrees)
+    return beta.t_point(1 - probability, degrees)
 
 
 def t_tail(statistic: float, degrees: float) -> float:
     """P(T >= statistic); exactly 0 or 1 for an infinite statistic (zero standard error)."""
     if math.isinf(degrees) or math.isinf(statistic):
         return normal_cdf(-statistic)
-    from scipy import special
-
-    return float(special.stdtr(degrees, -statistic))
+    return beta.t_upper(statistic, degrees)
 
 
 def t_interval(differences: Floats, confidence: float) -> MeanInterval:
@@ -90,20 +89,26 @@ def bca_interval(
     >>> [round(x, 2) for x in bca_interval(d, 0.90, seed=1, resamples=9999)]
     [-0.03, 0.27]
     """
-    from scipy import stats  # 0.5 s to import; most gates are binary and never need it
-
     if len(np.unique(differences)) < 2:
         raise ValueError("all differences are equal: the bootstrap has no width to offer")
-    result = stats.bootstrap(
-        (differences,),
-        np.mean,
-        method="BCa",
-        confidence_level=confidence,
-        n_resamples=resamples,
-        batch=max(1, BATCH_CELLS // len(differences)),
-        rng=np.random.default_rng(seed),
+    means = _resampled_means(differences, np.random.default_rng(seed), resamples)
+    mean, skew = np.mean(differences), acceleration(differences)
+    # Ties count half, as in scipy.stats.bootstrap, of which this gives the limits.
+    below = (np.sum(means < mean) + np.sum(means <= mean)) / (2 * resamples)
+    bias, z = normal_quantile(float(below)), normal_quantile((1 + confidence) / 2)
+    moved = [bias + (bias + side) / (1 - skew * (bias + side)) for side in (-z, z)]
+    low, high = np.percentile(means, [100 * normal_cdf(place) for place in moved])
+    return Bounds(float(low), float(high))
+
+
+def _resampled_means(differences: Floats, generator: np.random.Generator, resamples: int) -> Floats:
+    """Means of items drawn with replacement, some at once."""
+    n = len(differences)
+    batch = max(1, BATCH_CELLS // n)
+    sizes = [min(batch, resamples - done) for done in range(0, resamples, batch)]
+    return np.concatenate(
+        [differences[generator.integers(0, n, (size, n))].mean(axis=-1) for size in sizes]
     )
-    return Bounds(*(float(x) for x in result.confidence_interval))
 
 
 def edgeworth_interval(differences: Floats, confidence: float) -> Bounds:
@@ -186,20 +191,16 @@ def worst_item_limit(m: Moments, alpha: float) -> Floats:
     >>> round(float(worst_item_limit(moments(np.repeat([1.0, 0.0], [2, 98]), 100), 0.05)), 6)
     0.061619
     """
-    from scipy import special  # 0.1 s to import
-
     shape = _shape(m)
-    quantile = special.betaincinv(shape.first, shape.second, 1 - alpha)
+    quantile = beta.quantile(shape.first, shape.second, 1 - alpha)
     limit: Floats = np.where(shape.width > 0, shape.low + shape.width * quantile, 1.0)
     return limit
 
 
 def worst_item_tail(m: Moments, margin: float) -> Floats:
     """One-sided p of "D >= margin": at most alpha exactly where the limit is at most the margin."""
-    from scipy import special
-
     shape = _shape(m)
-    place = (margin - shape.low) / np.where(shape.width > 0, shape.width, 1)
-    tail = special.betaincc(shape.first, shape.second, np.clip(place, 0, 1))
+    place = np.clip((margin - shape.low) / np.where(shape.width > 0, shape.width, 1), 0, 1)
+    tail = beta.tails(shape.first, shape.second, place, 1 - place).upper
     p: Floats = np.where(shape.width > 0, tail, 1.0)
     return p

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from retainbench.harness.statistics.beta import log_gamma
 from retainbench.harness.statistics.graded import Moments, t_quantile, worst_item_limit
 from retainbench.harness.statistics.paired import (
     Floats,
@@ -53,18 +54,21 @@ def _upper_limits(items: int, discordance: float, true_drop: float, alpha: float
     n10, n01 = (x.ravel() for x in grid)
     kept = n10 + n01 <= items
     n10, n01 = n10[kept], n01[kept]
-    from scipy import special  # 0.1 s, which a gate does not need for planning at many flips
-
     counts = ((n10, lost), (n01, gained), (items - n10 - n01, 1 - discordance))
-    logs = special.gammaln(items + 1) + sum(
-        special.xlogy(n, p) - special.gammaln(n + 1) for n, p in counts
-    )
+    logs = math.lgamma(items + 1) + sum(_log_of_power(p, n) - log_gamma(n + 1) for n, p in counts)
     lowest = np.where(n01 > 0, -1.0, np.where(n10 < items, 0.0, 1.0))
     shape = Moments((n10 - n01) / items, (n10 + n01) / items, lowest, float(items))
     tango = tango_bounds(n10, n01, float(items), 1 - 2 * alpha).high
     upper = np.maximum(tango, worst_item_limit(shape, alpha))
     order = np.argsort(upper)
     return _UpperLimits(upper[order], np.cumsum(np.exp(logs)[order]))
+
+
+def _log_of_power(p: float, exponents: Floats) -> Floats:
+    """ln p^n, where 0^0 is 1."""
+    if p == 0:
+        return np.where(exponents > 0, -math.inf, 0.0)
+    return exponents * math.log(p)
 
 
 def _likely(items: int, p: float) -> Floats:
