@@ -22,7 +22,6 @@ from retainbench.harness.adoption.json_files import (
     require_task_name,
     run_date,
 )
-from retainbench.harness.adoption.lighteval_rows import take
 from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import sha256_file
@@ -167,6 +166,9 @@ def _task(
     raw = _entry(results.config_tasks, task, results_file)
     config = checked(TaskConfig, raw, f"{results_file}: {task}")
     higher = {str(m.metric_name): m.higher_is_better for m in config.metrics or [] if m}
+    # Reads Parquet, which the base install cannot.
+    from retainbench.harness.adoption.lighteval_rows import take
+
     records, texts = take(file, task, config.effective_num_docs, higher, choices)
     summary = checked(
         LightevalSummary, _entry(results.summary_tasks, task, results_file), str(results_file)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
 
 from retainbench.harness.api import models
 from retainbench.harness.api.records import frame
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
+from retainbench.harness.core.schema import Format, Sampling, Settings
 from retainbench.harness.models.placement import placed
 from retainbench.harness.tasks.catalogue import Catalogue
+from retainbench.harness.tasks.rendering import chat
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from retainbench.harness.api.models import Model
     from retainbench.harness.drift.records import DriftReport
+
+T = TypeVar("T", bound=Settings)
 
 
 def evaluate(
@@ -30,6 +38,8 @@ def evaluate(
     device_map: str | None = None,
     packs: Sequence[str | Path] = (),
     allow_code: bool = False,
+    format: Mapping[str, object] | None = None,
+    scoring: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
     """Score a model on frozen tasks; a row per item, as `retainbench evaluate --out` writes them.
 
@@ -44,18 +54,35 @@ def evaluate(
         device_map: `auto` spreads the layers over the GPUs of this machine.
         packs: folders of tasks from `retainbench freeze`.
         allow_code: lets the installed lm-eval's code score the packs that name it.
+        format: as in a suite, such as {"template": "chat"}: prompts through the model's template.
+        scoring: as in a suite, such as {"repeats": 4}: targets are answered several times.
 
     Raises:
-        UsageError: an unknown task or model.
+        UsageError: an unknown task or model, or a format that it cannot be asked in.
         IntegrityError: a task differs from its lock, or the model cannot be loaded safely.
     """
-    from retainbench.harness.scoring import evaluate as scoring
+    from retainbench.harness.scoring import evaluate as evaluating
 
     quieten()
-    known = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
+    known = replace(given, sampling=_part(Sampling, scoring, "scoring") if scoring else None)
     infos = known.find([tasks] if isinstance(tasks, str) else list(tasks))
+    asked = _part(Format, format or {}, "format")
     found = models.loaded(model, base=base, placement=placed(device, dtype, device_map))
-    return frame(scoring.evaluate(found, infos, limit=limit, allow_code=allow_code))
+    rendering = chat.of(found.tokenizer, asked)
+    return frame(
+        evaluating.evaluate(found, infos, limit=limit, allow_code=allow_code, rendering=rendering)
+    )
+
+
+def _part(model: type[T], value: Mapping[str, object], where: str) -> T:
+    """A part of a suite."""
+    try:
+        return model.model_validate(dict(value))
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        place = ".".join([where, *map(str, detail["loc"])])
+        raise UsageError(f"{place}: {detail['msg'].removeprefix('Value error, ')}") from error
 
 
 def drift(

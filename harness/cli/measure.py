@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,15 +38,21 @@ def evaluate(
     base: Annotated[
         str | None, typer.Option(help="Base of an adapter; default: the one that it names.")
     ] = None,
+    template: Annotated[
+        Literal["none", "chat"],
+        typer.Option(help="chat sends prompts through the model's own chat template."),
+    ] = "none",
 ) -> None:
     """Score a model on frozen tasks, item by item."""
     from retainbench.harness.core.files import storage
+    from retainbench.harness.core.schema import Format
     from retainbench.harness.core.text import terminal
     from retainbench.harness.core.text.escaping import visible
     from retainbench.harness.models import bases, loading
     from retainbench.harness.models.placement import placed
     from retainbench.harness.scoring import evaluate as evaluating
     from retainbench.harness.tasks.catalogue import Catalogue
+    from retainbench.harness.tasks.rendering import chat
 
     quieten()
     placement = placed(device, dtype, device_map)
@@ -55,7 +61,10 @@ def evaluate(
     for note in checked.notes:
         typer.echo(f"note: {visible(note)}")
     loaded = loading.load(checked, **placement._asdict())
-    found = evaluating.evaluate(loaded, known.find(tasks), limit=limit, allow_code=allow_code)
+    rendering = chat.of(loaded.tokenizer, Format(template=template))
+    found = evaluating.evaluate(
+        loaded, known.find(tasks), limit=limit, allow_code=allow_code, rendering=rendering
+    )
     if out:
         storage.write_jsonl(out, found)
     rows = []

@@ -1,6 +1,7 @@
 """Which extra of the package holds a library that is not installed.
 
-The base install reads and judges results; scoring and training are the extra `all`. Nothing checks
+The base install judges results; figures, the HTML report and DataFrames are the extra `report`,
+scoring and training the extra `all`. Nothing checks
 for a library in advance: `import` fails where the library is needed, and the command line turns
 that failure into one line here.
 """

@@ -64,7 +64,13 @@ def __getattr__(name: str) -> Any:
         return version("retainbench")
     if name not in PLACES:
         raise AttributeError(f"module 'retainbench' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"retainbench.harness.api.{PLACES[name]}"), name)
+    try:
+        module = importlib.import_module(f"retainbench.harness.api.{PLACES[name]}")
+    except ModuleNotFoundError as error:
+        from retainbench.harness.core import extras
+
+        raise extras.not_installed(error) or error from None
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

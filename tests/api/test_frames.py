@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import retainbench
+from fixtures.chats import save_chat
 from fixtures.runs import suite
 from retainbench.harness.cli import main as cli
 from retainbench.harness.contracts.tiny_model import save_tiny
@@ -66,6 +67,23 @@ def test_a_frame_is_what_the_command_writes(tiny_base: Path, tmp_path: Path) -> 
     assert stored["task"].value_counts().to_dict() == dict.fromkeys(TASKS, 30)
     for model in (tiny_base, loaded(tiny_base)):
         pd.testing.assert_frame_equal(retainbench.evaluate(model, TASKS, limit=30), stored)
+
+
+def test_a_model_is_asked_as_a_chat(tmp_path: Path) -> None:
+    """As the command asks it, and as a suite's `format` and `scoring` do."""
+    save_chat(tmp_path / "chat", "chatml")
+    folder = str(tmp_path / "chat")
+    plain = retainbench.evaluate(folder, "capitals", limit=4)
+    asked = retainbench.evaluate(folder, "capitals", limit=4, format={"template": "chat"})
+    assert list(asked["prompt_hash"]) == list(plain["prompt_hash"])
+    assert list(asked["choice_logprobs"]) != list(plain["choice_logprobs"])
+    words = ["evaluate", folder, "capitals", "--limit", "4", "--template", "chat", "--out"]
+    assert cli.run([*words, str(tmp_path / "out.jsonl")]) == 0
+    pd.testing.assert_frame_equal(retainbench.load_records(tmp_path / "out.jsonl"), asked)
+    drawn = retainbench.evaluate(folder, "countdown", limit=2, scoring={"repeats": 3})
+    assert list(drawn["repeat"]) == [0, 1, 2, 0, 1, 2]
+    with pytest.raises(UsageError, match=r"format\.system: "):
+        retainbench.evaluate(folder, "capitals", format={"template": "chat", "system": 3})
 
 
 def test_a_loaded_model_is_left_as_it_was(tiny_base: Path) -> None:

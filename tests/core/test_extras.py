@@ -41,6 +41,18 @@ def test_what_is_missing_is_named(module: str, command: str, extra: str) -> None
     assert last == f"retainbench: {extra}, and this needs it. Run: pip install 'retainbench[all]'"
 
 
+def test_the_python_api_names_the_extra_too() -> None:
+    code = CALL.partition("from retainbench")[0] + "import retainbench; retainbench.gate"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "pandas"], capture_output=True, text=True, check=False
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert last.endswith(
+        "UsageError: pandas is not installed, and this needs it. "
+        "Run: pip install 'retainbench[report]'"
+    )
+
+
 def test_a_module_that_no_extra_holds_is_a_bug() -> None:
     error = ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
     assert extras.not_installed(error) is None
