@@ -31,7 +31,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
+from retainbench.harness.scoring.decoding import Completions, Stops, generate, stop_rule
 from retainbench.harness.scoring.packing.packed import prices, score_layout, score_packed
 from retainbench.harness.scoring.packing.single import Scored, ScoringWork, score_singly
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
@@ -59,6 +59,8 @@ class TrieLM(HFLM):
     """Account of the last scoring call."""
     stopped: list[bool]
     """Of the last generation call: the response ended by itself, within its tokens."""
+    generated: GenerationWork
+    """Account of the last generation call."""
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class TrieLM(HFLM):
         self.rows = int(rows) if rows else None
         self.work = None
         self.stopped = []
+        self.generated = GenerationWork()
         self._probed: tuple[str | None] | None = None
         self._told: set[str] = set()
         self._rules: dict[tuple[str, ...], Stops] = {}
@@ -209,6 +212,7 @@ class TrieLM(HFLM):
             groups[request.task_name, options].append(i)
         answers = [""] * len(requests)
         self.stopped = [False] * len(requests)
+        self.generated = GenerationWork()
         for (_, options), members in groups.items():
             contexts = [requests[i].args[0] for i in members]
             texts, stopped = self._generate(contexts, json.loads(options))
@@ -238,6 +242,7 @@ class TrieLM(HFLM):
             generator=torch.Generator().manual_seed(self.seed),
             rows=self.rows,
         )
+        self.generated = self.generated.plus(completions)
         eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         ends = [*chosen.until, eos, *([self.turn_end.strip()] if self.turn_end else [])]
         texts = [
@@ -259,6 +264,30 @@ class TrieLM(HFLM):
 
 def _answers(scored: Scored) -> list[tuple[float, bool]]:
     return list(zip(scored.loglikelihood.tolist(), scored.greedy.tolist(), strict=True))
+
+
+class GenerationWork(NamedTuple):
+    """The work of one call."""
+
+    responses: int = 0
+    tokens: int = 0
+    """New ones."""
+    cut: int = 0
+    """Responses that ended at the limit of tokens."""
+    rows: int = 0
+    """Most responses in flight."""
+    cache_bytes: int = 0
+    """Most bytes of keys and values; rows that have ended leave them (`decoding.CACHE_BYTES`)."""
+
+    def plus(self, made: Completions) -> GenerationWork:
+        """With the completions of one more task."""
+        return GenerationWork(
+            self.responses + len(made.tokens),
+            self.tokens + sum(map(len, made.tokens)),
+            self.cut + made.stopped.count(False),
+            max(self.rows, made.rows),
+            max(self.cache_bytes, made.cache_bytes),
+        )
 
 
 class GenerationOptions(NamedTuple):

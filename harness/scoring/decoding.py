@@ -69,6 +69,8 @@ class Completions(NamedTuple):
     model's own); None unless asked for."""
     rows: int
     """Most completions in flight at the end: fewer than at the start if memory ran out."""
+    cache_bytes: int
+    """Most bytes that keys and values had at once; 0 where none were kept."""
 
 
 class _Run(NamedTuple):
@@ -81,6 +83,8 @@ class _Run(NamedTuple):
     tokens_NT: torch.Tensor
     length_N: torch.Tensor
     stopped_N: torch.Tensor
+    cache_bytes: list[int]
+    """Of each batch, the most."""
     logprob_NT: torch.Tensor | None
 
 
@@ -185,6 +189,7 @@ def _run(count: int, steps: int, stops: Stops, device: Any) -> _Run:
         torch.zeros(count, steps, dtype=torch.long, device=device),
         torch.full((count,), steps, device=device),
         torch.zeros(count, dtype=torch.bool, device=device),
+        [],
         None,
     )
 
@@ -270,6 +275,7 @@ def _decode_batch(rows: Rows, index_B: torch.Tensor, run: _Run) -> None:
                 rows.take(kept)
                 index_B, token_B, running_B = index_B[kept], token_B[kept], running_B[kept]
         rows.step(token_B, step)
+    run.cache_bytes.append(rows.most_bytes)
 
 
 def _decode_uncached(model: Any, prompt: Sequence[int], i: int, run: _Run) -> None:
@@ -360,4 +366,5 @@ def _completions(run: _Run, rows: int) -> Completions:
     logprobs = None
     if run.logprob_NT is not None:
         logprobs = [line[:n] for line, n in zip(run.logprob_NT.tolist(), lengths, strict=True)]
-    return Completions(tokens, run.stopped_N.tolist(), logprobs, rows)
+    most = max(run.cache_bytes, default=0)
+    return Completions(tokens, run.stopped_N.tolist(), logprobs, rows, most)

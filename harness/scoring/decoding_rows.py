@@ -77,6 +77,8 @@ class Rows:
             layer.window, layer.first = slice(0, count), 0
         forward.use(slice(0, forward.groups))
         self.mask_B11X = self._mask()
+        self.most_bytes = self.bytes
+        """Most bytes that keys and values have had."""
 
     def _read(self, part: Pass, shared: int, first: bool) -> torch.Tensor:
         """One pass over some rows; returns their logits.
@@ -133,6 +135,12 @@ class Rows:
             position_ids=(self.lengths_B + taken)[:, None],
             past_key_values=self.cache,
         )
+        self.most_bytes = max(self.most_bytes, self.bytes)
+
+    @property
+    def bytes(self) -> int:
+        """What the keys and values take now."""
+        return sum(layer.bytes for layer in self.layers)
 
     def take(self, rows: torch.Tensor) -> None:
         """Keep these rows only, each as often as it is named."""
@@ -142,6 +150,7 @@ class Rows:
             self.mask_B11X = self.mask_B11X[rows]
         for layer in self.layers:
             layer.take(rows)
+        self.most_bytes = max(self.most_bytes, self.bytes)
         self.forward.use(self.group_B)
 
 
@@ -252,6 +261,11 @@ class Buffer(CacheLayerMixin):
             return key_states, value_states
         past = (self.window, slice(None), slice(self.first, end))
         return self.keys[past], self.values[past]
+
+    @property
+    def bytes(self) -> int:
+        """Of the buffers, what is not used yet included."""
+        return self.keys.nbytes + self.values.nbytes if self.is_initialized else 0
 
     def copy_first_row(self, source: int, length: int) -> None:
         """Begin the window with `length` entries of row 0, from column `source` on."""

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.scoring import decoding_rows
+from retainbench.harness.scoring import decoding, decoding_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.decoding import Completions, generate, nucleus, stop_rule
 
@@ -153,6 +153,25 @@ def test_the_cache_holds_what_running_rows_have_written() -> None:
     assert rows.cache.get_seq_length() == 101
     assert keys.shape[0] == 1
     assert keys.shape[2] <= 101 * 5 // 4 + decoding_rows.ROOM
+
+
+def test_keys_and_values_are_bounded_and_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of 2 + 60 tokens fit the bound; a buffer has up to a quarter more room, and ROOM."""
+    each = 2 * 2 * 2 * 4 * 4  # keys and values, layers, key heads, head size, bytes
+    monkeypatch.setitem(decoding.CACHE_BYTES, "cpu", 2 * 62 * each)
+    prompts = [[i, i + 1] for i in range(5)]
+    out = generate(model_of("llama"), prompts, max_new_tokens=60, stops=NEVER)
+    assert out.rows == 2
+    assert 2 * 61 * each <= out.cache_bytes <= 2 * (62 * 5 // 4 + decoding_rows.ROOM) * each
+    alone = generate(model_of("llama"), prompts[:1], max_new_tokens=60, stops=NEVER)
+    assert alone.cache_bytes == out.cache_bytes / 2
+    ours = TrieLM(model_of("llama"), tokenizer=tokenizer(), max_length=100)
+    options = {"until": [], "max_gen_toks": 12, "do_sample": False}
+    ours.generate_until([Instance("generate_until", {}, (text, options), 0) for text in "abc"])
+    work = ours.generated
+    assert (work.responses, work.rows) == (3, 3)
+    assert work.cut == ours.stopped.count(False)
+    assert 0 < work.cache_bytes <= 3 * (13 * 5 // 4 + decoding_rows.ROOM) * each
 
 
 def test_rows_stop_at_a_stop_id_and_leave_the_others_alone() -> None:
