@@ -2,8 +2,9 @@
 
 Each stage of each recipe is trained for `STEPS` updates from the base, in a temporary folder, by
 the code that will train it: tokens and FLOPs are their mean, seconds those of the second, which has
-neither the start nor a checkpoint in it. The budget says how many updates there are. A stage that fails in so few updates (nothing accepted, no reward) is
-named and not counted. A sweep counts its grid, not the values that it may add at an edge.
+neither the start nor a checkpoint in it. The budget says how many updates there are. A stage that
+fails in so few updates (nothing accepted, no reward) is named and not counted. A sweep counts its
+grid, not the values that it may add at an edge.
 
 Command: `retainbench plan SUITE --estimate`.
 """
