@@ -6,6 +6,8 @@ returns for `response`: (format, answer).
 
 from __future__ import annotations
 
+import math
+import re
 import time
 
 import pytest
@@ -87,3 +89,77 @@ def test_accents_do_not_count() -> None:
     module = catalogue.reward(catalogue.own()["countries_brief"])
     assert module.reward("Asunción", {"answer": "Asuncion", "aliases": []}) == 1.0
     assert module.reward("N\u2019Djamena", {"answer": "N'Djamena", "aliases": []}) == 1.0
+
+
+TAGGED = "<think>a</think>\n<answer>{}</answer>"
+
+
+@pytest.mark.parametrize(
+    ("response", "form", "valid", "worth"),
+    [
+        (TAGGED.format("B"), True, True, 1.0),
+        (TAGGED.format("(B)"), True, True, 1.0),
+        (TAGGED.format("B."), True, True, 1.0),
+        (TAGGED.format("A"), True, True, 0.0),
+        (TAGGED.format("A or B"), True, False, 0.0),
+        (TAGGED.format(""), True, False, 0.0),
+        ("<answer>B</answer>", False, True, 1.0),
+        ("<answer>A</answer> no: <answer>B</answer>", False, True, 1.0),
+        ("<think>never closed\n<answer>B</answer>", False, True, 1.0),
+        ("<think>B</think>", False, False, 0.0),
+        ("B", False, False, 0.0),
+        ("<answer>B", False, False, 0.0),
+    ],
+)
+def test_a_letter_is_judged_apart_from_its_form(
+    response: str, form: bool, valid: bool, worth: float
+) -> None:
+    module = catalogue.reward(catalogue.own()["ts_reasoning"])
+    item = {"answer": "B", "scale": None}
+    assert module.well_formed(response) is form
+    assert module.valid(response, item) is valid
+    assert module.worth(response, item) == worth
+    assert module.reward(response, item) == pytest.approx(0.1 * form + 0.9 * worth)
+
+
+@pytest.mark.parametrize(
+    ("answer", "valid", "worth"),
+    [
+        ("[10.0, 12.5, 11.0]", True, 1.0),
+        ("10, 12.5, 11", True, 1.0),
+        ("[11.0, 13.5, 12.0]", True, math.exp(-0.1 * 100 * 1 / 20)),  # MAE 1 of a range of 20
+        ("[10.0, 12.5]", False, 0.0),
+        ("[10.0, 12.5, 11.0, 1.0]", False, 0.0),
+        ("[10.0; 12.5; 11.0]", False, 0.0),
+        ("about 10, 12.5, 11", False, 0.0),
+        ("[nan, 12.5, 11.0]", False, 0.0),
+        ("[1e1, 12.5, 11.0]", False, 0.0),
+        ("[0, 0, 0]", True, math.exp(-0.1 * 100 * 33.5 / 3 / 20)),  # a zero forecast
+        ("[" + "1, " * 100_000, False, 0.0),
+    ],
+)
+def test_a_forecast_is_worth_its_error_and_nothing_if_it_is_no_list(
+    answer: str, valid: bool, worth: float
+) -> None:
+    """exp(-a MAE) of TimeOmni-1 with a = 0.1, MAE in percent of the scale."""
+    module = catalogue.reward(catalogue.own()["ts_reasoning"])
+    item = {"answer": "[10.0, 12.5, 11.0]", "scale": 20.0}
+    response = TAGGED.format(answer)
+    assert module.valid(response, item) is valid
+    assert module.worth(response, item) == pytest.approx(worth)
+
+
+def test_no_letter_is_right_more_often_than_chance_allows() -> None:
+    """Three standard errors of a quarter over the test items with options."""
+    info = catalogue.own()["ts_reasoning"]
+    answers = [row["answer"] for row in catalogue.items(info) if row["scale"] is None]
+    error = (0.25 * 0.75 / len(answers)) ** 0.5
+    for letter in "ABCD":
+        assert abs(answers.count(letter) / len(answers) - 0.25) <= 3 * error, letter
+
+
+def test_series_have_the_size_that_is_stated() -> None:
+    """64 to 256 values; the two of a causality question together at most 220."""
+    for row in catalogue.items(catalogue.own()["ts_reasoning"]):
+        given = re.findall(r" -?\d+(?:\.\d+)?(?=[,.])", row["query"].split("\n")[0])
+        assert 64 <= len(given) <= 256, row["id"]
