@@ -166,10 +166,40 @@ def _object(response: str, settings: Settings) -> dict[str, Any] | None:
 
 
 def math(response: str, item: Item, _: Settings) -> float:
-    """1.0 where math-verify finds the two expressions equal."""
-    from math_verify import parse, verify
+    """1.0 where math-verify finds the two expressions equal.
 
-    return float(any(verify(parse(answer), parse(response)) for answer in answers(item)))
+    The answer is LaTeX with or without dollar signs; so is a response that is nothing else.
+    """
+    from math_verify import verify
+
+    said = _expressions(response, bare=not PROSE.search(COMMAND.sub("", response)))
+    return float(any(verify(_expressions(answer, bare=True), said) for answer in answers(item)))
+
+
+LONGEST_BARE = 300
+"""Characters of an expression without a mark."""
+COMMAND = re.compile(r"\\[A-Za-z]+")
+PROSE = re.compile(r"[A-Za-z]{2}|\n|\$|\\[(\[]")
+"""After commands are left out: words, lines or marked formulas."""
+
+
+def _expressions(text: str, *, bare: bool) -> list[Any]:
+    """What math-verify reads in a text; without a mark it misses roots, tuples and polynomials.
+
+    Args:
+        bare: the text is one expression, to be marked as such first.
+    """
+    from math_verify import parse
+
+    forms = [text]
+    if len(text) <= LONGEST_BARE and "$" not in text and "\\boxed" not in text:
+        forms.insert(0 if bare else 1, f"\\boxed{{{text}}}")
+    found: list[Any] = []
+    for form in forms:
+        found += parse(form)
+        if any(not isinstance(expression, str) for expression in found):
+            break
+    return found
 
 
 def _anything(response: str, _item: Item, _settings: Settings) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -77,10 +77,19 @@ def target(
         str | None, typer.Option(help="Rows of a data set on the hub: ORG/NAME, with --revision.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the data set, 40 digits.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of the data set, if it has several.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "train",
+    test_split: Annotated[
+        str | None, typer.Option(help="Split with the test rows; default a fifth of --split.")
+    ] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(help="Our name of a field and the rows': query=question. Repeat."),
+        typer.Option(
+            help="Our name of a field and the rows': query=question. solution=FIELD is what SFT "
+            "trains on; the answer is then found in it by --answer. Repeat."
+        ),
     ] = None,
     reward: Annotated[
         str | None,
@@ -96,6 +105,16 @@ def target(
     prompt: Annotated[
         str | None, typer.Option(help="Text around {{query}}; default a question and `Answer:`.")
     ] = None,
+    answer: Annotated[
+        str,
+        typer.Option(
+            help="Where the answer is in a response: first_line, or in many lines all, last_line, "
+            "boxed, tag:NAME, regex:PATTERN."
+        ),
+    ] = "first_line",
+    think: Annotated[
+        Literal["strip", "keep"], typer.Option(help="strip: the answer comes after </think>.")
+    ] = "keep",
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer; default by the longest in the rows.")
     ] = None,
@@ -110,6 +129,7 @@ def target(
     """
     from retainbench.harness.contracts import new_target, rows, skeletons
     from retainbench.harness.tasks.freeze import QUESTION
+    from retainbench.harness.tasks.rendering.answers import rule_of
 
     quieten()
     if train is None and hub is None:
@@ -119,18 +139,24 @@ def target(
         return
     if (train is not None) == (hub is not None) or reward is None:
         raise UsageError("give --train FILE or --hub ORG/NAME, and --reward")
-    fields = dict(_pair("--field", text) for text in field or ())
+    rule = rule_of(answer, think)
+    reading = rows.RowReading(dict(_pair("--field", text) for text in field or ()), rule)
+    asked = rows.from_file(test, reading) if test else None
     if hub is not None:
-        found, provenance = rows.from_hub(hub, revision, split, fields)
+        source = rows.HubSplit(hub, revision, config, split)
+        found, provenance = rows.from_hub(source, reading)
+        if test_split:
+            asked, _ = rows.from_hub(source._replace(split=test_split), reading)
     else:
         assert train is not None
-        found, provenance = rows.from_file(train, fields), rows.provenance(train)
-    splits = rows.split(found, rows.from_file(test, fields) if test else None)
+        found, provenance = rows.from_file(train, reading), rows.provenance(train)
+    splits = rows.split(found, asked)
     wish = new_target.TargetSpec(
         name=name,
         reward=reward,
         settings={key: _value(text) for key, text in map(_setting, setting or ())},
         prompt=QUESTION if prompt is None else prompt.replace("\\n", "\n"),
+        answer=rule,
         max_new_tokens=max_new_tokens,
         licence=licence,
         provenance=provenance,

@@ -24,6 +24,8 @@ from retainbench.harness.core.files.atomic import replacing
 from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.tasks import catalogue, freeze, pack
 from retainbench.harness.tasks.freeze import QUESTION, Frozen, Provenance
+from retainbench.harness.tasks.rendering.answers import FIRST_LINE, AnswerRule, judging
+from retainbench.harness.tasks.rendering.prompts import reference
 
 REWARDS = ("exact", "numeric", "choice", "contains", "regex", "json", "math")
 LONGEST_ANSWER = 1_024  # tokens that are generated at most where nobody asks for another number
@@ -40,6 +42,8 @@ class TargetSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """tolerance, relative, pattern, fields, schema, options."""
     prompt: str = QUESTION
+    answer: AnswerRule = FIRST_LINE
+    """Where the answer is; anything but the first line lets a response have many lines."""
     max_new_tokens: int | None = None
     licence: str = "not stated"
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +69,7 @@ def write(
             _write_reward(folder, wish, splits)
             for name in ("validation", "train"):
                 _write_rows(folder / f"{name}.jsonl", getattr(splits, name))
-            freeze.fill(folder, _frozen(wish, splits, _chance(folder, splits)))
+            freeze.fill(folder, _frozen(wish, splits, _chance(folder, splits, wish.answer)))
     except UsageError:
         raise
     except RetainbenchError as error:
@@ -73,28 +77,32 @@ def write(
     return pack.read(goal, code=True)[0]
 
 
-def _chance(folder: Path, splits: Splits) -> float:
+def _chance(folder: Path, splits: Splits, rule: AnswerRule) -> float:
     """What the best constant answer earns on the training items: a guesser's score."""
     shutil.copyfile(paths.TASKS / "_reward.py", folder / "_reward.py")
-    reward = pack.companion(folder, "_reward").reward
+    reward = judging(pack.companion(folder, "_reward").reward, rule)
     return round(best_constant(splits.train[:300], reward)[1], 4)
 
 
 def _frozen(wish: TargetSpec, splits: Splits, chance: float) -> Frozen:
     """The test items with the keys of the YAML."""
-    longest = max(len(row["answer"]) for part in splits[:3] for row in part)
+    longest = max(len(reference(row)) for part in splits[:3] for row in part)
     tokens = wish.max_new_tokens or min(max(16, -(-longest // 16) * 16), LONGEST_ANSWER)
     metrics = [
         {"metric": name, "aggregation": "mean", "higher_is_better": True}
         for name in ("reward", "valid")
     ]
     metadata = {"version": 1.0, "licence": wish.licence, "axis": "target", "chance": chance}
+    if wish.answer != FIRST_LINE:
+        rule = wish.answer.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        metadata |= {"think": rule.pop("think", "keep"), "answer": rule}
+    until = ["\n"] if wish.answer.source == "first_line" else []
     keys = {
         "include": "_free_form.yaml",
         "doc_to_text": "query" if wish.prompt == "{{query}}" else wish.prompt,
         "doc_to_target": "answer",
         "process_results": pack.SCORE,
-        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": tokens},
+        "generation_kwargs": {"until": until, "do_sample": False, "max_gen_toks": tokens},
         "metric_list": metrics,
         "metadata": metadata,
     }

@@ -1,9 +1,10 @@
 """A user's rows -> test, validation and training items of a target. Writes nothing.
 
 Rows are `{id, query, answer}` or `{id, messages, answer}`, with `cluster` and `aliases` if known;
-other fields stay, for the reward. Equal questions are kept once. One set of rows is split by
-cluster, in the order of the clusters' hashes, so that what belongs together stays together and more
-rows later move no item from one split to another more than they must.
+other fields stay, for the reward. A `solution` is what SFT trains on; where the rows have no answer
+of their own, it is found in the solution as in a response. Equal questions are kept once. One set
+of rows is split by cluster, in the order of the clusters' hashes, so that what belongs together
+stays together and more rows later move no item from one split to another more than they must.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from retainbench.harness.tasks.catalogue import OWN, own
 from retainbench.harness.tasks.contamination import OverlapSearch, by_task, retention_items
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.lm_eval_index import COMMIT, card
+from retainbench.harness.tasks.rendering.answers import FIRST_LINE, AnswerRule, extract
 from retainbench.harness.tasks.rendering.prompts import reference
 from retainbench.tasks._dataset import normalised
 
@@ -41,11 +43,17 @@ class Splits(NamedTuple):
     remarks: list[str]
 
 
-def from_file(path: Path, fields: Mapping[str, str]) -> list[Row]:
-    """Rows of a JSON Lines file.
+class RowReading(NamedTuple):
+    """How rows are read."""
 
-    Args:
-        fields: our name of a field -> the file's.
+    fields: Mapping[str, str] = {}
+    """Our name of a field -> the rows'."""
+    rule: AnswerRule = FIRST_LINE
+    """Where the answer is in a solution."""
+
+
+def from_file(path: Path, reading: RowReading) -> list[Row]:
+    """Rows of a JSON Lines file.
 
     Raises:
         UsageError: naming file, line and item.
@@ -53,19 +61,22 @@ def from_file(path: Path, fields: Mapping[str, str]) -> list[Row]:
     if not path.is_file():
         raise UsageError(f"not a file: {path}. Give JSON Lines with id, query and answer")
     try:
-        return read_rows(path, lambda row: completed(row, fields))
+        return read_rows(path, lambda row: completed(row, reading))
     except IntegrityError as error:
         raise UsageError(str(error)) from error
 
 
-def completed(row: Any, fields: Mapping[str, str]) -> Any:
+def completed(row: Any, reading: RowReading) -> Any:
     """A row with our names, its question as text, and what it may leave out filled in."""
     if not isinstance(row, dict):
         return row
+    fields = reading.fields
     named = dict(row) | {name: row[other] for name, other in fields.items() if other in row}
     turns = named.get("messages")
     if "answer" not in named and isinstance(turns, list) and _last_role(turns) == "assistant":
         named["messages"], named["answer"] = turns[:-1], turns[-1].get("content")
+    if "solution" in fields and "answer" not in fields:
+        named["answer"] = extract(reading.rule, str(named.get("solution", ""))).strip()
     if "query" not in named and isinstance(named.get("messages"), list):
         named["query"] = _conversation(named["messages"])
     if "id" not in named and isinstance(named.get("query"), str):
@@ -171,27 +182,37 @@ def provenance(path: Path) -> dict[str, Any]:
     return {"source": "jsonl", "name": path.name, "source_sha256": sha256_file(path)}
 
 
-def from_hub(
-    dataset: str, revision: str | None, split: str, fields: Mapping[str, str]
-) -> tuple[list[Row], dict[str, Any]]:
+class HubSplit(NamedTuple):
+    """One split of a data set on the hub."""
+
+    dataset: str
+    revision: str | None
+    """A commit."""
+    config: str | None = None
+    """Which of the data set's configurations; None = its only one."""
+    split: str = "train"
+
+
+def from_hub(hub: HubSplit, reading: RowReading) -> tuple[list[Row], dict[str, Any]]:
     """Rows of a data set on the Hugging Face hub at one commit, and where they come from.
 
     Raises:
         UsageError: the revision is not a commit, or the hub or the data set has no such rows.
     """
+    dataset, revision, split = hub.dataset, hub.revision, hub.split
     if revision is None or not COMMIT.fullmatch(revision):
         raise UsageError(f"--hub {dataset}: give its commit with --revision, 40 hexadecimal digits")
     from datasets import load_dataset
 
     commit = card(dataset, revision).commit
     try:
-        loaded = load_dataset(dataset, split=split, revision=commit)
+        loaded = load_dataset(dataset, hub.config, split=split, revision=commit)
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UsageError(f"--hub {dataset}: cannot be loaded: {what}") from error
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / f"{split}.jsonl"
         loaded.to_json(path)
-        rows = from_file(path, fields)
+        rows = from_file(path, reading)
     where = {"dataset_path": dataset, "dataset_revision": commit, "dataset_split": split}
     return rows, {"source": "hub", "name": dataset} | where

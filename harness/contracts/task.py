@@ -13,6 +13,8 @@ from retainbench.harness.contracts.rules import Rule, all_of
 from retainbench.harness.contracts.target import lock
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import TaskInfo
+from retainbench.harness.tasks.rendering.answers import judging
+from retainbench.harness.tasks.rendering.prompts import judged
 from retainbench.tasks._dataset import exact, normalised
 from retainbench.tasks._numeric import match
 
@@ -108,11 +110,20 @@ def _shortcuts(info: TaskInfo) -> str:
     return ""
 
 
-def _gold(info: TaskInfo) -> str:
+def scorer(info: TaskInfo) -> Callable[[Row, str], float]:
+    """The score of a free answer: item and response -> a number in [0, 1]."""
+    if info.has_reward:
+        reward = judging(catalogue.reward(info).reward, info.answer)
+        return lambda row, response: float(reward(judged(response, info.stop), row))
     numeric = any(path.name == "_numeric.py" for path in info.config_files)
     metric = match if numeric else exact
+    return lambda row, response: metric(row, [response])["exact_match"]
+
+
+def _gold(info: TaskInfo) -> str:
+    score, following = scorer(info), "\nQuestion:" if info.stop else ""
     for row in catalogue.items(info):
         for answer in (row["answer"], *row["aliases"]):
-            if metric(row, [f" {answer}\nQuestion:"])["exact_match"] != 1.0:
+            if score(row, f" {answer}{following}") != 1.0:
                 return f"item {row['id']}: its own answer {answer[:40]!r} does not match"
     return ""

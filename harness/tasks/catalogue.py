@@ -240,13 +240,13 @@ def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:
 
 
 def reward(info: TaskInfo) -> ModuleType:
-    """The target's reward module: `reward(response, item)` in [0, 1] and `valid(response, item)`.
+    """A target's reward module: `reward(response, item)` in [0, 1] and `valid(response, item)`.
 
     Raises:
-        UsageError: the task is not a target.
+        UsageError: answers to the task are not judged by a reward.
         IntegrityError: reward.py lacks one of the two.
     """
-    if info.kind != "target":
+    if not info.has_reward:
         raise UsageError(f"{info.name} is a retention task and has no reward")
     if pack.is_packed(info):
         return pack.companion(info.folder, "_reward")

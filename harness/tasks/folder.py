@@ -80,6 +80,12 @@ class TaskInfo:
         """How often each item is answered."""
         return self.sampling.repeats if self.sampling else 1
 
+    @property
+    def has_reward(self) -> bool:
+        """Whether code judges its answers: every target, and a task whose YAML names reward.py."""
+        own = (self.folder / "reward.py").resolve()
+        return self.kind == "target" or own in self.config_files
+
     def prompt(self, row: Row) -> str:
         """What lm-eval asks for an item; where the choices are contexts, the first of them."""
         return str(row["choices"][0]) if self.contexts else self.template.prompt(row)

@@ -54,7 +54,10 @@ SHIPPED = {
     "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
     "_free_form.yaml": ("47df04b0770171e3cc6aef0f3061dc234a0f0800d9d6b76333734bf0f58dc066",),
     "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
-    "_reward.py": ("45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",),
+    "_reward.py": (
+        "45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",
+        "6ab9415d7c560df2d6cb5ac2d5412cffb38ad13a8ef0fe85c0598df4b255f059",
+    ),
     "_numeric.py": ("2e74df984e8c9aaed4d7fc8043ad886fc6ccbd9acbf703764c5f51b9c77ec542",),
 }
 """File of tasks/ that a pack may hold a copy of -> SHA-256 of each version we shipped, newest last:

@@ -14,6 +14,7 @@ import pytest
 
 from retainbench.harness.running.train import load_target
 from retainbench.harness.tasks import catalogue
+from retainbench.tasks import _reward
 
 ITEM = {"numbers": [4, 7, 9], "target": 12}
 COUNTDOWN = [
@@ -163,3 +164,37 @@ def test_series_have_the_size_that_is_stated() -> None:
     for row in catalogue.items(catalogue.own()["ts_reasoning"]):
         given = re.findall(r" -?\d+(?:\.\d+)?(?=[,.])", row["query"].split("\n")[0])
         assert 64 <= len(given) <= 256, row["id"]
+
+
+MATH = [
+    (r"\frac{14}{3}", r"\frac{14}{3}", 1.0),
+    (r"\frac{14}{3}", r"So it is $\frac{14}{3}$.", 1.0),
+    (r"\frac{14}{3}", r"Hence \boxed{\dfrac{14}{3}}.", 1.0),
+    (r"\frac{14}{3}", "14/3", 1.0),
+    (r"\frac{14}{3}", r"\boxed{\frac{14}{4}}", 0.0),
+    ("72", "The answer is 72", 1.0),
+    ("72", "$72$ dollars", 1.0),
+    ("72", "", 0.0),
+    ("72", "I do not know", 0.0),
+    ("1000", "1,000", 1.0),
+    ("1,000", r"\boxed{1000}", 1.0),
+    (r"50\%", r"\boxed{50\%}", 1.0),
+    (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \frac{\pi}{2})", 1.0),
+    (r"\left( 3, \frac{\pi}{2} \right)", "3", 0.0),
+    (r"\sqrt{51}", r"\sqrt{51}", 1.0),
+    (r"\sqrt{51}", r"\boxed{\sqrt{51}}", 1.0),
+    (r"\sqrt{51}", r"\sqrt{52}", 0.0),
+    ("p - q", "p-q", 1.0),
+    ("[1,2)", "[1,2)", 1.0),
+    (r"\text{Evelyn}", r"\text{Evelyn}", 1.0),
+    # math-verify reads several boxed answers as a set; `answer: {from: boxed}` takes the last one.
+    ("12", r"\boxed{11} no, \boxed{12}", 0.0),
+]
+
+
+@pytest.mark.parametrize(("answer", "response", "worth"), MATH)
+def test_math_reads_answers_with_and_without_a_mark(
+    answer: str, response: str, worth: float
+) -> None:
+    pytest.importorskip("math_verify")
+    assert _reward.math(response, {"answer": answer}, {}) == worth

@@ -25,6 +25,7 @@ from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.folder import TaskInfo
 from retainbench.harness.tasks.lock import Lock, check_locked
+from retainbench.harness.tasks.rendering.answers import judging
 
 TOLERANCE = 1e-9
 """Of a softmax that was computed by another libm."""
@@ -144,9 +145,10 @@ def _check_item(record: ItemRecord, item: dict[str, Any], info: TaskInfo, where:
 
 def _answered(response: str, item: dict[str, Any], info: TaskInfo) -> tuple[float, bool]:
     """Score and validity of a free answer, as the package's own tasks have them."""
-    if info.kind == "target":
+    if info.has_reward:
         rules = catalogue.reward(info)
-        return float(rules.reward(response, item)), bool(rules.valid(response, item))
+        reward, valid = (judging(rule, info.answer) for rule in (rules.reward, rules.valid))
+        return float(reward(response, item)), bool(valid(response, item))
     accepted = {normalised(text) for text in (item["answer"], *item["aliases"])}
     return float(normalised(response) in accepted), bool(normalised(response))
 

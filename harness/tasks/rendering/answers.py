@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import regex
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Record
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -63,6 +63,27 @@ class AnswerRule(Record):
 
 
 FIRST_LINE = AnswerRule()
+
+
+def rule_of(text: str, think: Literal["strip", "keep"] = "keep") -> AnswerRule:
+    """A rule as a command line has it: `boxed`, `tag:NAME`, `regex:PATTERN`, ...
+
+    Raises:
+        UsageError: there is no such rule.
+
+    >>> rule_of("tag:answer").tag
+    'answer'
+    """
+    source, _, detail = text.partition(":")
+    key = {"tag": "tag", "regex": "pattern"}.get(source)
+    value = {"from": source, "think": think} | ({key: detail} if key else {})
+    try:
+        return AnswerRule.model_validate(value)
+    except ValidationError as error:
+        raise UsageError(
+            f"--answer {text}: {error.errors()[0]['msg']}. Write all, first_line, last_line, "
+            "boxed, tag:NAME or regex:PATTERN"
+        ) from error
 
 
 def extract(rule: AnswerRule, response: str) -> str:
