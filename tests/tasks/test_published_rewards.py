@@ -1,19 +1,22 @@
-"""Our rewards against published verifiers, on answers made by hand.
+"""Our rewards and extraction against published verifiers, on answers made by hand.
 
 The expected parts of countdown are what VsonicV/es-fine-tuning-paper, countdown/countdown_task.py
-returns for `response`: (format, answer).
+returns for `response`: (format, answer). Extraction is compared with lm-eval's own functions.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 
 import pytest
 
+from retainbench.harness.core import paths
 from retainbench.harness.running.train import load_target
 from retainbench.harness.tasks import catalogue
+from retainbench.harness.tasks.rendering.answers import extract, rule_of
 from retainbench.tasks import _reward
 
 ITEM = {"numbers": [4, 7, 9], "target": 12}
@@ -198,3 +201,51 @@ def test_math_reads_answers_with_and_without_a_mark(
 ) -> None:
     pytest.importorskip("math_verify")
     assert _reward.math(response, {"answer": answer}, {}) == worth
+
+
+BOXED = [
+    r"so \boxed{7}",
+    r"first \boxed{1}, no: \boxed{2}",
+    r"\boxed{\frac{1}{2}}",
+    r"\boxed{\text{(B)}}",
+    r"\boxed{12\text{ cm}}",
+    r"\boxed{1,000}",
+    r"\boxed{\left\{1, \frac{2}{3}\right\}}",
+    r"\boxed{}",
+    "the answer is 7",
+    "",
+]
+
+
+@pytest.mark.parametrize("response", BOXED)
+def test_boxed_answers_are_those_of_lm_eval(response: str) -> None:
+    from lm_eval.tasks.hendrycks_math.utils import last_boxed_only_string, remove_boxed
+
+    boxed = last_boxed_only_string(response)
+    assert extract(rule_of("boxed"), response) == (remove_boxed(boxed) if boxed else "")
+
+
+def test_solutions_of_math500_have_the_answer_in_their_box() -> None:
+    """All 500 where the data are there; lm-eval's extraction finds the same."""
+    from lm_eval.tasks.hendrycks_math.utils import last_boxed_only_string, remove_boxed
+
+    path = paths.PACKAGE.parent / "shared" / "data" / "math500.jsonl"
+    if not path.is_file():
+        pytest.skip("needs ../shared/data")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        boxed = extract(rule_of("boxed"), row["rationale"])
+        assert boxed == remove_boxed(last_boxed_only_string(row["rationale"])), row["id"]
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["2 + 2 = 4\n#### 4", "#### 1,000", "#### -7", "#### 3.5", "4", "the answer is #4", ""],
+)
+def test_marked_numbers_are_those_of_lm_eval_on_gsm8k(response: str) -> None:
+    """`strict-match` of lm-eval's gsm8k; where a mark occurs twice it takes the first one."""
+    from lm_eval.filters.extraction import RegexFilter
+
+    pattern = r"#### (\-?[0-9\.\,]+)"
+    ((published,),) = RegexFilter(pattern, fallback="").apply([[response]], [{}])
+    assert extract(rule_of(f"regex:{pattern}"), response) == published
