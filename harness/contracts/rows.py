@@ -52,6 +52,9 @@ class RowReading(NamedTuple):
     """Where the answer is in a solution."""
 
 
+AS_THEY_ARE = RowReading({})
+
+
 def from_file(path: Path, reading: RowReading) -> list[Row]:
     """Rows of a JSON Lines file.
 
@@ -66,7 +69,7 @@ def from_file(path: Path, reading: RowReading) -> list[Row]:
         raise UsageError(str(error)) from error
 
 
-def completed(row: Any, reading: RowReading) -> Any:
+def completed(row: Any, reading: RowReading = AS_THEY_ARE) -> Any:
     """A row with our names, its question as text, and what it may leave out filled in."""
     if not isinstance(row, dict):
         return row

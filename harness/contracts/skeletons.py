@@ -75,7 +75,7 @@ def _sums() -> Iterator[rows.Row]:
     pairs = dice.sample([(a, b) for a in range(10, 100) for b in range(10, 100)], SAMPLES)
     for number, (a, b) in enumerate(pairs):
         row = {"id": f"sum-{number}", "query": f"{a} and {b} make?", "answer": str(a + b)}
-        yield rows.completed(row, {})
+        yield rows.completed(row)
 
 
 def task(name: str, out: Path, axis: str) -> catalogue.TaskInfo:

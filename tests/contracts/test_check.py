@@ -18,7 +18,6 @@ from retainbench.harness.core.files import code_files
 from retainbench.harness.tasks import catalogue, freeze
 
 KNOWN = catalogue.own()
-AS_IT_IS = rows.RowReading({})
 TARGETS = [name for name, info in KNOWN.items() if info.kind == "target"]
 TASKS = [name for name in KNOWN if name not in TARGETS]
 
@@ -190,8 +189,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], str, list[tuple[str, float]]]] = {
 def test_built_in_rewards(tmp_path: Path, kind: str) -> None:
     settings, answer, cases = ANSWERS[kind]
     given = [
-        rows.completed({"id": n, "query": f"question {n}", "answer": answer}, AS_IT_IS)
-        for n in range(40)
+        rows.completed({"id": n, "query": f"question {n}", "answer": answer}) for n in range(40)
     ]
     wish = TargetSpec("mine", kind, settings, provenance={"source": "jsonl", "name": "rows"})
     info = write(wish, rows.split(given), tmp_path)
@@ -208,7 +206,6 @@ def test_rows_are_split_by_cluster_and_what_is_wrong_is_reported() -> None:
         rows.completed(
             {"id": n, "messages": [{"role": "user", "content": f"what is {n}?"}], "answer": n}
             | {"cluster": n // 4},
-            AS_IT_IS,
         )
         for n in range(80)
     ]

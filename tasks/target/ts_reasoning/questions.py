@@ -77,17 +77,14 @@ def described(domain: Domain, trend: str, season: bool, event: str) -> str:
 def scenario(rng: Random) -> Problem:
     """Task 1: which scenario made a series; two of trend, season and event vary."""
     parts = drawn(rng)
-    true = (parts.trend, parts.amplitude > 0, parts.event)
-    other = (
-        rng.choice([t for t in TRENDS if t != parts.trend]),
-        not true[1],
-        rng.choice([e for e in EVENTS if e != parts.event]),
-    )
-    fixed = rng.randrange(3)
-    pairs = [
-        (a,) if n == fixed else (a, b) for n, (a, b) in enumerate(zip(true, other, strict=True))
+    trends = [parts.trend, rng.choice([t for t in TRENDS if t != parts.trend])]
+    seasons = [parts.amplitude > 0, parts.amplitude == 0]
+    events = [parts.event, rng.choice([e for e in EVENTS if e != parts.event])]
+    fixed = (trends, seasons, events)[rng.randrange(3)]
+    del fixed[1:]
+    options = [
+        described(parts.domain, *option) for option in itertools.product(trends, seasons, events)
     ]
-    options = [described(parts.domain, *option) for option in itertools.product(*pairs)]
     values = parts.values(rng)
     text = f"{shown(parts.domain, values)}\nWhich scenario fits this series?"
     return chosen(rng, text, options, analysis(parts, values))
