@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -166,14 +167,16 @@ def _object(response: str, settings: Settings) -> dict[str, Any] | None:
 
 
 def math(response: str, item: Item, _: Settings) -> float:
-    """1.0 where math-verify finds the two expressions equal.
+    """1.0 where a response is the answer, or math-verify finds the two expressions equal.
 
     The answer is LaTeX with or without dollar signs; so is a response that is nothing else.
     """
     from math_verify import verify
 
-    said = _expressions(response, bare=not PROSE.search(COMMAND.sub("", response)))
-    return float(any(verify(_expressions(answer, bare=True), said) for answer in answers(item)))
+    if "".join(response.split()) in ("".join(answer.split()) for answer in answers(item)):
+        return 1.0
+    said = _expressions(response, not PROSE.search(COMMAND.sub("", response)))
+    return float(any(verify(_expressions(answer, True), said) for answer in answers(item)))
 
 
 LONGEST_BARE = 300
@@ -183,7 +186,8 @@ PROSE = re.compile(r"[A-Za-z]{2}|\n|\$|\\[(\[]")
 """After commands are left out: words, lines or marked formulas."""
 
 
-def _expressions(text: str, *, bare: bool) -> list[Any]:
+@lru_cache(maxsize=4_096)
+def _expressions(text: str, bare: bool) -> list[Any]:
     """What math-verify reads in a text; without a mark it misses roots, tuples and polynomials.
 
     Args:

@@ -210,7 +210,7 @@ def fill(folder: Path, frozen: Frozen) -> catalogue.TaskInfo:
 def _write_files(folder: Path, frozen: Frozen) -> None:
     keys = {"task": PREFIX + frozen.name, "dataset_kwargs": {"folder": "."}} | frozen.keys
     file = pack.validated(keys, Path(f"{frozen.name}.yaml"))
-    plain = file.model_dump(mode="json", exclude_unset=True)
+    plain = file.model_dump(mode="json", exclude_unset=True, by_alias=True)
     lines = (json.dumps(row, ensure_ascii=True) + "\n" for row in frozen.rows)
     write_text(folder / "items.jsonl", "".join(lines))
     write_text(folder / f"{frozen.name}.yaml", _yaml(plain))

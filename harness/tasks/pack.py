@@ -56,7 +56,7 @@ SHIPPED = {
     "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
     "_reward.py": (
         "45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",
-        "6ab9415d7c560df2d6cb5ac2d5412cffb38ad13a8ef0fe85c0598df4b255f059",
+        "8c3fbe251a3eb81bc374fdf8d7adcd3248f1c4e338ea6d9ff28b759eaf7186f1",
     ),
     "_numeric.py": ("2e74df984e8c9aaed4d7fc8043ad886fc6ccbd9acbf703764c5f51b9c77ec542",),
 }
