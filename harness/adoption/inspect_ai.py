@@ -27,6 +27,7 @@ from retainbench.harness.adoption.items import (
     with_constant_answer,
 )
 from retainbench.harness.adoption.json_files import (
+    LARGEST_VALUE,
     Foreign,
     checked,
     parse,
@@ -195,6 +196,11 @@ def _finished(path: Path, headers: dict[Path, InspectHeader]) -> tuple[dict[str,
 
 def _header(file: Path) -> InspectHeader:
     if file.suffix == ".json":
+        if (size := file.stat().st_size) > LARGEST_VALUE:
+            raise IntegrityError(
+                f"{file}: {size >> 20} MiB; at most {LARGEST_VALUE >> 20} are read of a .json log. "
+                "Convert it with `inspect log convert --to eval --output-dir DIR FILE`"
+            )
         return checked(InspectHeader, read_object(file), str(file))
     with archive.opened(file) as opened:
         return _archived_header(opened)

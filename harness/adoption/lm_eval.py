@@ -1,4 +1,4 @@
-"""Read what lm-eval wrote with `--log_samples` (a dated results JSON and samples_*.jsonl).
+"""Read what lm-eval wrote with `--log_samples` (a results JSON and samples_*.jsonl of one date).
 
 Counts are checked against `n-samples`, because lm-eval's tracker swallows write errors and appends
 to existing files. The rows are in `adoption/lm_eval_rows.py`. Nothing here imports lm_eval.
@@ -52,6 +52,8 @@ SHOWN_OF_TASK = (
 """Their effect is in the prompts, which are compared item by item."""
 THE_MODEL = ("pretrained", "peft", "delta", "revision", "subfolder", "gguf_file")
 """Arguments that name what is compared."""
+RESULTS = "results"
+"""Stem of a results file whose date somebody has removed; the samples have none then either."""
 UNSEEN = ("add_bos_token", "add_special_tokens", "prefix_token_id", "enable_thinking")
 """Arguments of the model that change the ids of every question, which the rows do not show."""
 
@@ -87,8 +89,8 @@ class LmEvalResults(Foreign):
 def results_files(path: Path) -> list[Path]:
     """Results files of lm-eval under a folder, or the one that was named."""
     listed = [path] if path.is_file() else sorted(path.rglob("*.json"))
-    dated = [file for file in listed if file.is_file() and run_date(file)]
-    return [file for file in dated if "n-samples" in read_object(file)]
+    named = [f for f in listed if f.is_file() and (run_date(f) or f.name == f"{RESULTS}.json")]
+    return [file for file in named if "n-samples" in read_object(file)]
 
 
 def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
@@ -103,11 +105,12 @@ def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
         listed = ", ".join(str(file) for file in files[:5]) or "none"
         raise UsageError(f"{path}: expected one lm-eval run, found {listed}: name one results file")
     results = checked(LmEvalResults, read_object(files[0], MOST_SETTINGS), str(files[0]))
+    date = run_date(files[0])
     rows: dict[str, NumberedRows] = {}
     digests = {files[0].name: sha256_file(files[0])}
     for task in filter(choices.wants, results.counts):
         require_task_name(task, str(files[0]))
-        samples = files[0].parent / f"samples_{task}_{run_date(files[0])}.jsonl"
+        samples = files[0].parent / f"{'_'.join(filter(None, ('samples', task, date)))}.jsonl"
         if not samples.exists():
             raise IntegrityError(
                 f"{samples}: missing, though {files[0].name} lists {task}; "

@@ -53,7 +53,8 @@ class Evidence(Record):
     """Retention tasks that had to be compared: `suite_tasks` with axes written out."""
     tier: Literal["smoke", "standard", "full"]
     items_per_task: int | None
-    """Of the suite: only the first items of each task were scored, which never passes."""
+    """Of the suite or, if fewer, the tier: only the first items of each task were scored, which
+    never passes."""
     spoken: PromptFormat = PromptFormat()
     """Through which chat template both were asked."""
     train_data: list[TrainData] = []

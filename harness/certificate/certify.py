@@ -47,7 +47,7 @@ from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Suite
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement
-from retainbench.harness.gate.tiers import Tier
+from retainbench.harness.gate.tiers import ITEMS, Tier
 from retainbench.harness.models import bases, identity
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.compatibility import check_alike
@@ -59,7 +59,7 @@ from retainbench.harness.scoring.stored import (
     score_repeats,
 )
 from retainbench.harness.suites import loading, plan
-from retainbench.harness.tasks import contamination, scoring_code, training_data
+from retainbench.harness.tasks import catalogue, contamination, scoring_code, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.lock import LOCK, Lock, check_locked
 from retainbench.harness.tasks.training_data import TrainData
@@ -129,10 +129,20 @@ def certify(
         if out.is_dir() and any(out.iterdir()) and not Bundle(out).certificate.is_file():
             raise UsageError(f"{out} is not a certificate, so it is not replaced: choose another")
         prepared = _prepare(base, candidate, suite, policy, request)
+        _require_outside(out, prepared)
         with _unfinished(out) as unfinished:
             records = _score(prepared, suite, request, unfinished)
             evidence = _write(out, prepared, records, suite, policy, request)
     return Certified(Bundle(out), evidence, prepared.key is not None)
+
+
+def _require_outside(out: Path, prepared: PreparedCertificate) -> None:
+    """A certificate inside a model folder would be one of the files that it names."""
+    for model in (prepared.base, prepared.candidate):
+        if out.resolve().is_relative_to(model.folder.resolve()):
+            raise UsageError(
+                f"{out} is inside the model folder {model.folder}: choose another --out"
+            )
 
 
 @contextmanager
@@ -219,8 +229,9 @@ def _prepare(
     released = _resolve(candidate, reference)
     for side in (reference, released):
         identity.identify(side.folder)  # refuses links to folders and special files
-    remarks = [*reference.notes, *released.notes, *check_alike(reference, released)]
     infos = request.tasks.find(names)
+    alike = check_alike(reference, released, catalogue.texts(infos))
+    remarks = [*reference.notes, *released.notes, *alike]
     spoken = speaking.speaking(reference, released, suite.format, request.template, infos)
     if said := speaking.SAYS.get(spoken.spoken.template):
         remarks.append(said)
@@ -231,7 +242,7 @@ def _score(
     prepared: PreparedCertificate, suite: Suite, request: CertificateRequest, unfinished: Path
 ) -> ScoredRecords:
     """The candidate first: what cannot be loaded fails before an hour of scoring the base."""
-    scoring, most, tasks = request.scoring, suite.items_per_task, request.tasks
+    scoring, most, tasks = request.scoring, _scored_items(suite, request.tier), request.tasks
     expected = plan.retention_tasks(suite)
     spoken = prepared.speaking
     own = scoring.through(spoken.candidate)
@@ -279,7 +290,8 @@ def _evidence(
         measure = partial(request.measure, rendering=spoken.base)
     movement = measure(base, candidate)
     expected = plan.retention_tasks(suite)
-    scope = Scope(request.tier, suite.items_per_task, prepared.train_data)
+    most = _scored_items(suite, request.tier)
+    scope = Scope(request.tier, most, prepared.train_data)
     return Evidence(
         suite=suite.name,
         suite_tasks=suite.tasks,
@@ -288,7 +300,7 @@ def _evidence(
         candidate=identity.identify(candidate.folder, candidate.name),
         expected=expected,
         tier=request.tier,
-        items_per_task=suite.items_per_task,
+        items_per_task=most,
         spoken=spoken.spoken,
         train_data=prepared.train_data,
         gate=judge(bundle, policy, candidate.name, expected, movement, scope),
@@ -301,6 +313,12 @@ def _evidence(
         command=list(request.command),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _scored_items(suite: Suite, tier: Tier) -> int | None:
+    """First items of each task that are scored: no more than the tier judges; None means all."""
+    limits = (suite.items_per_task, ITEMS[tier])
+    return min((most for most in limits if most is not None), default=None)
 
 
 def scored_tasks(suite: Suite, policy: Policy) -> list[str]:

@@ -7,6 +7,7 @@ so that `--help` stays fast. `cli/main.py` registers the functions.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,19 @@ Allow = Annotated[
         "--allow-inconclusive", help="Exit with 0 instead of 3; the verdict stays INCONCLUSIVE."
     ),
 ]
-Pin = Annotated[str | None, typer.Option(help="Exit with 4 unless the file has this SHA-256.")]
+
+
+def _digest(text: str | None) -> str | None:
+    """Callback of an option: an empty pin, as from an unset variable, would pin nothing."""
+    if text is not None and not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise UsageError(f"'{text}' is not a SHA-256. Write 64 hexadecimal digits")
+    return text and text.lower()
+
+
+Pin = Annotated[
+    str | None,
+    typer.Option(callback=_digest, help="Exit with 4 unless gate.json has this digest of it."),
+]
 
 
 def gate(

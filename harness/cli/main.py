@@ -14,6 +14,7 @@ import importlib.metadata
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ from retainbench.harness.cli import streams
 from retainbench.harness.cli import suite as cli_suite
 from retainbench.harness.cli import tasks as cli_tasks
 from retainbench.harness.core import extras
-from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.text.escaping import terminal, visible
 
 MISTAKE, BUG, INTERRUPTED = 2, 70, 130  # 70 is EX_SOFTWARE of sysexits.h
@@ -34,7 +35,7 @@ MISTAKE, BUG, INTERRUPTED = 2, 70, 130  # 70 is EX_SOFTWARE of sysexits.h
 REFUSED = {
     getattr(errno, name)
     for name in (
-        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO"),
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO"),
         *("ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP", "EMFILE", "ENFILE"),
     )
 }
@@ -104,6 +105,7 @@ def run(arguments: Sequence[str]) -> int:
     shows a traceback.
     """
     try:
+        _require_working_folder()
         code = app(list(arguments), prog_name="retainbench", standalone_mode=False)
         sys.stdout.flush()
     except RetainbenchError as error:
@@ -120,6 +122,14 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(visible(traceback.format_exc()))
         return _refuse("this is a bug of retainbench; please report the lines above", BUG)
     return int(code or 0)
+
+
+def _require_working_folder() -> None:
+    """Libraries end the process where the folder that it was started in was removed."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the working folder cannot be used: {error.strerror}") from error
 
 
 def _refuse(message: str, code: int) -> int:

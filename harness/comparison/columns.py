@@ -77,7 +77,7 @@ def _read(path: Path) -> Any:
     """All records of a file as one Arrow table in which numbers keep their order on disk."""
     if next(iterate_jsonl(path, ItemRecord), None) is None:
         return SCHEMA.empty_table()
-    return arrow_table(path, SCHEMA)
+    return _parsed(path, SCHEMA)  # iterating has compared the digest: hashing 0.5 GB takes a second
 
 
 def arrow_table(path: Path, schema: Any) -> Any:
@@ -90,6 +90,11 @@ def arrow_table(path: Path, schema: Any) -> Any:
         IntegrityError: the file is missing or damaged, or Arrow cannot parse it.
     """
     require_intact(path)
+    return _parsed(path, schema)
+
+
+def _parsed(path: Path, schema: Any) -> Any:
+    """`arrow_table` of a file whose digest was compared."""
     try:
         return _parse(path, schema, BLOCK_BYTES)
     except pa.ArrowInvalid:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from retainbench.harness.comparison.columns import Columns, Records, columns
 from retainbench.harness.comparison.pairing import Floats, Pair, pair
+from retainbench.harness.core.files.storage import was_written
 from retainbench.harness.core.paths import PointFolder
 from retainbench.harness.statistics.flips import churn_above_floor
 from retainbench.harness.statistics.paired import is_binary
@@ -45,9 +46,13 @@ class NoiseFloor(NamedTuple):
 
 
 def stored(where: PointFolder) -> dict[str, Columns]:
-    """The repeat scorings of a base that are on disk, read once."""
+    """The repeat scorings of a base that were stored, read once.
+
+    Raises:
+        IntegrityError: one was damaged, or removed without its digest.
+    """
     found = {name: where.noise(name) for name in NAMES}
-    return {name: columns(path) for name, path in found.items() if path.is_file()}
+    return {name: columns(path) for name, path in found.items() if was_written(path)}
 
 
 def noise_floor(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 from retainbench.harness.contracts import new_target, rows
 from retainbench.harness.contracts.new_target import TargetSpec
@@ -57,17 +58,16 @@ def suite(
 
 def target(name: str, out: Path) -> catalogue.TaskInfo:
     """OUT/NAME/: made-up rows and a reward.py of its own."""
-    scratch = _written(out / f"{name}_reward.py", _template("reward", name))
-    wish = TargetSpec(
-        name,
-        str(scratch),
-        licence="made-up sample rows",
-        provenance={"source": "jsonl", "name": "sample rows"},
-    )
-    try:
+    with TemporaryDirectory() as scratch:
+        reward = Path(scratch) / "reward.py"
+        reward.write_text(_template("reward", name), encoding="utf-8")
+        wish = TargetSpec(
+            name,
+            str(reward),
+            licence="made-up sample rows",
+            provenance={"source": "jsonl", "name": "sample rows"},
+        )
         return new_target.write(wish, rows.split(list(_sums())), out)
-    finally:
-        scratch.unlink()
 
 
 def _sums() -> Iterator[rows.Row]:
@@ -110,7 +110,8 @@ def _template(kind: str, name: str) -> str:
 
 
 def _written(path: Path, text: str) -> Path:
-    if path.exists():
+    """Write a file that is not there; one with the same text was left by a killed command."""
+    if path.exists() and not (path.is_file() and path.read_bytes() == text.encode()):
         raise UsageError(f"{path} exists already: choose another name")
     write_text(path, text)
     return path

@@ -19,7 +19,7 @@ from retainbench.harness.comparison.compare import Excluded, compare, gain
 from retainbench.harness.comparison.noise_floor import Repeats, stored
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.files.storage import digest, read_json, sha256_file
+from retainbench.harness.core.files.storage import digest, read_json, sha256_file, was_written
 from retainbench.harness.core.records import Scorecard, TaskChange
 from retainbench.harness.core.verdicts import FULL, GateResult, failed, first_items
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement, gate
@@ -51,7 +51,7 @@ def gate_run(
         IntegrityError: the plan or the base's records are missing or broken.
     """
     folder = paths.RunFolder(run)
-    if not folder.plan.is_file():
+    if not was_written(folder.plan):
         raise UsageError(f"{run} is not a run folder: it has no plan.json")
     plan = read_json(folder.plan, Plan)
     chosen = _chosen(plan, cells)

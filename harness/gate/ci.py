@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import json_text, write_text
 from retainbench.harness.core.records import SCHEMA_VERSION
 from retainbench.harness.core.text.escaping import github_data, github_property
@@ -39,9 +40,13 @@ def write(folder: Path, results: Sequence[GateResult], timestamp: str | None = N
 
     Args:
         timestamp: of the evaluation, for JUnit; see `ci_junit.junit`.
+
+    Raises:
+        UsageError: the folder cannot be written, or another command writes it.
     """
-    for name, text in files(results, timestamp).items():
-        write_text(folder / name, text)
+    with locks.growing(folder, create=True):
+        for name, text in files(results, timestamp).items():
+            write_text(folder / name, text)
 
 
 def files(results: Sequence[GateResult], timestamp: str | None = None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Whether base and candidate read text alike: tokenizer, special tokens, chat template, window.
 
-Reads the tokenizer's files of two checked models; loads no weights. What leaves every prompt's
+Reads the tokenizers of two checked models; loads no weights. What leaves every prompt's
 token ids as they are is a remark: added tokens, rows that pad the embedding, another end-of-text
 token, a chat template (`certify --template` says which is used), a file saved again. What changes
 them asks other questions than the base was asked, so a comparison would mean nothing: that is an
@@ -10,6 +10,7 @@ them asks other questions than the base was asked, so a comparison would mean no
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,22 @@ from retainbench.harness.models.checks.foreign import reading
 SWITCHES = ("add_bos_token", "add_eos_token")
 NAMED = ("bos_token", "eos_token", "unk_token")
 FILES = ("tokenizer.model", "vocab.json", "merges.txt")
+READ = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *FILES)
+"""What decides next to tokenizer.json how text becomes ids; so does the model's type."""
+FUNCTION = (
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "hidden_act", "activation_function"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "sliding_window", "num_experts_per_tok"),
+    *("logits_scaling", "attention_multiplier", "final_logit_softcapping"),
+)
 EXTENSIBLE = ("BPE",)
 """Models in which a token without a merge is never made from text."""
 
 
-def check_alike(base: Base, candidate: Base) -> list[str]:
+def check_alike(base: Base, candidate: Base, texts: Sequence[str] = ()) -> list[str]:
     """Refuse a candidate that reads text in another way than its base.
+
+    Args:
+        texts: what both will be asked; its ids must be the same, however the settings differ.
 
     Returns:
         Remarks on differences that leave all prompts as they are.
@@ -37,11 +48,13 @@ def check_alike(base: Base, candidate: Base) -> list[str]:
         IntegrityError: naming the first difference.
     """
     remarks = [*_compare_windows(base, candidate), *_compare_rows(base, candidate)]
+    remarks += _compare_configs(base.model.config, candidate.model.config)
     if base.reader.resolve() == candidate.reader.resolve():
         return remarks
     try:
         remarks += _compare_tokenizers(base.reader, candidate.reader)
         remarks += _compare_settings(base.reader, candidate.reader)
+        _compare_ids(base, candidate, list(dict.fromkeys(texts)))
     except _DifferenceError as difference:
         raise IntegrityError(
             f"{candidate.folder}: its {difference} differs from the base {base.folder}, so both "
@@ -73,6 +86,15 @@ def _compare_rows(base: Base, candidate: Base) -> list[str]:
     if one == other:
         return []
     return [f"the candidate's embedding has {other} rows, the base's {one}"]
+
+
+def _compare_configs(base: dict[str, Any], candidate: dict[str, Any]) -> list[str]:
+    """Settings of the model's function that training leaves alone, and drift does not show."""
+    return [
+        f"config.json: {key} is {base[key]!r} in the base, {candidate[key]!r} in the candidate"
+        for key in FUNCTION
+        if key in base and key in candidate and base[key] != candidate[key]
+    ]
 
 
 def _compare_tokenizers(base: Path, candidate: Path) -> list[str]:
@@ -154,6 +176,29 @@ def _compare_settings(base: Path, candidate: Path) -> list[str]:
     if _template(base, one) != _template(candidate, other):
         remarks.append("the chat templates differ")
     return remarks
+
+
+def _compare_ids(base: Base, candidate: Base, texts: list[str]) -> None:
+    """The ids of all texts, as the libraries make them: a class, or a token that is named as
+    special, changes them without a change of tokenizer.json."""
+    names = (*READ, "tokenizer.json")
+    same = all(_file_digest(base.reader / n) == _file_digest(candidate.reader / n) for n in names)
+    types = {side.model.config.get("model_type") for side in (base, candidate)}
+    if not texts or (same and len(types) == 1):
+        return
+    both = (_ids(side.reader, texts) for side in (base, candidate))
+    for text, one, other in zip(texts, *both, strict=True):
+        if one != other:
+            raise _DifferenceError(f"encoding of {text[-60:]!r}")
+
+
+def _ids(folder: Path, texts: list[str]) -> list[list[int]]:
+    from transformers import AutoTokenizer
+
+    with reading(folder, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        ids: list[list[int]] = tokenizer(texts, return_attention_mask=False)["input_ids"]
+    return ids
 
 
 def _settings(folder: Path) -> dict[str, Any]:

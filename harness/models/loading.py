@@ -15,6 +15,7 @@ from retainbench.harness.core.files.storage import digest
 from retainbench.harness.models import adapters, bases
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.checks.foreign import reading
+from retainbench.harness.models.checks.headers import FLOATS
 from retainbench.harness.models.identity import weights_digest
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def load_model(
     if parent is None:
         _require_stored(checked.model)
     model = parent or _load_full(checked.model.folder, dtype, device_map)
+    if parent is None:
+        _require_tied(checked.model, model)
     if checked.parent:
         model = adapters.merge(model, checked.folder)
     check_finite(model, str(checked.folder))
@@ -82,7 +85,8 @@ def load_model(
 
 
 def _require_stored(checked: Base) -> None:
-    """Refuse a config of far more parameters than are stored, before they are allocated.
+    """Refuse a config of far more parameters than are stored, before they are allocated, and
+    parameters stored as integers or in 8 bits without the scales of a quantisation.
 
     The model is built on the meta device, which holds shapes only. A head that is tied is not
     stored, and a vocabulary may be padded, hence the factor of two.
@@ -95,12 +99,35 @@ def _require_stored(checked: Base) -> None:
     with reading(checked.folder, "config.json"), torch.device("meta"):
         config = AutoConfig.from_pretrained(checked.folder, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    for name, _ in model.named_parameters():
+        tensor = checked.weights.tensors.get(name)
+        if tensor is not None and tensor.dtype not in FLOATS:
+            raise IntegrityError(
+                f"{tensor.file}: {name} is stored as {tensor.dtype}, but config.json has no "
+                "quantization_config; dequantise the checkpoint first"
+            )
     described = sum(parameter.numel() for parameter in model.parameters())
     stored = sum(tensor.numel for tensor in checked.weights.tensors.values())
     if described > 2 * stored:
         raise IntegrityError(
             f"{checked.folder / 'config.json'}: describes a model of {described} parameters; the "
             f"weights hold {stored}"
+        )
+
+
+def _require_tied(checked: Base, model: PreTrainedModel) -> None:
+    """Refuse a stored head that config.json ties to another embedding: transformers uses the head,
+    other programs do not."""
+    import torch
+
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if not checked.config.get("tie_word_embeddings") or head is None:
+        return
+    one, other = head.weight, embedding.weight
+    if one is not other and not torch.equal(one.to("cpu"), other.to("cpu")):
+        raise IntegrityError(
+            f"{checked.folder}: the stored head differs from the embedding, to which config.json "
+            "ties it; set tie_word_embeddings to false if both are meant"
         )
 
 

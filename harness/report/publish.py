@@ -42,9 +42,13 @@ def publish(run_folder: Path, results_folder: Path) -> None:
     """Write (or refresh) a published folder from a run folder.
 
     Raises:
-        UsageError: no scorecards, or the target folder holds something else.
+        UsageError: no scorecards, or the target folder holds something else, or the run.
         IntegrityError: a record is malformed.
     """
+    if run_folder.resolve().is_relative_to(results_folder.resolve()):
+        raise UsageError(
+            f"{results_folder} holds the run itself; choose another folder for results"
+        )
     with locks.growing(run_folder), locks.replaced(results_folder):
         _require_ours(results_folder)
         report.report(run_folder)

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.files.storage import read_jsonl, write_text
+from retainbench.harness.core.files.storage import (
+    read_jsonl,
+    require_intact,
+    was_written,
+    write_text,
+)
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report.table import evidence as report_evidence
@@ -130,8 +135,9 @@ def render(shown: Table, suffix: str) -> str:
 
 def suite(run: RunFolder) -> dict[str, Any]:
     """The suite in plan.json as plain data (its model would import the trainers), or {}."""
-    if not run.plan.is_file():
+    if not was_written(run.plan):
         return {}
+    require_intact(run.plan)
     try:
         found: dict[str, Any] = json.loads(run.plan.read_bytes())["suite"]
     except (ValueError, KeyError, TypeError) as error:

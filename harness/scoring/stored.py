@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.files.atomic import remove_abandoned
+from retainbench.harness.core.files.atomic import remove_abandoned, require_writable
 from retainbench.harness.core.files.storage import digest, intact, read_jsonl, write_jsonl
 from retainbench.harness.core.records import SCHEMA_VERSION, ItemRecord
 from retainbench.harness.models.checked import Base
@@ -126,11 +126,13 @@ class Store:
 
         Raises:
             IntegrityError: `score` returns other items than the locked ones.
+            UsageError: the folder cannot be written; nothing is scored then.
         """
         files = {i.name: self.path(model, i, repeat) for i in infos if affects(repeat, i)}
         remove_abandoned(self.folder)
         missing = [info for info in infos if info.name in files and not intact(files[info.name])]
         if missing:
+            require_writable(self.folder)
             scored = watched(score(missing), missing, self.items, side)
             for info, records in zip(missing, scored, strict=True):
                 check_locked(records, {info.name: catalogue.lock(info)}, side, self.items)

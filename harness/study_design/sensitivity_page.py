@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import csv_text, read_json, write_json, write_text
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.text import escaping
@@ -144,11 +145,12 @@ def page(found: Sensitivity, name: str) -> str:
 
 def write(found: Sensitivity, folder: Path) -> None:
     """Everything to a folder."""
-    write_json(folder / DATA, found)
-    write_text(folder / "README.md", page(found, folder.name))
-    write_text(folder / "table.csv", _csv(TaskRow, found.tasks))
-    write_text(folder / "sizes.csv", _csv(SizeRow, found.sizes))
-    write_text(folder / "items.csv", _csv(ItemRow, found.items))
+    with locks.growing(folder, create=True):
+        write_json(folder / DATA, found)
+        write_text(folder / "README.md", page(found, folder.name))
+        write_text(folder / "table.csv", _csv(TaskRow, found.tasks))
+        write_text(folder / "sizes.csv", _csv(SizeRow, found.sizes))
+        write_text(folder / "items.csv", _csv(ItemRow, found.items))
 
 
 def _csv(model: type[Record], rows: Sequence[Record]) -> str:

@@ -133,18 +133,20 @@ class Catalogue:
         return next(homes).distribution
 
     def find(self, names: Iterable[str]) -> list[TaskInfo]:
-        """The named tasks, in that order; `rb_capitals` and `capitals` are the same.
+        """The named tasks, each once, in that order; `rb_capitals` and `capitals` are the same.
 
         Raises:
             UsageError: a task is unknown; the message suggests the nearest name.
         """
         known = self.tasks
         by_any = {info.lm_eval_name: info for info in known.values()} | known
+        found: dict[str, TaskInfo] = {}
         for name in names:
             if name not in by_any:
                 listed = ", ".join(sorted(known))
                 raise UsageError(f"unknown task {name!r}{nearest(name, by_any)} Known: {listed}")
-        return [by_any[name] for name in names]
+            found[by_any[name].name] = by_any[name]
+        return list(found.values())
 
     def locks(self, names: Iterable[str]) -> dict[str, Lock]:
         """The named tasks' locks by short name, each compared with the task's files.
@@ -226,6 +228,16 @@ def items(info: TaskInfo) -> list[dict[str, Any]]:
 def prompts(info: TaskInfo) -> list[str]:
     """The prompt of every item, as lm-eval sends it."""
     return [info.prompt(item) for item in items(info)]
+
+
+def texts(infos: Iterable[TaskInfo]) -> list[str]:
+    """All prompts and choices of tasks, as a model without a chat template gets them."""
+    return [
+        text
+        for info in infos
+        for prompt, row in zip(prompts(info), items(info), strict=True)
+        for text in (prompt, *(info.template.delimiter + c for c in row.get("choices", ())))
+    ]
 
 
 def split(info: TaskInfo, name: str) -> list[dict[str, Any]]:

@@ -138,15 +138,23 @@ def from_jsonl(
 
 
 def _completed(row: Any) -> Any:
-    """A row, with its id as the cluster and no aliases where it does not name them."""
+    """A row with numbers as texts, its id as the cluster, and no aliases where it names none."""
     if not isinstance(row, dict):
         return row
-    filled = dict(row)
+    filled = dict(row) | {k: _spelled(row[k]) for k in ("id", "answer", "cluster") if k in row}
+    if isinstance(row.get("aliases"), list):
+        filled["aliases"] = [_spelled(alias) for alias in row["aliases"]]
     if filled.get("cluster") is None:
         filled["cluster"] = filled.get("id")
     if "choices" not in filled and filled.get("aliases") is None:
         filled["aliases"] = []
     return filled
+
+
+def _spelled(value: Any) -> Any:
+    """A number as text; anything else as it is."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if number else value
 
 
 def _free_form(

@@ -6,6 +6,7 @@ Reads items.jsonl, a target's train.jsonl and validation.jsonl, and the files of
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,12 @@ LONGEST_NAME = 300
 """Characters of an item's id."""
 
 
-def read_rows(path: Path, complete: Callable[[Any], Any] = lambda row: row) -> list[dict[str, Any]]:
+def read_rows(path: Path, complete: Callable[[Any], Any] | None = None) -> list[dict[str, Any]]:
     """Rows of a JSONL file of items, each checked.
 
     Args:
-        complete: fills in what a row may leave out, before it is checked.
+        complete: for a user's file: fills in what a row may leave out, before it is checked. A byte
+            order mark is skipped then; in a pack it is refused, because lm-eval reads that file.
 
     Raises:
         IntegrityError: a line is not UTF-8, not a JSON object or too long, a field is missing, an
@@ -34,7 +36,10 @@ def read_rows(path: Path, complete: Callable[[Any], Any] = lambda row: row) -> l
     seen: set[str] = set()
     for number, line in enumerate(lines(path), start=1):
         where = f"{path}:{number}"
-        row = complete(_parsed(line, where))
+        if complete is None:
+            row = _parsed(line, where)
+        else:
+            row = complete(_parsed(line.removeprefix(codecs.BOM_UTF8), where))
         _check_row(row, where)
         if ("choices" in row) != ("choices" in (rows or [row])[0]):
             raise IntegrityError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
@@ -70,6 +71,14 @@ def lists_in_a_line(folder: Path) -> Path:
     return run
 
 
+def large_log(folder: Path) -> Path:
+    """A whole log, and spaces."""
+    path = folder / "a.json"
+    path.write_text(json.dumps(fixtures.inspect_log("arc", ["C"])))
+    os.truncate(path, LARGEST_VALUE + 2**20)
+    return path
+
+
 def endless_line(folder: Path) -> Path:
     run = fixtures.lm_eval_run(folder, [fixtures.lm_eval_row(0)])
     with next(run.glob("samples_*")).open("r+b") as file:
@@ -97,6 +106,7 @@ def unfolding_parquet(folder: Path) -> Path:
         (rare_compression, "unknown compression 14"),
         (unknown_compression, "unknown compression 99"),
         (lists_in_a_line, r"samples_tiny.*:1: more than 3000000 values"),
+        (large_log, "65 MiB; at most 64 are read of a .json log. Convert it with `inspect log"),
         (endless_line, r"samples_tiny.*:1: a line of more than 67108864 bytes"),
         (unfolding_parquet, "unfolds to more than"),
     ],

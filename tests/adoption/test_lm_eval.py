@@ -72,6 +72,18 @@ def test_missing_samples_say_what_to_do(tmp_path: Path) -> None:
         adopt.read(tmp_path)
 
 
+def test_files_whose_date_somebody_removed_are_read(tmp_path: Path) -> None:
+    whole = adopt.read(lm_eval_run(tmp_path, ROWS))
+    for file in list(tmp_path.iterdir()):
+        file.rename(file.with_name(f"{file.stem.rpartition('_')[0]}{file.suffix}"))
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "results.json",
+        "samples_tiny.jsonl",
+    ]
+    assert adopt.read(tmp_path).records == whole.records
+    assert adopt.read(tmp_path / "results.json").records == whole.records
+
+
 def test_a_response_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="use_cache"):
         adopt.read(lm_eval_run(tmp_path, ROWS, config={"use_cache": "cache.db"}))

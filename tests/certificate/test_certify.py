@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,9 @@ def test_a_tokenizer_that_reads_text_in_another_way_is_refused(
 def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
     base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
     edit(candidate / "tokenizer.json", '[["a", "b"]]', '["a b"]')
-    edit(candidate / "tokenizer.json", '"padding": null', '"padding": {"length": 8}')
+    padding = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_id": 0, "pad_token": "a"}
+    padding |= {"pad_to_multiple_of": None, "pad_type_id": 0}
+    edit(candidate / "tokenizer.json", '"padding": null', f'"padding": {json.dumps(padding)}')
     edit(candidate / "tokenizer_config.json", '"</s>"', '{"content": "</s>"}')
     request = fixtures.request(fixtures.Answers())
     out = tmp_path / "cert"
@@ -310,9 +313,45 @@ def test_a_certificate_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")) == []
 
 
+def test_a_cache_that_cannot_be_written_is_refused_before_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [str(fixtures.model(tmp_path / name)) for name in ("base", "candidate")]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "file"))
+    scored = fixtures.Answers()
+    with pytest.raises(UsageError, match=r"cannot write .*file.*: Not a directory"):
+        certify(
+            *models, fixtures.suite(), fixtures.POLICY, tmp_path / "c", fixtures.request(scored)
+        )
+    assert scored.calls == []
+
+
+def test_a_second_certify_to_the_same_folder_is_refused(tmp_path: Path) -> None:
+    models = [str(fixtures.model(tmp_path / name)) for name in ("base", "candidate")]
+    rules = (fixtures.suite(), fixtures.POLICY, tmp_path / "cert")
+
+    class Meanwhile(fixtures.Answers):
+        """Scores while another command starts."""
+
+        def __call__(self, *asked: Any) -> Any:
+            other = fixtures.request(fixtures.Answers())
+            with pytest.raises(UsageError, match=r"cert is being written by process \d+ on "):
+                certify(*models, *rules, other, overwrite=True)
+            return super().__call__(*asked)
+
+    scored = Meanwhile()
+    made = certify(*models, *rules, fixtures.request(scored))
+    assert len(scored.calls) == 2
+    assert verify(made.bundle.root).gate.verdict == "PASS"
+
+
 def test_a_smaller_tier_never_passes(tmp_path: Path) -> None:
     made = make(tmp_path, tier="smoke")
     assert made.gate.verdict == "INCONCLUSIVE"
+    for records in (made.bundle.base_records, made.bundle.candidate_records):
+        rows = [json.loads(line) for line in records.read_text().splitlines()]
+        assert Counter(row["task"] for row in rows) == dict.fromkeys(fixtures.TASKS, 100)
     stated = json.loads(made.bundle.certificate.read_text())
     assert stated["predicate"]["result"] == "FAILED"
     assert verify(made.bundle.root).gate.verdict == "INCONCLUSIVE"

@@ -7,15 +7,20 @@ a person writes is refused early (tests/cli/test_refused_early.py).
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from fixtures import certify as certificates
 from fixtures import report as runs
 from fixtures.gate import record
+from retainbench.harness.certificate.certify import certify
+from retainbench.harness.certificate.export import FORMATS
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core.files.storage import write_jsonl
 from retainbench.harness.core.records import ItemRecord
@@ -68,6 +73,11 @@ def run(
     check(shown.out)
     check(shown.err)
     return ended.value.code
+
+
+def file_names(number: int) -> list[str]:
+    """The same, as far as a file can have them."""
+    return [re.sub("[/\0]", "", name)[:120] for name in names(number)]
 
 
 def check_files(folder: Path, endings: tuple[str, ...]) -> None:
@@ -139,3 +149,44 @@ def test_verbs_that_show_records(
     assert loud[1] == f"::{quiet}::"
     assert all(re.match(r"::(error|warning) title=", line) for line in loud[2:])
     check("\n".join(lines), commands=False)
+
+
+def test_verbs_around_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A candidate's folder has a hostile name; its certificate is verified and exported."""
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "cache"))
+    for number, name in enumerate(file_names(3)):
+        place = tmp_path / str(number)
+        base = certificates.model(place / "base")
+        candidate = certificates.model(place / name)
+        asked = certificates.request(certificates.Answers())
+        certify(
+            *(str(base), str(candidate), certificates.suite(), certificates.POLICY),
+            *(place / "cert", asked),
+        )
+        words = ["verify", str(place / "cert"), "--allow-unsigned", "--candidate", str(candidate)]
+        assert run(words, monkeypatch, capsys) == 0
+        check_files(place / "cert", (".html", ".md", ".csv", ".xml"))
+        for form in FORMATS:
+            words = ["export", str(place / "cert"), "--format", form, "--allow-unsigned"]
+            assert run([*words, "--out", str(place / form)], monkeypatch, capsys) == 0
+        check_files(place / "model-index", (".yaml",))
+        (index,) = (place / "model-index").iterdir()
+        assert yaml.safe_load(index.read_text())["model-index"][0]["name"] == name
+        outside = {path.name for path in place.iterdir()} - {"base", name, "cert", *FORMATS}
+        assert not outside
+
+
+def test_freezing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of files, fields and licences are shown; names of packs are refused."""
+    for number, name in enumerate(file_names(6)):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(json.dumps({"id": "1", "query": name, "answer": name, name: 1}) + "\n")
+        words = ["freeze", "--jsonl", str(file), "--licence", name, "--out", str(tmp_path / "out")]
+        assert run([*words, "--name", f"pack{number}"], monkeypatch, capsys) == 0
+        assert run([*words, "--name", f"../{name}"], monkeypatch, capsys) == 2
+    assert run(["tasks", "--pack", str(tmp_path / "out")], monkeypatch, capsys) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 6

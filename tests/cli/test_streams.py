@@ -65,6 +65,12 @@ def test_a_reader_that_left_is_no_regression(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, 'mkdir gone && cd gone && rmdir "$PWD" && $SCRIPT freeze a --out b')
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the working folder cannot be used" in done.stderr
+
+
 def test_no_home_is_one_line(tmp_path: Path) -> None:
     """An unknown user id has no home in the password file either."""
     program = (

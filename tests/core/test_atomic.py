@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.files import atomic
+from retainbench.harness.core.files import atomic, locks
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_folder_between_two_renames_comes_back(tmp_path: Path) -> None:
     (tmp_path / f"{atomic.TEMPORARY}new-pack" / "pack").mkdir(parents=True)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / f"{atomic.TEMPORARY}0-1-2").write_text("half")
-    atomic.recover(tmp_path)
+    locks.recover(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["deep", "pack", "pack/item"]
 

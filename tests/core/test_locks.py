@@ -14,6 +14,7 @@ import pytest
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.atomic import TEMPORARY, host
 
 HOLD = """
 import pathlib, sys, time
@@ -86,3 +87,16 @@ def test_folders_that_are_replaced_are_locked_from_outside(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="not a folder"), locks.growing(tmp_path / "missing"):
         pass
+
+
+def test_what_others_write_below_a_locked_folder_is_theirs(tmp_path: Path) -> None:
+    """A pack is frozen into the working folder while a run and a certificate grow in it."""
+    begun = [f"runs/quick/{TEMPORARY}0-1-2", f"{TEMPORARY}new-cert/cert/table.md"]
+    begun += [f"{TEMPORARY}{host()}-{os.getppid()}-x"]
+    ended = [f"runs/{TEMPORARY}0-1-2", f"{TEMPORARY}new-pack/pack/items.jsonl"]
+    ended += [f"{TEMPORARY}{host()}-{os.getpid()}-x"]
+    for name in (*begun, *ended, f"runs/quick/{locks.NAME}", f".cert{locks.NAME}"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with locks.growing(tmp_path):
+        assert [name for name in (*begun, *ended) if (tmp_path / name).exists()] == begun

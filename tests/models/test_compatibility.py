@@ -123,6 +123,36 @@ def test_a_tokenizer_that_reads_otherwise_is_refused(
         check_alike(bases.resolve(str(base)), bases.resolve(str(candidate)))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tokenizer_class": "GPT2Tokenizer"},
+        {"mask_token": "a"},
+        {"unk_token": "b"},
+        {"extra_special_tokens": ["a"]},
+        {"added_tokens_decoder": {"2": {"content": "a"}}},
+    ],
+)
+def test_settings_that_change_the_ids_of_what_is_asked_are_refused(
+    base: Path, settings: dict[str, Any]
+) -> None:
+    candidate = Path(shutil.copytree(base, base.with_name("candidate")))
+    file = candidate / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    both = [bases.resolve(str(folder)) for folder in (base, candidate)]
+    with pytest.raises(IntegrityError, match="its encoding of 'a b ab' differs from the base"):
+        check_alike(both[0], both[1], ["a", "a", "a b ab"])
+
+
+def test_settings_that_leave_the_ids_are_accepted(base: Path) -> None:
+    candidate = Path(shutil.copytree(base, base.with_name("candidate")))
+    file = candidate / "tokenizer_config.json"
+    settings = {"padding_side": "left", "model_max_length": 99, "tokenizer_class": "Any"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    both = [bases.resolve(str(folder)) for folder in (base, candidate)]
+    assert check_alike(both[0], both[1], ["a b ab"]) == []
+
+
 def test_a_tokenizer_with_more_entries_than_the_embedding_is_refused(base: Path) -> None:
     made = tokenizer()
     made.add_tokens(["<more>"])

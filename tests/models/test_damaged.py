@@ -156,6 +156,18 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         tensors(lambda t: t.update({(k := "model.layers.0.mlp.up_proj.weight"): t[k].T})),
         "1 mismatched keys",
     ),
+    "tied to another head": (
+        edit("config.json", tie_word_embeddings=True),
+        "the stored head differs from the embedding",
+    ),
+    "integers": (
+        tensors(lambda t: t.update({NORM: t[NORM].to(torch.int8)})),
+        "model.norm.weight is stored as I8",
+    ),
+    "8 bits": (
+        tensors(lambda t: t.update({NORM: t[NORM].to(torch.float8_e4m3fn)})),
+        "model.norm.weight is stored as F8_E4M3",
+    ),
     "torch.compile": (renamed("model.", "_orig_mod.model."), "torch.compile"),
     "torch.compile inside": (renamed("mlp.", "mlp._orig_mod."), "torch.compile"),
     "DDP": (renamed("", "module."), "DistributedDataParallel"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixtures.runs import SFT, plan_of, suite
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.files.storage import digest_file
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.gate import candidates
 from retainbench.harness.models import checked, loading, shared
+from retainbench.harness.report import report
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites.plan import Plan
 
@@ -84,13 +86,67 @@ def test_damaged_weights_are_trained_again(finished: tuple[Plan, Path], tmp_path
     assert stored(root) == stored(whole)
 
 
-def test_the_gate_refuses_damage(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "truncated": lambda data: data[: len(data) // 2],
+    "one bit": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "deep": lambda data: b"[" * 100_000 + data,
+    "not UTF-8": lambda data: data.replace(b"a", b"\xff", 1),
+    "BOM": lambda data: b"\xef\xbb\xbf" + data,
+    "NaN": lambda data: data.replace(b"1.0", b"NaN"),
+    "missing": lambda data: data,
+}
+
+
+READ = {
+    "gate": (candidates.gate_run, ["base", "noise", "plan", "point", "scorecard"]),
+    "report": (report.report, ["base", "noise", "plan", "point", "scorecards"]),
+}
+"""What reads a finished run, and which of its files."""
+
+
+def read_files(plan: Plan, root: Path) -> dict[str, Path]:
+    """The files of `READ`."""
+    run = RunFolder(root)
+    base, cell = run.base_point(plan.suite.base), run.cell(plan.cells[0].id)
+    return {
+        "base": base.records,
+        "noise": base.noise("repeat"),
+        "plan": run.plan,
+        "point": cell.point("s0-1.0000").records,
+        "scorecard": cell.scorecard,
+        "scorecards": run.scorecards,
+    }
+
+
+@pytest.mark.parametrize("verb", READ)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_reads_a_run_refuses_damage(
+    finished: tuple[Plan, Path], tmp_path: Path, damage: str, verb: str
+) -> None:
     plan, whole = finished
-    root = tmp_path / "run"
-    shutil.copytree(whole, root)
-    damaged(RunFolder(root).base_point(plan.suite.base).records)
-    with pytest.raises(IntegrityError, match="was changed after it was written"):
-        candidates.gate_run(root)
+    root = Path(shutil.copytree(whole, tmp_path / "run"))
+    read, names = READ[verb]
+    for name, file in read_files(plan, root).items():
+        if name in names[: 1 if damage not in ("truncated", "missing") else None]:
+            before = file.read_bytes()
+            file.unlink()
+            if damage != "missing":
+                file.write_bytes(DAMAGE[damage](before))
+                assert file.read_bytes() != before
+            outcome = _outcome(read, root)
+            assert str(file) in outcome, (name, outcome)
+            file.write_bytes(before)
+
+
+def _outcome(read: Callable[[Path], object], root: Path) -> str:
+    """The error, or what a gate says of the cell."""
+    try:
+        found = read(root)
+    except RetainbenchError as error:
+        return str(error)
+    results = found if isinstance(found, list) else []
+    return " ".join(reason for result in results for reason in result.reasons)
 
 
 def test_another_device_is_refused(finished: tuple[Plan, Path]) -> None:

@@ -285,3 +285,17 @@ def test_items_that_cannot_be_asked_are_left_out_and_listed(tmp_path: Path) -> N
 def test_an_unknown_task_is_a_usage_error(sources: Path) -> None:
     with pytest.raises(UsageError, match="knows no task 'nothing'"):
         next(lm_eval_index.load(["nothing"], sources))
+
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "real" / "freeze_rows"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"{CASES} is not here")
+@pytest.mark.parametrize("name", ["numid", "answerint", "bom"])
+def test_rows_as_people_write_them_are_read(name: str, tmp_path: Path) -> None:
+    """Numbers as ids and answers, and a byte order mark."""
+    info = freeze.write(freeze.from_jsonl(CASES / f"{name}.jsonl", name, "numeric"), tmp_path)
+    rows = catalogue.items(info)
+    assert len(rows) == len((CASES / f"{name}.jsonl").read_text().splitlines())
+    assert rows[0]["id"] == {"numid": "0", "answerint": "a0", "bom": "q0"}[name]
+    assert rows[0].get("answer", "1") == "1"

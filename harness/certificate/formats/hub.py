@@ -18,6 +18,7 @@ import yaml
 from retainbench.harness.certificate.formats.source import ExportSource, by_task, mean
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json
+from retainbench.harness.core.text.escaping import visible
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.freeze import Provenance
 
@@ -128,5 +129,7 @@ def eval_results(source: ExportSource) -> dict[str, str]:
 
 
 def dump(value: Any) -> str:
-    """Safe YAML, keys in the order given."""
-    return yaml.dump(value, Dumper=_Quoted, sort_keys=False, allow_unicode=True, width=10_000)
+    """Safe YAML, keys in the order given; hidden characters are the escape codes of YAML."""
+    return visible(
+        yaml.dump(value, Dumper=_Quoted, sort_keys=False, allow_unicode=True, width=10_000)
+    )

@@ -1,9 +1,8 @@
 """Files and folders that are replaced whole, and what an interrupted command leaves behind.
 
 Writing happens in a sibling whose name starts with `TEMPORARY`; it is synced to the disk and then
-renamed, so that a kill at any moment leaves the old file or folder or the new one. `recover`
-removes the siblings that a killed command left; call it while the folder is locked
-(core/files/locks.py).
+renamed, so that a kill at any moment leaves the old file or folder or the new one. `undo` removes
+such a sibling of a killed command; core/files/locks.py looks for them when it locks a folder.
 
 Leaves out: locking, and what the bytes mean (core/files/storage.py).
 """
@@ -29,12 +28,13 @@ from retainbench.harness.core.errors import RetainbenchError, UsageError
 UNUSABLE = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
 )
-"""A disk that is full, read-only, closed to this user or broken."""
+"""A disk, quota or limit that is reached; a disk that is read-only, closed to this user, broken."""
 TEMPORARY = ".tmp-retainbench-"
 _NEW, _OLD = f"{TEMPORARY}new-", f"{TEMPORARY}old-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -87,6 +87,18 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder and refuse one that cannot be written, before hours of work for it.
+
+    Raises:
+        UsageError: naming the folder and the reason.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file; its permissions follow the umask.
 
@@ -136,26 +148,31 @@ def replacing(folder: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def recover(root: Path) -> None:
-    """Undo what killed commands left anywhere below a folder that is locked by the caller."""
-    with explained(root):
-        for path in sorted(root.rglob(f"{TEMPORARY}*")):
-            _undo(path)
-
-
 def recover_folder(folder: Path) -> None:
-    """`recover` for the siblings of one folder that is replaced as a whole."""
+    """`undo` for the siblings of one folder that is replaced as a whole."""
     with explained(folder):
         for prefix in (_OLD, _NEW):
-            _undo(folder.with_name(prefix + folder.name))
+            undo(folder.with_name(prefix + folder.name))
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files of dead processes from a folder that many processes share."""
     for path in folder.glob(f"{TEMPORARY}{host()}-*"):
-        process = path.name.removeprefix(TEMPORARY).split("-")[1]
-        if not alive(int(process)):
+        if not alive(writer(path) or 0):
             path.unlink(missing_ok=True)
+
+
+def writer(path: Path) -> int | None:
+    """The process of this machine that a temporary file belongs to, if its name says so."""
+    name, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
+    process = rest.partition("-")[0]
+    return int(process) if name == host() and process.isdecimal() else None
+
+
+def replaced_name(path: Path) -> str | None:
+    """The name of the folder that a temporary folder replaces or was replaced by."""
+    prefix = next((prefix for prefix in (_NEW, _OLD) if path.name.startswith(prefix)), None)
+    return prefix and path.name.removeprefix(prefix)
 
 
 def alive(process: int) -> bool:
@@ -166,10 +183,14 @@ def alive(process: int) -> bool:
         return False
     except PermissionError:  # it is somebody else's
         return True
-    return True
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return True
+    return not status.rpartition(")")[2].startswith(" Z")  # ended, not yet collected by its parent
 
 
-def _undo(path: Path) -> None:
+def undo(path: Path) -> None:
     """Remove a temporary file or folder; an old folder without a successor goes back."""
     if path.name.startswith(_OLD):
         goal = path.with_name(path.name.removeprefix(_OLD))

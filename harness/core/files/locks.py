@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.files.atomic import alive, explained, recover, recover_folder
+from retainbench.harness.core.files.atomic import (
+    TEMPORARY,
+    alive,
+    explained,
+    recover_folder,
+    replaced_name,
+    undo,
+    writer,
+)
 
 NAME = ".lock"
 PATIENCE = 30.0
@@ -62,13 +70,41 @@ def replaced(folder: Path) -> Iterator[None]:
     """Lock a folder that is replaced as a whole (`atomic.replacing`).
 
     Raises:
-        UsageError: another process writes the folder, or its parent cannot be written.
+        UsageError: another process writes the folder, its parent cannot be written, or somebody
+            works in it, who would be left in a folder that was removed.
     """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{folder} holds the working folder, so it cannot be replaced: name another"
+        )
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f".{folder.name}{NAME}"), folder):
         recover_folder(folder)
         yield
+
+
+def recover(root: Path) -> None:
+    """Undo what killed commands left below a folder that the caller has locked.
+
+    What is locked by itself, and the files of a process that runs, are left to their owners: the
+    folder may be a user's working folder, with a run in it.
+    """
+    with explained(root):
+        for place, folders, files in os.walk(root):
+            if NAME in files and Path(place) != root:
+                folders.clear()
+                continue
+            for name in sorted(n for n in (*folders, *files) if n.startswith(TEMPORARY)):
+                path = Path(place, name)
+                process, replaced = writer(path), replaced_name(path)
+                if replaced is not None and f".{replaced}{NAME}" in files:
+                    continue
+                if process in (None, os.getpid()) or not alive(process):
+                    undo(path)
+            folders[:] = [
+                n for n in folders if not n.startswith(TEMPORARY) and f".{n}{NAME}" not in files
+            ]
 
 
 class LockShare:

@@ -117,6 +117,11 @@ def write_digest(path: Path, sha256: str) -> None:
     write_text(digest_file(path), sha256 + "\n")
 
 
+def was_written(path: Path) -> bool:
+    """Whether a file is there, or was and is missing: its digest is left."""
+    return path.is_file() or digest_file(path).is_file()
+
+
 def intact(path: Path) -> bool:
     """Whether a file exists and has the digest that is kept next to it, if one is.
 

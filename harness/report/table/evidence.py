@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from retainbench.harness.core.files.storage import read_json, read_jsonl, write_json, write_jsonl
+from retainbench.harness.core.files.storage import (
+    read_json,
+    read_jsonl,
+    was_written,
+    write_json,
+    write_jsonl,
+)
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import Recipes, SweepChoices
 from retainbench.harness.core.records import SCHEMA_VERSION, Record, Scorecard
@@ -81,7 +87,7 @@ def current(folder: Path) -> TableEvidence:
         IntegrityError: plan or records are broken.
     """
     run = RunFolder(folder)
-    if run.plan.is_file() and run.cells.is_dir():
+    if was_written(run.plan) and run.cells.is_dir():
         from retainbench.harness.comparison import methods as compare_methods
         from retainbench.harness.gate import candidates
 

@@ -1,0 +1,45 @@
+"""Workers end with the command that started them, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.atomic import alive
+
+COMMAND = """
+import functools, os, pathlib, sys, time
+from retainbench.harness.core.files import locks
+from retainbench.harness.running import pool
+
+def work(folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    with locks.growing(folder):
+        list(pool.side_by_side([functools.partial(work, folder)] * 2, 2, "cpu"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_command(tmp_path: Path, number: signal.Signals) -> None:
+    script, folder = tmp_path / "command.py", tmp_path / "run"
+    script.write_text(COMMAND)
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, script, folder], stderr=subprocess.DEVNULL) as command:
+        while len(workers := [int(path.name) for path in folder.glob("[0-9]*")]) < 2:
+            assert command.poll() is None
+            time.sleep(0.05)
+        os.kill(command.pid, number)
+        assert command.wait() == -number
+    with locks.growing(folder):  # waits for the workers, which hold the lock too
+        assert not any(alive(worker) for worker in workers)
