@@ -35,10 +35,9 @@ from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.trainers._gradient.gradient import Stepper, TargetPositions
-    from retainbench.trainers._shared.budget import Meter
+    from retainbench.trainers._gradient.actor_critic import ActorCritic
+    from retainbench.trainers._gradient.gradient import TargetPositions
     from retainbench.trainers._shared.data import Batch, Example
-    from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
 
 PAPER = "Schulman et al. 2017, arXiv:1707.06347; KL in the reward: arXiv:1909.08593"
@@ -107,17 +106,6 @@ class Current(NamedTuple):
     highest: float
 
 
-class Learner(NamedTuple):
-    """The models, optimizers and counters that an update needs and changes."""
-
-    job: Job
-    policy: PolicyModel
-    stepper: Stepper
-    head: torch.nn.Module
-    head_optimizer: torch.optim.Optimizer
-    meter: Meter
-
-
 def train(job: Job) -> Outcome:
     """Run PPO until the budget is spent.
 
@@ -125,18 +113,19 @@ def train(job: Job) -> Outcome:
         TrainingError: all answers of the whole run had the same reward.
     """
     from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._gradient.actor_critic import ActorCritic
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared import rollout as _rollout
+    from retainbench.trainers._shared.data import seed_for
     from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
     policy = model.load(job)
     trajectory = Trajectory(job, policy)
     state = trajectory.resume()
-    head, head_optimizer = value_head(job, policy)
-    stepper = gradient.stepper(policy, options)
-    learner = Learner(job, policy, stepper, head, head_optimizer, trajectory.meter)
-    current = restore(learner, state) if state else None
+    seed = seed_for(job.seed, f"ppo/{job.stage}/value")
+    models = ActorCritic(job, policy, trajectory.meter, seed)
+    current = restore(models, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     reference = model.reference(job) if kl_strength(job.anchor) else None
     anchored = gradient.anchored(job, policy)
@@ -146,12 +135,12 @@ def train(job: Job) -> Outcome:
         if current is None or place == 0:
             samples = answers(job, sampler, number)
             lowest, highest = spread(samples, lowest, highest)
-            current = Current(prepare(learner, samples, reference), lowest, highest)
+            current = Current(prepare(models, samples, reference), lowest, highest)
         rows = minibatches(job, number)[place]
-        metrics = update(learner, current.rollout, rows, anchored)
+        metrics = update(models, current.rollout, rows, anchored)
         trajectory.after_step(
             current.rollout.measures | metrics,
-            lambda current=current: snapshot(learner, current),  # type: ignore[misc]
+            lambda current=current: snapshot(models, current),  # type: ignore[misc]
         )
     if job.budget.amount and lowest >= highest:
         raise TrainingError(
@@ -197,7 +186,7 @@ def minibatches(job: Job, number: int) -> list[list[int]]:
     ]
 
 
-def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Rollout:
+def prepare(models: ActorCritic, samples: Sequence[Sample], reference: Any) -> Rollout:
     """Score a rollout with policy, value head and reference; compute its advantages."""
     import torch
 
@@ -205,22 +194,22 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
     from retainbench.trainers._shared import rollout as _rollout
     from retainbench.trainers._shared.data import Example
 
-    options: Options = learner.job.options
+    options: Options = models.job.options
     examples = [Example(sample.prompt, sample.tokens) for sample in samples]
-    pad, device = learner.policy.tokenizer.pad_token_id or 0, learner.job.device
-    batch, places = gradient.batch_of(examples, pad, device)
+    device = models.job.device
+    batch, places = gradient.batch_of(examples, models.padding, device)
     with torch.no_grad():
-        seen = look(learner, batch, places)
-    learner.meter.forward(places.tokens)
+        seen = models.forward(batch, places)
+    models.meter.forward(places.tokens)
     ratios_BT = torch.zeros_like(seen.logp_BT)
     if reference is not None:
-        with _rollout.autocast(learner.job):
-            base_BTV = gradient.reference_logits(reference, batch, places, learner.meter)
+        with _rollout.autocast(models.job):
+            base_BTV = gradient.reference_logits(reference, batch, places, models.meter)
         base_BT = gradient.token_logprobs(base_BTV / options.temperature, places.targets_BT)
         ratios_BT = (seen.logp_BT - base_BT) * places.mask_BT
     rewards_B = torch.tensor([s.reward for s in samples], dtype=torch.float32, device=device)
     rewards_BT = advantage.token_rewards(
-        rewards_B, ratios_BT, places.mask_BT, kl_strength(learner.job.anchor)
+        rewards_B, ratios_BT, places.mask_BT, kl_strength(models.job.anchor)
     )
     made = advantage.gae(
         rewards_BT, seen.values_BT, places.mask_BT, options.discount, options.gae_lambda
@@ -247,37 +236,8 @@ def prepare(learner: Learner, samples: Sequence[Sample], reference: Any) -> Roll
     )
 
 
-class ActorCriticOutput(NamedTuple):
-    """What policy and value head compute for a batch."""
-
-    logp_BT: torch.Tensor
-    """Log-probability of each token under the distribution that answers are sampled from."""
-    values_BT: torch.Tensor
-
-
-def look(learner: Learner, batch: Batch, places: TargetPositions) -> ActorCriticOutput:
-    """One forward pass of policy and value head; the head computes in float32."""
-    from retainbench.trainers._gradient.gradient import token_logprobs
-    from retainbench.trainers._shared.rollout import autocast
-
-    with autocast(learner.job):
-        made = learner.policy.model(
-            input_ids=batch.input_ids_BT,
-            attention_mask=batch.attention_mask_BT,
-            use_cache=False,
-            output_hidden_states=True,
-            logits_to_keep=batch.input_ids_BT.shape[1] - places.first,
-        )
-    hidden_BTH = made.hidden_states[-1][:, places.first : -1].detach().float()
-    scaled_BTV = made.logits[:, :-1].float() / learner.job.options.temperature
-    return ActorCriticOutput(
-        token_logprobs(scaled_BTV, places.targets_BT),
-        learner.head(hidden_BTH).squeeze(-1),
-    )
-
-
 def update(
-    learner: Learner,
+    models: ActorCritic,
     rollout: Rollout,
     rows: Sequence[int],
     anchored: Callable[[float], None],
@@ -285,26 +245,23 @@ def update(
     """One optimizer step of policy and value head on some rows; charges the meter."""
     from retainbench.trainers._gradient.gradient import batch_of
 
-    options: Options = learner.job.options
+    options: Options = models.job.options
     trained = sum(len(rollout.examples[row].completion) for row in rows)
     size = -(-len(rows) // options.accumulation)
     totals: dict[str, float] = {}
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        pad = learner.policy.tokenizer.pad_token_id or 0
         chosen = [rollout.examples[row] for row in part]
-        batch, places = batch_of(chosen, pad, learner.job.device, rollout.first)
-        for name, value in backward(learner, rollout, part, batch, places, trained).items():
+        batch, places = batch_of(chosen, models.padding, models.job.device, rollout.first)
+        for name, value in backward(models, rollout, part, batch, places, trained).items():
             totals[name] = totals.get(name, 0.0) + value
-    totals["gradient_norm"], rate = learner.stepper.step(learner.meter.share)
-    learner.head_optimizer.step()
-    learner.head_optimizer.zero_grad(set_to_none=True)
+    totals["gradient_norm"], rate = models.step()
     anchored(rate)
     return totals
 
 
 def backward(
-    learner: Learner,
+    models: ActorCritic,
     rollout: Rollout,
     rows: Sequence[int],
     batch: Batch,
@@ -316,12 +273,12 @@ def backward(
 
     from retainbench.trainers._gradient import advantage
 
-    options: Options = learner.job.options
+    options: Options = models.job.options
     width = places.mask_BT.shape[1]
     old_BT, values_BT, advantages_BT, returns_BT = (
         part[list(rows), :width] for part in rollout[3:]
     )
-    seen = look(learner, batch, places)
+    seen = models.forward(batch, places)
     policy = advantage.policy_loss(
         seen.logp_BT, old_BT, advantages_BT, places.mask_BT, options.clip, trained
     )
@@ -329,9 +286,9 @@ def backward(
         seen.values_BT, values_BT, returns_BT, places.mask_BT, options.value_clip, trained
     )
     torch.autograd.backward(policy.loss + options.value_coefficient * value)
-    learner.meter.forward(places.tokens)
-    learner.meter.backward(places.tokens)
-    learner.meter.samples(len(rows))
+    models.meter.forward(places.tokens)
+    models.meter.backward(places.tokens)
+    models.meter.samples(len(rows))
     return {
         "policy_loss": float(policy.loss.detach()),
         "value_loss": float(value.detach()),
@@ -339,42 +296,17 @@ def backward(
     }
 
 
-def value_head(job: Job, policy: PolicyModel) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """A small network on the last hidden states that starts at value 0, and its optimizer."""
-    import torch
-
-    from retainbench.trainers._shared.data import seed_for
-
-    width = policy.model.config.get_text_config().hidden_size
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(job.seed, f"ppo/{job.stage}/value"))
-        hidden, out = torch.nn.Linear(width, width), torch.nn.Linear(width, 1)
-    torch.nn.init.zeros_(out.weight)
-    torch.nn.init.zeros_(out.bias)
-    head = torch.nn.Sequential(hidden, torch.nn.Tanh(), out).to(job.device)
-    rate = job.options.value_learning_rate
-    return head, torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.0)
-
-
-def snapshot(learner: Learner, current: Current) -> dict[str, Any]:
+def snapshot(models: ActorCritic, current: Current) -> dict[str, Any]:
     """State for resume, except weights and ledger; a rollout may be partly used."""
-    return {
-        "optimizer": learner.stepper.optimizer.state_dict()["state"],
-        "head_optimizer": learner.head_optimizer.state_dict()["state"],
-        "head": dict(learner.head.state_dict()),
-        "current": list(current),
-    }
+    return models.state() | {"current": list(current)}
 
 
-def restore(learner: Learner, state: Any) -> Current:
+def restore(models: ActorCritic, state: Any) -> Current:
     """Restore the state that `snapshot` returned."""
-    from retainbench.trainers._gradient import gradient
     from retainbench.trainers._shared.data import Example
 
-    gradient.restore(learner.stepper.optimizer, state["optimizer"])
-    gradient.restore(learner.head_optimizer, state["head_optimizer"])
-    learner.head.load_state_dict(state["head"])
+    models.restore(state)
     (examples, first, measures, *tensors), lowest, highest = state["current"]
-    moved = [tensor.to(learner.job.device) for tensor in tensors]
+    moved = [tensor.to(models.job.device) for tensor in tensors]
     rollout = Rollout([Example(*e) for e in examples], first, measures, *moved)
     return Current(rollout, lowest, highest)
