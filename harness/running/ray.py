@@ -1,7 +1,7 @@
 """Cells on an existing Ray cluster: a task each, with the resources that its recipe names.
 
 Nodes need not share a file system. A task works in a folder of its own on its node and yields what
-it wrote, in pieces, through Ray's object store; the driver puts the files together beside the run
+it wrote, in pieces, through Ray's object store; the driver puts the files together next to the run
 folder and moves them in whole, so a cell is there or it is not. Where a node or a worker is lost on
 the way, what came of that attempt is thrown away and the cell runs again from its start elsewhere.
 
@@ -18,46 +18,26 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.files.atomic import write_bytes
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import intact
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Resources
-from retainbench.harness.models import bases
-from retainbench.harness.models.checked import Base
-from retainbench.harness.running.cell import crashed, execute, finished
+from retainbench.harness.running.cell import crashed, finished
 from retainbench.harness.running.context import Context
-from retainbench.harness.running.reference import prepare
+from retainbench.harness.running.ray_node import Files, work
 from retainbench.harness.suites.plan import Cell, Plan
-from retainbench.harness.tasks.catalogue import Catalogue
 
 log = logging.getLogger("retainbench")
 
 ATTEMPTS = 4
 """Times that a cell is begun before it counts as failed."""
-PIECE = 1 << 25
-"""Bytes of a file that travel at once."""
 INCOMING = ".incoming"
-
-Files = dict[str, bytes]
-"""Contents by path below the run folder."""
-
-
-class FileChunk(NamedTuple):
-    """The next bytes of a file."""
-
-    name: str
-    data: bytes
 
 
 def cells(run: Context) -> Iterator[tuple[Cell, Scorecard]]:
@@ -203,68 +183,10 @@ def _finished(ray: Any, tasks: list[_Task]) -> Iterator[_Task]:
         running[task.pieces] = task
 
 
-def work(
-    plan: Plan,
-    cell: Cell | None,
-    device: str,
-    report_to: tuple[str, ...],
-    tasks: Catalogue,
-    inputs: Files,
-) -> Iterator[FileChunk | Scorecard]:
-    """On a node: one cell, or the base's scoring, in a folder of its own; yields what is new."""
-    base = check_node(plan)
-    with tempfile.TemporaryDirectory(prefix="retainbench-") as scratch:
-        root = Path(scratch)
-        run = Context(plan, root, base, device, report_to, tasks)
-        for name, data in inputs.items():
-            write_bytes(root / name, data)
-        scorecard = None
-        if cell is None:
-            prepare(run)
-        else:
-            scorecard = execute(run, cell)
-        for file in sorted(path for path in root.rglob("*") if path.is_file()):
-            name = file.relative_to(root).as_posix()
-            if name not in inputs:
-                yield from pieces(file, name)
-        if scorecard is not None:
-            yield scorecard
-
-
-def check_node(plan: Plan) -> Base:
-    """Compare this node with what the plan rests on; returns the base as it is here.
-
-    Raises:
-        IntegrityError: other versions, or another base under the same name.
-    """
-    here = {name: version(name) for name in plan.inputs.versions}
-    if here != plan.inputs.versions:
-        other = {n: v for n, v in here.items() if v != plan.inputs.versions[n]}
-        raise IntegrityError(f"node {socket.gethostname()} has other versions: {other}")
-    base = _base_here(plan.suite.base)
-    if base.digest != plan.inputs.base:
-        raise IntegrityError(f"node {socket.gethostname()} has another {plan.suite.base}")
-    return base
-
-
-@cache
-def _base_here(reference: str) -> Base:
-    """Hashed once per process: a worker of Ray runs one cell after another."""
-    return bases.resolve(reference)
-
-
 def given(run: Context) -> Files:
     """What a node needs of the run folder: the base's records and its continuations."""
     files = (path for path in run.base_point.root.rglob("*") if intact(path))
     return {path.relative_to(run.root).as_posix(): path.read_bytes() for path in files}
-
-
-def pieces(file: Path, name: str) -> Iterator[FileChunk]:
-    """A file in order; an empty one is one empty piece."""
-    with file.open("rb") as stream:
-        yield FileChunk(name, stream.read(PIECE))
-        while data := stream.read(PIECE):
-            yield FileChunk(name, data)
 
 
 def append(file: Path, data: bytes) -> None:

@@ -25,6 +25,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import ray as run_ray
+from retainbench.harness.running import ray_node
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import loading
 from retainbench.harness.suites.plan import Plan
@@ -162,7 +163,7 @@ def test_what_the_cluster_lacks_is_named(cluster: Any, tiny_base: Path, tmp_path
         runner.run(planned, tmp_path / "both", executor="ray", workers=2)
     inputs = planned.inputs.model_copy(update={"base": "0" * 64})
     with pytest.raises(IntegrityError, match="has another"):
-        run_ray.check_node(planned.model_copy(update={"inputs": inputs}))
+        ray_node.check_node(planned.model_copy(update={"inputs": inputs}))
 
 
 def test_a_lost_node_changes_no_table(
