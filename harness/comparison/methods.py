@@ -25,9 +25,9 @@ from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record, Verdict
-from retainbench.harness.statistics.pairwise import FrontPoint, pareto_front, ranks
-from retainbench.harness.statistics.seeds import ColumnLayout
-from retainbench.harness.statistics.trajectory import (
+from retainbench.harness.statistics.methods.pairwise import FrontPoint, pareto_front, ranks
+from retainbench.harness.statistics.methods.seeds import ColumnLayout
+from retainbench.harness.statistics.methods.trajectory import (
     CostRatio,
     MatchedGains,
     TrajectoryItems,

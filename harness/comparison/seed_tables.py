@@ -11,9 +11,13 @@ from collections.abc import Mapping
 
 from retainbench.harness.comparison.arms import Arms, Items
 from retainbench.harness.core.records import Interval, Record
+from retainbench.harness.statistics.methods.pairwise import (
+    PairwiseDifference,
+    pairs,
+    reversed_pairs,
+)
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, mean_over_seeds
 from retainbench.harness.statistics.paired import Floats
-from retainbench.harness.statistics.pairwise import PairwiseDifference, pairs, reversed_pairs
-from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds
 
 MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score points
 

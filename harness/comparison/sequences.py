@@ -3,8 +3,8 @@
 Reads the plan, scorecards and item records of a run; writes nothing. The matrix R[i][j] is the mean
 reward on target j at the end of phase i, b_j that of the base, R*_j that of a cell of the same run
 which trained on target j alone, with the same method and options and the whole budget. Metrics are
-those of `statistics/continual.py` for every seed, averaged over seeds; intervals are two-level
-(seeds and items). Forgetting has none: it is a maximum, which resampling biases upwards.
+those of `statistics/methods/continual.py` for every seed, averaged over seeds; intervals are
+two-level (seeds and items). Forgetting has none: it is a maximum, which resampling biases upwards.
 
 A phase begins where a stage first trains on a target and ends before the next new target; a stage
 that rehearses an old target belongs to the phase that contains it.
@@ -26,8 +26,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Interval, Record, Scorecard
 from retainbench.harness.core.schema import Stage
-from retainbench.harness.statistics.continual import sequence_scores
-from retainbench.harness.statistics.seeds import ColumnLayout
+from retainbench.harness.statistics.methods.continual import sequence_scores
+from retainbench.harness.statistics.methods.seeds import ColumnLayout
 from retainbench.harness.suites.plan import Cell, Plan
 
 FEWEST = 2  # targets of a sequence

@@ -1,5 +1,5 @@
 """Intervals, verdicts, several tasks and seeds, power: numpy and scipy, no files.
 
 May import: core.
-Face: estimate, verdict, multiplicity, seeds, pairwise, power, flips.
+Face: estimate, verdict, multiplicity, power, flips; methods.seeds and methods.pairwise.
 """

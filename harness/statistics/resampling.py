@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness.statistics.estimate import estimate_of
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, Stratum
 from retainbench.harness.statistics.paired import Bounds, Floats, normal_quantile
-from retainbench.harness.statistics.seeds import ColumnLayout, Stratum
 
 RESAMPLES = 9_999
 BATCH_CELLS = 1_000_000  # item weights held at once: 8 MB of float64

@@ -23,8 +23,8 @@ from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.scoring.stored import score_base, score_repeats
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, two_way
 from retainbench.harness.statistics.power import seeds_needed
-from retainbench.harness.statistics.seeds import ColumnLayout, two_way
 from retainbench.harness.study_design.power import Power, SeedPower, power_plan
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.suites.plan import Plan

@@ -24,6 +24,7 @@ from retainbench.harness.statistics.graded import (
     edgeworth_interval,
     t_interval,
 )
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, mean_over_seeds, two_way
 from retainbench.harness.statistics.paired import (
     Bounds,
     BoundsArray,
@@ -34,7 +35,6 @@ from retainbench.harness.statistics.paired import (
     tango_variance,
     wilson,
 )
-from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds, two_way
 
 Row = dict[str, str | float | int | bool]
 

@@ -8,7 +8,7 @@ from results.statistics.calibration import MARGIN, core_designs, damaged
 from results.statistics.vectorised import estimates, graded, over_seeds, regression_p
 from retainbench.harness.statistics.clusters import PLANNING_ICC, Design
 from retainbench.harness.statistics.estimate import design_of, estimate, estimate_of
-from retainbench.harness.statistics.seeds import ColumnLayout, mean_over_seeds
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, mean_over_seeds
 
 
 @pytest.mark.parametrize("clustered", [True, False])

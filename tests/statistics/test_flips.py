@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.statistics.continual import sequence_scores
 from retainbench.harness.statistics.flips import (
     chance_rescaled,
     churn_above_floor,
     expected_flips,
     flips,
 )
+from retainbench.harness.statistics.methods.continual import sequence_scores
 
 # STATISTICS 8: p_b, p_a, k, g -> raw n10/n, c, F unclipped, true.
 EXPECTED = {

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from retainbench.harness.statistics.paired import Bounds
-from retainbench.harness.statistics.pairwise import (
+from retainbench.harness.statistics.methods.pairwise import (
     PairwiseDifference,
     pairs,
     pareto_front,
     ranks,
     reversed_pairs,
 )
-from retainbench.harness.statistics.seeds import ColumnLayout
+from retainbench.harness.statistics.methods.seeds import ColumnLayout
+from retainbench.harness.statistics.paired import Bounds
 
 SEEDS = [[1, 2, 3]] * 4
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retainbench.harness.statistics.estimate import Estimate, estimate
+from retainbench.harness.statistics.methods.seeds import two_way
 from retainbench.harness.statistics.paired import PairedCounts, mcnemar, tango_interval
 from retainbench.harness.statistics.power import (
     detectable_drop,
@@ -16,7 +17,6 @@ from retainbench.harness.statistics.power import (
     power_to_pass,
     seeds_needed,
 )
-from retainbench.harness.statistics.seeds import two_way
 
 SIZES = (100, 250, 500, 1000, 2500, 5000, 10000)
 # STATISTICS 7: discordance -> items at 5, 3, 2, 1 pp; at 2 pp with true D .5 pp; MDE in pp.

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from retainbench.harness.statistics.resampling import draws, unseen_error
-from retainbench.harness.statistics.seeds import (
+from retainbench.harness.statistics.methods.seeds import (
     ColumnLayout,
     Component,
     SeedMean,
@@ -13,6 +12,7 @@ from retainbench.harness.statistics.seeds import (
     mean_over_seeds,
     two_way,
 )
+from retainbench.harness.statistics.resampling import draws, unseen_error
 
 CASE_Z = 1 - 0.05 ** (1 / 100)  # the worst-item limit of 100 items without a flip
 

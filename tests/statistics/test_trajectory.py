@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retainbench.harness.statistics.seeds import ColumnLayout
-from retainbench.harness.statistics.trajectory import (
+from retainbench.harness.statistics.methods.seeds import ColumnLayout
+from retainbench.harness.statistics.methods.trajectory import (
     TrajectoryItems,
     drop_at_gain,
     gain_per_cost,

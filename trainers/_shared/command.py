@@ -233,7 +233,7 @@ def placed(job: Job, checkpoints: dict[float, Base]) -> list[tuple[str, Base, fl
     return list(found.values())
 
 
-class Cost(NamedTuple):
+class ReportedCost(NamedTuple):
     """The ledger at the end of the stage, the stages before included."""
 
     ledger: Ledger
@@ -241,7 +241,7 @@ class Cost(NamedTuple):
     """Whether the command reports what the budget is counted in."""
 
 
-def cost(out: Path, spent: Ledger, unit: str) -> Cost:
+def cost(out: Path, spent: Ledger, unit: str) -> ReportedCost:
     """What the command reports that it spent, on top of the stages before.
 
     Raises:
@@ -249,14 +249,14 @@ def cost(out: Path, spent: Ledger, unit: str) -> Cost:
     """
     file = out / "ledger.json"
     if not file.is_file():
-        return Cost(spent, False)
+        return ReportedCost(spent, False)
     try:
         own = Ledger.model_validate(json.loads(file.read_bytes()))
     except (ValueError, ValidationError) as error:
         raise TrainingError(f"ledger.json of the command: {str(error).splitlines()[0]}") from error
     counts = {name: getattr(spent, name) + value for name, value in own.model_dump().items()}
     peak = max(spent.peak_memory_bytes, own.peak_memory_bytes)
-    return Cost(Ledger(**(counts | {"peak_memory_bytes": peak})), own.used(unit) > 0)
+    return ReportedCost(Ledger(**(counts | {"peak_memory_bytes": peak})), own.used(unit) > 0)
 
 
 def _part(before: Ledger, after: Ledger, share: float) -> Ledger:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from retainbench.harness.statistics.graded import t_interval
+from retainbench.harness.statistics.methods.seeds import ColumnLayout
 from retainbench.harness.statistics.paired import Bounds, Floats, normal_quantile
 from retainbench.harness.statistics.resampling import (
     RESAMPLES,
@@ -26,7 +27,6 @@ from retainbench.harness.statistics.resampling import (
     percentile,
     unseen_error,
 )
-from retainbench.harness.statistics.seeds import ColumnLayout
 
 BATCH = 250  # resamples at once; weights of 4,000 items then take 8 MB
 UNSEEN = 2  # seed of the order in which unseen errors are added

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, SeedMean, difference
 from retainbench.harness.statistics.multiplicity import holm
 from retainbench.harness.statistics.paired import Bounds, Floats
-from retainbench.harness.statistics.seeds import ColumnLayout, SeedMean, difference
 
 
 class PairwiseDifference(NamedTuple):
