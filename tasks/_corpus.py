@@ -112,7 +112,7 @@ def frozen_texts() -> set[str]:
     for path in sorted(TASKS.glob("*/*/items.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             item = json.loads(line)
-            shown = item["query"] or item["choices"][item["gold"]]
+            shown = item["query"] or item.get("answer") or item["choices"][item["gold"]]
             texts.add(normalised(shown))
     return texts | {normalised(q.query) for q in [*sequences.reserved(), *dates.reserved()]}
 

@@ -109,7 +109,7 @@ class RetentionCallback(TrainerCallback):
             return
         with _untouched(kwargs["model"]):
             records = self._score(Loaded(kwargs["model"], kwargs["processing_class"]))
-        policy = planning.policy_of(self._suite)
+        policy = planning.policy_of(self._suite, self._tasks)
         self._changes = comparing.compare(self._base, records, policy)
         logs = _logged(self._changes)
         row = {**logs, "step": state.global_step}

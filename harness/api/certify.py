@@ -135,7 +135,7 @@ def certificate_cost(
 def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:
     given = rules(policy)
     if given is None:
-        return planning.policy_of(suite)
+        return planning.policy_of(suite, tasks)
     where = f"{policy}: policy" if isinstance(policy, str | Path) else "policy"
     loading.check_policy(given, loading.scored_tasks(suite, tasks), where)
     return given

@@ -13,7 +13,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError
 from retainbench.harness.core.schema import Suite
 from retainbench.harness.core.text.escaping import one_line
-from retainbench.harness.divergence.prompts import prompt_sets
+from retainbench.harness.divergence.prompts import most_prompts, prompt_sets
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.gate.decide import Movement
 from retainbench.harness.models import loading
@@ -55,7 +55,7 @@ def drift_and_kl(
 
     found = drift_only(base, candidate)
     try:
-        prompts = prompt_sets(retention_tasks(suite), suite.divergence_prompts, tasks, rendering)
+        prompts = prompt_sets(retention_tasks(suite), most_prompts(suite), tasks, rendering)
         if not prompts:
             return found
         measured = divergence.summarise(
@@ -63,6 +63,7 @@ def drift_and_kl(
             loading.load(candidate, **placement._asdict()),
             prompts,
             max_new_tokens=suite.divergence_tokens,
+            extent=divergence.Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
             cache=paths.cache() / "continuations.jsonl",
             rendering=rendering,
         )

@@ -17,7 +17,7 @@ from retainbench.harness.core.files.storage import csv_text
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.text.escaping import terminal
-from retainbench.harness.core.text.formatting import NONE, brief, counted, points
+from retainbench.harness.core.text.formatting import NONE, brief, counted, nats, points
 from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding, erosion
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.command import verdict_lines
@@ -67,7 +67,13 @@ def page(evidence: Evidence, policy: Policy) -> str:
         verdict=gate.verdict,
         reasons=[*gate.reasons, *gate.warnings, *evidence.notes],
         facts=_facts(evidence),
-        grids=[_axes(evidence), _tasks(evidence), *_measured(evidence), _values("Policy", policy)],
+        grids=[
+            _axes(evidence),
+            _tasks(evidence),
+            *_documents(evidence),
+            *_measured(evidence),
+            _values("Policy", policy),
+        ],
     )
 
 
@@ -167,6 +173,35 @@ def _axes(evidence: Evidence) -> Grid:
     )
     head = ["Axis", "Verdict", "Mean drop", "Tasks", "Items", "Erosion"]
     return Grid("Axes", head, "llrrrr", cells, [note])
+
+
+def _documents(evidence: Evidence) -> list[Grid]:
+    """Held-out perplexity, where documents were scored."""
+    rows = [
+        [
+            change.axis,
+            task.task,
+            task.verdict,
+            f"{task.base_nats:.3f}",
+            f"{task.candidate_nats:.3f}",
+            nats(task.change),
+            f"{task.margin:g}",
+            str(task.n),
+            f"{task.base_bits_per_byte:.3f} > {task.candidate_bits_per_byte:.3f}",
+        ]
+        for change in evidence.gate.perplexity
+        for task in change.tasks
+    ]
+    if not rows:
+        return []
+    note = (
+        "Nats per token of the base's tokenizer, mean over documents; change: candidate minus "
+        "base, paired by document; above 0 is worse. It decides where the policy's `mandatory` "
+        "names the task."
+    )
+    head = ["Axis", "Task", "Verdict", "Base", "Candidate", "Change", "Margin", "Documents"]
+    head += ["Bits per byte"]
+    return [Grid("Held-out perplexity", head, "lllrrrrrr", rows, [note])]
 
 
 def _tasks(evidence: Evidence) -> Grid:

@@ -45,6 +45,7 @@ def evaluate(
 ) -> None:
     """Score a model on frozen tasks, item by item."""
     from retainbench.harness.core.files import storage
+    from retainbench.harness.core.records import DOCUMENT_METRIC, document_nats
     from retainbench.harness.core.schema import Format
     from retainbench.harness.core.text import terminal
     from retainbench.harness.core.text.escaping import visible
@@ -69,9 +70,13 @@ def evaluate(
         storage.write_jsonl(out, found)
     rows = []
     for name in dict.fromkeys(record.task for record in found):
-        scores = [record.score for record in found if record.task == name]
-        rows.append((name, f"{sum(scores) / len(scores):.4f}", str(len(scores))))
-    screen.show(terminal.table(("task", "score", "n"), rows, "lrr"))
+        records = [record for record in found if record.task == name]
+        score = sum(record.score for record in records) / len(records)
+        metric = records[0].metric
+        if metric == DOCUMENT_METRIC:
+            metric = f"{metric} ({-sum(map(document_nats, records)) / len(records):.4f} nats)"
+        rows.append((name, f"{score:.4f}", metric, str(len(records))))
+    screen.show(terminal.table(("task", "score", "metric", "n"), rows, "lrlr"))
 
 
 def drift(

@@ -59,7 +59,7 @@ def freeze(
     ] = None,
     jsonl: Annotated[
         Path | None,
-        typer.Option(help="Rows {id, query, choices, gold} or {id, query, answer}."),
+        typer.Option(help="Rows {id, query, choices, gold}, {id, query, answer} or {id, text}."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the task made of --jsonl.")] = None,
     axis: Annotated[

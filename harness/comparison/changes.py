@@ -1,8 +1,8 @@
 """Paired items -> `TaskChange` and `AxisChange`: the judgements on tasks and axes as records.
 
 Takes the pairs of `comparison/pairing.py`, asks `statistics/verdict.judge` and
-`statistics/multiplicity.judge_axis`, and adds values that describe without deciding: flips, soft
-scores, validity. Reads and writes no files.
+`statistics/multiplicity.judge_axis`, and adds values that describe without deciding: flips,
+validity, and what `comparison/soft.py` finds. Reads and writes no files.
 
 Leaves out: the correction for the number of tasks, which needs all of them
 (`gate/decide.py`).
@@ -10,30 +10,25 @@ Leaves out: the correction for the number of tasks, which needs all of them
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.confidence import slope
+from retainbench.harness.comparison import soft
 from retainbench.harness.comparison.noise_floor import NoiseFloor, above_floor, lowered
 from retainbench.harness.comparison.pairing import Floats, Pair
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.records import AxisChange, Interval, TaskChange
-from retainbench.harness.statistics.estimate import design_of
 from retainbench.harness.statistics.flips import flips
-from retainbench.harness.statistics.graded import edgeworth_interval, t_quantile
-from retainbench.harness.statistics.multiplicity import axis_mean, judge_axis
+from retainbench.harness.statistics.multiplicity import judge_axis
 from retainbench.harness.statistics.paired import Bounds
 from retainbench.harness.statistics.verdict import Judgement, judge
 
 if TYPE_CHECKING:
     from retainbench.harness.core.schema import Policy
-
-AXIS_METHOD = "t over tasks"
 
 
 class Judged(NamedTuple):
@@ -126,10 +121,7 @@ def _estimates(one: Pair, found: Judgement, level: float) -> dict[str, Any]:
         "candidate_score": found.tuned_score,
         "drop": _interval(found, level),
         "crosscheck": _crosscheck(found, level),
-        "soft_drop": _soft_drop(one.base_soft, one.candidate_soft, one, level),
-        "erosion": _soft_drop(one.base_tempered, one.candidate_tempered, one, level),
-        "margin_drop": _soft_drop(one.base_margins, one.candidate_margins, one, level),
-        "margin_slope": _slope(one),
+        **soft.task_fields(one, level),
         "base_at_chance": found.at_chance,
         "mcnemar_p": found.evidence_p,
         "minimum_detectable_effect": found.mde,
@@ -203,40 +195,6 @@ def _crosscheck(found: Judgement, level: float) -> Interval | None:
     return _made(found.drop or 0.0, newcombe.bounds, level, found.n, newcombe.name)
 
 
-class _Soft(NamedTuple):
-    """Paired drops of the soft score and their interval."""
-
-    drop: float
-    bounds: Bounds
-    degrees: float
-    method: str
-
-
-def _soft(base: Floats, candidate: Floats, clusters: Any, level: float) -> _Soft:
-    """An early warning that decides nothing: no worst item, which would hide small changes."""
-    d, design = base - candidate, design_of(clusters, len(base))
-    if design.clustered and design.groups > 1:
-        return _Soft(
-            float(np.mean(d)), design.interval(d, level).bounds, design.degrees, "cluster-t"
-        )
-    return _Soft(float(np.mean(d)), edgeworth_interval(d, level), math.inf, "edgeworth")
-
-
-def _soft_drop(
-    base: Floats | None, candidate: Floats | None, one: Pair, level: float
-) -> Interval | None:
-    if base is None or candidate is None or len(one.items) < 2:
-        return None
-    found = _soft(base, candidate, one.clusters, level)
-    return _made(found.drop, found.bounds, level, len(one.items), found.method)
-
-
-def _slope(one: Pair) -> float | None:
-    if one.base_margins is None or one.candidate_margins is None:
-        return None
-    return slope(one.base_margins, one.candidate_margins)
-
-
 def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisChange | None:
     on_axis = [one for one in judged if one.pair.axis == axis]
     ruling = judge_axis(
@@ -254,12 +212,9 @@ def _axis_change(axis: str, judged: Sequence[Judged], policy: Policy) -> AxisCha
         n=n,
         base_score=_axis_score(used, [one.pair.base for one in used]),
         candidate_score=_axis_score(used, [one.pair.candidate for one in used]),
-        drop=_made(ruling.drop, ruling.bounds, level, n, AXIS_METHOD),
-        soft_drop=_axis_soft(used, "soft", level),
-        erosion=_axis_soft(used, "tempered", level),
+        drop=_made(ruling.drop, ruling.bounds, level, n, soft.AXIS_METHOD),
         erosion_margin=policy.erosion_margin,
-        margin_drop=_axis_soft(used, "margins", level),
-        margin_slope=_mean_slope(used),
+        **soft.axis_fields([one.pair for one in used], level),
         lost=sum(one.change.lost or 0 for one in used),
         gained=sum(one.change.gained or 0 for one in used),
         at_chance=list(ruling.excluded),
@@ -277,39 +232,6 @@ def _axis_score(used: Sequence[Judged], scores: Sequence[Floats]) -> float:
         for one, values in zip(used, scores, strict=True)
     ]
     return float(np.mean(rescaled))
-
-
-def _mean_slope(used: Sequence[Judged]) -> float | None:
-    """Mean over the tasks that have margins."""
-    slopes = [one.change.margin_slope for one in used if one.change.margin_slope is not None]
-    return float(np.mean(slopes)) if slopes else None
-
-
-def _axis_soft(
-    used: Sequence[Judged], which: Literal["soft", "tempered", "margins"], level: float
-) -> Interval | None:
-    """Unweighted mean of the tasks' soft drops, rescaled for chance as the drop next to it is.
-
-    A random pick has soft score 1/k where its score is 1/k, so the same division serves both, at
-    every temperature. Margins are nats and stay as they are. Over the tasks that have soft scores:
-    one of written answers has none. None where no task has.
-    """
-    drops, errors, degrees, counts = [], [], [], []
-    for one in (judged.pair for judged in used):
-        base, candidate = getattr(one, f"base_{which}"), getattr(one, f"candidate_{which}")
-        if base is None or candidate is None or len(one.items) < 2:
-            continue
-        left = 1 - one.chance if which != "margins" else np.ones(len(base))
-        found = _soft(base / left, candidate / left, one.clusters, level)
-        quantile = t_quantile((1 + level) / 2, found.degrees)
-        drops.append(found.drop)
-        errors.append((found.bounds.high - found.bounds.low) / 2 / quantile)
-        degrees.append(found.degrees)
-        counts.append(len(one.items))
-    if not drops:
-        return None
-    mean = axis_mean(drops, errors, level, degrees)
-    return _made(mean.drop, mean.bounds, level, sum(counts), AXIS_METHOD)
 
 
 def _made(value: float, bounds: Bounds, level: float, n: int, method: str) -> Interval:

@@ -46,8 +46,9 @@ SCHEMA = pa.schema(
     + [("repeat", pa.int64()), ("chance", pa.float64()), ("score", pa.float64())]
     + [("soft_score", pa.float64()), ("valid", pa.bool_()), ("cut", pa.bool_())]
     + [("choice_logprobs", pa.list_(pa.float64()))]
+    + [("document_tokens", pa.int64()), ("document_bytes", pa.int64())]
 )
-OPTIONAL = ("soft_score", "choice_logprobs", "cut")
+OPTIONAL = ("soft_score", "choice_logprobs", "cut", "document_tokens", "document_bytes")
 SHARES = ("chance", "score", "soft_score")
 
 Columns = Mapping[str, Any]

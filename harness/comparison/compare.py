@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
+from retainbench.harness.comparison import perplexity
 from retainbench.harness.comparison.changes import axis_changes, judge_pair
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.comparison.noise_floor import Repeats, noise_floor
@@ -26,6 +27,7 @@ from retainbench.harness.core.records import (
     DivergenceSummary,
     DriftSummary,
     Interval,
+    PerplexityChange,
     PointScore,
     Scorecard,
     TaskChange,
@@ -49,6 +51,8 @@ class Comparison(NamedTuple):
     """Axes that have a task above chance, in the order of every table."""
     targets: list[TaskChange]
     """Targets; a negative drop is a gain, and there is no verdict."""
+    perplexity: list[PerplexityChange]
+    """Axes that have documents."""
 
 
 class PointInput(NamedTuple):
@@ -92,6 +96,7 @@ def compare(
         tasks=[one.change for one in kept],
         axes=axis_changes(kept, policy),
         targets=[one.change for one in judged if one.pair.axis == "target"],
+        perplexity=perplexity.changes(start, candidate, policy, excluded),
     )
 
 
@@ -128,6 +133,7 @@ def point_score(
         repeats=change.repeats,
         tasks=found.tasks,
         axes=found.axes,
+        perplexity=found.perplexity,
         drift=point.drift,
         divergence=point.divergence,
     )

@@ -1,4 +1,4 @@
-"""How sure the answers are: tempered soft scores and margins, from stored log-likelihoods.
+"""How sure the answers are, and how rightly: soft scores, margins, Brier score, calibration error.
 
 Accuracy notices a change when an answer flips; the log-likelihoods of the choices notice it on the
 way there. `tempered` is the gold choice's probability with log-likelihoods divided by 4, which
@@ -8,6 +8,12 @@ choice in nats. Pure; works on the Arrow columns of `comparison/columns.py`.
 Records name their gold choice as a number or a text, which no column holds, but they store its
 probability: the gold choice is the one that has it. Leaves out: items with several gold choices,
 which have no single one; a task with such an item has no erosion.
+
+Calibration is of the probabilities at temperature 1: the softmax over an item's choices of their
+summed log-likelihoods, not normalised by length. Brier score: the sum over choices of (probability
+- [gold])^2, 0 to 2 (Brier 1950, Mon. Weather Rev. 78:1). Expected calibration error: the mean over
+items of |right - confidence| between ten bins of equal width of the likeliest choice's probability
+(Guo et al. 2017, 1706.04599).
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ Floats = NDArray[np.float64]
 
 TEMPERATURE = 4.0
 """Of three that were tried (1, 2, 4) the one that told most recipes apart (STATISTICS 13)."""
+BINS = 10
+"""Of the calibration error, equal in width."""
 SAME = 1e-6
 """Relative difference up to which two probabilities are one; both come from the same sum."""
 
@@ -32,7 +40,12 @@ class Confidence(NamedTuple):
 
     tempered: Floats
     margins: Floats | None
-    """Nats; None where a record has one likelihood, of the answer, and no other choice."""
+    """Nats; None where a record has one likelihood, of the answer, and no other choice, as are: """
+    brier: Floats | None
+    top: Floats | None
+    """Probability of the likeliest choice."""
+    hit: Floats | None
+    """1 where the likeliest choice is the gold one."""
 
 
 def confidence(rows: Any) -> Confidence | None:
@@ -49,7 +62,7 @@ def confidence(rows: Any) -> Confidence | None:
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     soft = floats(rows["soft_score"])
     if (counts == 1).all():
-        return Confidence(np.exp(np.minimum(values, 0.0) / TEMPERATURE), None)
+        return Confidence(np.exp(np.minimum(values, 0.0) / TEMPERATURE), None, None, None, None)
     return _of_choices(values, starts, counts, soft)
 
 
@@ -72,7 +85,25 @@ def _of_choices(
     tempered = cooled[gold] / np.add.reduceat(cooled, starts)
     others = values.copy()
     others[gold] = -np.inf
-    return Confidence(tempered, values[gold] - np.maximum.reduceat(others, starts))
+    squares = np.add.reduceat(shares * shares, starts)
+    return Confidence(
+        tempered=tempered,
+        margins=values[gold] - np.maximum.reduceat(others, starts),
+        brier=squares - 2 * shares[gold] + 1,
+        top=np.maximum.reduceat(shares, starts),
+        hit=(values[gold] >= np.maximum.reduceat(others, starts)).astype(np.float64),
+    )
+
+
+def calibration_error(top: Floats, hit: Floats) -> float:
+    """Expected calibration error in BINS bins of the likeliest choice's probability.
+
+    >>> round(calibration_error(np.array([0.9, 0.95, 0.55, 0.55]), np.array([1.0, 1, 1, 0])), 6)
+    0.0625
+    """
+    places = np.minimum((top * BINS).astype(np.intp), BINS - 1)
+    gaps = np.bincount(places, weights=hit - top, minlength=BINS)
+    return float(np.abs(gaps).sum()) / len(top)
 
 
 def slope(base: Floats, candidate: Floats) -> float | None:

@@ -10,6 +10,7 @@ item (sampled decodes, permuted options) are averaged inside the item: pooling t
 evidence out of nothing (a 4-0 result repeated three times falls from p .06 to .0002).
 
 Leaves out: the check against a task's lock; what was scored was locked before it was scored.
+Documents, which have a likelihood and no answer, are `comparison/perplexity.py`'s.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retainbench.harness.comparison.columns import Records, columns, floats
-from retainbench.harness.comparison.confidence import confidence
+from retainbench.harness.comparison.confidence import Confidence, confidence
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.records import DOCUMENT_METRIC
 
 Floats = NDArray[np.float64]
 
@@ -47,12 +49,9 @@ class Pair(NamedTuple):
     base_soft: Floats | None
     """None unless every item of both sides has a soft score."""
     candidate_soft: Floats | None
-    base_tempered: Floats | None
-    """Gold choice's probability at temperature 4 (`comparison/confidence.py`), as far as soft."""
-    candidate_tempered: Floats | None
-    base_margins: Floats | None
-    """Nats by which the gold choice leads; None for tasks without choices."""
-    candidate_margins: Floats | None
+    base_sure: Confidence | None
+    """Everything that `comparison/confidence.py` finds, as far as soft."""
+    candidate_sure: Confidence | None
     base_valid: Floats
     candidate_valid: Floats
     base_cut: float | None
@@ -67,7 +66,7 @@ class Pair(NamedTuple):
 def pair(
     base: Records, candidate: Records, excluded: Mapping[str, Set[str]] | None = None
 ) -> dict[str, Pair]:
-    """Pair two checkpoints' records, task by task.
+    """Pair two checkpoints' records, task by task; tasks of documents are left out.
 
     Args:
         base: a file, a list of records, or columns already read.
@@ -77,6 +76,27 @@ def pair(
     Raises:
         IntegrityError: naming the task and the item at which the two sides differ.
     """
+    outside = excluded or {}
+    return {
+        label: _averaged(label, *rows, outside)
+        for label, rows in paired_rows(base, candidate).items()
+        if not is_documents(rows.base)
+    }
+
+
+class Rows(NamedTuple):
+    """One task's records of both sides as Arrow tables, row by row the same item."""
+
+    base: Any
+    candidate: Any
+
+
+def paired_rows(base: Records, candidate: Records) -> dict[str, Rows]:
+    """The records of two checkpoints by task, in the order of their keys.
+
+    Raises:
+        IntegrityError: as `pair`.
+    """
     left, right = columns(base), columns(candidate)
     for label in left:
         if label not in right:
@@ -84,11 +104,15 @@ def pair(
     for label in right:
         if label not in left:
             raise IntegrityError(f"task {label!r} was scored for the candidate, not for the base")
-    outside = excluded or {}
-    return {label: _pair_task(label, left[label], right[label], outside) for label in left}
+    return {label: _pair_task(label, left[label], right[label]) for label in left}
 
 
-def _pair_task(label: str, base: Any, candidate: Any, excluded: Mapping[str, Set[str]]) -> Pair:
+def is_documents(rows: Any) -> bool:
+    """Whether a task's records are likelihoods of documents."""
+    return bool(len(rows)) and rows["metric"][0].as_py() == DOCUMENT_METRIC
+
+
+def _pair_task(label: str, base: Any, candidate: Any) -> Rows:
     left, right = _sorted(label, base, "base"), _sorted(label, candidate, "candidate")
     _require_equal_keys(label, left, right)
     for name in EQUAL:
@@ -103,7 +127,25 @@ def _pair_task(label: str, base: Any, candidate: Any, excluded: Mapping[str, Set
     for name in ("metric", "axis"):
         if len(found := sorted(pc.unique(left[name]).to_pylist())) > 1:
             raise IntegrityError(f"task {label!r} mixes several values of {name}: {found}")
-    return _averaged(label, left, right, excluded)
+    return Rows(left, right)
+
+
+def kept(label: str, rows: Rows, excluded: Mapping[str, Set[str]]) -> Rows:
+    """Rows without the items that overlap the training data.
+
+    Raises:
+        IntegrityError: no item is left.
+    """
+    left, right = rows
+    if outside := excluded.get(str(_value(left, "task", 0))):
+        keep = pc.invert(pc.is_in(left["item_id"], pa.array(sorted(outside))))
+        left, right = left.filter(keep), right.filter(keep)
+    if len(left) == 0:
+        raise IntegrityError(
+            f"task {label!r}: all {len(rows.base)} items overlap the training data; none is left "
+            "to judge"
+        )
+    return Rows(left, right)
 
 
 def _sorted(label: str, table: Any, side: str) -> Any:
@@ -157,13 +199,7 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     """Columns as arrays: contaminated items out, repeats averaged inside the item."""
     task, axis, metric = (str(_value(left, name, 0)) for name in ("task", "axis", "metric"))
     before = len(pc.unique(left["doc_hash"]))
-    if outside := excluded.get(task):
-        keep = pc.invert(pc.is_in(left["item_id"], pa.array(sorted(outside))))
-        left, right = left.filter(keep), right.filter(keep)
-    if len(left) == 0:
-        raise IntegrityError(
-            f"task {label!r}: all {before} items overlap the training data; none is left to judge"
-        )
+    left, right = kept(label, Rows(left, right), excluded)
     starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
     counts = np.diff(starts, append=len(left))
 
@@ -173,9 +209,12 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     def mean(rows: Any, name: str) -> Floats:
         return averaged(floats(rows[name]))
 
-    sure = [confidence(left), confidence(right)]
-    tempered = [averaged(one.tempered) for one in sure if one]
-    margins = [averaged(one.margins) for one in sure if one and one.margins is not None]
+    def sure(rows: Any) -> Confidence | None:
+        one = confidence(rows)
+        if one is None:
+            return None
+        return Confidence._make(None if part is None else averaged(part) for part in one)
+
     soft = not (left["soft_score"].null_count or right["soft_score"].null_count)
     codes = np.from_dlpack(left["cluster"].dictionary_encode().combine_chunks().indices)
     return Pair(
@@ -189,10 +228,8 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         candidate=mean(right, "score"),
         base_soft=mean(left, "soft_score") if soft else None,
         candidate_soft=mean(right, "soft_score") if soft else None,
-        base_tempered=tempered[0] if len(tempered) == 2 else None,
-        candidate_tempered=tempered[1] if len(tempered) == 2 else None,
-        base_margins=margins[0] if len(margins) == 2 else None,
-        candidate_margins=margins[1] if len(margins) == 2 else None,
+        base_sure=sure(left),
+        candidate_sure=sure(right),
         base_valid=mean(left, "valid"),
         candidate_valid=mean(right, "valid"),
         base_cut=_share_cut(left),

@@ -11,6 +11,8 @@ from typing import Any
 
 from retainbench.harness.contracts.rules import Rule, all_of
 from retainbench.harness.contracts.target import lock
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.statistics.verdict import FEWEST_CLUSTERS
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import TaskInfo
 from retainbench.harness.tasks.rendering.answers import judging
@@ -30,8 +32,10 @@ def check(info: TaskInfo) -> Iterator[Rule]:
     rules: list[tuple[str, Callable[[], str]]] = [
         ("lock", lambda: lock(info)),
         ("different questions", lambda: _different(info)),
-        ("chance", lambda: _chance(info)),
     ]
+    if info.kind == "perplexity":
+        return all_of([*rules, ("documents", lambda: _documents(info))])
+    rules += [("chance", lambda: _chance(info))]
     if info.kind == "multiple_choice":
         rules += [("no prefix choice", lambda: _prefixes(info))]
         rules += [("no shortcut", lambda: _shortcuts(info))]
@@ -43,7 +47,8 @@ def check(info: TaskInfo) -> Iterator[Rule]:
 def _different(info: TaskInfo) -> str:
     seen: dict[str, str] = {}
     for row in catalogue.items(info):
-        text = normalised(row["query"]) or normalised(" | ".join(sorted(row.get("choices", ()))))
+        shown = " | ".join(sorted(row.get("choices", ()))) or " ".join(row["answer"].split())
+        text = normalised(row["query"]) or normalised(shown)
         other = seen.setdefault(text, row["id"])
         if other != row["id"]:
             return f"item {row['id']} asks what item {other} asks"
@@ -60,6 +65,20 @@ def _chance(info: TaskInfo) -> str:
     guess = sum(1 / len(row["choices"]) for row in rows) / len(rows)
     if info.chance is not None and info.code is None and abs(info.chance - guess) > 1e-6:
         return f"metadata.chance is {info.chance:g}, a guesser gets {guess:g}. Leave chance out"
+    return ""
+
+
+def _documents(info: TaskInfo) -> str:
+    """Enough of them, and no query: a document is read from its first token on."""
+    rows, fewest = catalogue.items(info), Policy().minimum_items
+    if asked := [row["id"] for row in rows if row["query"]]:
+        return f"item {asked[0]} has a query. Write the whole document as `text`"
+    clusters = len({row["cluster"] for row in rows})
+    if len(rows) < fewest or clusters < FEWEST_CLUSTERS:
+        return (
+            f"{len(rows)} documents in {clusters} clusters decide nothing. Use at least {fewest} "
+            f"in {FEWEST_CLUSTERS}"
+        )
     return ""
 
 

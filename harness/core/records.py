@@ -30,6 +30,8 @@ class Record(BaseModel):
 
 PREFERRED_METRICS = ("reward", "acc", "exact_match", "acc_norm")
 """What `score` is, in order of preference, among the metrics that a task reports."""
+DOCUMENT_METRIC = "token_probability"
+"""What `score` is of a document: the geometric mean of its tokens' probabilities."""
 
 
 def gold_probability(logprobs: Sequence[float], gold: Iterable[int]) -> float:
@@ -69,10 +71,26 @@ class ItemRecord(Record):
     response: str | None = None
     """What the model wrote (free form), or the text of the chosen choice."""
     choice_logprobs: list[float] | None = None
+    """Of a document, the sum over all of its tokens."""
     gold: int | str | None = None
     cut: bool | None = None
     """The response ended at the limit of new tokens; None where nothing was generated, or where the
     records do not say."""
+    document_tokens: int | None = None
+    """Tokens of a document, by the model's own tokenizer."""
+    document_bytes: int | None = None
+    """Its length in UTF-8."""
+
+
+def document_nats(record: ItemRecord) -> float:
+    """Log-likelihood of a document in nats per token of the model that read it.
+
+    Raises:
+        ValueError: the record is not of a document.
+    """
+    if record.choice_logprobs is None or not record.document_tokens:
+        raise ValueError(f"{record.task}: item {record.item_id} is not a document")
+    return record.choice_logprobs[0] / record.document_tokens
 
 
 class ItemText(Record):
@@ -187,6 +205,14 @@ class TaskChange(Record):
     """Nats by which the gold choice's lead over the best other choice fell."""
     margin_slope: float | None = None
     """Slope of the candidate's leads on the base's: below 1 all of them shrank alike."""
+    base_brier: float | None = None
+    """Mean over items of the sum over choices of (probability - [gold])^2, 0 to 2."""
+    candidate_brier: float | None = None
+    brier_rise: Interval | None = None
+    """Candidate minus base: above 0 is worse."""
+    base_calibration_error: float | None = None
+    """Expected calibration error of the likeliest choice, ten bins (comparison/confidence.py)."""
+    candidate_calibration_error: float | None = None
     lost: int | None = None
     """n10: right before, wrong after (None for graded scores)."""
     gained: int | None = None
@@ -253,6 +279,10 @@ class AxisChange(Record):
     margin_drop: Interval | None = None
     """Nats, mean over the tasks with choices."""
     margin_slope: float | None = None
+    brier_rise: Interval | None = None
+    """As in the tasks, not rescaled; mean over the tasks with choices, as the next two are."""
+    base_calibration_error: float | None = None
+    candidate_calibration_error: float | None = None
     lost: int
     gained: int
     at_chance: list[str] = []
@@ -261,6 +291,48 @@ class AxisChange(Record):
     """Of the mean, before the gate adds regressions of single tasks that Holm confirms."""
     reasons: list[str] = []
     p_drop_within_margin: float | None = None
+
+
+class DocumentChange(Record):
+    """Base against candidate on one task of documents; a change above 0 is worse."""
+
+    task: str
+    n: int
+    """Documents."""
+    clusters: int
+    tokens: int
+    """By the base's tokenizer; both sides' nats per token are over this number."""
+    excluded: int = 0
+    """Documents left out on both sides because they overlap the training data."""
+    base_nats: float
+    """Negative log-likelihood in nats per token, mean over documents."""
+    candidate_nats: float
+    base_bits_per_byte: float
+    """Over all documents, which compares models with different tokenizers."""
+    candidate_bits_per_byte: float
+    change: Interval
+    """Candidate minus base, nats per token, paired by document."""
+    error: float
+    """Standard error of the change, with its degrees of freedom."""
+    degrees: float
+    margin: float
+    verdict: Verdict
+    """Of this task alone; it counts in a gate whose policy names the task as mandatory."""
+    reasons: list[str] = []
+    p_change_within_margin: float | None = None
+    """None: too few documents to decide."""
+
+
+class PerplexityChange(Record):
+    """Mean over an axis' tasks of documents; shown always, deciding nothing by itself."""
+
+    axis: Axis
+    tasks: list[DocumentChange]
+    change: Interval
+    """Nats per token; above 0 is worse."""
+    margin: float
+    verdict: Verdict
+    reasons: list[str] = []
 
 
 class DriftSummary(Record):
@@ -293,6 +365,9 @@ class DivergenceSummary(Record):
     estimator: str
     prompt_weighted: dict[str, float] = {}
     """Forward KL, mean over prompts of the mean over tokens."""
+    intervals: dict[str, Interval] = {}
+    """Prompt set -> forward KL per token with its interval, prompts as clusters; sets of one prompt
+    have none."""
     sampled: dict[str, dict[str, float]] = {}
     """Prompt set -> forward KL per token by the estimators k1, k2, k3 (METHODS 15)."""
 
@@ -316,6 +391,8 @@ class PointScore(Record):
     """Responses to each item of the target, averaged inside the item."""
     tasks: list[TaskChange]
     axes: list[AxisChange]
+    perplexity: list[PerplexityChange] = []
+    """One an axis that has documents."""
     drift: DriftSummary | None
     divergence: DivergenceSummary | None
 

@@ -236,6 +236,9 @@ class Policy(Settings):
     erosion_margin: Share = 0.02
     """Advisory margin on erosion, the drop of the gold choice's probability at temperature 4, as a
     mean over an axis: above it answers are on their way out though accuracy may not show it."""
+    perplexity_margin: Annotated[float, Field(gt=0, le=10)] = 0.02
+    """Nats per token by which documents may become less likely, per task and axis. It decides where
+    `mandatory` names a task of documents; everywhere else it is shown."""
     contaminated: Literal["exclude", "refuse", "report"] = "exclude"
     """What happens to retention items that overlap the training data."""
 
@@ -341,6 +344,9 @@ class Suite(Settings):
     """Prompts per set for the KL to the base; 0 leaves KL out."""
     divergence_tokens: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Longest continuation sampled per prompt."""
+    divergence_minimum_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """More prompts than `divergence_prompts` are continued until a set has this many tokens, as far
+    as its tasks have prompts; 2000 makes the interval of a KL narrow."""
     noise_floor: Distinct[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
     """A/A scorings of the base: as it is, with another batch size, with the answer options rotated
     by one. Each costs as much as scoring the base on the retention tasks once; [] = none."""

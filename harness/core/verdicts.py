@@ -14,11 +14,12 @@ from retainbench.harness.core.records import (
     SCHEMA_VERSION,
     AxisChange,
     Interval,
+    PerplexityChange,
     Record,
     TaskChange,
     Verdict,
 )
-from retainbench.harness.core.text.formatting import points
+from retainbench.harness.core.text.formatting import nats, points
 
 GateOutcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]
 
@@ -81,6 +82,18 @@ def eroded(found: Interval, margin: float) -> str:
     return f"within its margin of {100 * margin:g}" if within else "not decided by its interval"
 
 
+def perplexity(change: PerplexityChange) -> str:
+    """How much less likely an axis' documents became, with the margin and what follows."""
+    found, margin = change.change, change.margin
+    if found.low > margin:
+        place = f"above its margin of {margin:g}"
+    elif found.high <= margin:
+        place = f"within its margin of {margin:g}"
+    else:
+        place = "not decided by its interval"
+    return f"perplexity {nats(found)} nats per token, {place}"
+
+
 class GateResult(Record):
     """`gate.json`: the verdict on one candidate with everything it rests on."""
 
@@ -98,6 +111,8 @@ class GateResult(Record):
     tasks: list[TaskGate]
     """Worst first."""
     axes: list[AxisGate]
+    perplexity: list[PerplexityChange] = []
+    """Held-out documents, one entry an axis; they decide where the policy makes them mandatory."""
     gain: Interval | None
     alpha: float
     tier: str = FULL

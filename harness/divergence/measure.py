@@ -18,17 +18,18 @@ Left out: KL on greedy text (no estimator of it is valid), and top-k truncated K
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest, intact, read_jsonl, write_jsonl
-from retainbench.harness.core.records import DivergenceSummary
+from retainbench.harness.core.records import DivergenceSummary, Interval
 from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
 from retainbench.harness.divergence.records import (
     Continuation,
@@ -40,14 +41,30 @@ from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP
 
+LEVEL = 0.90
+SPARE = 1.1
+"""More prompts than the mean length asks for, so that one more round is seldom needed."""
 SampledFrom = Literal["base", "candidate"]
 ESTIMATOR = (
     "exact over the vocabulary in float64, mean per token of continuations sampled from the base "
     "at temperature 1; reverse on the same contexts; k1, k2, k3 estimate the forward direction"
 )
+
+
+class Extent(NamedTuple):
+    """How many prompts of a set are continued: the first ones, and more until there are tokens."""
+
+    prompts: int = 0
+    """The fewest; 0 means all of the set."""
+    tokens: int = 0
+    """Fewest tokens of all continuations, as far as the set's prompts reach."""
+
+
+EVERY_PROMPT = Extent()
 
 
 def summarise(
@@ -56,6 +73,7 @@ def summarise(
     prompts: Mapping[str, Sequence[str]],
     *,
     max_new_tokens: int,
+    extent: Extent = EVERY_PROMPT,
     cache: Path | None = None,
     seed: int = 0,
     rendering: Rendering = PLAIN,
@@ -67,6 +85,7 @@ def summarise(
         candidate: the candidate with its tokenizer.
         prompts: set (`target`, `general`, ...) -> prompts, rendered.
         max_new_tokens: longest continuation.
+        extent: how many of the prompts are continued.
         cache: where continuations of the base are kept, for all its candidates.
         seed: of the continuations.
         rendering: what rendered the prompts; it encodes them and says what ends a continuation.
@@ -79,13 +98,17 @@ def summarise(
         name: divergence(
             base.model,
             candidate.model,
-            sample_continuations(
-                base,
-                texts,
-                max_new_tokens=max_new_tokens,
-                cache=cache,
-                seed=seed,
-                rendering=rendering,
+            _enough(
+                lambda number, texts=texts: sample_continuations(  # type: ignore[misc]
+                    base,
+                    texts[:number],
+                    max_new_tokens=max_new_tokens,
+                    cache=cache,
+                    seed=seed,
+                    rendering=rendering,
+                ),
+                len(texts),
+                extent,
             ),
             prompt_set=name,
         )
@@ -99,10 +122,51 @@ def summarise(
         tokens={name: report.tokens for name, report in reports.items()},
         estimator=ESTIMATOR,
         prompt_weighted={name: estimate.per_prompt for name, estimate in exact.items()},
+        intervals={
+            name: found
+            for name, one in exact.items()
+            if (found := interval(one, reports[name].prompts))
+        },
         sampled={
             name: {k: report.find("base || candidate", k).per_token for k in ("k1", "k2", "k3")}
             for name, report in reports.items()
         },
+    )
+
+
+def _enough(
+    sample: Callable[[int], list[Continuation]], available: int, extent: Extent
+) -> list[Continuation]:
+    """Continuations of the first prompts, of more of them until there are enough tokens.
+
+    Each new number is sampled whole, so that equal prompts have one set of continuations in the
+    cache, whichever number was tried before.
+    """
+    number = min(extent.prompts or available, available)
+    while True:
+        found = sample(number)
+        tokens = sum(len(one.ids) for one in found)
+        if tokens >= extent.tokens or number == available:
+            return found
+        wanted = math.ceil(number * extent.tokens / max(tokens, 1) * SPARE)
+        number = min(max(wanted, number + 1), available)
+
+
+def interval(found: KlEstimate, prompts: int) -> Interval | None:
+    """Of a KL per token: t with prompts as clusters; None for one prompt.
+
+    Estimator: a ratio of sums, its error by linearisation (`estimate`); 90 %, as all intervals are.
+    """
+    if found.per_token_error is None:
+        return None
+    half = t_quantile((1 + LEVEL) / 2, prompts - 1) * found.per_token_error
+    return Interval(
+        value=found.per_token,
+        low=found.per_token - half,
+        high=found.per_token + half,
+        level=LEVEL,
+        n=prompts,
+        method="t over prompts",
     )
 
 

@@ -105,6 +105,7 @@ def gate_records(
         found.tasks,
         found.axes,
         policy,
+        perplexity=found.perplexity,
         candidate=name,
         expected=expected,
         movement=movement,

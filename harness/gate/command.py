@@ -28,6 +28,7 @@ from retainbench.harness.core.verdicts import (
     erosion,
     exit_code,
     overall,
+    perplexity,
 )
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.candidates import gate_records, gate_run
@@ -176,6 +177,7 @@ def verdict_lines(result: GateResult) -> list[str]:
     lines += [f"  {terminal(reason)}" for reason in others if result.tasks]
     eroded = ((axis.axis, erosion(axis.change)) for axis in result.axes if axis.change)
     lines += [f"  {axis}: {found}" for axis, found in eroded if found]
+    lines += [f"  {change.axis}: {perplexity(change)}" for change in result.perplexity]
     lines += [f"  warning: {terminal(line)}" for line in result.warnings]
     return lines + [f"  note: {terminal(line)}" for line in result.remarks]
 

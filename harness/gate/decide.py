@@ -25,6 +25,7 @@ from retainbench.harness.core.records import (
     DivergenceSummary,
     DriftSummary,
     Interval,
+    PerplexityChange,
     TaskChange,
     Verdict,
 )
@@ -36,6 +37,7 @@ from retainbench.harness.core.verdicts import (
     TaskGate,
     erosion,
 )
+from retainbench.harness.core.verdicts import perplexity as described
 from retainbench.harness.statistics.multiplicity import Member, MemberOutcome, decide_gate
 from retainbench.harness.statistics.paired import normal_cdf, normal_quantile
 
@@ -63,6 +65,7 @@ def gate(
     axes: Sequence[AxisChange],
     policy: Policy,
     *,
+    perplexity: Sequence[PerplexityChange] = (),
     candidate: str = "candidate",
     label: str = "",
     expected: Sequence[str] = (),
@@ -73,6 +76,7 @@ def gate(
     """Judge one candidate from what `compare.compare` found under the same policy.
 
     Args:
+        perplexity: of axes with documents; a task of documents decides if `mandatory` names it.
         expected: retention tasks of the suite; each must have been compared.
         tier: which items were judged; a part of them can show a regression, never PASS.
 
@@ -81,7 +85,8 @@ def gate(
             weights answered differently.
         UsageError: the policy asks for what was not measured, or names a task not compared.
     """
-    require_complete(tasks, policy, expected)
+    documents = [task for change in perplexity for task in change.tasks]
+    require_complete(tasks, policy, expected, [task.task for task in documents])
     compared = {name for change in tasks for name in (change.task, change.task.split("/")[0])}
     for name in policy.task_margins:
         require(name, compared, "policy.task_margins")
@@ -90,6 +95,12 @@ def gate(
     names = _mandatory(tasks, policy)
     members = [_task_member(change, policy, change.task in names) for change in tasks]
     members += [_axis_member(axis, axes, policy) for axis in policy.axis_margins]
+    members += [
+        Member(one.task, one.verdict, p, reasons=tuple(one.reasons))
+        for one in documents
+        if one.task in (policy.mandatory or ())
+        for p in [1.0 if one.p_change_within_margin is None else one.p_change_within_margin]
+    ]
     if policy.minimum_gain is not None:
         members.append(_gain_member(movement.gain, policy.minimum_gain))
     decision = decide_gate(members, policy.alpha)
@@ -104,9 +115,10 @@ def gate(
         label=label or candidate,
         verdict=verdict,
         reasons=reasons,
-        warnings=_warnings(tasks, axes, policy, movement),
+        warnings=[*_warnings(tasks, axes, policy, movement), *_less_likely(perplexity)],
         tasks=sorted(judged, key=_badness),
         axes=_axis_gates(tasks, axes, policy, outcomes),
+        perplexity=list(perplexity),
         gain=movement.gain,
         alpha=policy.alpha,
         tier=tier,
@@ -114,11 +126,17 @@ def gate(
     )
 
 
-def require_complete(tasks: Sequence[TaskChange], policy: Policy, expected: Sequence[str]) -> None:
+def require_complete(
+    tasks: Sequence[TaskChange],
+    policy: Policy,
+    expected: Sequence[str],
+    documents: Sequence[str] = (),
+) -> None:
     """Refuse an empty gate, a missing task, or changes judged under another policy."""
     if not tasks:
         raise IntegrityError("no retention task was compared: nothing is gated")
     known = {name for change in tasks for name in (change.task, change.task.split("/")[0])}
+    known |= set(documents)
     for name in dict.fromkeys([*(policy.mandatory or ()), *expected]):
         if name not in known:
             raise IntegrityError(
@@ -288,6 +306,12 @@ def _warnings(
                 f"{policy.soft_margin:g}: confidence goes before answers do"
             )
     return found
+
+
+def _less_likely(perplexity: Sequence[PerplexityChange]) -> list[str]:
+    """Axes whose documents are shown to have become less likely than the margin allows."""
+    above = (change for change in perplexity if change.change.low > change.margin)
+    return [f"{change.axis}: {described(change)}" for change in above]
 
 
 def _limit(what: str, value: float | None, limit: float) -> list[str]:

@@ -20,6 +20,7 @@ from retainbench.harness.core.verdicts import (
     deciding,
     erosion,
     overall,
+    perplexity,
 )
 
 SUMMARY_BYTES = 900_000  # GitHub drops a step's summary above 1 MiB
@@ -86,6 +87,7 @@ def _blocks(result: GateResult) -> list[SummaryBlock]:
         + (f"; {_cell('; '.join(axis.reasons))}" if axis.reasons else "")
         for axis in result.axes
     ]
+    notes += [f"- axis {change.axis}: {perplexity(change)}" for change in result.perplexity]
     tasks = [_task_row(task) for task in result.tasks]
     return [
         SummaryBlock(name, notes),

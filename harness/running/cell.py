@@ -123,7 +123,7 @@ def _attempt(run: Context, cell: Cell, watch: Watch | None) -> Scorecard:
         trained,
         [record for record in base if record.task in scored],
         points,
-        policy_of(run.plan.suite),
+        policy_of(run.plan.suite, run.tasks),
         provenance=provenance(run.plan, trained.environment),
         excluded=excluded(run.plan, cell),
         repeats=noise_floor.stored(run.base_point),
@@ -140,7 +140,9 @@ def retention(run: Context, cell: Cell, point: PointInput) -> float:
         for records in (run.base_point.records, point.records)
     )
     outside = excluded(run.plan, cell)
-    axes = compare.compare(base, candidate, policy_of(run.plan.suite), excluded=outside).axes
+    axes = compare.compare(
+        base, candidate, policy_of(run.plan.suite, run.tasks), excluded=outside
+    ).axes
     return -sum(axis.drop.value for axis in axes) / len(axes) if axes else math.nan
 
 
@@ -157,7 +159,7 @@ def crashed(run: Context, cell: Cell, error: Exception) -> Scorecard:
         dtypes={},
         environment={},
     )
-    policy = policy_of(run.plan.suite)
+    policy = policy_of(run.plan.suite, run.tasks)
     card = compare.scorecard(cell, trained, [], [], policy, provenance=provenance(run.plan, {}))
     write_json(run.folder.cell(cell.id).scorecard, card, checked=True)
     return card

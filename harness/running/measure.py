@@ -20,7 +20,7 @@ from retainbench.harness.core.records import (
     DriftSummary,
     ItemRecord,
 )
-from retainbench.harness.divergence.prompts import prompt_sets
+from retainbench.harness.divergence.prompts import most_prompts, prompt_sets
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, shared
 from retainbench.harness.models.loading import Loaded
@@ -75,8 +75,9 @@ def _divergence(run: Context, cell: Cell, candidate: Loaded) -> DivergenceSummar
     return divergence.summarise(
         run.reference(),
         candidate,
-        prompt_sets(names, suite.divergence_prompts, run.tasks, run.rendering),
+        prompt_sets(names, most_prompts(suite), run.tasks, run.rendering),
         cache=run.base_point.continuations,
         max_new_tokens=suite.divergence_tokens,
+        extent=divergence.Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
         rendering=run.rendering,
     )

@@ -181,7 +181,11 @@ def _score(model: Any, prepared: PreparedTask, repeat: RepeatScoring) -> list[di
             if kind == "generate_until":
                 ended = zip(requests, model.stopped, strict=True)
                 cut |= {request.doc_id: not stopped for request, stopped in ended}
-    return _rows(prepared, repeat.shift, cut)
+    rows = _rows(prepared, repeat.shift, cut)
+    if "loglikelihood_rolling" in by_type:
+        for row in rows:
+            row["tokens"] = len(model.tok_encode(row["doc"]["answer"]))
+    return rows
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -285,6 +289,8 @@ def _sample(instances: Sequence[Any], sampling: Sampling) -> None:
 
 def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
     """Send each prompt as a chat; as in lm-eval, a choice then follows without its delimiter."""
+    if info.kind == "perplexity":  # a document is no message
+        return
     asked = [rendering.ask(request.args[0], request.doc) for request in instances]
     for request, prompt in zip(instances, rendering.prompts(info.template, asked), strict=True):
         following = request.args[1]

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from retainbench.harness.core.records import (
+    DOCUMENT_METRIC,
     PREFERRED_METRICS,
     ItemRecord,
     ItemText,
@@ -52,9 +53,6 @@ def to_records(
 def _record(
     info: catalogue.TaskInfo, item: catalogue.LockedItem, row: dict[str, Any]
 ) -> ItemRecord:
-    preferred = (name for name in PREFERRED_METRICS if name in row)
-    metric = info.code.metric if info.code else next(preferred)
-    fields = _choice_fields(row) if info.kind == "multiple_choice" else _free_fields(row)
     return ItemRecord(
         task=info.name,
         axis=info.axis,
@@ -63,14 +61,19 @@ def _record(
         prompt_hash=item.prompt_hash,
         target_hash=item.target_hash,
         filter=row["filter"],
-        metric=metric,
         repeat=row["repeat"],
         cut=row["cut"],
         cluster=item.cluster,
         chance=item.chance,
-        score=float(row[metric]),
-        **fields,
+        **(_document_fields(row) if info.kind == "perplexity" else _answer_fields(info, row)),
     )
+
+
+def _answer_fields(info: catalogue.TaskInfo, row: dict[str, Any]) -> dict[str, Any]:
+    preferred = (name for name in PREFERRED_METRICS if name in row)
+    metric = info.code.metric if info.code else next(preferred)
+    fields = _choice_fields(row) if info.kind == "multiple_choice" else _free_fields(row)
+    return {"metric": metric, "score": float(row[metric]), **fields}
 
 
 def _choice_fields(row: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +84,17 @@ def _choice_fields(row: dict[str, Any]) -> dict[str, Any]:
         "gold": gold,
         "soft_score": gold_probability(logprobs, [gold]),
         "response": str(row["doc"]["choices"][logprobs.index(max(logprobs))]),
+    }
+
+
+def _document_fields(row: dict[str, Any]) -> dict[str, Any]:
+    likelihood, tokens = float(row["resps"][0][0]), int(row["tokens"])
+    return {
+        "metric": DOCUMENT_METRIC,
+        "score": math.exp(min(likelihood / tokens, 0.0)),
+        "choice_logprobs": [likelihood],
+        "document_tokens": tokens,
+        "document_bytes": int(row["bits_per_byte"][1]),
     }
 
 

@@ -59,7 +59,7 @@ def power_suite(
     base = bases.resolve(suite.base)
     records, _ = score_base(base, names, scoring, most, tasks)
     repeats = {} if pilots else score_repeats(base, names, scoring, most, tasks)
-    return power_plan(records, policy or planning.policy_of(suite), pilots, repeats)
+    return power_plan(records, policy or planning.policy_of(suite, tasks), pilots, repeats)
 
 
 def power_run(run: Path, policy: Policy | None = None) -> Power:

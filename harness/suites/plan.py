@@ -217,8 +217,13 @@ def tasks_named(entries: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def policy_of(suite: Suite) -> Policy:
-    """The suite's policy with the mandatory list written out."""
-    mandatory = suite.policy.mandatory
-    chosen = retention_tasks(suite) if mandatory is None else mandatory
-    return suite.policy.model_copy(update={"mandatory": chosen})
+def policy_of(suite: Suite, tasks: Catalogue = OWN) -> Policy:
+    """The suite's policy with the mandatory list written out: every task with answers.
+
+    Tasks of documents are mandatory where the policy names them, or where there is no other task.
+    """
+    if suite.policy.mandatory is not None:
+        return suite.policy
+    names, known = retention_tasks(suite), tasks.tasks
+    answered = [n for n in names if n not in known or known[n].kind != "perplexity"]
+    return suite.policy.model_copy(update={"mandatory": answered or names})

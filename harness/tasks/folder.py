@@ -27,7 +27,13 @@ from retainbench.harness.tasks.items import lines
 from retainbench.harness.tasks.rendering.answers import FIRST_LINE, AnswerRule
 from retainbench.harness.tasks.rendering.prompts import STOP, Row, Template, template
 
-Kind = Literal["multiple_choice", "free_form", "target"]
+Kind = Literal["multiple_choice", "free_form", "perplexity", "target"]
+"""`perplexity`: every item is a document, the answer to an empty query."""
+KINDS: dict[str, Kind] = {
+    "multiple_choice": "multiple_choice",
+    "loglikelihood_rolling": "perplexity",
+}
+"""lm-eval's output types; a free-form answer is any other one."""
 PREFIX = "rb_"
 SPLITS = ("train", "validation")
 
@@ -87,7 +93,9 @@ class TaskInfo:
         return self.kind == "target" or own in self.config_files
 
     def prompt(self, row: Row) -> str:
-        """What lm-eval asks for an item; where the choices are contexts, the first of them."""
+        """What lm-eval asks for an item: a whole document, or of several contexts the first one."""
+        if self.kind == "perplexity":
+            return str(row["answer"])
         return str(row["choices"][0]) if self.contexts else self.template.prompt(row)
 
     def target(self, row: Row) -> str:
@@ -156,7 +164,7 @@ def read_task(folder: Path) -> TaskInfo:
     axis = metadata.get("axis", folder.parent.name)
     if not re.fullmatch(WORD, str(axis)):
         raise IntegrityError(f"{path}: metadata.axis: {axis!r} is not an axis. Write {HELP}")
-    kind: Kind = "multiple_choice" if config["output_type"] == "multiple_choice" else "free_form"
+    kind = KINDS.get(config["output_type"], "free_form")
     generation = config.get("generation_kwargs") or {}
     shots = int(metadata.get("shots", 0))
     chance = metadata.get("chance", None if kind == "multiple_choice" else 0.0)

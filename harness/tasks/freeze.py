@@ -90,9 +90,10 @@ def from_jsonl(
     licence: str = "not stated",
     command: Sequence[str] = (),
 ) -> Frozen:
-    """A task of rows `{id, query, choices, gold}` or `{id, query, answer}`.
+    """A task of rows `{id, query, choices, gold}`, `{id, query, answer}` or `{id, text}`.
 
-    `aliases` and `cluster` may be added; other fields are left out.
+    Rows with a `text` are documents for perplexity. `aliases` and `cluster` may be added; other
+    fields are left out.
 
     Args:
         prompt: text with `{{query}}`; default `Question: {{query}}` and `Answer:` on the next line,
@@ -114,7 +115,11 @@ def from_jsonl(
         "doc_to_text": "query" if chosen == "{{query}}" else chosen,
         "target_delimiter": "" if pairs else " ",
     }
-    if "choices" in given[0]:
+    if pairs and "answer" in given[0]:
+        if prompt is not None:
+            raise UsageError("--prompt: documents are read without a prompt. Leave it out")
+        keys = {"include": "_perplexity.yaml", "doc_to_text": ""}
+    elif "choices" in given[0]:
         keys["include"] = "_multiple_choice.yaml"
     else:
         keys |= _free_form(given, file, match, max_new_tokens)
@@ -138,10 +143,15 @@ def from_jsonl(
 
 
 def _completed(row: Any) -> Any:
-    """A row with numbers as texts, its id as the cluster, and no aliases where it names none."""
+    """A row with numbers as texts, its id as the cluster, and no aliases where it names none.
+
+    A document is the answer to an empty query.
+    """
     if not isinstance(row, dict):
         return row
     filled = dict(row) | {k: _spelled(row[k]) for k in ("id", "answer", "cluster") if k in row}
+    if "text" in filled and not {"query", "choices", "answer"} & filled.keys():
+        filled |= {"query": "", "answer": filled.pop("text")}
     if isinstance(row.get("aliases"), list):
         filled["aliases"] = [_spelled(alias) for alias in row["aliases"]]
     if filled.get("cluster") is None:

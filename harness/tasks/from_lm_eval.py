@@ -3,10 +3,11 @@
 The items are taken from the requests that lm-eval builds (`Task.build_all_requests`), so
 descriptions, shots and templates are rendered into each item's query and nothing of the task's own
 code is needed later. Shots are drawn as lm-eval draws them by default (seed 1234). Kept: answers of
-multiple choice (of choices, or of contexts before one continuation), greedy log-likelihood and
-greedy generation; filters that only cut text; metrics that are a mean over items; and, if the user
-allows it, scoring code of lm-eval's own by reference (tasks/scoring_code.py). Everything else is
-refused with one line, because a part of a task would be a different task.
+multiple choice (of choices, or of contexts before one continuation), greedy log-likelihood, greedy
+generation and likelihoods of documents; filters that only cut text; metrics that are a mean over
+items; and, if the user allows it, scoring code of lm-eval's own by reference
+(tasks/scoring_code.py). Everything else is refused with one line, because a part of a task would be
+a different task.
 
 Loading a task runs lm-eval's code for it and may download its dataset; frozen packs do neither.
 Command: `retainbench freeze TASK... --out DIR [--include-path DIR] [--filter NAME]`.
@@ -32,6 +33,9 @@ from retainbench.harness.tasks.pack import Filter, TaskMetric
 
 METRICS = tuple(name for name in PREFERRED_METRICS if name != "reward")
 """Metrics that can decide; the first of them that the task has does."""
+ROLLING = "loglikelihood_rolling"
+"""Likelihoods of whole documents: a task of perplexity."""
+KINDS = ("multiple_choice", "loglikelihood", "generate_until", ROLLING)
 SHOTS_SEED = 1234
 """lm-eval's default seed of the few-shot sampler."""
 MOST_TOKENS = 256
@@ -107,7 +111,7 @@ def _refuse_special(name: str, task: Any) -> None:
     """Raise `UsageError` for a task that has no plain form."""
     config = getattr(task, "config", None)
     kind = getattr(task, "OUTPUT_TYPE", None)
-    if kind not in ("multiple_choice", "loglikelihood", "generate_until") or config is None:
+    if kind not in KINDS or config is None:
         raise UsageError(
             f"{name}: output type {kind} has no score per item, so it cannot be frozen"
         )
@@ -130,8 +134,8 @@ def _code(name: str, task: Any, allowed: bool) -> Code | None:
     Raises:
         UsageError: it is not lm-eval's own, or not allowed.
     """
-    if not task.config.process_results:
-        return None
+    if not task.config.process_results or task.OUTPUT_TYPE == ROLLING:
+        return None  # of a document the likelihood alone is the score
     source = Path(str((task.config.metadata or {}).get("config_source"))).resolve()
     if not source.is_relative_to(scoring_code.root()):
         raise UsageError(
@@ -164,7 +168,9 @@ def _row(identity: str, task: Any, requests: list[Any], cluster: str | None) -> 
     """One item, from the requests that lm-eval built for it."""
     doc, kind = requests[0].doc, task.OUTPUT_TYPE
     row: dict[str, Any] = {"id": identity, "query": requests[0].args[0]}
-    if kind == "multiple_choice":
+    if kind == ROLLING:
+        row |= {"query": "", "answer": requests[0].args[0], "aliases": []}
+    elif kind == "multiple_choice":
         row |= _choices(task, doc, requests)
     else:
         target = task.doc_to_target(doc)
@@ -217,6 +223,8 @@ def _keys(
     name: str, task: Any, choices: FreezeChoices, code: Code | None
 ) -> tuple[dict[str, Any], list[str]]:
     """The pack's YAML, and the metrics and filters of the task that it leaves out."""
+    if task.OUTPUT_TYPE == ROLLING:
+        return {"include": "_perplexity.yaml", "doc_to_text": ""}, []
     delimiter = task.config.target_delimiter
     keys: dict[str, Any] = {"doc_to_text": "query", "target_delimiter": delimiter}
     if code is not None:

@@ -54,6 +54,7 @@ SHIPPED = {
     "_dataset.py": ("ac8a34bbd0ba9838e6c01d5c49a6cfc0fbbd94efd84f8af48619a4b604108b66",),
     "_free_form.yaml": ("47df04b0770171e3cc6aef0f3061dc234a0f0800d9d6b76333734bf0f58dc066",),
     "_multiple_choice.yaml": ("c016817a795ccee4021a68fdeae3193d3b926d6808d2cb480b1b9fb0ef2592ef",),
+    "_perplexity.yaml": ("d1d57bb22568cb7ba3b8f9846b574cc1f1d872482f54e12837ec3b2183d53966",),
     "_reward.py": (
         "45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",
         "8c3fbe251a3eb81bc374fdf8d7adcd3248f1c4e338ea6d9ff28b759eaf7186f1",
@@ -81,7 +82,7 @@ def _plain(text: str) -> str:
 def _prompt(text: str) -> str:
     rest = _plain(text).replace("{{query}}", "")
     strange = rest == text or any(mark in rest for mark in ("{{", "{%", "{#"))
-    if text not in ("query", "gold") and strange:
+    if text not in ("query", "gold", "") and strange:
         raise ValueError("write text around {{query}}; other templates are refused")
     return text
 
@@ -148,7 +149,7 @@ class Folder(Record):
 class PackFile(Record):
     """NAME.yaml: lm-eval's keys, as far as a pack may use them."""
 
-    include: Literal["_multiple_choice.yaml", "_free_form.yaml"]
+    include: Literal["_multiple_choice.yaml", "_free_form.yaml", "_perplexity.yaml"]
     task: Annotated[str, Field(pattern=rf"^{PREFIX}[A-Za-z0-9][A-Za-z0-9._-]*$")]
     dataset_kwargs: Folder
     output_type: Literal["loglikelihood"] | None = None
@@ -272,6 +273,10 @@ def validated(value: dict[str, Any], path: Path) -> PackFile:
     if (file.process_results == SCORE) != (file.metadata.axis == TARGET):
         raise IntegrityError(
             f"{path}: metadata.axis target and process_results _reward go together: write both"
+        )
+    if (file.include == "_perplexity.yaml") != (file.doc_to_text == ""):
+        raise IntegrityError(
+            f"{path}: include _perplexity.yaml and an empty doc_to_text go together: write both"
         )
     if file.task != PREFIX + path.stem:
         raise IntegrityError(f"{path}: task must be {PREFIX + path.stem}, as the folder is named")

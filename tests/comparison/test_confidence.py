@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fixtures.gate import POLICY, sides
 from retainbench.harness.comparison.columns import columns
 from retainbench.harness.comparison.compare import compare
-from retainbench.harness.comparison.confidence import confidence, slope
+from retainbench.harness.comparison.confidence import calibration_error, confidence, slope
 from retainbench.harness.core.records import ItemRecord, gold_probability
 from retainbench.harness.core.verdicts import erosion
 
@@ -144,3 +144,43 @@ def test_items_without_likelihoods_have_no_erosion() -> None:
 
 def test_a_base_without_margins_has_no_slope() -> None:
     assert slope(np.zeros(3), np.ones(3)) is None
+
+
+def test_brier_score_and_calibration_by_hand() -> None:
+    """Probabilities .5 / .3 / .2 with the first one right: .25 + .09 + .04."""
+    rows = [[math.log(p) for p in (0.5, 0.3, 0.2)]]
+    (table,) = columns(with_choices(sides("capitals", 1, axis="general").base, rows)).values()
+    found = confidence(table)
+    assert found is not None
+    assert found.brier is not None
+    assert found.top is not None
+    assert found.hit is not None
+    assert found.brier[0] == pytest.approx(0.38)
+    assert (found.top[0], found.hit[0]) == (pytest.approx(0.5), 1.0)
+    assert calibration_error(found.top, found.hit) == pytest.approx(0.5)
+
+
+def test_an_overconfident_candidate_has_a_worse_brier_score_and_calibration() -> None:
+    """Half of the answers are wrong; the candidate is four times as sure of all of them."""
+    leads = [[float((-1) ** number), 0.0] for number in range(400)]
+    both = sides("capitals", 400, axis="general")
+    base = with_choices(both.base, leads)
+    sure = with_choices(both.base, [[4 * lead, 0.0] for lead, _ in leads])
+    found = compare(base, sure, POLICY)
+    change = found.tasks[0]
+    assert change.brier_rise is not None
+    assert change.brier_rise.low > 0
+    assert change.candidate_brier == pytest.approx(
+        (change.base_brier or 0) + change.brier_rise.value
+    )
+    before, after = change.base_calibration_error, change.candidate_calibration_error
+    assert before is not None
+    assert after is not None
+    assert after > before > 0.2
+    assert found.axes[0].brier_rise is not None
+
+
+def test_calibrated_probabilities_have_no_error() -> None:
+    top = np.repeat([0.55, 0.75, 0.95], 100)
+    hit = np.concatenate([np.arange(100) < right for right in (55, 75, 95)]).astype(float)
+    assert calibration_error(top, hit) == pytest.approx(0.0, abs=1e-12)

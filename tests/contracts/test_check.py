@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fixtures.packs import write_jsonl
 from retainbench.harness.contracts import check, rows, skeletons, target, task
 from retainbench.harness.contracts import method as contract
 from retainbench.harness.contracts.new_target import REWARDS, TargetSpec, write
@@ -120,6 +121,21 @@ def test_a_broken_task_is_refused_by_rule(
     file.write_text("".join(json.dumps(row | changes) + "\n" for row in lines))
     info = freeze.write(freeze.from_jsonl(file, "changed", "safety"), tmp_path)
     assert rule in failed(check.check(info.folder))
+
+
+def test_documents_are_a_task(tmp_path: Path) -> None:
+    """Rows with a text become a task of perplexity; too few of them, or one twice, are refused."""
+    file = tmp_path / "letters.jsonl"
+    texts = [f"Letter {number}.\n\nAll is well, {number} times." for number in range(60)]
+    write_jsonl(file, ({"id": str(n), "text": text} for n, text in enumerate(texts)))
+    info = freeze.write(freeze.from_jsonl(file, "letters", "safety"), tmp_path)
+    assert (info.kind, info.prompt(catalogue.items(info)[0])) == ("perplexity", texts[0])
+    assert failed(check.check(info.folder)) == []
+    write_jsonl(file, ({"id": str(n), "text": texts[n // 2]} for n in range(40)))
+    info = freeze.write(freeze.from_jsonl(file, "few", "safety"), tmp_path)
+    assert failed(check.check(info.folder)) == ["different questions", "documents"]
+    with pytest.raises(UsageError, match="without a prompt"):
+        freeze.from_jsonl(file, "asked", "safety", prompt="Read: {{query}}")
 
 
 BROKEN = {

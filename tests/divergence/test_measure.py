@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.divergence.forward import compare
 from retainbench.harness.divergence.measure import (
+    Extent,
     divergence,
     estimate,
     sample_continuations,
@@ -279,3 +281,27 @@ def test_summary_has_every_set_and_names_its_estimator(
     assert summarise(base, candidate, sets, max_new_tokens=5, cache=cache) == found
     same = summarise(base, base, sets, max_new_tokens=5)
     assert set(same.forward.values()) == {0.0}
+
+
+def test_prompts_are_added_until_there_are_enough_tokens(base: Loaded, candidate: Loaded) -> None:
+    """The first ones where they suffice, all of them where nothing does; the same as if asked."""
+    sets = {"general": PROMPTS}
+    few = summarise(base, candidate, sets, max_new_tokens=5, extent=Extent(2))
+    assert few == summarise(base, candidate, {"general": PROMPTS[:2]}, max_new_tokens=5)
+    more = summarise(base, candidate, sets, max_new_tokens=5, extent=Extent(2, 12))
+    assert few.tokens["general"] < 12 <= more.tokens["general"]
+    whole = summarise(base, candidate, sets, max_new_tokens=5)
+    assert summarise(base, candidate, sets, max_new_tokens=5, extent=Extent(2, 10**6)) == whole
+
+
+def test_a_kl_has_an_interval_over_prompts(base: Loaded, candidate: Loaded) -> None:
+    """The ratio of sums with its linearised error, by hand; none for a single prompt."""
+    rows = sample_continuations(base, PROMPTS, max_new_tokens=5)
+    report = divergence(base.model, candidate.model, rows, prompt_set="general")
+    exact = report.find("base || candidate", "exact")
+    found = summarise(base, candidate, {"general": PROMPTS}, max_new_tokens=5).intervals["general"]
+    assert exact.per_token_error is not None
+    half = stats.t.ppf(0.95, len(PROMPTS) - 1) * exact.per_token_error
+    assert (found.value, found.n) == (exact.per_token, len(PROMPTS))
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+    assert summarise(base, candidate, {"one": PROMPTS[:1]}, max_new_tokens=5).intervals == {}

@@ -77,6 +77,22 @@ def assert_equal(both: Both) -> None:
         assert mine[items == item].argmax() == other[items == item].argmax()
 
 
+@pytest.mark.parametrize("base", ITEMS)
+def test_documents_have_the_likelihoods_of_lm_eval(base: str) -> None:
+    """Whole texts, each in windows of the model's length."""
+    loaded = model(base)
+    ours = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
+    peer = HFLM(loaded.model, tokenizer=loaded.tokenizer, batch_size=1)
+    for name in ("general_text", "numeric_text", "temporal_text"):
+        asked = evaluate.requests(catalogue.own()[name])[: ITEMS[base]]
+        np.testing.assert_allclose(
+            ours.loglikelihood_rolling(asked),
+            peer.loglikelihood_rolling(asked, disable_tqdm=True),
+            rtol=2e-6,
+            atol=1e-4,
+        )
+
+
 @pytest.fixture(scope="module")
 def fruitfly() -> dict[str, Both]:
     return answered(model("fruitfly"), requests(CORE, ITEMS["fruitfly"]))

@@ -20,7 +20,7 @@ from typing import Any
 from retainbench.harness.certificate.checks.contents import CertificateContents
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.records import DOCUMENT_METRIC, ItemRecord
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.folder import TaskInfo
@@ -31,7 +31,7 @@ TOLERANCE = 1e-9
 """Of a softmax that was computed by another libm."""
 SHAPE = ("axis", "metric", "filter", "repeat")
 """What all records of a task have in common, on both sides."""
-OPTIONAL = ("soft_score", "choice_logprobs", "gold", "response")
+OPTIONAL = ("soft_score", "choice_logprobs", "gold", "response", "document_tokens")
 """What all records of a task have, or none."""
 
 
@@ -94,6 +94,9 @@ def _check_record(record: ItemRecord, where: str, *, code: bool, rotated: bool) 
         raise IntegrityError(f"{where}: log-likelihoods must be finite numbers")
     if not record.valid:
         raise IntegrityError(f"{where}: an answer by log-likelihoods is always valid")
+    if record.metric == DOCUMENT_METRIC:
+        _check_document(record, likelihoods[0], where)
+        return
     if not isinstance(record.gold, int):
         _check_soft(record, math.exp(min(likelihoods[0], 0.0)), where)
         return
@@ -108,6 +111,14 @@ def _check_record(record: ItemRecord, where: str, *, code: bool, rotated: bool) 
         allowed = {float(index == record.gold) for index in (best if rotated else best[:1])}
         if record.score not in allowed:
             raise IntegrityError(f"{where}: its score contradicts its log-likelihoods and gold")
+
+
+def _check_document(record: ItemRecord, likelihood: float, where: str) -> None:
+    tokens = record.document_tokens
+    if not tokens or not record.document_bytes or record.gold is not None:
+        raise IntegrityError(f"{where}: a document has tokens, bytes and no gold")
+    if abs(record.score - math.exp(min(likelihood / tokens, 0.0))) > TOLERANCE:
+        raise IntegrityError(f"{where}: its score contradicts its log-likelihood")
 
 
 def _check_soft(record: ItemRecord, computed: float, where: str) -> None:
@@ -127,6 +138,8 @@ def _check_item(record: ItemRecord, item: dict[str, Any], info: TaskInfo, where:
     """What follows from the record and the text of its item."""
     if record.axis != info.axis:
         raise IntegrityError(f"{where}: its axis is not {info.axis}, the task's")
+    if info.kind == "perplexity" and record.document_bytes != len(item["answer"].encode()):
+        raise IntegrityError(f"{where}: its number of bytes is not that of the document")
     gold = item["gold"] if "choices" in item else str(item["answer"])
     if record.gold is not None and record.gold != gold:
         raise IntegrityError(f"{where}: its gold is not that of the item")

@@ -27,7 +27,13 @@ CLOCK_ERROR = timedelta(days=1)
 
 
 ASKED = {"sources", "items_per_task", "policy", "noise_floor"}
-ASKED |= {"divergence_prompts", "divergence_tokens", "format", "scoring"}
+ASKED |= {
+    "divergence_prompts",
+    "divergence_tokens",
+    "divergence_minimum_tokens",
+    "format",
+    "scoring",
+}
 """What a certificate takes from a suite besides the tasks, to which a command may add packs.
 Recipes, targets and budget are for training: they change nothing that the candidate is asked."""
 

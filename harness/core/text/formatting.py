@@ -25,6 +25,18 @@ def points(interval: Interval | None) -> str:
     return f"{signed(100 * interval.value)} [{low}, {high}]"
 
 
+def nats(interval: Interval | None) -> str:
+    """`+0.012 [0.008, 0.016]`: a change in nats with its interval.
+
+    >>> nats(Interval(value=0.0321, low=-0.001, high=0.07, level=0.9, n=9, method="t"))
+    '+0.032 [−0.001, 0.070]'
+    """
+    if interval is None:
+        return NONE
+    low, high = (f"{limit:.3f}".replace("-", MINUS) for limit in (interval.low, interval.high))
+    return f"{interval.value:+.3f} [{low}, {high}]".replace("-", MINUS)
+
+
 def signed(value: float, plus: bool = True) -> str:
     """One decimal with a real minus sign; zero has no sign.
 

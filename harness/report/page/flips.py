@@ -20,7 +20,7 @@ from retainbench.harness.comparison.columns import arrow_table
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import iterate_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import ItemText, Scorecard
+from retainbench.harness.core.records import DOCUMENT_METRIC, ItemText, Scorecard
 from retainbench.harness.core.text import escaping
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ CAP = 6_000
 TEXT_LIMIT = 700  # characters of a prompt or an answer; a cut says so
 RIGHT = 0.5  # score from which an answer counts as right
 
-COLUMNS = ("task", "item_id", "filter", "repeat", "score", "soft_score", "response")
+COLUMNS = ("task", "item_id", "filter", "repeat", "score", "soft_score", "response", "metric")
 
 Indices = npt.NDArray[np.int64]
 Key = tuple[str, str, str]
@@ -205,18 +205,19 @@ def _answers(sheet: FlipSheet, rows: Indices) -> Iterator[ItemAnswer]:
 
 
 def _read(path: Path) -> FlipSheet:
-    """The columns that flips need, first decodes only; other keys of a record are skipped."""
+    """The columns that flips need, first decodes only and no documents, which are never right."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     kinds = {"repeat": pa.int64(), "score": pa.float64(), "soft_score": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     table = arrow_table(path, schema)
+    table = table.filter(pc.not_equal(pc.fill_null(table["metric"], ""), DOCUMENT_METRIC))
     first = table.filter(pc.equal(pc.fill_null(table["repeat"], 0), 0)).combine_chunks()
     which = first.column_names.index("filter")
     named = first.set_column(which, "filter", pc.fill_null(first["filter"], "none"))
     scores = named["score"].to_numpy()
-    return FlipSheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:]))
+    return FlipSheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:7]))
 
 
 def _texts(run: RunFolder, flips: Sequence[ItemFlip]) -> dict[tuple[str, str], ItemText]:

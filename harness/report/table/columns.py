@@ -11,8 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from retainbench.harness.core.records import Interval
-from retainbench.harness.core.text.formatting import NONE, brief, counted, flops, listed, points
-from retainbench.harness.report.table.model import TableRow, axes_of, most_eroded
+from retainbench.harness.core.text.formatting import (
+    NONE,
+    brief,
+    counted,
+    flops,
+    listed,
+    nats,
+    points,
+)
+from retainbench.harness.report.table.model import TableRow, axes_of, most_eroded, with_documents
 from retainbench.harness.report.table.notes import (
     FEW_UPDATES,
     OVERSPENT,
@@ -81,6 +89,7 @@ def columns(rows: Sequence[TableRow]) -> list[Column]:
         _gain(),
         *(_drop(axis) for axis in axes_of(rows)),
         *([_erosion()] if any(most_eroded(row) for row in rows) else []),
+        *(_perplexity(axis) for axis in with_documents(rows)),
         _flips(),
         _drift(),
         _kl(),
@@ -148,6 +157,21 @@ def _erosion() -> Column:
     return Column("erosion", "Erosion, pp", "right", text, value, hint)
 
 
+def _perplexity(axis: str) -> Column:
+    hint = (
+        f"Nats per token by which held-out {axis} documents became less likely; positive is "
+        "forgetting; decides only where the policy makes the documents mandatory"
+    )
+    return Column(
+        f"{axis}_perplexity",
+        f"{axis.capitalize()} text, nats",
+        "right",
+        lambda row: nats(row.axis(axis).perplexity),
+        lambda row: _value(row.axis(axis).perplexity),
+        hint,
+    )
+
+
 def _flips() -> Column:
     def text(row: TableRow) -> str:
         lost, gained = flips(row, "lost"), flips(row, "gained")
@@ -177,10 +201,18 @@ def _kl() -> Column:
     def text(row: TableRow) -> str:
         if row.kl_on is None and row.kl_off is None:
             return NONE
-        return f"{brief(row.kl_on)} / {brief(row.kl_off)}"
+        return f"{_kl_text(row.kl_on, row.kl_on_interval)} / " + _kl_text(
+            row.kl_off, row.kl_off_interval
+        )
 
     hint = "KL(base || candidate), nats per token, on the target's prompts / on retention prompts"
     return Column("kl", "KL on / off", "right", text, lambda row: row.kl_on, hint)
+
+
+def _kl_text(value: float | None, interval: Interval | None) -> str:
+    if interval is None:
+        return brief(value)
+    return f"{brief(value)} [{brief(interval.low)}, {brief(interval.high)}]"
 
 
 def _updates() -> Column:

@@ -29,6 +29,7 @@ from retainbench.harness.core.records import (
 from retainbench.harness.report.table.evidence import CellVerdict
 from retainbench.harness.report.table.model import AxisColumns, CostColumns, DriftColumns
 from retainbench.harness.statistics.graded import t_quantile
+from retainbench.harness.statistics.multiplicity import axis_mean
 from retainbench.harness.statistics.paired import normal_quantile
 
 if TYPE_CHECKING:
@@ -131,8 +132,27 @@ def _axes(
     cards: Sequence[Scorecard], method: MethodRow | None, over_seeds: MethodRow | None
 ) -> dict[str, AxisColumns]:
     """Columns of every axis that any seed was scored on; empty ones where a seed was not."""
-    scored = ordered(task.axis for card in cards for task in card.points[-1].tasks)
-    return {axis: _axis(axis, cards, method, over_seeds) for axis in scored}
+    ends = [card.points[-1] for card in cards]
+    with_answers = [task.axis for end in ends for task in end.tasks]
+    scored = ordered([*with_answers, *(one.axis for end in ends for one in end.perplexity)])
+    return {
+        axis: _axis(axis, cards, method, over_seeds).model_copy(update=_documents(axis, ends))
+        for axis in scored
+    }
+
+
+def _documents(axis: str, ends: Sequence[PointScore]) -> dict[str, Any]:
+    """Held-out perplexity of an axis; nothing where a seed has none."""
+    found = [one for end in ends for one in end.perplexity if one.axis == axis]
+    if len(found) < len(ends):
+        return {}
+    tasks = [task for one in found for task in one.tasks]
+    return {
+        "perplexity": _rounded(pool([one.change for one in found])),
+        "perplexity_margin": found[0].margin,
+        "base_bits_per_byte": mean(task.base_bits_per_byte for task in tasks),
+        "candidate_bits_per_byte": mean(task.candidate_bits_per_byte for task in tasks),
+    }
 
 
 def _axis(
@@ -157,6 +177,9 @@ def _axis(
         erosion_margin=found[0].erosion_margin,
         margin_drop=_pooled(change.margin_drop for change in found),
         margin_slope=mean(change.margin_slope for change in found),
+        brier_rise=_pooled(change.brier_rise for change in found),
+        base_calibration_error=mean(change.base_calibration_error for change in found),
+        candidate_calibration_error=mean(change.candidate_calibration_error for change in found),
         lost=mean(change.lost for change in found),
         gained=mean(change.gained for change in found),
         **_companions(_binary(card.points[-1] for card in cards), axis),
@@ -206,7 +229,7 @@ def _binary(ends: Iterable[PointScore]) -> list[TaskChange]:
     return [task for task in every if task.lost is not None]
 
 
-def _companions(binary: Sequence[TaskChange], axis: str = "") -> dict[str, float | None]:
+def _companions(binary: Sequence[TaskChange], axis: str = "") -> dict[str, Any]:
     """Chance-adjusted flips, mean over the tasks of one axis or of all."""
     own = [task for task in binary if axis in ("", task.axis)]
     return {name: mean(getattr(task, name) for task in own) for name in _COMPANIONS}
@@ -262,10 +285,37 @@ def _drift(found: Sequence[DriftSummary | None]) -> DriftColumns | None:
     )
 
 
-def _divergence(found: Sequence[DivergenceSummary | None]) -> dict[str, float | None]:
+def _divergence(found: Sequence[DivergenceSummary | None]) -> dict[str, Any]:
     on = [kl.forward.get("target") if kl else None for kl in found]
     off = [off_target(kl) if kl else None for kl in found]
-    return {"kl_on": mean(on), "kl_off": mean(off)}
+    return {
+        "kl_on": mean(on),
+        "kl_off": mean(off),
+        "kl_on_interval": _pooled(kl.intervals.get("target") if kl else None for kl in found),
+        "kl_off_interval": _pooled(_off_target_interval(kl) if kl else None for kl in found),
+    }
+
+
+def _off_target_interval(kl: DivergenceSummary) -> Interval | None:
+    """Interval of `off_target`: the axes' prompts are disjoint, so their errors are independent."""
+    axes = [name for name in kl.forward if name != "target"]
+    intervals = [kl.intervals[name] for name in axes if name in kl.intervals]
+    if not axes or len(intervals) < len(axes):
+        return None
+    level, degrees = intervals[0].level, [one.n - 1 for one in intervals]
+    errors = [
+        (one.high - one.low) / 2 / t_quantile((1 + level) / 2, df)
+        for one, df in zip(intervals, degrees, strict=True)
+    ]
+    found = axis_mean([one.value for one in intervals], errors, level, degrees)
+    return Interval(
+        value=found.drop,
+        low=found.bounds.low,
+        high=found.bounds.high,
+        level=level,
+        n=sum(one.n for one in intervals),
+        method="t over prompts and axes",
+    )
 
 
 def off_target(kl: DivergenceSummary) -> float | None:

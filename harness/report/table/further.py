@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.core.records import Interval
-from retainbench.harness.core.text.formatting import NONE, brief, listed, points, signed
+from retainbench.harness.core.text.formatting import NONE, brief, listed, nats, points, signed
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import AxisColumns, TableRow, axes_of
 
@@ -106,9 +106,18 @@ def _valid(row: TableRow) -> str:
 
 
 def confidence(rows: Sequence[TableRow]) -> Grid | None:
-    """Erosion of every axis with what the margins in nats did; None where nothing was measured."""
+    """Erosion, margins and calibration of every axis; None where nothing was measured."""
     lines = [
-        [row.target, row.recipe, axis, points(one.erosion), _nats(one.margin_drop), _shrink(one)]
+        [
+            row.target,
+            row.recipe,
+            axis,
+            points(one.erosion),
+            _nats(one.margin_drop),
+            _shrink(one),
+            nats(one.brier_rise),
+            _calibration(one),
+        ]
         for row in rows
         for axis, one in row.axes.items()
         if one.erosion
@@ -116,12 +125,22 @@ def confidence(rows: Sequence[TableRow]) -> Grid | None:
     if not lines:
         return None
     head = ["Target", "Recipe", "Axis", "Erosion, pp", "Margin lost, nats", "Shrink, %"]
+    head += ["Brier score", "Calibration error, %"]
     notes = [
         "Margin: lead of the gold choice over the best other choice. Shrink: how much smaller all "
         "margins became alike (1 minus the slope of the candidate's on the base's); a model can "
-        "become less sure everywhere without knowing less."
+        "become less sure everywhere without knowing less.",
+        "Brier score: rise of the sum over choices of (probability - 1 where right, - 0 elsewhere) "
+        "squared, 0 to 2, probabilities as the softmax of the choices' summed log-likelihoods. "
+        "Calibration error: |share right - mean confidence| in ten bins of the likeliest choice's "
+        "probability, base > candidate, mean over tasks.",
     ]
-    return Grid("Erosion: confidence in the right choice", head, "lllrrr", lines, notes)
+    return Grid("Erosion: confidence in the right choice", head, "lllrrrrr", lines, notes)
+
+
+def _calibration(one: AxisColumns) -> str:
+    before, after = one.base_calibration_error, one.candidate_calibration_error
+    return NONE if before is None or after is None else f"{100 * before:.2g} > {100 * after:.2g}"
 
 
 def _shrink(one: AxisColumns) -> str:

@@ -27,6 +27,17 @@ class AxisColumns(Record):
     """Nats by which the gold choice's lead over the best other choice fell."""
     margin_slope: float | None = None
     """Slope of the candidate's leads on the base's, mean over tasks and seeds."""
+    brier_rise: Interval | None = None
+    """Rise of the Brier score of the choices' probabilities, 0 to 2; above 0 is worse."""
+    base_calibration_error: float | None = None
+    """Expected calibration error of the likeliest choice, mean over tasks and seeds."""
+    candidate_calibration_error: float | None = None
+    perplexity: Interval | None = None
+    """Nats per token by which held-out documents became less likely; above 0 is worse."""
+    perplexity_margin: float | None = None
+    base_bits_per_byte: float | None = None
+    """Of the documents, mean over tasks and seeds."""
+    candidate_bits_per_byte: float | None = None
     lost: float | None = None
     """Items right before and wrong after, mean per seed."""
     gained: float | None = None
@@ -125,6 +136,9 @@ class TableRow(Record):
     """KL(base || candidate), nats per token, on the target's prompts."""
     kl_off: float | None = None
     """The same on retention prompts, mean over axes."""
+    kl_on_interval: Interval | None = None
+    """Prompts as clusters; None where a seed's KL was stored without one."""
+    kl_off_interval: Interval | None = None
     gain_to_match: float | None = None
     """Half of the largest mean gain on the target: where `matched_drop` is read."""
     gain_per_drift: Interval | None = None
@@ -167,3 +181,8 @@ def most_eroded(row: TableRow) -> str | None:
     """The axis with the largest erosion; None where none has any."""
     found = {name: one.erosion.value for name, one in row.axes.items() if one.erosion}
     return max(found, key=lambda name: found[name]) if found else None
+
+
+def with_documents(rows: Iterable[TableRow]) -> tuple[str, ...]:
+    """The axes on which some row has held-out perplexity."""
+    return ordered(axis for row in rows for axis, one in row.axes.items() if one.perplexity)

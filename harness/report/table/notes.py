@@ -81,11 +81,14 @@ def _meaning(done: Sequence[TableRow]) -> list[str]:
         "is forgetting. Both in percentage points (pp). Lost / gained: retention items that "
         "became wrong / right, mean per seed.",
         *_erosion(done),
+        *_perplexity(done),
         "Drift: norm of the weight change over the norm of the base"
         + (f" ({dtypes})" if dtypes else "")
         + ("; in parentheses, over that of a random walk of the same length." if null else ".")
         + " KL on / off: KL(base || candidate) in nats per token on the target's prompts / on "
-        "retention prompts. Cost: computed training FLOPs of one seed.",
+        "retention prompts"
+        + (", intervals over prompts" if any(row.kl_off_interval for row in done) else "")
+        + ". Cost: computed training FLOPs of one seed.",
         "Updates: of every stage. Samples: completions that updates learned from, as often as they "
         "did. Seconds are in the HTML report and in scorecards.jsonl, because they differ between "
         "two runs of the same plan.",
@@ -115,6 +118,30 @@ def _erosion(done: Sequence[TableRow]) -> list[str]:
         "rescaled as drops are, over the tasks with choices, on the axis where it is largest. It "
         "shows confidence that goes before answers do and never changes a verdict. "
         f"Above its margin of {margin}: {rows or 'none'}."
+    ]
+
+
+def _perplexity(done: Sequence[TableRow]) -> list[str]:
+    """What the columns of documents are, and which rows are beyond their margin."""
+    found = [
+        (f"{row.recipe} on {row.target}", axis, one.perplexity, one.perplexity_margin or 0.0)
+        for row in done
+        for axis, one in row.axes.items()
+        if one.perplexity
+    ]
+    if not found:
+        return []
+    above: dict[str, list[str]] = {}
+    for name, axis, change, margin in found:
+        if change.low > margin:
+            above.setdefault(name, []).append(axis)
+    rows = "; ".join(f"{name} ({', '.join(axes)})" for name, axes in above.items())
+    documents = listed(f"{axis} {change.n}" for _, axis, change, _ in found)
+    return [
+        "Text, nats: by how many nats per token held-out documents became less likely, paired by "
+        f"document (documents: {documents}). It sees damage before answers do and changes no "
+        "verdict unless the policy makes the documents mandatory. "
+        f"Above its margin of {listed(f'{margin:g}' for *_, margin in found)}: {rows or 'none'}."
     ]
 
 

@@ -16,8 +16,18 @@ from retainbench.harness.report.table.columns import Column, Grid, Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HIDE_FIRST = ("samples", "cost", "kl", "updates", "erosion", "flips", "drift", "method")
-"""Columns that a narrow terminal loses, in this order."""
+HIDE_FIRST = (
+    "samples",
+    "cost",
+    "kl",
+    "updates",
+    "perplexity",
+    "erosion",
+    "flips",
+    "drift",
+    "method",
+)
+"""Ends of the keys of columns that a narrow terminal loses, in this order."""
 PADDING = 2  # characters that Rich puts around and between columns
 
 
@@ -79,6 +89,8 @@ def _hidden(columns: list[Column], widths: dict[str, int], width: int) -> list[C
     for key in HIDE_FIRST:
         if _total(widths) <= width:
             break
-        hidden += [column for column in columns if column.key == key]
-        widths.pop(key, None)
+        left_out = [column for column in columns if column.key.endswith(key)]
+        hidden += left_out
+        for column in left_out:
+            widths.pop(column.key)
     return hidden

@@ -200,8 +200,10 @@ def of_folder(folder: Path, format: Format) -> Rendering:
 
 def prompt_digest(rendering: Rendering, info: TaskInfo, rows: Sequence[Row]) -> str:
     """SHA-256 over ids and prompts of a task's items as this base is asked them."""
-    asked = [rendering.ask(info.prompt(row), row) for row in rows]
-    prompts = rendering.prompts(info.template, asked)
+    prompts = [info.prompt(row) for row in rows]
+    if info.kind != "perplexity":
+        asked = [rendering.ask(text, row) for text, row in zip(prompts, rows, strict=True)]
+        prompts = rendering.prompts(info.template, asked)
     return digest([[row["id"], text] for row, text in zip(rows, prompts, strict=True)])
 
 

@@ -238,6 +238,8 @@ def measure(model: Any, tokenizer: Any, count: int) -> dict[str, float]:
         name, is_target = path.parent.name, path.parent.parent.name == "target"
         held_out = path.with_name("validation.jsonl") if is_target else path
         items = rows_of(held_out, count)
+        if not items[0].get("choices", items[0]["query"]):
+            continue  # documents have no accuracy
         if "choices" in items[0]:
             scores[name] = choice_accuracy(model, tokenizer, items)
         elif is_target:
