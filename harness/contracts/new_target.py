@@ -20,6 +20,7 @@ from retainbench.harness.contracts.rows import Row, Splits
 from retainbench.harness.contracts.target import best_constant
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError, UsageError
+from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.atomic import replacing
 from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.tasks import catalogue, freeze, pack
@@ -65,7 +66,7 @@ def write(
         raise UsageError(f"{goal} exists already: choose another --out, or add --overwrite")
     _require_even(splits)
     try:
-        with replacing(goal) as folder:
+        with locks.growing(out, create=True), replacing(goal) as folder:
             _write_reward(folder, wish, splits)
             for name in ("validation", "train"):
                 _write_rows(folder / f"{name}.jsonl", getattr(splits, name))

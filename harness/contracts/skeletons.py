@@ -15,6 +15,7 @@ from retainbench.harness.contracts import new_target, rows
 from retainbench.harness.contracts.new_target import TargetSpec
 from retainbench.harness.core import names, paths
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import catalogue, freeze
@@ -82,8 +83,9 @@ def task(name: str, out: Path, axis: str) -> catalogue.TaskInfo:
     """OUT/NAME.jsonl with made-up rows, and OUT/NAME/, the task that they are frozen to."""
     freeze.check_name(name)
     lines = "".join(json.dumps(row) + "\n" for row in _questions())
-    file = _written(out / f"{name}.jsonl", lines)
-    return freeze.write(freeze.from_jsonl(file, name, axis, licence="made-up sample rows"), out)
+    with locks.growing(out, create=True):
+        file = _written(out / f"{name}.jsonl", lines)
+        return freeze.write(freeze.from_jsonl(file, name, axis, licence="made-up sample rows"), out)
 
 
 def _questions() -> Iterator[rows.Row]:

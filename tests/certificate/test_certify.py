@@ -327,6 +327,16 @@ def test_a_cache_that_cannot_be_written_is_refused_before_scoring(
     assert scored.calls == []
 
 
+def test_a_certificate_is_no_file_of_a_model(tmp_path: Path) -> None:
+    models = [fixtures.model(tmp_path / name) for name in ("base", "candidate")]
+    asked = fixtures.request(fixtures.Answers())
+    for model in models:
+        before = sorted(model.iterdir())
+        with pytest.raises(UsageError, match="inside the model folder"):
+            certify(*map(str, models), fixtures.suite(), fixtures.POLICY, model / "cert", asked)
+        assert sorted(model.iterdir()) == before
+
+
 def test_a_second_certify_to_the_same_folder_is_refused(tmp_path: Path) -> None:
     models = [str(fixtures.model(tmp_path / name)) for name in ("base", "candidate")]
     rules = (fixtures.suite(), fixtures.POLICY, tmp_path / "cert")

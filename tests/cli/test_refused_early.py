@@ -151,3 +151,29 @@ def test_a_policy_for_a_task_that_was_not_compared_is_refused(
     code, out, error = run(words, monkeypatch, capsys)
     assert (code, out) == (2, "")
     assert "unknown 'genral0'; did you mean 'general0'?" in error
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("publish run run", "holds the run itself"),
+        ("publish run ..", "holds the run itself"),
+        ("certify --base a --candidate b --suite quick --out .", "holds the working folder"),
+        ("certify --base a --candidate b --suite quick --out ..", "holds the working folder"),
+        ("gate --base-records a --candidate-records b --base-sha256=", "is not a SHA-256"),
+        ("gate run --policy-sha256 abc", "is not a SHA-256"),
+    ],
+)
+def test_what_would_overwrite_its_source_or_pin_nothing_is_refused(
+    line: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "here" / "run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    code, out, error = run(line.split(), monkeypatch, capsys)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert message in error
+    assert [path.name for path in tmp_path.rglob("*")] == ["here", "run"]

@@ -70,6 +70,14 @@ def test_an_embedding_padded_to_a_multiple_of_64_is_a_remark(base: Path) -> None
     assert "the first 34 are compared" in report.notes[0]
 
 
+def test_a_setting_of_the_function_that_drift_does_not_show_is_a_remark(base: Path) -> None:
+    def change(model: Any, _: Any) -> None:
+        model.config.rms_norm_eps = 0.5
+
+    found = remarks(base, change)
+    assert found == ["config.json: rms_norm_eps is 1e-06 in the base, 0.5 in the candidate"]
+
+
 def test_two_special_tokens_and_a_chat_template_are_remarks(base: Path) -> None:
     def change(model: Any, tokenizer: Any) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|bot|>"]})
