@@ -189,7 +189,9 @@ def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
     padding = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_id": 0, "pad_token": "a"}
     padding |= {"pad_to_multiple_of": None, "pad_type_id": 0}
     edit(candidate / "tokenizer.json", '"padding": null', f'"padding": {json.dumps(padding)}')
-    edit(candidate / "tokenizer_config.json", '"</s>"', '{"content": "</s>"}')
+    flags = dict.fromkeys(("lstrip", "rstrip", "normalized", "single_word"), False)
+    token = json.dumps({"__type": "AddedToken", "content": "</s>"} | flags)
+    edit(candidate / "tokenizer_config.json", '"</s>"', token)
     request = fixtures.request(fixtures.Answers())
     out = tmp_path / "cert"
     made = certify(str(base), str(candidate), fixtures.suite(), fixtures.POLICY, out, request)

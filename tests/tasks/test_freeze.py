@@ -108,7 +108,8 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
         ({"id": "x", "query": "q", "choices": ["a", "b"], "gold": 2}, "gold 2"),
         ({"id": "x", "query": "q"}, "neither choices nor an answer"),
         ({"id": "x", "query": "q", "choices": ["a", "b"]}, "gold None"),
-        ({"id": 7, "query": "q", "choices": ["a", "b"], "gold": 0}, "id"),
+        ({"id": None, "query": "q", "choices": ["a", "b"], "gold": 0}, "id"),
+        ({"id": True, "query": "q", "choices": ["a", "b"], "gold": 0}, "id"),
         ({"id": "x", "query": "q", "answer": ""}, "empty"),
     ],
 )
