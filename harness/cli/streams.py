@@ -1,7 +1,8 @@
 """Standard output and error: what is written reaches its reader, or nobody, and never ends a verb.
 
-A reader that has left (`| head`) and a closed stream drop the text and keep the verb's exit code; a
-full disk behind standard output is a `UsageError`; a character that the reader's encoding lacks is
+A reader that has left (`| head`) and a closed stream drop the text and keep the verb's exit code:
+nobody wanted the text. Behind a full disk somebody did, and finds a part of it, so that is a
+`UsageError` whatever the verdict was. A character that the reader's encoding lacks is
 written as its nearest ASCII or its escape code. No text that passes here can act as a workflow
 command of GitHub's, wherever it comes from; `workflow_commands` writes the ones that should.
 """

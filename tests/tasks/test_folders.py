@@ -300,7 +300,7 @@ def test_unknown_task_gets_the_nearest_name() -> None:
     """A typing error is a usage error."""
     with pytest.raises(UsageError, match="did you mean 'capitals'"):
         catalogue.OWN.find(["capitels"])
-    assert catalogue.OWN.find(["rb_capitals"]) == [KNOWN["capitals"]]
+    assert catalogue.OWN.find(["rb_capitals", "capitals"]) == [KNOWN["capitals"]]
 
 
 def test_split_and_reward_are_for_targets_only() -> None:
