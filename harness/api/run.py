@@ -15,6 +15,8 @@ from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord, Scorecard
 from retainbench.harness.report import report
+from retainbench.harness.report.table import evidence as table_evidence
+from retainbench.harness.report.table import pairs
 from retainbench.harness.running import live, sweep
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import loading
@@ -48,6 +50,16 @@ class Run:
         """The standardized table, a row per arm: what table.csv holds."""
         text = report.render(report.load_table(self.folder), "csv")
         return pd.read_csv(io.StringIO(text))
+
+    def pairs(self) -> pd.DataFrame:
+        """Every paired difference of two recipes, a row each: what pairs.csv holds.
+
+        Columns: `measure` is `gain`, an axis (its drop) or an axis and ` erosion`, first minus
+        second. Where `gain` is a number, the drops are compared at that common gain: at its first
+        crossing where `share` is missing, else at that share of the budget.
+        """
+        evidence = table_evidence.stored(self.folder)
+        return pd.read_csv(io.StringIO(pairs.to_csv(evidence.pairs, evidence.matched)))
 
     def scorecards(self) -> list[Scorecard]:
         """All that is known of each cell, in the plan's order."""

@@ -48,12 +48,17 @@ class Arm(NamedTuple):
     seeds: list[int]
     budgets: list[float]
     """Share of the budget spent at each checkpoint, mean over seeds; 0 first, increasing."""
+    fractions: list[float]
+    """The shares that the checkpoints are named after; 0 first."""
     gain: Floats
     """(S, T, I)"""
     drops: dict[str, Floats]
     """Axis -> (S, T, J); axes without a task above chance are absent."""
-    ends: list[PointScore]
-    """The scored end point of each seed, for drift, KL and cost."""
+    eroded: dict[str, Floats]
+    """Axis -> (S, J) chance-rescaled drop at the end of the gold choice's probability at
+    temperature 4, on the tasks that have one."""
+    points: list[list[PointScore]]
+    """(S, T - 1): the scored checkpoints past the base, for drift and KL."""
 
 
 class Arms(NamedTuple):
@@ -65,11 +70,14 @@ class Arms(NamedTuple):
     asked: Items
     kept: dict[str, Items]
     """Axis -> its items."""
+    sure: dict[str, Items]
+    """Axis -> the items of its tasks that have a tempered score."""
 
 
 class _Tables(NamedTuple):
     gain: Floats
     drops: dict[str, Floats]
+    eroded: dict[str, Floats]
 
 
 def load(run: Path) -> dict[tuple[str, str], Arms]:
@@ -97,6 +105,11 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         for axis in ordered(one.axis for one in itself.values())
         if (names := _above_chance(itself, axis))
     }
+    sure = {
+        axis: tempered
+        for axis, names in kept.items()
+        if (tempered := [name for name in names if itself[name].base_tempered is not None])
+    }
     by_recipe: dict[str, list[Cell]] = {}
     for cell in cells:
         by_recipe.setdefault(cell.name, []).append(cell)
@@ -107,9 +120,25 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         if broken := [card.reason for card in cards if card.status == "failed" or not card.points]:
             absent[name] = f"{len(broken)} of {len(seeds)} seeds have no result: {broken[0]}"
             continue
-        arms.append(_arm(folder, start, seeds, cards, kept, outside))
+        arms.append(_arm(folder, start, seeds, cards, _Chosen(kept, sure), outside))
     asked = _items(itself, [label for label, p in itself.items() if p.axis == "target"])
-    return Arms(arms, absent, asked, {axis: _items(itself, names) for axis, names in kept.items()})
+    everywhere = [axis for axis in sure if all(axis in arm.eroded for arm in arms)]
+    return Arms(
+        arms,
+        absent,
+        asked,
+        {axis: _items(itself, names) for axis, names in kept.items()},
+        {axis: _items(itself, sure[axis]) for axis in everywhere},
+    )
+
+
+class _Chosen(NamedTuple):
+    """Tasks by axis."""
+
+    kept: Mapping[str, Sequence[str]]
+    """Above chance."""
+    sure: Mapping[str, Sequence[str]]
+    """Of these, those with a tempered score."""
 
 
 def _excluded(plan: Plan, cells: Sequence[Cell]) -> dict[str, set[str]]:
@@ -126,15 +155,15 @@ def _arm(
     base: Columns,
     cells: Sequence[Cell],
     cards: Sequence[Scorecard],
-    kept: Mapping[str, Sequence[str]],
+    tasks: _Chosen,
     outside: Mapping[str, set[str]],
 ) -> Arm:
     aligned = _aligned(cells[0].name, [_points(card) for card in cards])
     pairs = list(zip(cells, cards, aligned, strict=True))
     shares = np.mean([[card.share(one) for one in points] for _, card, points in pairs], axis=0)
-    kept_points = _increasing(shares.tolist())
+    kept_points, longest = _increasing(shares.tolist()), max(map(_points, cards), key=len)
     by_seed = [
-        [_tables(folder, base, cell, points[place], kept, outside) for place in kept_points]
+        [_tables(folder, base, cell, points[place], tasks, outside) for place in kept_points]
         for cell, _, points in pairs
     ]
     return Arm(
@@ -143,12 +172,18 @@ def _arm(
         recipe=cells[0].name,
         seeds=[cell.seed for cell in cells],
         budgets=[0.0, *shares[kept_points].tolist()],
+        fractions=[0.0, *(longest[place].fraction for place in kept_points)],
         gain=_stacked([[one.gain for one in points] for points in by_seed]),
         drops={
             axis: _stacked([[one.drops[axis] for one in points] for points in by_seed])
-            for axis in kept
+            for axis in tasks.kept
         },
-        ends=[card.points[-1] for card in cards],
+        eroded={
+            axis: np.array([points[-1].eroded[axis] for points in by_seed])
+            for axis in tasks.sure
+            if all(axis in points[-1].eroded for points in by_seed)
+        },
+        points=[[points[place] for place in kept_points] for points in aligned],
     )
 
 
@@ -199,7 +234,7 @@ def _tables(
     base: Columns,
     cell: Cell,
     point: PointScore,
-    kept: Mapping[str, Sequence[str]],
+    tasks: _Chosen,
     outside: Mapping[str, set[str]],
 ) -> _Tables:
     name = paths.point_name(point.stage, point.fraction)
@@ -208,9 +243,21 @@ def _tables(
     gains = [p.candidate - p.base for p in pairs.values() if p.axis == "target"]
     drops = {
         axis: np.concatenate([_rescaled(pairs[label]) for label in labels])
-        for axis, labels in kept.items()
+        for axis, labels in tasks.kept.items()
     }
-    return _Tables(np.concatenate(gains), drops)
+    eroded = {
+        axis: np.concatenate(tempered)
+        for axis, labels in tasks.sure.items()
+        if len(tempered := [t for label in labels for t in _tempered(pairs[label])]) == len(labels)
+    }
+    return _Tables(np.concatenate(gains), drops, eroded)
+
+
+def _tempered(one: Pair) -> list[Floats]:
+    """Erosion of each item, as a list of one array; empty where a side has no tempered score."""
+    if one.base_tempered is None or one.candidate_tempered is None:
+        return []
+    return [(one.base_tempered - one.candidate_tempered) / (1 - one.chance)]
 
 
 def _rescaled(one: Pair) -> Floats:

@@ -1,44 +1,43 @@
 """Methods against each other over seeds and items: `methods.json` of a run.
 
 Reads a run's item records through `comparison/arms.py`; per arm gives gain and drop per axis over
-seeds and items, the trajectory, the drop at a matched gain, gain per drift and per KL, and its
-place on the Pareto front of gain against the drop on every axis. Differences between arms are
-paired on their items and, with equal seeds, on their seeds; ranks and front rest on them.
-`comparison/sequences.py` adds the recipes of several targets.
+seeds and items, the trajectory, the drop at a matched gain (`comparison/matched.py`), gain per
+drift and per KL, and its place on the Pareto front of gain against the drop on every axis.
+Differences between arms are paired on their items and, with equal seeds, on their seeds; ranks and
+front rest on them. `comparison/sequences.py` adds the recipes of several targets.
 
-The gain to match is half of the largest mean end gain on the target, a rule that never looks at
-drops. Leaves out: verdicts, which are about one checkpoint (`gate/decide.py`), and rounding.
+Leaves out: verdicts, which are about one checkpoint (`gate/decide.py`), and rounding.
 Command: part of `retainbench run` and `retainbench report RUN`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from retainbench.harness.comparison.arms import Arm, load
 from retainbench.harness.comparison.changes import axis_margin_of
+from retainbench.harness.comparison.matched import (
+    MatchedPairRow,
+    MatchedRow,
+    RatioRow,
+    at_the_end,
+    at_the_goal,
+    drift,
+    goal_of,
+    kl,
+    matched_drop,
+    matched_pairs,
+)
 from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, SeedTable
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json
-from retainbench.harness.core.records import SCHEMA_VERSION, Interval, PointScore, Record, Verdict
+from retainbench.harness.core.records import SCHEMA_VERSION, Interval, Record, Verdict
 from retainbench.harness.statistics.methods.pairwise import FrontPoint, pareto_front, ranks
 from retainbench.harness.statistics.methods.seeds import ColumnLayout
-from retainbench.harness.statistics.methods.trajectory import (
-    CostRatio,
-    MatchedGains,
-    TrajectoryItems,
-    gain_per_cost,
-    matched_gains,
-    trajectory,
-)
+from retainbench.harness.statistics.methods.trajectory import trajectory
 from retainbench.harness.suites.plan import Plan
-
-RESAMPLES = 1_999  # limits of a 90 % interval then move by .001 between seeds of the generator
-MATCHED_SHARE = 0.5  # of the largest mean end gain
 
 
 class TrajectoryRow(Record):
@@ -51,26 +50,6 @@ class TrajectoryRow(Record):
     area: float
     """Score points x share of the budget."""
     recovery: float
-
-
-class MatchedRow(Record):
-    """Drop where the arm's mean trajectory first reaches the gain to match."""
-
-    gain: float
-    drop: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
-    """The reason for a missing drop or interval."""
-
-
-class RatioRow(Record):
-    """Gain per unit of drift or of KL."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
 
 
 class MethodRow(Record):
@@ -88,6 +67,9 @@ class MethodRow(Record):
     matched: dict[str, MatchedRow]
     gain_per_drift: RatioRow
     gain_per_kl: RatioRow
+    matched_per_drift: RatioRow | None = None
+    """At the gain to match instead of the end of the budget; so is the next."""
+    matched_per_kl: RatioRow | None = None
     on_front: bool | None
     """Gain against the drop on every axis; None where no axis was above chance."""
     dominated_by: list[str]
@@ -107,6 +89,8 @@ class Methods(Record):
     """`recipe on target` -> the reason why it has no row."""
     pairs: list[PairRow] = []
     """All pairs of the arms of a target, per measure."""
+    matched_pairs: list[MatchedPairRow] = []
+    """Differences in drop at the same gain: the first crossing, then later checkpoints."""
     sequences: list[SequenceRow] = []
     """Recipes that learn several targets one after another."""
 
@@ -115,7 +99,8 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     """All arms of a run compared.
 
     Args:
-        matched_gain: gain at which drops are compared, in score points; see the module's rule.
+        matched_gain: gain at which the rows' drops are compared, in score points; None for the
+            rule of `comparison/matched.py`.
 
     Raises:
         IntegrityError: records are missing or do not pair.
@@ -125,6 +110,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     iccs = plan.suite.policy.task_iccs
     rows: list[MethodRow] = []
     compared: list[PairRow] = []
+    matched: list[MatchedPairRow] = []
     absent: dict[str, str] = {}
     for (_, target), arms in load(run).items():
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
@@ -133,16 +119,18 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
             margins = {axis: axis_margin_of(plan.suite.policy, axis) for axis in table.kept}
             rows += _rows(table, matched_gain, margins)
             compared += table.pair_rows(target)
-    return Methods(rows=rows, absent=absent, pairs=compared, sequences=sequences(run))
+            matched += matched_pairs(table, target)
+    return Methods(
+        rows=rows, absent=absent, pairs=compared, matched_pairs=matched, sequences=sequences(run)
+    )
 
 
 def _rows(
     table: SeedTable, matched_gain: float | None, margins: Mapping[str, float]
 ) -> list[MethodRow]:
     gains = [table.interval("gain", place) for place in range(len(table.arms))]
-    largest = max(gain.value for gain in gains)
-    goal = MATCHED_SHARE * largest if matched_gain is None else matched_gain
-    matched = {axis: _matched_gains(table, axis, goal) for axis in table.kept} if goal > 0 else {}
+    goal = goal_of(table) if matched_gain is None else matched_gain
+    axes = list(table.kept) if goal > 0 else []
     front = _front(table)
     placed = _ranks(table)
     names = [arm.recipe for arm in table.arms]
@@ -160,9 +148,11 @@ def _rows(
             drops=drops[place],
             verdict=_verdict(drops[place], margins),
             trajectories={axis: _trajectory(arm, table.kept[axis], axis) for axis in table.kept},
-            matched={axis: _matched(found, place) for axis, found in matched.items()},
-            gain_per_drift=_ratio(table, arm, [_drift(end) for end in arm.ends]),
-            gain_per_kl=_ratio(table, arm, [_kl(end) for end in arm.ends]),
+            matched={axis: matched_drop(table, place, axis, goal) for axis in axes},
+            gain_per_drift=at_the_end(table, arm, drift),
+            gain_per_kl=at_the_end(table, arm, kl),
+            matched_per_drift=at_the_goal(table, place, goal, drift) if axes else None,
+            matched_per_kl=at_the_goal(table, place, goal, kl) if axes else None,
             on_front=front[place].on_front if front else None,
             dominated_by=[names[i] for i in front[place].dominated_by] if front else [],
             tied_with=[names[i] for i in front[place].tied_with] if front else [],
@@ -196,52 +186,9 @@ def _trajectory(arm: Arm, columns: ColumnLayout, axis: str) -> TrajectoryRow:
     return TrajectoryRow(**found._asdict())
 
 
-def _matched_gains(table: SeedTable, axis: str, goal: float) -> MatchedGains:
-    return matched_gains(
-        [TrajectoryItems(arm.gain, arm.drops[axis]) for arm in table.arms],
-        goal,
-        table.asked,
-        table.kept[axis],
-        confidence=table.level,
-        resamples=RESAMPLES,
-    )
-
-
-def _matched(found: MatchedGains, place: int) -> MatchedRow:
-    one = found.methods[place]
-    low, high = one.bounds or (None, None)
-    return MatchedRow(gain=found.target, drop=one.drop, low=low, high=high, reason=one.reason)
-
-
 def _front(table: SeedTable) -> list[FrontPoint]:
     """Front of gain against the drop on every axis that has a task above chance."""
     if not table.kept:
         return []
     measures = table.better()
     return pareto_front(len(table.arms), measures, dict.fromkeys(measures, MARGIN))
-
-
-def _drift(end: PointScore) -> float | None:
-    return end.drift.relative if end.drift else None
-
-
-def _kl(end: PointScore) -> float | None:
-    """Mean forward KL over the retention axes, nats per token."""
-    found = end.divergence.forward if end.divergence else {}
-    off = [value for name, value in found.items() if name != "target"]
-    return float(np.mean(off)) if off else None
-
-
-def _ratio(table: SeedTable, arm: Arm, costs: Sequence[float | None]) -> RatioRow:
-    known = [cost for cost in costs if cost is not None]
-    if len(known) < len(costs):
-        return RatioRow(value=None, low=None, high=None, reason="not measured for every seed")
-    found: CostRatio = gain_per_cost(
-        arm.gain[:, -1],
-        known,
-        layout=table.asked,
-        confidence=table.level,
-        resamples=RESAMPLES,
-    )
-    low, high = found.bounds or (None, None)
-    return RatioRow(value=found.value, low=low, high=high, reason=found.reason)

@@ -21,6 +21,9 @@ from retainbench.harness.statistics.paired import Floats
 
 MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score points
 
+EROSION = " erosion"
+"""Ends the name of a measure that compares erosion on an axis."""
+
 
 class PairRow(Record):
     """One arm minus another on one measure, paired on items and, with equal seeds, on seeds."""
@@ -29,7 +32,7 @@ class PairRow(Record):
     first: str
     second: str
     measure: str
-    """`gain`, or an axis, whose drop is compared."""
+    """`gain`, an axis, whose drop is compared, or an axis and ` erosion`."""
     difference: Interval
     p: float
     holm_p: float
@@ -46,7 +49,8 @@ class SeedTable:
         self.arms, self.level = arms.arms, level
         self.asked = layout(arms.asked, icc, iccs)
         self.kept = {axis: layout(items, icc, iccs) for axis, items in arms.kept.items()}
-        self.layouts = {"gain": self.asked, **self.kept}
+        self.sure = {f"{axis}{EROSION}": layout(one, icc, iccs) for axis, one in arms.sure.items()}
+        self.layouts = {"gain": self.asked, **self.kept, **self.sure}
         self.pairs = {
             measure: pairs(
                 self.ends(measure),
@@ -62,6 +66,8 @@ class SeedTable:
         """(S, I) at the end of the budget, per arm: gains, or an axis' drops."""
         if measure == "gain":
             return [arm.gain[:, -1] for arm in self.arms]
+        if measure in self.sure:
+            return [arm.eroded[measure.removesuffix(EROSION)] for arm in self.arms]
         return [arm.drops[measure][:, -1] for arm in self.arms]
 
     def interval(self, measure: str, place: int) -> Interval:
@@ -70,10 +76,12 @@ class SeedTable:
         return over_seeds(self.ends(measure)[place], place_of, self.level)
 
     def better(self) -> dict[str, list[PairwiseDifference]]:
-        """The pairs of every measure, larger being better."""
+        """The pairs of gain and of the drop on every axis, larger being better."""
         return {
-            measure: list(found) if measure == "gain" else reversed_pairs(found)
-            for measure, found in self.pairs.items()
+            measure: list(self.pairs[measure])
+            if measure == "gain"
+            else reversed_pairs(self.pairs[measure])
+            for measure in ("gain", *self.kept)
         }
 
     def pair_rows(self, target: str) -> list[PairRow]:

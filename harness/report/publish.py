@@ -9,7 +9,8 @@ Command: `retainbench publish RUN results/NAME`. Leaves out: item records and th
 are large; the run folder keeps them.
 
 `python -m retainbench.harness.report.publish` renders every folder under results/ again from its
-rows, and puts the quick results into README.md, between the headline marks: a table and a figure.
+rows, puts the quick results into README.md, between the headline marks: a table, what it shows and
+a figure, and the list of all tables with what they show into results/README.md.
 The front page shows the columns that answer the question - what was gained, what was forgotten, how
 far the weights moved - and links to all others. A test compares the two.
 """
@@ -28,10 +29,11 @@ from retainbench.harness.core.files.atomic import replacing, write_bytes
 from retainbench.harness.core.files.storage import read_json, write_json, write_text
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Commands, Scorecard
-from retainbench.harness.core.text.markdown import escaped, grid
+from retainbench.harness.core.text.formatting import listed
+from retainbench.harness.core.text.markdown import escaped, grid, header, row
 from retainbench.harness.report import report
+from retainbench.harness.report.conclusions import conclusions, short
 from retainbench.harness.report.table import evidence
-from retainbench.harness.report.table.columns import Table
 from retainbench.harness.report.table.text import markdown
 
 FIGURE = "pareto"  # the figure that the README shows
@@ -84,29 +86,15 @@ def commands(folder: Path) -> list[list[str]]:
 
 def render(folder: Path) -> None:
     """Write tables and README of a published folder from the rows that are in it."""
-    cards = report.load_scorecards(folder)
     table = report.load_table(folder)
     report.write_tables(folder, table)
-    write_text(
-        folder / "README.md",
-        readme(folder.name, commands(folder), table, cards, shown_figures(folder)),
-    )
+    write_text(folder / "README.md", readme(folder))
 
 
-def readme(
-    name: str,
-    made: Sequence[Sequence[str]],
-    table: Table,
-    cards: Sequence[Scorecard],
-    figures: Sequence[str],
-) -> str:
-    """The published folder's front page.
-
-    Args:
-        made: the command lines that made it.
-        figures: paths of the figures to show, relative to the folder.
-    """
-    facts = provenance(cards)
+def readme(folder: Path) -> str:
+    """The published folder's front page, from its rows."""
+    table, name = report.load_table(folder), folder.name
+    facts = provenance(report.load_scorecards(folder))
     return "\n".join(
         [
             f"# {escaped(name)}",
@@ -114,14 +102,25 @@ def readme(
             "Generated; do not edit. Made and remade with",
             "",
             "```",
-            *(shlex.join(command) for command in made),
+            *(shlex.join(command) for command in commands(folder)),
             "```",
             "",
-            "`table.csv` and `table.json` hold every column, `scorecards.jsonl` every cell and "
-            "scored checkpoint.",
+            "`table.csv` and `table.json` hold every column, `pairs.csv` every paired difference, "
+            "`scorecards.jsonl` every cell and scored checkpoint.",
+            "",
+            "## What it shows",
+            "",
+            "Each sentence is made from the intervals, verdicts and paired differences below.",
+            "",
+            *(f"- {escaped(line)}" for line in conclusions(table, evidence.stored(folder))),
+            "",
+            "## Table",
             "",
             markdown(table),
-            *(f"![Gain against retention, {escaped(name)}]({path})" for path in figures),
+            *(
+                f"![Gain against retention, {escaped(name)}]({path})"
+                for path in shown_figures(folder)
+            ),
             "",
             "## Environment and digests",
             "",
@@ -175,25 +174,49 @@ LEGEND = (
 
 
 def with_headline(readme: str, results: Path) -> str:
-    """The README's text with table and figure of a published run between its marks."""
-    before, rest = readme.split(START)
+    """The README's text with table, finding and figure of a published run between its marks."""
+    return _between(readme, START, END, _headline(results))
+
+
+LIST_START, LIST_END = "<!-- tables:", "<!-- /tables -->"
+
+
+def with_tables(readme: str) -> str:
+    """The text of results/README.md with the list of published tables between its marks."""
+    rows = [
+        [
+            f"[{folder.name}]({folder.name}/README.md)",
+            escaped(listed(one.base for one in table.rows)),
+            str(len({seed for one in table.rows for seed in one.seeds})),
+            escaped(short(table, evidence.stored(folder))),
+        ]
+        for folder in published()
+        for table in [report.load_table(folder)]
+    ]
+    lines = [*header(["Folder", "Base", "Seeds", "What it shows"], "llll"), *map(row, rows)]
+    return _between(readme, LIST_START, LIST_END, "\n".join(["", *lines, "", ""]))
+
+
+def _between(text: str, start: str, end: str, content: str) -> str:
+    """A text with other content between the line of the first mark and the second mark."""
+    before, rest = text.split(start)
     mark, _, after = rest.partition(" -->\n")
-    after = after.split(END)[1]
-    return f"{before}{START}{mark} -->\n{_headline(results)}{END}{after}"
+    return f"{before}{start}{mark} -->\n{content}{end}{after.split(end)[1]}"
 
 
 def _headline(results: Path) -> str:
     table = report.load_table(results)
     columns = [column for column in table.columns if column.key in SHOWN]
     scope = table.notes[:2]  # base, budget, seeds; n and intervals
-    rows = [row for row in table.rows if row.recipe in ROWS]
-    short = markdown(table._replace(rows=rows, columns=columns, notes=[LEGEND, *scope], further=()))
+    rows = [one for one in table.rows if one.recipe in ROWS]
+    top = markdown(table._replace(rows=rows, columns=columns, notes=[LEGEND, *scope], further=()))
     place = results.relative_to(paths.PACKAGE).as_posix()
     more = (
         f"All recipes, columns, footnotes, environment and digests: [{place}]({place}/README.md)."
     )
     figure = f"![Gain against retention, one panel per axis]({place}/figures/pareto.svg)"
-    return f"{short}\n{more}\n\n{figure}\n"
+    shows = f"**What it shows.** {escaped(short(table, evidence.stored(results)))}"
+    return f"{top}\n{shows}\n\n{more}\n\n{figure}\n"
 
 
 def published() -> list[Path]:
@@ -207,3 +230,5 @@ if __name__ == "__main__":
     page = paths.PACKAGE / "README.md"
     quick = paths.PACKAGE / "results" / "quick"
     write_text(page, with_headline(page.read_text(encoding="utf-8"), quick))
+    index = paths.PACKAGE / "results" / "README.md"
+    write_text(index, with_tables(index.read_text(encoding="utf-8")))

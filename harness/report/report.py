@@ -1,9 +1,9 @@
 """Scorecards -> the standardized table in five formats, the figures and the HTML report.
 
 Reads RUN/scorecards.jsonl, and plan, item texts and item records where the folder has them; writes
-RUN/table.{md,csv,json,tex,html}, RUN/variants.csv, RUN/report.html and RUN/figures/. Earlier steps
-make verdicts.json and methods.json (`report/table/evidence.py`); this one computes no statistic of
-its own. Never imports torch; figures and templates are imported when they are drawn.
+RUN/table.{md,csv,json,tex,html}, RUN/{pairs,variants}.csv, RUN/report.html and RUN/figures/.
+Earlier steps make verdicts.json and methods.json (`report/table/evidence.py`); this one computes no
+statistic of its own. Never imports torch; figures and templates are imported when they are drawn.
 
 Command: `retainbench report RUN`.
 """
@@ -63,8 +63,7 @@ def report(run_folder: Path, *, figures: bool = True) -> Table:
     evidence = report_evidence.current(run_folder)
     shown = _table(cards, evidence)
     write_tables(run_folder, shown)
-    tried = variants.tried(evidence.recipes, evidence.variants)
-    drawn = report_figures.figures(shown.rows, cards, tried)
+    drawn = report_figures.figures(shown.rows, cards, evidence)
     flips = report_flips.collect(run, cards)
     write_text(run.report, html.page(shown, cards, drawn, flips, evidence.verdicts, suite(run)))
     if figures:
@@ -89,24 +88,39 @@ def load_table(run_folder: Path) -> Table:
 
 def _table(cards: Sequence[Scorecard], evidence: TableEvidence) -> Table:
     found = table(rows.rows(cards, evidence), responses.notes(cards))
-    given = recipes.grids(evidence.recipes, found.rows)
-    eroded = further.confidence(found.rows)
-    compared = pairs.grids(evidence.methods, evidence.pairs)
-    swept = variants.grids(variants.tried(evidence.recipes, evidence.variants))
-    last = (*given, *swept, *further.grids(evidence.sequences))
-    return found._replace(further=(*([eroded] if eroded else []), *compared, *last))
+    eroded, level = further.confidence(found.rows), further.matched(found.rows)
+    swept = variants.tried(evidence.recipes, evidence.variants)
+    return found._replace(
+        further=(
+            *([eroded] if eroded else []),
+            *pairs.grids(evidence.methods, evidence.pairs),
+            *([level] if level else []),
+            *pairs.matched(evidence.matched),
+            *recipes.grids(evidence.recipes, found.rows),
+            *variants.grids(swept),
+            *further.grids(evidence.sequences),
+        )
+    )
 
 
 def write_tables(folder: Path, shown: Table) -> None:
-    """Write the table of a folder in every format, and `variants.csv` where a sweep kept all."""
+    """Write the table of a folder in every format, and what else it has of these as CSV.
+
+    `pairs.csv` holds every paired difference, `variants.csv` all that a sweep tried and kept.
+    """
     for suffix in FORMATS:
         write_text(RunFolder(folder).table(suffix), render(shown, suffix))
     evidence = report_evidence.stored(folder)
-    file = folder / "variants.csv"
-    if found := variants.tried(evidence.recipes, evidence.variants):
-        write_text(file, text.to_csv([one.row for one in found]))
-    else:
-        file.unlink(missing_ok=True)
+    swept = variants.tried(evidence.recipes, evidence.variants)
+    contents = {
+        "pairs.csv": pairs.to_csv(evidence.pairs, evidence.matched) if evidence.pairs else "",
+        "variants.csv": text.to_csv([one.row for one in swept]) if swept else "",
+    }
+    for name, content in contents.items():
+        if content:
+            write_text(folder / name, content)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def load_scorecards(run_folder: Path) -> list[Scorecard]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from results.claims import finding
 from results.claims.published import Published
-from retainbench.harness.comparison.methods import MethodRow, RatioRow
+from retainbench.harness.comparison.matched import RatioRow
+from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.text.formatting import brief, points
 
 

@@ -80,6 +80,34 @@ def test_drops_are_compared_at_the_same_gain(run: Path) -> None:
     assert unmatched == pytest.approx(0.5 * max(row.gain.value for row in rows.values()))
 
 
+def test_pairs_are_compared_at_a_gain_of_their_own_and_wherever_both_hold_it(run: Path) -> None:
+    rows = methods(run).matched_pairs
+    by = {(row.first, row.second, row.axis, row.share): row for row in rows}
+    crossing, end = by["calm", "rash", "numeric", None], by["calm", "rash", "numeric", 1.0]
+    assert crossing.gain == pytest.approx(0.5 * 0.3735)
+    assert crossing.difference is not None
+    assert end.difference is not None
+    # `calm` crosses at half of its first checkpoint or later, `rash` on the way to its first.
+    assert -0.18 < crossing.difference.value < -0.12
+    assert crossing.difference.high < 0
+    assert (end.difference.value, end.holm_p) == (pytest.approx(-0.18), None)
+    assert crossing.holm_p is not None
+    assert ("calm", "rash", "numeric", 0.5) not in by  # `calm` has less than the gain there
+    idle = by["calm", "idle", "numeric", None]
+    assert (idle.difference, idle.reason) == (None, "one of them gains nothing")
+
+
+def test_gain_per_drift_at_the_same_gain(run: Path) -> None:
+    calm, rash, idle = (row.matched_per_drift for row in methods(run, matched_gain=0.2).rows)
+    assert calm is not None
+    assert rash is not None
+    assert rash.value is not None
+    assert calm.value == pytest.approx(0.2 / 0.01)  # drift of the fixture is .01 at every point
+    assert rash.value > 1.5 * 0.2 / 0.01  # it crosses halfway to its first point
+    assert idle is not None
+    assert idle.reason == "not reached"
+
+
 def test_the_front_and_the_ratios(run: Path) -> None:
     rows = {row.recipe: row for row in methods(run).rows}
     assert {name: row.on_front for name, row in rows.items()} == {

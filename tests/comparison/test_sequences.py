@@ -236,5 +236,5 @@ def test_a_run_of_single_targets_has_no_second_table(tmp_path: Path) -> None:
     root = store(tmp_path, {"a": single("a")})
     report.report(root, figures=False)
     captions = [grid.caption for grid in report.load_table(root).further]
-    assert captions == ["What each recipe was given"]
+    assert captions == ["At the same gain", "What each recipe was given"]
     assert "Targets learned in sequence" not in RunFolder(root).table("json").read_text()

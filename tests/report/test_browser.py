@@ -6,60 +6,29 @@ says so, where they are missing.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures import report as fixtures
+from fixtures.browser import chromium, requests, wait_for
 from fixtures.runs import plan_of, suite
 from retainbench.harness.report import report
 from retainbench.harness.running import run as runner
 
 pytestmark = pytest.mark.browser
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("chromium and chromium-driver are not installed", allow_module_level=True)
-
-selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-dev-shm-usage",
-    "--window-size=1400,1000",
-)
-PATIENCE = 120  # seconds; drawing takes 4 on a free core
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    options = selenium.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    options.page_load_strategy = "none"
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=Service(DRIVER))
-    driver.set_script_timeout(PATIENCE)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +60,6 @@ def test_verdicts_and_the_table_are_on_the_first_screen(page: WebDriver) -> None
     rulings = [found.text for found in page.find_elements(By.CSS_SELECTOR, ".rulings dt")]
     assert rulings[0] == "2 FAILED"
     assert [text.split()[1] for text in rulings[1:]] == ["REGRESSION", "INCONCLUSIVE", "PASS"]
-
-
-def wait_for(driver: WebDriver, script: str) -> object:
-    """The script's value as soon as it is true."""
-    return WebDriverWait(driver, PATIENCE).until(lambda d: d.execute_script(script))
 
 
 def column(driver: WebDriver, key: str) -> list[str]:
@@ -304,15 +268,8 @@ def test_nothing_executes_and_nothing_leaves(page: WebDriver) -> None:
 def assert_quiet(driver: WebDriver) -> None:
     """No console message, no request but for the page itself, since the last look."""
     assert driver.get_log("browser") == []  # type: ignore[attr-defined]
-    entries = driver.get_log("performance")  # type: ignore[attr-defined]
-    events = [json.loads(entry["message"])["message"] for entry in entries]
-    requests = [
-        event["params"]["request"]["url"]
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
     # Chromium's own start page comes from inside the browser.
-    outside = [url for url in requests if not url.startswith(("chrome://", "data:"))]
+    outside = [url for url in requests(driver) if not url.startswith(("chrome://", "data:"))]
     assert [Path(url).name for url in outside] == ["report.html"]
 
 

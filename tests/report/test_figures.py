@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures import report as fixtures
+from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.paths import TEMPLATES
-from retainbench.harness.report.page import charts
+from retainbench.harness.core.records import Interval
+from retainbench.harness.report.page import charts, matrix
 from retainbench.harness.report.page import figures as report_figures
 from retainbench.harness.report.page.labels import LETTER, MARK, LabelBox, domain, labelled
 from retainbench.harness.report.page.points import Datum
@@ -144,3 +146,24 @@ def test_further_measures_leave_out_what_no_row_has() -> None:
     both = further.measures(report_rows.rows(fixtures.scorecards()))
     assert "New facts, pp" in both.head
     assert further.matched(rows) is None
+
+
+def test_a_matrix_of_pairs_shows_each_difference_both_ways_and_what_is_better() -> None:
+    gap = Interval(value=-0.18, low=-0.2, high=-0.16, level=0.9, n=400, method="two-way")
+    lost = PairRow(
+        target="countdown",
+        first="calm",
+        second="rash",
+        measure="numeric",
+        difference=gap,
+        p=0.001,
+        holm_p=0.001,
+        equivalent=False,
+        margin=0.02,
+    )
+    there, back = matrix.differences([lost])
+    assert (there["recipe"], there["text"], there["better"]) == ("calm", "−18.0*", 18.0)
+    assert (back["recipe"], back["low"], back["high"]) == ("rash", 16.0, 20.0)
+    assert back["better"] == -18.0
+    drawn = matrix.pair_map([there, back]).to_dict()
+    assert drawn["concat"][0]["title"] == "numeric drop, pp"

@@ -9,10 +9,10 @@ from retainbench.harness.statistics.methods.seeds import (
     SeedMean,
     combined,
     difference,
+    item_part,
     mean_over_seeds,
     two_way,
 )
-from retainbench.harness.statistics.resampling import draws, unseen_error
 
 CASE_Z = 1 - 0.05 ** (1 / 100)  # the worst-item limit of 100 items without a flip
 
@@ -80,21 +80,10 @@ def test_tasks_count_equally_and_keep_their_planned_correlation() -> None:
     clusters = np.arange(100) // 5
     loose, tight = (ColumnLayout(clusters, ["a"] * 100, icc={"a": icc}) for icc in (0.0, 0.5))
     still = np.zeros(100)
-    assert unseen_error(still, tight, 0.90) > 2 * unseen_error(still, loose, 0.90)
-    assert unseen_error(still, ColumnLayout(clusters, scale=4 / 3), 0.90) == pytest.approx(
-        unseen_error(still, ColumnLayout(clusters), 0.90) * 4 / 3
+    assert item_part(still, tight, 0.90).variance > 4 * item_part(still, loose, 0.90).variance
+    assert item_part(still, ColumnLayout(clusters, scale=4 / 3), 0.90).variance == pytest.approx(
+        item_part(still, ColumnLayout(clusters), 0.90).variance * 16 / 9
     )
-
-
-def test_what_is_unseen_has_no_threshold() -> None:
-    layout = ColumnLayout(range(200))
-    errors = []
-    for lost in range(30):
-        d = np.zeros(200)
-        d[:lost] = 1
-        errors.append(unseen_error(d, layout, 0.90))
-    assert np.all(np.array(errors) > 0)
-    assert np.max(np.abs(np.diff(errors))) < 0.01
 
 
 def test_a_task_of_one_cluster_says_nothing() -> None:
@@ -125,17 +114,6 @@ def test_coverage_over_few_seeds(seeds: int, spread: float) -> None:
         low, high = mean_over_seeds(table, layout, 0.90).interval(0.90)
         hits += low <= 0.15 <= high
     assert hits / trials >= 0.88 - 2 * (0.1 * 0.9 / trials) ** 0.5
-
-
-def test_bootstrap_weights_are_stratified_and_keep_clusters_whole() -> None:
-    layout = ColumnLayout(["a", "a", "b", "c", "c", "d"], ["x", "x", "x", "y", "y", "y"])
-    for draw in draws([3, 1], layout, resamples=50, seed=(0,)):
-        assert draw.items.sum(axis=1) == pytest.approx(np.ones(50))
-        assert draw.items[:, :3].sum(axis=1) == pytest.approx(np.full(50, 0.5))
-        assert np.array_equal(draw.items[:, 0], draw.items[:, 1])
-        assert np.array_equal(draw.items[:, 3], draw.items[:, 4])
-        assert draw.seeds[0].shape == (50, 3)
-        assert np.all(draw.seeds[1] == 1)
 
 
 def test_two_seeds_more_than_pooling_them_as_items() -> None:

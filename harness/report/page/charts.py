@@ -255,7 +255,7 @@ def tips(*fields: str) -> list[alt.Tooltip]:
     """The tooltip of a mark: fields with their names."""
     import altair as alt
 
-    text = ("recipe", "adaptation", "axis", "name", "task", "front", "value")
+    text = ("recipe", "adaptation", "axis", "name", "task", "front", "value", "against", "measure")
     return [
         alt.Tooltip(f"{name}:N") if name in text else alt.Tooltip(f"{name}:Q", format=".3~g")
         for name in fields

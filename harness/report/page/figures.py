@@ -24,6 +24,7 @@ from retainbench.harness.report.page.charts import (
     retention_by_gain,
 )
 from retainbench.harness.report.page.maps import drift_map, task_map
+from retainbench.harness.report.page.matrix import differences, pair_map, rank_ranges, ranked
 from retainbench.harness.report.page.points import (
     Datum,
     ScorecardsByArm,
@@ -36,8 +37,9 @@ from retainbench.harness.report.page.points import (
     tasks,
     trajectories,
 )
+from retainbench.harness.report.table.evidence import NOTHING, TableEvidence
 from retainbench.harness.report.table.model import TableRow
-from retainbench.harness.report.table.variants import Tried
+from retainbench.harness.report.table.variants import Tried, tried
 
 if TYPE_CHECKING:
     import altair as alt
@@ -68,13 +70,18 @@ RETAINED = {"retention": "Retention, pp", "retention_low": "low", "retention_hig
 
 
 def figures(
-    rows: Sequence[TableRow], cards: Sequence[Scorecard], tried: Sequence[Tried] = ()
+    rows: Sequence[TableRow], cards: Sequence[Scorecard], evidence: TableEvidence = NOTHING
 ) -> list[Figure]:
     """All figures of a run in reading order; one without rows is kept, with an empty list."""
     arms = finished(rows, cards)
-    along = _along_the_way(arms)
-    between = [_between(arms)] if any(card.interpolated for card in cards) else []
-    return [*_at_the_end(rows, arms, tried), *along, *between, *_of_the_weights(arms)]
+    variants = tried(evidence.recipes, evidence.variants)
+    return [
+        *_at_the_end(rows, arms, variants),
+        *_against_each_other(evidence),
+        *_along_the_way(arms),
+        *([_between(arms)] if any(card.interpolated for card in cards) else []),
+        *_of_the_weights(arms),
+    ]
 
 
 SWEPT = (
@@ -83,7 +90,7 @@ SWEPT = (
 
 
 def _at_the_end(
-    rows: Sequence[TableRow], arms: ScorecardsByArm, tried: Sequence[Tried]
+    rows: Sequence[TableRow], arms: ScorecardsByArm, variants: Sequence[Tried]
 ) -> list[Figure]:
     return [
         Figure(
@@ -93,10 +100,11 @@ def _at_the_end(
             "Each mark is a recipe at the end of its budget, its bars the intervals; up and right "
             "is better, and on the dashed line nothing is forgotten. Hollow: dominated, another "
             "recipe gains more and forgets no more on its worst axis, beyond what the intervals "
-            "allow. A click on a name in the legend fades the others." + (SWEPT if tried else ""),
+            "allow. A click on a name in the legend fades the others."
+            + (SWEPT if variants else ""),
             {
                 **ARM,
-                **({"value": "Value"} if tried else {}),
+                **({"value": "Value"} if variants else {}),
                 "axis": "Axis",
                 "gain": "Gain, pp",
                 "gain_low": "low",
@@ -104,7 +112,7 @@ def _at_the_end(
             }
             | RETAINED
             | {"front": "On the front"},
-            [*gain_and_retention(rows), *swept(tried)],
+            [*gain_and_retention(rows), *swept(variants)],
             pareto,
         ),
         Figure(
@@ -116,6 +124,36 @@ def _at_the_end(
             {**ARM, "axis": "Axis", "task": "Task", "n": "Items"} | RETAINED,
             tasks(arms),
             task_map,
+        ),
+    ]
+
+
+def _against_each_other(evidence: TableEvidence) -> list[Figure]:
+    """Only where recipes were compared: older folders have no pairs."""
+    if not evidence.pairs:
+        return []
+    return [
+        Figure(
+            "pairs",
+            "Pairs",
+            "Recipes against each other",
+            "Row minus column in percentage points, paired on items and seeds. Blue: the row's "
+            "recipe is better, red: worse. * The two differ after Holm's correction; = equivalent, "
+            "the whole interval is within the margin. Every measure has colours of its own.",
+            {**ARM, "against": "Against", "measure": "Measure", "difference": "Difference, pp"}
+            | {"low": "low", "high": "high", "holm": "Holm p", "mark": "Mark"},
+            differences(evidence.pairs),
+            pair_map,
+        ),
+        Figure(
+            "ranks",
+            "Ranks",
+            "Ranks and how sure they are",
+            "From the best to the worst rank that no pair contradicts after Holm's correction. Two "
+            "recipes whose bars overlap cannot be distinguished for certain.",
+            {**ARM, "measure": "Measure", "best": "Best rank", "worst": "Worst rank"},
+            ranked(evidence.methods.values()),
+            rank_ranges,
         ),
     ]
 

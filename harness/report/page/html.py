@@ -62,37 +62,29 @@ def page(
     Args:
         suite: the suite as in plan.json, or {} where the folder has none.
     """
-    scripts = [_bundle(), (TEMPLATES / "report.js").read_text(encoding="utf-8")]
-    style = _style("table.css", "report.css")
     targets = list(dict.fromkeys(row.target for row in table.rows))
-    rendered: str = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            policy=policy(scripts, style),
-            scripts=scripts,
-            style=style,
-            title=suite.get("name") or "run",
-            suite=suite,
-            table=table,
-            targets=targets,
-            axes=axes_of(table.rows),
-            facts=scope(cards),
-            rulings=glance.rulings(cards, verdicts),
-            glances=glance.glance(table.rows),
-            matched=further.matched(table.rows),
-            measures=further.measures(table.rows),
-            figures=figures,
-            data=embedded({"specs": _specs(figures, targets)}),
-            flips=embedded(report_flips.payload(flips, cards)),
-            flip_note=flip_note(flips),
-            cards=cards,
-            verdicts=verdicts,
-            provenance=provenance(cards),
-            suite_json=json.dumps(suite, ensure_ascii=False, indent=1),
-        )
+    return document(
+        "report.html",
+        [_bundle(), _text("report.js")],
+        ("table.css", "report.css"),
+        title=suite.get("name") or "run",
+        suite=suite,
+        table=table,
+        targets=targets,
+        axes=axes_of(table.rows),
+        facts=scope(cards),
+        rulings=glance.rulings(cards, verdicts),
+        glances=glance.glance(table.rows),
+        measures=further.measures(table.rows),
+        figures=figures,
+        data=embedded({"specs": _specs(figures, targets)}),
+        flips=embedded(report_flips.payload(flips, cards)),
+        flip_note=flip_note(flips),
+        cards=cards,
+        verdicts=verdicts,
+        provenance=provenance(cards),
+        suite_json=json.dumps(suite, ensure_ascii=False, indent=1),
     )
-    return rendered
 
 
 def table_page(table: Table) -> str:
@@ -102,14 +94,21 @@ def table_page(table: Table) -> str:
 
 def small_page(template: str, **values: Any) -> str:
     """A template as an HTML document with the tables' style sheet and without scripts."""
-    style = _style("table.css")
+    return document(template, [], ("table.css",), **values)
+
+
+def document(template: str, scripts: Sequence[str], sheets: Sequence[str], **values: Any) -> str:
+    """A template as an HTML document that runs these scripts, and no other, with these sheets."""
+    style = "".join(map(_text, sheets))
     page = _environment().get_template(template)
-    rendered: str = page.render(policy=policy([], style), style=style, **values)
+    rendered: str = page.render(
+        policy=policy(scripts, style), scripts=scripts, style=style, **values
+    )
     return rendered
 
 
-def _style(*names: str) -> str:
-    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def policy(scripts: Sequence[str], style: str) -> str:

@@ -56,6 +56,8 @@ class Grid(NamedTuple):
     """An `l` or `r` for each column."""
     cells: list[list[str]]
     notes: list[str]
+    matrix: bool = False
+    """A row and a column for each recipe: files have it, a terminal is too narrow."""
 
 
 class Table(NamedTuple):

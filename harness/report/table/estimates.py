@@ -33,7 +33,8 @@ from retainbench.harness.statistics.multiplicity import axis_mean
 from retainbench.harness.statistics.paired import normal_quantile
 
 if TYPE_CHECKING:
-    from retainbench.harness.comparison.methods import MethodRow, RatioRow
+    from retainbench.harness.comparison.matched import MatchedRow, RatioRow
+    from retainbench.harness.comparison.methods import MethodRow
 
 DIGITS = 6  # significant digits kept in a row, so that every format starts from equal numbers
 
@@ -87,6 +88,8 @@ def estimates(
         "gain_to_match": significant(matched.gain) if matched else None,
         "gain_per_drift": _ratio(method.gain_per_drift, gain) if method else None,
         "gain_per_kl": _ratio(method.gain_per_kl, gain) if method else None,
+        "matched_per_drift": _ratio(method.matched_per_drift, gain) if method else None,
+        "matched_per_kl": _ratio(method.matched_per_kl, gain) if method else None,
         "on_front": method.on_front if method else None,
         "dominated_by": method.dominated_by if method else [],
         **(_spent(cards) if all(card.metered for card in cards) else {"cost": None}),
@@ -188,10 +191,16 @@ def _axis(
         worst_drop=worst[1] if worst else None,
         worst_fraction=worst[0] if worst else None,
         area=significant(path.area) if path else None,
-        matched_drop=_bounded(matched.drop, matched.low, matched.high, drop) if matched else None,
+        matched_drop=_matched(matched, drop),
         matched_reason=matched.reason if matched else None,
         at_chance=list(dict.fromkeys(task for change in found for task in change.at_chance)),
     )
+
+
+def _matched(found: MatchedRow | None, drop: Interval) -> Interval | None:
+    if found is None:
+        return None
+    return _bounded(found.drop, found.low, found.high, drop, "two-way, delta")
 
 
 def _pooled(intervals: Iterable[Interval | None]) -> Interval | None:
@@ -371,17 +380,19 @@ def significant(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _ratio(ratio: RatioRow, gain: Interval) -> Interval | None:
-    return _bounded(ratio.value, ratio.low, ratio.high, gain)
+def _ratio(ratio: RatioRow | None, gain: Interval) -> Interval | None:
+    if ratio is None:
+        return None
+    return _bounded(ratio.value, ratio.low, ratio.high, gain, "Fieller")
 
 
 def _bounded(
-    value: float | None, low: float | None, high: float | None, like: Interval
+    value: float | None, low: float | None, high: float | None, like: Interval, method: str
 ) -> Interval | None:
     """An interval from the comparison, or None where it withheld the estimate or its limits."""
     if value is None or low is None or high is None:
         return None
-    update = {"value": value, "low": low, "high": high, "method": "two-level bootstrap"}
+    update = {"value": value, "low": low, "high": high, "method": method}
     return _rounded(like.model_copy(update=update))
 
 

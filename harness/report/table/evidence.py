@@ -25,6 +25,7 @@ from retainbench.harness.core.recipes import Recipes, SweepChoices
 from retainbench.harness.core.records import SCHEMA_VERSION, Record, Scorecard
 
 if TYPE_CHECKING:
+    from retainbench.harness.comparison.matched import MatchedPairRow
     from retainbench.harness.comparison.methods import MethodRow
     from retainbench.harness.comparison.seed_tables import PairRow
     from retainbench.harness.comparison.sequences import SequenceRow
@@ -55,6 +56,8 @@ class TableEvidence(NamedTuple):
     """Recipes that learn several targets one after another."""
     pairs: Sequence[PairRow] = ()
     """Recipes of a target against each other."""
+    matched: Sequence[MatchedPairRow] = ()
+    """The same at the same gain."""
     recipes: Recipes | None = None
     """What every recipe was given."""
     variants: Sequence[Scorecard] = ()
@@ -115,7 +118,9 @@ def stored(folder: Path) -> TableEvidence:
 
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
-    return TableEvidence(cells, by_arm, found.sequences, found.pairs, options, variants)
+    return TableEvidence(
+        cells, by_arm, found.sequences, found.pairs, found.matched_pairs, options, variants
+    )
 
 
 def given(run: RunFolder) -> Recipes:

@@ -145,6 +145,9 @@ class TableRow(Record):
     """Gain in score points over relative drift as a share."""
     gain_per_kl: Interval | None = None
     """Gain in score points over KL on retention prompts."""
+    matched_per_drift: Interval | None = None
+    """`gain_to_match` over the drift where it is first reached."""
+    matched_per_kl: Interval | None = None
     on_front: bool | None = None
     """Not dominated in gain and worst-axis drop by another recipe on the target."""
     dominated_by: list[str] = Field(default_factory=list)

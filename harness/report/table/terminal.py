@@ -53,8 +53,10 @@ def terminal(table: Table, width: int) -> RenderableType:
     if hidden:
         names = ", ".join(column.header for column in hidden)
         notes.append(f"Not shown on {width} characters: {names}; the files have all columns.")
+    if matrices := [one.caption for one in table.further if one.matrix]:
+        notes.append(f"{len(matrices)} matrices of differences are in the report and the files.")
     below = [Text(escaping.terminal(note), style="dim") for note in notes]
-    return Group(shown, *below, *map(grid, table.further))
+    return Group(shown, *below, *(grid(one) for one in table.further if not one.matrix))
 
 
 def grid(one: Grid) -> RenderableType:

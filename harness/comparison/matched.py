@@ -1,0 +1,245 @@
+"""Arms of a target at the same gain: drops, their differences by pairs, gain per drift and per KL.
+
+Takes the tables of `comparison/seed_tables.py`; `comparison/methods.py` puts the rows into
+`methods.json`. One gain per target is for the rows of the table; every pair of arms is compared at
+a gain of its own, so that weak methods have a place too. Both rules look at gains alone: half of
+the largest mean end gain, and half of the smaller of the pair's largest mean gains. Reads and
+writes no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from retainbench.harness.comparison.arms import Arm
+from retainbench.harness.comparison.seed_tables import SeedTable
+from retainbench.harness.core.records import Interval, PointScore, Record
+from retainbench.harness.statistics.methods.matched_gain import (
+    CostRatio,
+    Crossing,
+    TrajectoryItems,
+    difference_at,
+    drop_at,
+    gain_per_cost,
+    gain_per_cost_at,
+    reach,
+)
+from retainbench.harness.statistics.methods.seeds import SeedMean, difference
+from retainbench.harness.statistics.multiplicity import holm
+
+MATCHED_SHARE = 0.5
+
+
+class MatchedRow(Record):
+    """Drop where the arm's mean trajectory first reaches the gain to match."""
+
+    gain: float
+    drop: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+    """The reason for a missing drop or interval."""
+
+
+class RatioRow(Record):
+    """Gain per unit of drift or of KL, with Fieller's limits."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+
+
+NOT_MEASURED = RatioRow(value=None, low=None, high=None, reason="not measured for every seed")
+
+
+class MatchedPairRow(Record):
+    """Drop of one arm minus that of another on one axis, at a gain that both reach."""
+
+    target: str
+    first: str
+    second: str
+    axis: str
+    gain: float
+    """Half of the smaller of their largest mean gains."""
+    share: float | None
+    """None at the first crossing of the gain; else a later share of the budget at which both still
+    hold it."""
+    difference: Interval | None
+    p: float | None
+    """Two-sided, of no difference."""
+    holm_p: float | None
+    """Over all pairs of arms on this target and axis at their first crossings."""
+    reason: str | None
+    """The reason for a missing difference."""
+
+
+class _Place(NamedTuple):
+    """A pair of arms where both have the common gain."""
+
+    share: float | None
+    mean: SeedMean
+
+
+def goal_of(table: SeedTable) -> float:
+    """The gain at which all arms of a target are compared: half of the largest mean end gain."""
+    ends = (float(ends.mean(axis=0) @ table.asked.weights) for ends in table.ends("gain"))
+    return MATCHED_SHARE * max(ends)
+
+
+def matched_drop(table: SeedTable, place: int, axis: str, goal: float) -> MatchedRow:
+    """One arm's drop at the gain to match."""
+    items = _items(table.arms[place], axis)
+    found = reach(items, goal, table.asked, table.level)
+    if isinstance(found, str):
+        return MatchedRow(gain=goal, drop=None, low=None, high=None, reason=found)
+    mean = drop_at(items, found, table.asked, table.kept[axis], table.level)
+    low, high = mean.interval(table.level)
+    return MatchedRow(gain=goal, drop=mean.value, low=low, high=high, reason=None)
+
+
+def matched_pairs(table: SeedTable, target: str) -> list[MatchedPairRow]:
+    """All pairs of arms on every axis, at the first crossing of their gain and wherever later."""
+    rows: list[MatchedPairRow] = []
+    for axis in table.kept:
+        found = [
+            _pair(table, first, second, axis)
+            for first, second in combinations(range(len(table.arms)), 2)
+        ]
+        known = [one.places[0].mean.p_zero for one in found if one.places]
+        adjusted = iter(holm(known))
+        for one in found:
+            rows += _rows(table, target, axis, one, next(adjusted) if one.places else None)
+    return rows
+
+
+class _Pair(NamedTuple):
+    first: int
+    second: int
+    gain: float
+    places: list[_Place]
+    """First the crossing; none where one of them does not reach the gain."""
+    reason: str | None
+
+
+def _pair(table: SeedTable, first: int, second: int, axis: str) -> _Pair:
+    arms = table.arms[first], table.arms[second]
+    one, two = (_items(arm, axis) for arm in arms)
+    paths = [items.gain.mean(axis=0) @ table.asked.weights for items in (one, two)]
+    goal = MATCHED_SHARE * float(min(path.max() for path in paths))
+    if goal <= 0:
+        return _Pair(first, second, goal, [], "one of them gains nothing")
+    found = [reach(items, goal, table.asked, table.level) for items in (one, two)]
+    for arm, place in zip(arms, found, strict=True):
+        if isinstance(place, str):
+            return _Pair(first, second, goal, [], f"{arm.recipe}: {place}")
+    here, there = (place for place in found if isinstance(place, Crossing))
+    layouts = table.asked, table.kept[axis]
+    places = [_Place(None, difference_at(one, two, (here, there), *layouts, table.level))]
+    paired = list(one.seeds) == list(two.seeds)
+    for share, a, b in _shared(*arms):
+        held = paths[0][a] >= goal and paths[1][b] >= goal
+        if held and a > here.before and b > there.before:
+            ends = one.drop[:, a], two.drop[:, b]
+            places.append(_Place(share, difference(*ends, layouts[1], table.level, paired=paired)))
+    return _Pair(first, second, goal, places, None)
+
+
+def _shared(first: Arm, second: Arm) -> list[tuple[float, int, int]]:
+    """Checkpoints that both arms have: share of the budget, place in each."""
+    there = {share: place for place, share in enumerate(second.fractions)}
+    return [(s, place, there[s]) for place, s in enumerate(first.fractions) if s in there]
+
+
+def _rows(
+    table: SeedTable, target: str, axis: str, pair: _Pair, holm_p: float | None
+) -> list[MatchedPairRow]:
+    head = {
+        "target": target,
+        "first": table.arms[pair.first].recipe,
+        "second": table.arms[pair.second].recipe,
+        "axis": axis,
+        "gain": pair.gain,
+        "reason": pair.reason,
+    }
+    if not pair.places:
+        missing = dict.fromkeys(("share", "difference", "p", "holm_p"))
+        return [MatchedPairRow.model_validate(head | missing)]
+    return [
+        MatchedPairRow.model_validate(
+            head
+            | {
+                "share": place.share,
+                "difference": _interval(place.mean, table, axis),
+                "p": place.mean.p_zero,
+                "holm_p": holm_p if place.share is None else None,
+            }
+        )
+        for place in pair.places
+    ]
+
+
+def _interval(mean: SeedMean, table: SeedTable, axis: str) -> Interval:
+    low, high = mean.interval(table.level)
+    return Interval(
+        value=mean.value,
+        low=low,
+        high=high,
+        level=table.level,
+        n=table.kept[axis].items,
+        method="two-way, paired, same gain",
+    )
+
+
+def _items(arm: Arm, axis: str) -> TrajectoryItems:
+    return TrajectoryItems(arm.gain, arm.drops[axis], arm.seeds)
+
+
+PointCost = Callable[[PointScore], float | None]
+
+
+def drift(point: PointScore) -> float | None:
+    """Relative drift as a share of the base's norm."""
+    return point.drift.relative if point.drift else None
+
+
+def kl(point: PointScore) -> float | None:
+    """Mean forward KL over the retention axes, nats per token."""
+    found = point.divergence.forward if point.divergence else {}
+    off = [value for name, value in found.items() if name != "target"]
+    return float(np.mean(off)) if off else None
+
+
+def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:
+    """Gain per cost at the end of the budget."""
+    costs = [cost(points[-1]) for points in arm.points]
+    known = [one for one in costs if one is not None]
+    if len(known) < len(costs):
+        return NOT_MEASURED
+    return _ratio(gain_per_cost(arm.gain[:, -1], known, layout=table.asked, confidence=table.level))
+
+
+def at_the_goal(table: SeedTable, place: int, goal: float, cost: PointCost) -> RatioRow:
+    """Gain per cost where an arm first reaches the gain to match."""
+    arm = table.arms[place]
+    costs = [[0.0, *(cost(point) for point in points)] for points in arm.points]
+    if any(one is None for row in costs for one in row):
+        return NOT_MEASURED
+    found = reach(_items(arm, next(iter(table.kept))), goal, table.asked, table.level)
+    if isinstance(found, str):
+        return RatioRow(value=None, low=None, high=None, reason=found)
+    table_ST = np.array(costs, np.float64)
+    return _ratio(
+        gain_per_cost_at(
+            arm.gain, table_ST, found, goal, layout=table.asked, confidence=table.level
+        )
+    )
+
+
+def _ratio(found: CostRatio) -> RatioRow:
+    low, high = found.bounds or (None, None)
+    return RatioRow(value=found.value, low=low, high=high, reason=found.reason)

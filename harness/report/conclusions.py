@@ -1,0 +1,150 @@
+"""What a comparison shows, in plain sentences that are made from its stored inference.
+
+Pure: takes the table's rows and the evidence of a folder (`verdicts.json`, `methods.json`); every
+sentence follows by a fixed rule from intervals, verdicts, paired differences after Holm's
+correction and equivalences. Where these show nothing, the sentence says that nothing is shown.
+`report/publish.py` puts them between markers into the pages under results/ and into README.md, so
+that no claim there is written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retainbench.harness.core.text.formatting import points, signed
+from retainbench.harness.report.table.columns import SEVERITY, Table
+from retainbench.harness.report.table.evidence import TableEvidence
+from retainbench.harness.report.table.model import TableRow, axes_of
+from retainbench.harness.report.table.pairs import axis_of, differs
+
+NAMED = 4  # recipes that a sentence names before it only counts
+
+
+def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
+    """All sentences, target by target; the last one says for what they hold."""
+    targets = list(dict.fromkeys(row.target for row in table.rows))
+    found: list[str] = []
+    for target in targets:
+        rows = [row for row in table.rows if row.target == target and row.gain]
+        if not rows:
+            found.append(f"On {target} no recipe finished all of its seeds.")
+            continue
+        found += [
+            _most_gain(target, rows, evidence),
+            _no_gain(rows),
+            _verdicts(rows),
+            *_forgetting(rows, evidence),
+            *_apart(target, evidence),
+        ]
+    seeds = {seed for row in table.rows for seed in row.seeds}
+    if len(seeds) == 1:
+        found.append("One seed: all of this is about these runs, not about the methods.")
+    return [sentence for sentence in found if sentence]
+
+
+def short(table: Table, evidence: TableEvidence) -> str:
+    """The two sentences for a list of many tables: gains, then verdicts or losses."""
+    targets = list(dict.fromkeys(row.target for row in table.rows))
+    parts = []
+    for target in targets:
+        rows = [row for row in table.rows if row.target == target and row.gain]
+        if rows:
+            parts.append(_most_gain(target, rows, evidence))
+    done = [row for row in table.rows if row.gain]
+    harmed = [row for row in done if "REGRESSION" in row.verdicts]
+    if harmed:
+        parts.append(f"Regressions: {_names(harmed, len(targets) > 1)}.")
+    elif any(row.verdicts for row in done):
+        parts.append("The gate finds no regression.")
+    return " ".join(parts)
+
+
+def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -> str:
+    gains = [(row, row.gain) for row in rows if row.gain]
+    best, gain = max(gains, key=lambda pair: pair[1].value)
+    if gain.low <= 0:
+        return f"On {target} no gain is shown: every interval reaches 0."
+    level = f"On {target} {best.recipe} gains most, {points(gain)} pp"
+    return f"{level}{_compared(best.recipe, target, 'gain', len(rows), evidence)}"
+
+
+def _compared(recipe: str, target: str, measure: str, recipes: int, evidence: TableEvidence) -> str:
+    """How sure it is that the recipe with the largest value is ahead of the others."""
+    if recipes == 1:
+        return "."
+    pairs = [p for p in evidence.pairs if (p.target, p.measure) == (target, measure)]
+    own = [p for p in pairs if recipe in (p.first, p.second)]
+    if not own:
+        return " (by its estimate: pairs of recipes were not compared)."
+    alike = [p.second if p.first == recipe else p.first for p in own if not differs(p)]
+    if not alike:
+        return f", more than each of the other {len(own)}."
+    return f"; more is not shown than for {_listed(alike)}."
+
+
+def _no_gain(rows: Sequence[TableRow]) -> str:
+    without = [row.recipe for row in rows if row.gain and row.gain.low <= 0]
+    if not without or len(without) == len(rows):
+        return ""
+    return f"No gain is shown for {_listed(without)}."
+
+
+def _verdicts(rows: Sequence[TableRow]) -> str:
+    parts = []
+    for word in SEVERITY:
+        found = [row.recipe for row in rows if word in row.verdicts]
+        if found:
+            parts.append(f"{word} for {_listed(found)}")
+    return f"The gate's verdict on retention: {'; '.join(parts)}." if parts else ""
+
+
+def _forgetting(rows: Sequence[TableRow], evidence: TableEvidence) -> list[str]:
+    """One sentence for the recipe that lost most, and one where no loss is shown."""
+    found = []
+    for axis in axes_of(rows):
+        drops = [(row, drop) for row in rows if (drop := row.axis(axis).drop)]
+        lost = [pair for pair in drops if pair[1].low > 0]
+        if not drops:
+            continue
+        if not lost:
+            found.append(f"On {axis} tasks no loss is shown.")
+            continue
+        worst, drop = max(lost, key=lambda pair: pair[1].value)
+        level = f"On {axis} tasks {worst.recipe} loses most, {points(drop)} pp"
+        found.append(f"{level}{_compared(worst.recipe, rows[0].target, axis, len(rows), evidence)}")
+        if len(drops) > 1:
+            found[-1] += f" A loss is shown for {len(lost)} of {len(drops)} recipes."
+    return found
+
+
+def _apart(target: str, evidence: TableEvidence) -> list[str]:
+    """How many pairs differ and how many are equivalent, measure by measure."""
+    pairs = [pair for pair in evidence.pairs if pair.target == target]
+    if not pairs:
+        return []
+    parts = []
+    for measure in dict.fromkeys(pair.measure for pair in pairs):
+        own = [pair for pair in pairs if pair.measure == measure]
+        name = measure if measure == "gain" or measure != axis_of(measure) else f"{measure} drop"
+        parts.append(f"{name} {sum(map(differs, own))} ({sum(p.equivalent for p in own)})")
+    total = len([pair for pair in pairs if pair.measure == "gain"])
+    margin = signed(100 * pairs[0].margin, plus=False)
+    return [
+        f"Of {total} pairs of recipes, this many differ after Holm's correction (in parentheses: "
+        f"are equivalent within {margin} pp): {', '.join(parts)}."
+    ]
+
+
+def _names(rows: Sequence[TableRow], several: bool) -> str:
+    return _listed([f"{row.recipe} on {row.target}" if several else row.recipe for row in rows])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a, b and c`, or the first names and how many more.
+
+    >>> _listed(["a"]), _listed(["a", "b"]), _listed(["a", "b", "c", "d", "e", "f"])
+    ('a', 'a and b', 'a, b, c, d and 2 more')
+    """
+    more = len(names) - NAMED
+    shown = list(names[:NAMED]) + ([f"{more} more"] if more > 0 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

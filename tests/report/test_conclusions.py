@@ -1,0 +1,93 @@
+"""Sentences about results follow from stored inference, and nobody edits them by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fixtures import report as fixtures
+from retainbench.harness.comparison.seed_tables import PairRow
+from retainbench.harness.core import paths
+from retainbench.harness.core.records import Interval
+from retainbench.harness.report import publish, report
+from retainbench.harness.report.conclusions import conclusions, short
+from retainbench.harness.report.table.columns import Table, table
+from retainbench.harness.report.table.evidence import NOTHING, CellVerdict, TableEvidence
+from retainbench.harness.report.table.rows import rows
+
+CARDS = [c for c in fixtures.scorecards(seeds=(0,), failed=()) if c.target == "countdown"]
+
+
+def evidence(**holm: float) -> TableEvidence:
+    """Every recipe against sft-grpo, the one with the largest gain, with given p."""
+    interval = Interval(value=0.01, low=-0.01, high=0.03, level=0.9, n=400, method="paired")
+    pairs = [
+        PairRow(
+            target="countdown",
+            first=name.replace("_", "-"),
+            second="sft-grpo",
+            measure="gain",
+            difference=interval,
+            p=p,
+            holm_p=p,
+            equivalent=False,
+            margin=0.02,
+        )
+        for name, p in holm.items()
+    ]
+    verdicts = {
+        card.cell: CellVerdict(verdict="REGRESSION" if card.recipe == "sft" else "PASS", reasons=[])
+        for card in CARDS
+    }
+    return TableEvidence(verdicts, {}, pairs=pairs)
+
+
+def shown(found: TableEvidence) -> Table:
+    return table(rows(CARDS, found))
+
+
+def test_a_difference_that_is_not_shown_is_not_claimed() -> None:
+    found = evidence(sft=0.5, es=0.001, dft=0.001)
+    sentences = conclusions(shown(found), found)
+    assert sentences[0].startswith("On countdown sft-grpo gains most, +26.")
+    assert sentences[0].endswith("pp; more is not shown than for sft.")
+    assert "differ after Holm's correction" in sentences[-2]
+    assert "gain 2 (0)" in sentences[-2]
+    every = evidence(sft=0.001, es=0.001)
+    assert "more than each of the other 2." in conclusions(shown(every), every)[0]
+
+
+def test_verdicts_losses_and_seeds_are_named() -> None:
+    found = evidence(sft=0.5)
+    text = " ".join(conclusions(shown(found), found))
+    assert "REGRESSION for sft; PASS for sft-lora, dft, grpo, es and 1 more." in text
+    assert "On numeric tasks sft loses most" in text
+    assert text.endswith("One seed: all of this is about these runs, not about the methods.")
+    assert short(shown(found), found).endswith("Regressions: sft.")
+
+
+def test_without_a_gain_none_is_claimed() -> None:
+    none = [card for card in CARDS if card.recipe == "sft"]
+    flat = Interval(value=0.01, low=-0.01, high=0.03, level=0.9, n=400, method="t")
+    end = none[0].points[-1].model_copy(update={"gain": flat})
+    cards = [none[0].model_copy(update={"points": [*none[0].points[:-1], end]})]
+    sentences = conclusions(table(rows(cards)), NOTHING)
+    assert sentences[0] == "On countdown no gain is shown: every interval reaches 0."
+
+
+def test_an_edited_sentence_is_noticed(tmp_path: Path) -> None:
+    run = fixtures.write_run(tmp_path / "run", CARDS, items=4).root
+    out = tmp_path / "published"
+    publish.publish(run, out)
+    page = (out / "README.md").read_text(encoding="utf-8")
+    assert page == publish.readme(out)
+    sentence = conclusions(report.load_table(out), NOTHING)[0]
+    assert f"- {sentence}" in page
+    assert page.replace("gains most", "wins") != publish.readme(out)
+
+
+def test_the_list_of_results_is_made_from_the_tables() -> None:
+    text = (paths.PACKAGE / "results" / "README.md").read_text(encoding="utf-8")
+    assert publish.with_tables(text) == text
+    edited = text.replace("gains most", "wins")
+    assert edited != text
+    assert publish.with_tables(edited) == text
