@@ -28,7 +28,7 @@ BASE = "base"
 
 
 class Run:
-    """A run folder: `.table()`, `.records()`, `.scorecards()`, and `.show()` in a notebook."""
+    """A run folder: `.table()`, `.pairs()`, `.records()`, `.scorecards()`, `.show()`."""
 
     def __init__(self, folder: str | Path) -> None:
         """Read the scorecards of a folder that `run` or `retainbench run` has written.

@@ -96,7 +96,11 @@ function fitted(spec, width) {
     spec.columns = Math.max(1, Math.min(fit, most));
     const free = Math.floor((width - 70) / spec.columns) - 20;
     spec.spec.width = Math.max(Math.min(side, width - 90), Math.min(1.5 * side, free));
-    spec.spec.height = Math.round(Math.min(1.15 * height, (spec.spec.width * height) / side));
+    if (!height.step) {
+      spec.spec.height = Math.round(Math.min(1.15 * height, (spec.spec.width * height) / side));
+    }
+  } else if (spec.concat) {
+    spec.columns = width < 1000 ? 1 : 2;
   } else if (spec.hconcat && width < 640) {
     spec.vconcat = spec.hconcat;
     delete spec.hconcat;

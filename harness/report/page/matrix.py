@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retainbench.harness.comparison.methods import MethodRow
     from retainbench.harness.comparison.seed_tables import PairRow
 
-CELL, NARROW, TALL = 34, 25, 22  # pixels
+CELL, NARROW, TALL = 36, 31, 22  # pixels
 MANY = 9  # recipes from which cells are narrow and texts small
 BLACK_UNTIL = 0.88  # of the scale: black on that colour has a contrast of 4.5 or more
 
@@ -118,7 +118,7 @@ def rank_ranges(rows: Sequence[Datum]) -> alt.TopLevelMixin:
     x = x.axis(tickMinStep=1, format="d", grid=False)
     base = alt.Chart().encode(y=alt.Y("recipe:N", title=None, sort=names), x=x)
     base = base.encode(tooltip=tips("recipe", "measure", "best", "worst"))
-    bars = base.mark_rule(strokeWidth=7, opacity=0.45, color=PALETTE[0]).encode(x2="worst:Q")
+    bars = base.mark_rule(strokeWidth=7, opacity=0.6, color=PALETTE[0]).encode(x2="worst:Q")
     ends = [
         base.mark_tick(thickness=2, size=13, color=PALETTE[0]).encode(x=x if end is None else end)
         for end in (None, alt.X("worst:Q"))
