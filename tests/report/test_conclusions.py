@@ -48,7 +48,7 @@ def shown(found: TableEvidence) -> Table:
 def test_a_difference_that_is_not_shown_is_not_claimed() -> None:
     found = evidence(sft=0.5, es=0.001, dft=0.001)
     sentences = conclusions(shown(found), found)
-    assert sentences[0].startswith("On countdown sft-grpo gains most, +26.")
+    assert sentences[0].startswith("On countdown sft-grpo gains most, +27.3 [24.3, 30.3] pp")
     assert sentences[0].endswith("pp; more is not shown than for sft.")
     assert "differ after Holm's correction" in sentences[-2]
     assert "gain 2 (0)" in sentences[-2]
