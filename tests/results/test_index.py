@@ -82,7 +82,7 @@ def test_choices_leave_their_rows_as_marks_and_lines(page: Any) -> None:
             if (entry.base, entry.target, entry.axis) == (first.base, first.target, axis)
         ]
         assert sorted(visible(page)) == sorted(entry.recipe for entry in chosen)
-        marks = page.execute_script("return document.querySelectorAll('#plot svg .mark').length")
+        marks = page.execute_script("return document.querySelectorAll('#plot > svg .mark').length")
         assert marks == len(chosen)
 
 

@@ -93,7 +93,7 @@ def _matrix(rows: Sequence[Datum], measure: str, names: Sequence[str]) -> alt.La
     scale = alt.Scale(domain=[-limit, 0, limit], range=colours, interpolate="lab")
     small = len(names) >= MANY
     title = "gain" if measure == "gain" else f"{measure} drop".replace("erosion drop", "erosion")
-    base = alt.Chart(alt.InlineData(values=list(rows)), title=f"{title}, pp").encode(
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("against:N", title=None, sort=list(names), axis=alt.Axis(labelAngle=-40)),
         y=alt.Y("recipe:N", title=None, sort=list(names)),
         tooltip=tips("recipe", "against", "difference", "low", "high", "holm"),
@@ -105,7 +105,8 @@ def _matrix(rows: Sequence[Datum], measure: str, names: Sequence[str]) -> alt.La
     cells = base.mark_rect().encode(color=alt.Color("better:Q", scale=scale, legend=None))
     texts = base.mark_text(fontSize=7.5 if small else 10, fontWeight=weight)
     chart = alt.layer(cells, texts.encode(text="text:N", color=ink))
-    return chart.properties(width=alt.Step(NARROW if small else CELL), height=alt.Step(TALL))
+    width = alt.Step(NARROW if small else CELL)
+    return chart.properties(width=width, height=alt.Step(TALL), title=f"{title}, pp")
 
 
 def rank_ranges(rows: Sequence[Datum]) -> alt.TopLevelMixin:
