@@ -1,7 +1,7 @@
 """Trajectories of checkpoints: worst point, end, area and recovery.
 
 A trajectory is the sequence of (budget, drop) of one cell's checkpoints, the base itself first
-(drop 0). Drops at a matched gain are `statistics/methods/matched_gain.py`. Pure functions, no files.
+(drop 0). Drops at a matched gain: `statistics/methods/matched_gain.py`. Pure functions, no files.
 """
 
 from __future__ import annotations
