@@ -108,7 +108,7 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
     sure = {
         axis: tempered
         for axis, names in kept.items()
-        if (tempered := [name for name in names if itself[name].base_tempered is not None])
+        if (tempered := [name for name in names if itself[name].base_sure is not None])
     }
     by_recipe: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -255,9 +255,9 @@ def _tables(
 
 def _tempered(one: Pair) -> list[Floats]:
     """Erosion of each item, as a list of one array; empty where a side has no tempered score."""
-    if one.base_tempered is None or one.candidate_tempered is None:
+    if one.base_sure is None or one.candidate_sure is None:
         return []
-    return [(one.base_tempered - one.candidate_tempered) / (1 - one.chance)]
+    return [(one.base_sure.tempered - one.candidate_sure.tempered) / (1 - one.chance)]
 
 
 def _rescaled(one: Pair) -> Floats:
