@@ -36,7 +36,7 @@ class PromptFormat(Record):
     template: TemplateChoice = "none"
     format: Format = Format()
     prompts: dict[Literal["base", "candidate"], dict[str, str]] = {}
-    """Digest of each task's prompts (`chat.prompt_digest`); none where they are the locks'."""
+    """By task, of its prompts (`catalogue.prompt_digests`); none where they are the locks'."""
 
 
 class PromptRenderings(NamedTuple):
@@ -77,7 +77,10 @@ def speaking(
     spoken = PromptFormat(
         template=wanted,
         format=used,
-        prompts={"base": _digests(first, listed), "candidate": _digests(second, listed)},
+        prompts={
+            "base": catalogue.prompt_digests(listed, first),
+            "candidate": catalogue.prompt_digests(listed, second),
+        },
     )
     return PromptRenderings(first, second, spoken)
 
@@ -111,7 +114,3 @@ def check(
                 raise IntegrityError(
                     f"{side}: its chat template asks {task} otherwise than the certificate records"
                 )
-
-
-def _digests(rendering: Rendering, infos: Iterable[TaskInfo]) -> dict[str, str]:
-    return {info.name: chat.prompt_digest(rendering, info, catalogue.items(info)) for info in infos}

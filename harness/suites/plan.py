@@ -110,7 +110,7 @@ def _prompts(suite: Suite, reader: Path, infos: Sequence[TaskInfo]) -> dict[str,
     rendering = chat.of_folder(reader, suite.format)
     if rendering.chat is None:
         return {}
-    return {info.name: chat.prompt_digest(rendering, info, catalogue.items(info)) for info in infos}
+    return catalogue.prompt_digests(infos, rendering)
 
 
 def overlap_lines(suite: Suite, inputs: Inputs) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from retainbench.harness.core import origins, paths
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.files.code_files import CodeFile
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import nearest
 from retainbench.harness.core.schema import Sampling
 from retainbench.harness.tasks import pack
@@ -36,6 +37,7 @@ from retainbench.harness.tasks.lock import (
     verify_lock,
     write_lock,
 )
+from retainbench.harness.tasks.rendering.chat import Rendering
 
 __all__ = [
     "LOCK",
@@ -49,6 +51,7 @@ __all__ = [
     "lock",
     "lock_digest",
     "own",
+    "prompt_digests",
     "prompts",
     "reward",
     "split",
@@ -228,6 +231,18 @@ def items(info: TaskInfo) -> list[dict[str, Any]]:
 def prompts(info: TaskInfo) -> list[str]:
     """The prompt of every item, as lm-eval sends it."""
     return [info.prompt(item) for item in items(info)]
+
+
+def prompt_digests(infos: Iterable[TaskInfo], rendering: Rendering) -> dict[str, str]:
+    """SHA-256 over ids and prompts of each task's items as a model is asked them."""
+    digests = {}
+    for info in infos:
+        rows, sent = items(info), prompts(info)
+        if info.kind != "perplexity":
+            asked = [rendering.ask(text, row) for text, row in zip(sent, rows, strict=True)]
+            sent = rendering.prompts(info.template, asked)
+        digests[info.name] = digest([[r["id"], text] for r, text in zip(rows, sent, strict=True)])
+    return digests
 
 
 def texts(infos: Iterable[TaskInfo]) -> list[str]:

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.schema import Format
-from retainbench.harness.tasks.folder import TaskInfo
 from retainbench.harness.tasks.rendering.encoding import Tokens, continued, encode
 from retainbench.harness.tasks.rendering.prompts import Row, Template
 
@@ -196,15 +195,6 @@ def of_folder(folder: Path, format: Format) -> Rendering:
         return of(tokenizer, format)
     except (UsageError, IntegrityError) as error:
         raise type(error)(f"{folder}: {error}") from None
-
-
-def prompt_digest(rendering: Rendering, info: TaskInfo, rows: Sequence[Row]) -> str:
-    """SHA-256 over ids and prompts of a task's items as this base is asked them."""
-    prompts = [info.prompt(row) for row in rows]
-    if info.kind != "perplexity":
-        asked = [rendering.ask(text, row) for text, row in zip(prompts, rows, strict=True)]
-        prompts = rendering.prompts(info.template, asked)
-    return digest([[row["id"], text] for row, text in zip(rows, prompts, strict=True)])
 
 
 def _asked(one: Ask | str) -> Ask:
