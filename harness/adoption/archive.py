@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from retainbench.harness.adoption.json_files import (
     LARGEST_VALUE,
     most_unfolded,
-    require_regular,
 )
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.foreign_json import regular_file
 
 if sys.version_info >= (3, 14):
     import zipfile
@@ -55,7 +55,7 @@ def opened(path: Path) -> Iterator[Archive]:
     Raises:
         IntegrityError: not a ZIP, damaged, hostile or beyond the caps.
     """
-    require_regular(path, LARGEST_ARCHIVE)
+    regular_file(path, LARGEST_ARCHIVE)
     with _damage(path):
         archive = zipfile.ZipFile(path)
     with archive:

@@ -33,7 +33,7 @@ from retainbench.harness.adoption.json_files import (
     parse,
     read_object,
     require_task_name,
-    shorten,
+    value_text,
 )
 from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
@@ -182,7 +182,7 @@ def _finished(path: Path, headers: dict[Path, InspectHeader]) -> tuple[dict[str,
             status = headers[files[0]].status
             raise IntegrityError(f"{files[0]}: status {status!r}, or invalidated")
         if headers[good[0]].version != 2:
-            version = shorten(headers[good[0]].version)
+            version = value_text(headers[good[0]].version)
             raise IntegrityError(f"{good[0]}: log version {version}, expected 2")
         finished[task] = good[0]
         notes += [
@@ -287,5 +287,5 @@ def _limit(config: dict[str, Any], items: int) -> str | None:
     chosen = {key: config[key] for key in LIMITS if config.get(key) is not None}
     if isinstance(chosen.get("limit"), int) and chosen["limit"] > items:
         del chosen["limit"]
-    listed = ", ".join(f"{key} {shorten(value)}" for key, value in chosen.items())
+    listed = ", ".join(f"{key} {value_text(value)}" for key, value in chosen.items())
     return f"limited to {listed}" if listed else None

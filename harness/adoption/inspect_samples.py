@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.adoption.items import Reading, clean, item_record
-from retainbench.harness.adoption.json_files import Foreign, checked, fingerprint, shorten
+from retainbench.harness.adoption.json_files import Foreign, checked, fingerprint, value_text
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord, ItemText
 
@@ -55,7 +55,7 @@ class InspectSample(Foreign):
 
 
 def sample_record(sample: InspectSample, file: Path, made: Reading) -> ItemRecord:
-    place = f"{file}: sample {shorten(sample.id)} epoch {sample.epoch}"
+    place = f"{file}: sample {value_text(sample.id)} epoch {sample.epoch}"
     if sample.error or sample.invalidation:
         raise IntegrityError(f"{place} ended with an error or was invalidated")
     scored = (sample.scores or {}).get(made.metric)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from retainbench.harness.adoption.choices import AdoptionChoices, choose
 from retainbench.harness.adoption.guessing import UnscorableError, constant_answer
-from retainbench.harness.adoption.json_files import shorten
+from retainbench.harness.adoption.json_files import value_text
 from retainbench.harness.adoption.own_tasks import packaged
 from retainbench.harness.adoption.settings import ComparedSettings
 from retainbench.harness.core.axes import Axis
@@ -169,7 +169,7 @@ def checked_score(value: Any, metric: str, place: str, *, higher_is_better: bool
         if 0 <= number <= 1:
             return float(number) if higher_is_better else 1.0 - float(number)
     raise UnscorableError(
-        f"{place}: {metric} is {shorten(value)}, but only scores from 0 to 1 per item can be "
+        f"{place}: {metric} is {value_text(value)}, but only scores from 0 to 1 per item can be "
         "compared; choose another metric for this task"
     )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.files.foreign_json import lines
+from retainbench.harness.core.files.foreign_json import lines, regular_file
 
 LARGEST_FILE = 2**30
 """Bytes of a file that is read in parts."""
@@ -56,7 +55,7 @@ def checked(model: type[M], value: Any, place: str) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         detail = error.errors(include_input=False, include_url=False)[0]
-        key = shorten(".".join(map(str, detail["loc"]))) if detail["loc"] else "value"
+        key = value_text(".".join(map(str, detail["loc"]))) if detail["loc"] else "value"
         raise IntegrityError(f"{place}: {key}: {detail['msg']}") from error
 
 
@@ -78,15 +77,6 @@ def parse(data: bytes, place: str, most_values: int = MOST_VALUES) -> Any:
         raise IntegrityError(f"{place}: not valid JSON: {error}") from error
 
 
-def require_regular(path: Path, largest: int = LARGEST_FILE) -> None:
-    """Refuse pipes, devices and files above a size before anything opens them."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise IntegrityError(f"not a regular file: {path}. Name a file or folder of results")
-    if status.st_size > largest:
-        raise IntegrityError(f"{path}: larger than {largest >> 20} MiB")
-
-
 def most_unfolded(path: Path, largest: int = LARGEST_FILE) -> int:
     """Bytes that a compressed file may hold: a small file that unfolds to gigabytes is a bomb."""
     return min(largest, MOST_EXPANSION * path.stat().st_size + LARGEST_VALUE)
@@ -94,7 +84,7 @@ def most_unfolded(path: Path, largest: int = LARGEST_FILE) -> int:
 
 def read_object(path: Path, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """A JSON file that holds one object."""
-    require_regular(path, LARGEST_VALUE)
+    regular_file(path, LARGEST_VALUE)
     value = parse(path.read_bytes(), str(path), most_values)
     if not isinstance(value, dict):
         raise IntegrityError(f"{path}: expected a JSON object")
@@ -103,7 +93,7 @@ def read_object(path: Path, most_values: int = MOST_VALUES) -> dict[str, Any]:
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSON Lines file, each with `file:line` for error messages."""
-    require_regular(path)
+    regular_file(path, LARGEST_FILE)
     for place, line in lines(path, LARGEST_VALUE):
         if line.strip():
             row = parse(line, place)
@@ -115,7 +105,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def require_task_name(task: str, place: str) -> None:
     """Refuse a task's name that cannot be a part of a file's name or of one line of text."""
     if not 0 < len(task) <= LONGEST_NAME or "/" in task or not task.isprintable():
-        raise IntegrityError(f"{place}: not a task name: {shorten(task)}")
+        raise IntegrityError(f"{place}: not a task name: {value_text(task)}")
 
 
 def run_date(file: Path) -> str:
@@ -129,7 +119,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def shorten(value: Any, limit: int = 60) -> str:
+def value_text(value: Any, limit: int = 60) -> str:
     """A value for one line of an error message."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -30,14 +30,15 @@ from retainbench.harness.adoption.items import (
     with_constant_answer,
 )
 from retainbench.harness.adoption.json_files import (
+    LARGEST_FILE,
     LARGEST_VALUE,
     Foreign,
     checked,
     fingerprint,
     most_unfolded,
-    require_regular,
 )
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.foreign_json import regular_file
 from retainbench.harness.core.records import ItemRecord, ItemText
 
 MOST_ROWS_AT_ONCE = 256
@@ -129,7 +130,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     Raises:
         IntegrityError: not Parquet, too large when decoded, or a column is missing.
     """
-    require_regular(file)
+    regular_file(file, LARGEST_FILE)
     most, decoded = most_unfolded(file), 0
     try:
         with parquet.ParquetFile(file) as opened:

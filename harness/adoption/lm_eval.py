@@ -16,12 +16,12 @@ from pydantic import ConfigDict, Field, NonNegativeInt
 from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
 from retainbench.harness.adoption.items import Adopted, AdoptedTask, scorable
 from retainbench.harness.adoption.json_files import (
+    LARGEST_FILE,
     MOST_SETTINGS,
     Foreign,
     checked,
     read_lines,
     read_object,
-    require_regular,
     require_task_name,
     run_date,
 )
@@ -29,6 +29,7 @@ from retainbench.harness.adoption.lm_eval_rows import NumberedRows, take
 from retainbench.harness.adoption.own_tasks import own_records
 from retainbench.harness.adoption.settings import ComparedSettings, recorded
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.foreign_json import regular_file
 from retainbench.harness.core.files.storage import sha256_file
 
 EQUAL_IN_RUN = (
@@ -116,7 +117,7 @@ def read(path: Path, choices: AdoptionChoices = DEFAULT_CHOICES) -> Adopted:
                 f"{samples}: missing, though {files[0].name} lists {task}; "
                 "run lm_eval --log_samples"
             )
-        require_regular(samples)
+        regular_file(samples, LARGEST_FILE)
         rows[task], digests[samples.name] = read_lines(samples), sha256_file(samples)
     return adopt(results, rows, choices, files[0], digests)
 

@@ -36,7 +36,7 @@ from retainbench.harness.adoption.items import (
     reading,
     with_constant_answer,
 )
-from retainbench.harness.adoption.json_files import Foreign, checked, fingerprint, shorten
+from retainbench.harness.adoption.json_files import Foreign, checked, fingerprint, value_text
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import ItemRecord, ItemText
 
@@ -303,7 +303,7 @@ def _pair(response: Any, place: str) -> tuple[float, bool]:
     try:
         logprob, greedy = float(response[0]), str(response[1]) in ("True", "true", "1")
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
-        raise IntegrityError(f"{place}: no log-likelihood in {shorten(response)}") from error
+        raise IntegrityError(f"{place}: no log-likelihood in {value_text(response)}") from error
     if not math.isfinite(logprob):
         raise IntegrityError(f"{place}: a log-likelihood is {logprob}")
     return logprob, greedy
