@@ -84,14 +84,14 @@ def pair(
     }
 
 
-class Rows(NamedTuple):
+class PairedRows(NamedTuple):
     """One task's records of both sides as Arrow tables, row by row the same item."""
 
     base: Any
     candidate: Any
 
 
-def paired_rows(base: Records, candidate: Records) -> dict[str, Rows]:
+def paired_rows(base: Records, candidate: Records) -> dict[str, PairedRows]:
     """The records of two checkpoints by task, in the order of their keys.
 
     Raises:
@@ -112,7 +112,7 @@ def is_documents(rows: Any) -> bool:
     return bool(len(rows)) and rows["metric"][0].as_py() == DOCUMENT_METRIC
 
 
-def _pair_task(label: str, base: Any, candidate: Any) -> Rows:
+def _pair_task(label: str, base: Any, candidate: Any) -> PairedRows:
     left, right = _sorted(label, base, "base"), _sorted(label, candidate, "candidate")
     _require_equal_keys(label, left, right)
     for name in EQUAL:
@@ -127,10 +127,10 @@ def _pair_task(label: str, base: Any, candidate: Any) -> Rows:
     for name in ("metric", "axis"):
         if len(found := sorted(pc.unique(left[name]).to_pylist())) > 1:
             raise IntegrityError(f"task {label!r} mixes several values of {name}: {found}")
-    return Rows(left, right)
+    return PairedRows(left, right)
 
 
-def kept(label: str, rows: Rows, excluded: Mapping[str, Set[str]]) -> Rows:
+def kept(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> PairedRows:
     """Rows without the items that overlap the training data.
 
     Raises:
@@ -145,7 +145,7 @@ def kept(label: str, rows: Rows, excluded: Mapping[str, Set[str]]) -> Rows:
             f"task {label!r}: all {len(rows.base)} items overlap the training data; none is left "
             "to judge"
         )
-    return Rows(left, right)
+    return PairedRows(left, right)
 
 
 def _sorted(label: str, table: Any, side: str) -> Any:
@@ -199,7 +199,7 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     """Columns as arrays: contaminated items out, repeats averaged inside the item."""
     task, axis, metric = (str(_value(left, name, 0)) for name in ("task", "axis", "metric"))
     before = len(pc.unique(left["doc_hash"]))
-    left, right = kept(label, Rows(left, right), excluded)
+    left, right = kept(label, PairedRows(left, right), excluded)
     starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
     counts = np.diff(starts, append=len(left))
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.columns import Records, floats
-from retainbench.harness.comparison.pairing import Floats, Rows, is_documents, kept, paired_rows
+from retainbench.harness.comparison.pairing import (
+    Floats,
+    PairedRows,
+    is_documents,
+    kept,
+    paired_rows,
+)
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import (
@@ -75,7 +81,7 @@ def changes(
     return [_axis(axis, found[axis], policy) for axis in ordered(found)]
 
 
-def documents(label: str, rows: Rows, excluded: Mapping[str, Set[str]]) -> Documents:
+def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Documents:
     """Likelihoods of one task's documents as numbers."""
     left, right = kept(label, rows, excluded)
     tokens, sizes = floats(left["document_tokens"]), floats(left["document_bytes"])
@@ -138,7 +144,7 @@ class _Mean(NamedTuple):
     degrees: float
 
 
-class _Ruling(NamedTuple):
+class _PerplexityRuling(NamedTuple):
     bounds: Bounds
     verdict: Verdict
     reasons: list[str]
@@ -146,20 +152,20 @@ class _Ruling(NamedTuple):
     """None: too few documents to decide."""
 
 
-def _ruled(mean: _Mean, policy: Policy, few: bool) -> _Ruling:
+def _ruled(mean: _Mean, policy: Policy, few: bool) -> _PerplexityRuling:
     """The three-way rule on a t interval."""
     margin = policy.perplexity_margin
     half = t_quantile(1 - policy.alpha, mean.degrees) * mean.error
     bounds, gap = Bounds(mean.value - half, mean.value + half), mean.value - margin
     if few:
-        return _Ruling(bounds, "INCONCLUSIVE", ["too few documents to decide"], None)
+        return _PerplexityRuling(bounds, "INCONCLUSIVE", ["too few documents to decide"], None)
     statistic = gap / mean.error if mean.error else math.copysign(math.inf, gap)
     verdict, p_within = decide(bounds, margin), t_tail(statistic, mean.degrees)
     if verdict == "PASS":
-        return _Ruling(bounds, verdict, [], p_within)
+        return _PerplexityRuling(bounds, verdict, [], p_within)
     word = "is above" if verdict == "REGRESSION" else "contains"
     why = f"the interval, {bounds.low:.4f} to {bounds.high:.4f} nats per token, {word} {margin:g}"
-    return _Ruling(bounds, verdict, [why], p_within)
+    return _PerplexityRuling(bounds, verdict, [why], p_within)
 
 
 def _axis(axis: str, tasks: Sequence[DocumentChange], policy: Policy) -> PerplexityChange:
