@@ -17,7 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.columns import Columns, columns
-from retainbench.harness.comparison.pairing import Floats, Pair, pair
+from retainbench.harness.comparison.pairing import (
+    Floats,
+    Pair,
+    is_documents,
+    pair,
+    paired_rows,
+)
+from retainbench.harness.comparison.perplexity import Documents, documents
 from retainbench.harness.core import paths
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
@@ -57,6 +64,8 @@ class Arm(NamedTuple):
     eroded: dict[str, Floats]
     """Axis -> (S, J) chance-rescaled drop at the end of the gold choice's probability at
     temperature 4, on the tasks that have one."""
+    read: dict[str, Floats]
+    """Axis -> (S, J) rise at the end of the documents' negative log-likelihood, nats per token."""
     points: list[list[PointScore]]
     """(S, T - 1): the scored checkpoints past the base, for drift and KL."""
 
@@ -72,12 +81,16 @@ class Arms(NamedTuple):
     """Axis -> its items."""
     sure: dict[str, Items]
     """Axis -> the items of its tasks that have a tempered score."""
+    documents: dict[str, Items]
+    """Axis -> its documents; nats have no largest change, so the scale is the range that was seen
+    over all arms."""
 
 
 class _Tables(NamedTuple):
     gain: Floats
     drops: dict[str, Floats]
     eroded: dict[str, Floats]
+    read: dict[str, Floats]
 
 
 def load(run: Path) -> dict[tuple[str, str], Arms]:
@@ -110,6 +123,7 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         for axis, names in kept.items()
         if (tempered := [name for name in names if itself[name].base_sure is not None])
     }
+    read = _documents(start)
     by_recipe: dict[str, list[Cell]] = {}
     for cell in cells:
         by_recipe.setdefault(cell.name, []).append(cell)
@@ -120,7 +134,7 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         if broken := [card.reason for card in cards if card.status == "failed" or not card.points]:
             absent[name] = f"{len(broken)} of {len(seeds)} seeds have no result: {broken[0]}"
             continue
-        arms.append(_arm(folder, start, seeds, cards, _Chosen(kept, sure), outside))
+        arms.append(_arm(folder, start, seeds, cards, _Chosen(kept, sure, read), outside))
     asked = _items(itself, [label for label, p in itself.items() if p.axis == "target"])
     everywhere = [axis for axis in sure if all(axis in arm.eroded for arm in arms)]
     return Arms(
@@ -129,6 +143,7 @@ def _arms(folder: paths.RunFolder, plan: Plan, base: Columns, cells: Sequence[Ce
         asked,
         {axis: _items(itself, names) for axis, names in kept.items()},
         {axis: _items(itself, sure[axis]) for axis in everywhere},
+        {axis: _documents_of(start, read[axis], axis, arms, outside) for axis in read},
     )
 
 
@@ -139,6 +154,39 @@ class _Chosen(NamedTuple):
     """Above chance."""
     sure: Mapping[str, Sequence[str]]
     """Of these, those with a tempered score."""
+    read: Mapping[str, Sequence[str]]
+    """Tasks of documents."""
+
+
+def _documents(base: Columns) -> dict[str, list[str]]:
+    """Axis -> tasks of documents."""
+    found: dict[str, list[str]] = {}
+    for label, rows in base.items():
+        if is_documents(rows):
+            found.setdefault(str(rows["axis"][0].as_py()), []).append(label)
+    return found
+
+
+def _documents_of(
+    base: Columns,
+    labels: Sequence[str],
+    axis: str,
+    arms: Sequence[Arm],
+    outside: Mapping[str, set[str]],
+) -> Items:
+    found = {label: _read(label, base, base, outside) for label in labels}
+    clusters = [f"{label} {name}" for label, one in found.items() for name in one.clusters]
+    names = [label for label, one in found.items() for _ in one.clusters]
+    seen = [0.0, *(f(arm.read[axis]) for arm in arms for f in (np.min, np.max))]
+    largest = float(max(seen) - min(seen)) or 1.0
+    return Items(clusters, names, [largest] * len(names))
+
+
+def _read(
+    label: str, base: Columns, candidate: Columns, outside: Mapping[str, set[str]]
+) -> Documents:
+    rows = paired_rows({label: base[label]}, {label: candidate[label]})[label]
+    return documents(label, rows, outside)
 
 
 def _excluded(plan: Plan, cells: Sequence[Cell]) -> dict[str, set[str]]:
@@ -183,6 +231,7 @@ def _arm(
             for axis in tasks.sure
             if all(axis in points[-1].eroded for points in by_seed)
         },
+        read={axis: np.array([points[-1].read[axis] for points in by_seed]) for axis in tasks.read},
         points=[[points[place] for place in kept_points] for points in aligned],
     )
 
@@ -250,7 +299,17 @@ def _tables(
         for axis, labels in tasks.sure.items()
         if len(tempered := [t for label in labels for t in _tempered(pairs[label])]) == len(labels)
     }
-    return _Tables(np.concatenate(gains), drops, eroded)
+    read = {
+        axis: np.concatenate(
+            [
+                one.candidate - one.base
+                for label in labels
+                for one in [_read(label, base, candidate, outside)]
+            ]
+        )
+        for axis, labels in tasks.read.items()
+    }
+    return _Tables(np.concatenate(gains), drops, eroded, read)
 
 
 def _tempered(one: Pair) -> list[Floats]:

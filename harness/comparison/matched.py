@@ -9,6 +9,7 @@ writes no files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from retainbench.harness.statistics.methods.matched_gain import (
 )
 from retainbench.harness.statistics.methods.seeds import SeedMean, difference
 from retainbench.harness.statistics.multiplicity import holm
+from retainbench.harness.statistics.paired import normal_quantile
 
 MATCHED_SHARE = 0.5
 
@@ -199,19 +201,40 @@ def _items(arm: Arm, axis: str) -> TrajectoryItems:
     return TrajectoryItems(arm.gain, arm.drops[axis], arm.seeds)
 
 
-PointCost = Callable[[PointScore], float | None]
+class Measured(NamedTuple):
+    """A cost at one checkpoint with its standard error."""
+
+    value: float
+    error: float
 
 
-def drift(point: PointScore) -> float | None:
-    """Relative drift as a share of the base's norm."""
-    return point.drift.relative if point.drift else None
+PointCost = Callable[[PointScore], Measured | None]
 
 
-def kl(point: PointScore) -> float | None:
-    """Mean forward KL over the retention axes, nats per token."""
-    found = point.divergence.forward if point.divergence else {}
-    off = [value for name, value in found.items() if name != "target"]
-    return float(np.mean(off)) if off else None
+def drift(point: PointScore) -> Measured | None:
+    """Relative drift as a share of the base's norm; exact."""
+    return Measured(point.drift.relative, 0.0) if point.drift else None
+
+
+def kl(point: PointScore) -> Measured | None:
+    """Mean forward KL over the retention axes, nats per token, with the error over its prompts.
+
+    Of a set without an interval (one prompt, or an older record) the error counts as 0.
+    """
+    if point.divergence is None:
+        return None
+    off = {name: kl for name, kl in point.divergence.forward.items() if name != "target"}
+    if not off:
+        return None
+    errors = [_error(point.divergence.intervals.get(name)) for name in off]
+    return Measured(float(np.mean(list(off.values()))), math.hypot(*errors) / len(off))
+
+
+def _error(interval: Interval | None) -> float:
+    """Standard error of a normal interval."""
+    if interval is None:
+        return 0.0
+    return (interval.high - interval.low) / 2 / normal_quantile((1 + interval.level) / 2)
 
 
 def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:
@@ -220,22 +243,36 @@ def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:
     known = [one for one in costs if one is not None]
     if len(known) < len(costs):
         return NOT_MEASURED
-    return _ratio(gain_per_cost(arm.gain[:, -1], known, layout=table.asked, confidence=table.level))
+    return _ratio(
+        gain_per_cost(
+            arm.gain[:, -1],
+            [one.value for one in known],
+            layout=table.asked,
+            confidence=table.level,
+            cost_errors=[one.error for one in known],
+        )
+    )
 
 
 def at_the_goal(table: SeedTable, place: int, goal: float, cost: PointCost) -> RatioRow:
     """Gain per cost where an arm first reaches the gain to match."""
     arm = table.arms[place]
-    costs = [[0.0, *(cost(point) for point in points)] for points in arm.points]
+    costs = [[cost(point) for point in points] for points in arm.points]
+    known = [[Measured(0.0, 0.0), *(one for one in row if one is not None)] for row in costs]
     if any(one is None for row in costs for one in row):
         return NOT_MEASURED
     found = reach(_items(arm, next(iter(table.kept))), goal, table.asked, table.level)
     if isinstance(found, str):
         return RatioRow(value=None, low=None, high=None, reason=found)
-    table_ST = np.array(costs, np.float64)
     return _ratio(
         gain_per_cost_at(
-            arm.gain, table_ST, found, goal, layout=table.asked, confidence=table.level
+            arm.gain,
+            np.array([[one.value for one in row] for row in known]),
+            found,
+            goal,
+            layout=table.asked,
+            confidence=table.level,
+            cost_errors=np.array([[one.error for one in row] for row in known]),
         )
     )
 

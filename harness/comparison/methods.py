@@ -106,8 +106,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
         IntegrityError: records are missing or do not pair.
     """
     plan = read_json(paths.RunFolder(run).plan, Plan)
-    level = 1 - 2 * plan.suite.policy.alpha
-    iccs = plan.suite.policy.task_iccs
+    policy = plan.suite.policy
     rows: list[MethodRow] = []
     compared: list[PairRow] = []
     matched: list[MatchedPairRow] = []
@@ -115,8 +114,8 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     for (_, target), arms in load(run).items():
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
         if arms.arms:
-            table = SeedTable(arms, level, plan.suite.policy.icc, iccs)
-            margins = {axis: axis_margin_of(plan.suite.policy, axis) for axis in table.kept}
+            table = SeedTable(arms, policy)
+            margins = {axis: axis_margin_of(policy, axis) for axis in table.kept}
             rows += _rows(table, matched_gain, margins)
             compared += table.pair_rows(target)
             matched += matched_pairs(table, target)

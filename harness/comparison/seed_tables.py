@@ -1,8 +1,9 @@
 """Arms of one target as tables of seeds x items, with intervals, differences and ranks.
 
 Takes the arms of `comparison/arms.py` and calls the statistics over seeds; `comparison/methods.py`
-makes rows of the results. Every measure is one table per arm: `gain` on the target's items and,
-per axis, the chance-rescaled drop. Reads and writes no files. Shapes: S seeds, I items.
+makes rows of the results. Every measure is one table per arm: `gain` on the target's items and, per
+axis, the chance-rescaled drop, erosion and the rise of perplexity. Reads and writes no files.
+Shapes: S seeds, I items.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from retainbench.harness.comparison.arms import Arms, Items
+from retainbench.harness.comparison.changes import icc_of
 from retainbench.harness.core.records import Interval, Record
+from retainbench.harness.core.schema import Policy
 from retainbench.harness.statistics.methods.pairwise import (
     PairwiseDifference,
     pairs,
@@ -23,6 +26,8 @@ MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score po
 
 EROSION = " erosion"
 """Ends the name of a measure that compares erosion on an axis."""
+PERPLEXITY = " perplexity"
+"""Ends that of a rise of documents' negative log-likelihood, in nats per token."""
 
 
 class PairRow(Record):
@@ -32,7 +37,8 @@ class PairRow(Record):
     first: str
     second: str
     measure: str
-    """`gain`, an axis, whose drop is compared, or an axis and ` erosion`."""
+    """`gain`, an axis, whose drop is compared, or an axis and ` erosion` or ` perplexity`; the
+    last is in nats per token, all others in score points."""
     difference: Interval
     p: float
     holm_p: float
@@ -45,29 +51,37 @@ class PairRow(Record):
 class SeedTable:
     """The arms of one target as tables per measure, with the meaning of their columns."""
 
-    def __init__(self, arms: Arms, level: float, icc: float, iccs: Mapping[str, float]) -> None:
-        self.arms, self.level = arms.arms, level
-        self.asked = layout(arms.asked, icc, iccs)
-        self.kept = {axis: layout(items, icc, iccs) for axis, items in arms.kept.items()}
-        self.sure = {f"{axis}{EROSION}": layout(one, icc, iccs) for axis, one in arms.sure.items()}
-        self.layouts = {"gain": self.asked, **self.kept, **self.sure}
+    def __init__(self, arms: Arms, policy: Policy) -> None:
+        self.arms, self.level = arms.arms, 1 - 2 * policy.alpha
+
+        def columns(found: Mapping[str, Items], end: str = "") -> dict[str, ColumnLayout]:
+            return {f"{axis}{end}": layout(items, policy) for axis, items in found.items()}
+
+        self.asked, self.kept = layout(arms.asked, policy), columns(arms.kept)
+        self.sure = columns(arms.sure, EROSION)
+        self.read = columns(arms.documents, PERPLEXITY)
+        self.layouts = {"gain": self.asked, **self.kept, **self.sure, **self.read}
+        self.margins = dict.fromkeys(self.layouts, MARGIN)
+        self.margins |= dict.fromkeys(self.read, policy.perplexity_margin)
         self.pairs = {
             measure: pairs(
                 self.ends(measure),
                 self.layouts[measure],
-                confidence=level,
-                margin=MARGIN,
+                confidence=self.level,
+                margin=self.margins[measure],
                 seeds=[arm.seeds for arm in self.arms],
             )
             for measure in self.layouts
         }
 
     def ends(self, measure: str) -> list[Floats]:
-        """(S, I) at the end of the budget, per arm: gains, or an axis' drops."""
+        """(S, I) at the end of the budget, per arm: gains, or what an axis lost."""
         if measure == "gain":
             return [arm.gain[:, -1] for arm in self.arms]
         if measure in self.sure:
             return [arm.eroded[measure.removesuffix(EROSION)] for arm in self.arms]
+        if measure in self.read:
+            return [arm.read[measure.removesuffix(PERPLEXITY)] for arm in self.arms]
         return [arm.drops[measure][:, -1] for arm in self.arms]
 
     def interval(self, measure: str, place: int) -> Interval:
@@ -103,16 +117,16 @@ class SeedTable:
                 p=pair.p,
                 holm_p=pair.holm_p,
                 equivalent=pair.equivalent,
-                margin=MARGIN,
+                margin=self.margins[measure],
             )
             for measure, found in self.pairs.items()
             for pair in found
         ]
 
 
-def layout(items: Items, icc: float, iccs: Mapping[str, float]) -> ColumnLayout:
+def layout(items: Items, policy: Policy) -> ColumnLayout:
     """The columns of a table of items, with the planning ICC of each task."""
-    planned = {name: iccs.get(name, iccs.get(name.split("/")[0], icc)) for name in items.tasks}
+    planned = {name: icc_of(policy, name) for name in items.tasks}
     return ColumnLayout(items.clusters, items.tasks, items.scales, planned)
 
 

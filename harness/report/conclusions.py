@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from retainbench.harness.core.text.formatting import points, signed
+from retainbench.harness.core.text.formatting import points
 from retainbench.harness.report.table.columns import SEVERITY, Table
 from retainbench.harness.report.table.evidence import TableEvidence
 from retainbench.harness.report.table.model import TableRow, axes_of
@@ -128,10 +128,9 @@ def _apart(target: str, evidence: TableEvidence) -> list[str]:
         name = measure if measure == "gain" or measure != axis_of(measure) else f"{measure} drop"
         parts.append(f"{name} {sum(map(differs, own))} ({sum(p.equivalent for p in own)})")
     total = len([pair for pair in pairs if pair.measure == "gain"])
-    margin = signed(100 * pairs[0].margin, plus=False)
     return [
         f"Of {total} pairs of recipes, this many differ after Holm's correction (in parentheses: "
-        f"are equivalent within {margin} pp): {', '.join(parts)}."
+        f"are equivalent within the margin): {', '.join(parts)}."
     ]
 
 

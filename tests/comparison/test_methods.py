@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fixtures.gate import Candidate, Sides, sides, stored_run, target
+from fixtures.gate import Candidate, Sides, record, sides, stored_run, target
 from retainbench.harness.comparison.arms import load
 from retainbench.harness.comparison.methods import methods
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.records import DOCUMENT_METRIC, ItemRecord
 from retainbench.harness.core.schema import Policy
 
 
@@ -95,6 +97,42 @@ def test_pairs_are_compared_at_a_gain_of_their_own_and_wherever_both_hold_it(run
     assert ("calm", "rash", "numeric", 0.5) not in by  # `calm` has less than the gain there
     idle = by["calm", "idle", "numeric", None]
     assert (idle.difference, idle.reason) == (None, "one of them gains nothing")
+
+
+def read(rise: float) -> list[ItemRecord]:
+    """160 documents, each less likely by about so many nats per token."""
+    wobble = 0.01 * np.sin(np.arange(160))
+    return [
+        record(
+            "numeric_text",
+            number,
+            math.exp(-nats),
+            axis="numeric",
+            metric=DOCUMENT_METRIC,
+            chance=0.0,
+            choice_logprobs=[-100 * nats],
+            document_tokens=100,
+            document_bytes=400,
+        )
+        for number, nats in enumerate(2.3 + (rise + wobble if rise else 0 * wobble))
+    ]
+
+
+def test_documents_are_compared_by_pairs_in_nats(tmp_path: Path) -> None:
+    cells = [
+        Candidate(name, seed, {1.0: [*scored(40, 2), *read(rise)]})
+        for name, rise in (("calm", 0.01), ("rash", 0.5), ("same", 0.01))
+        for seed in range(2)
+    ]
+    found = methods(stored_run(tmp_path, [*BASE, *read(0)], cells))
+    by = {(row.first, row.second): row for row in found.pairs if row.measure.endswith("perplexity")}
+    lost, equal = by["calm", "rash"], by["calm", "same"]
+    assert lost.measure == "numeric perplexity"
+    assert lost.difference.value == pytest.approx(-0.49)
+    assert lost.difference.high < -0.4
+    assert lost.holm_p < 0.05
+    assert (equal.difference.value, equal.margin) == (0.0, Policy().perplexity_margin)
+    assert "numeric perplexity" not in found.rows[0].ranks
 
 
 def test_gain_per_drift_at_the_same_gain(run: Path) -> None:

@@ -16,7 +16,7 @@ from retainbench.harness.core.text.formatting import signed
 from retainbench.harness.report.page.charts import PALETTE, tips
 from retainbench.harness.report.page.points import Datum
 from retainbench.harness.report.table.estimates import significant
-from retainbench.harness.report.table.pairs import differs
+from retainbench.harness.report.table.pairs import axis_of, differs, unit
 
 if TYPE_CHECKING:
     import altair as alt
@@ -92,7 +92,7 @@ def _matrix(rows: Sequence[Datum], measure: str, names: Sequence[str]) -> alt.La
     colours = ["#b0492f", "#f1efec", "#2f6f8f"]
     scale = alt.Scale(domain=[-limit, 0, limit], range=colours, interpolate="lab")
     small = len(names) >= MANY
-    title = "gain" if measure == "gain" else f"{measure} drop".replace("erosion drop", "erosion")
+    title = f"{measure} drop" if measure == axis_of(measure) != "gain" else measure
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("against:N", title=None, sort=list(names), axis=alt.Axis(labelAngle=-40)),
         y=alt.Y("recipe:N", title=None, sort=list(names)),
@@ -106,7 +106,7 @@ def _matrix(rows: Sequence[Datum], measure: str, names: Sequence[str]) -> alt.La
     texts = base.mark_text(fontSize=7.5 if small else 10, fontWeight=weight)
     chart = alt.layer(cells, texts.encode(text="text:N", color=ink))
     width = alt.Step(NARROW if small else CELL)
-    return chart.properties(width=width, height=alt.Step(TALL), title=f"{title}, pp")
+    return chart.properties(width=width, height=alt.Step(TALL), title=f"{title}, {unit(measure)}")
 
 
 def rank_ranges(rows: Sequence[Datum]) -> alt.TopLevelMixin:

@@ -89,6 +89,11 @@ def axis_of(measure: str) -> str:
     return measure
 
 
+def unit(measure: str) -> str:
+    """What 100 times a difference in this measure counts."""
+    return "0.01 nats per token" if measure.endswith(" perplexity") else "pp"
+
+
 def _what(measure: str) -> str:
     if measure == "gain":
         return "gain"
@@ -224,15 +229,15 @@ def _matrix(target: str, measure: str, pairs: Sequence[PairRow]) -> Grid:
     texts = {(pair.first, pair.second): _difference(pair, 1) for pair in pairs}
     texts |= {(pair.second, pair.first): _difference(pair, -1) for pair in pairs}
     cells = [[row, *(texts.get((row, column), "") for column in names)] for row in names]
-    told = sum(differs(pair) for pair in pairs)
+    told, what = sum(differs(pair) for pair in pairs), unit(measure)
     equal = sum(pair.equivalent for pair in pairs)
     half = sorted(pair.difference.high - pair.difference.low for pair in pairs)[len(pairs) // 2] / 2
     note = (
         f"{told} of {len(pairs)} pairs differ (* after Holm's correction); {equal} are equivalent "
-        f"(= the interval is within {100 * pairs[0].margin:g} pp). Median half width of the "
-        f"paired {100 * pairs[0].difference.level:g} % intervals: {100 * half:.1f} pp."
+        f"(= the interval is within {100 * pairs[0].margin:g} {what}). Median half width of the "
+        f"paired {100 * pairs[0].difference.level:g} % intervals: {100 * half:.1f} {what}."
     )
-    caption = f"Differences in {_what(measure)} on {target}, row minus column, pp"
+    caption = f"Differences in {_what(measure)} on {target}, row minus column, {what}"
     return Grid(caption, ["", *names], "l" + "r" * len(names), cells, [note], matrix=True)
 
 
