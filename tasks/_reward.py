@@ -195,6 +195,7 @@ def _expressions(text: str, bare: bool) -> list[Any]:
     """
     from math_verify import parse
 
+    text = text.replace("\\$", "").replace("\\!", "")  # a currency sign, a narrow space
     forms = [text]
     if len(text) <= LONGEST_BARE and "$" not in text and "\\boxed" not in text:
         forms.insert(0 if bare else 1, f"\\boxed{{{text}}}")

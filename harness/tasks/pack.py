@@ -57,7 +57,7 @@ SHIPPED = {
     "_perplexity.yaml": ("d1d57bb22568cb7ba3b8f9846b574cc1f1d872482f54e12837ec3b2183d53966",),
     "_reward.py": (
         "45b5394d4fad2265cf04d73f3560a4f4ecf3b40898081b4f46836c7928e5ef31",
-        "8c3fbe251a3eb81bc374fdf8d7adcd3248f1c4e338ea6d9ff28b759eaf7186f1",
+        "1f69e5bee4ece48be9f91d110b35c9868f6ce49b1bdc80db4d21f77f36d2718b",
     ),
     "_numeric.py": ("2e74df984e8c9aaed4d7fc8043ad886fc6ccbd9acbf703764c5f51b9c77ec542",),
 }

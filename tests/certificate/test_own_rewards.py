@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,12 @@ SMALL = {"items_per_task": 2, "divergence_prompts": 1, "divergence_tokens": 2, "
 
 
 def test_rules_and_refusals_are_certified(tiny_base: Path, tmp_path: Path) -> None:
+    """On a tiny model whose window has room for a question and the longest answer."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config["max_position_embeddings"] = 1_024
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
     names = ["writing_rules", "refusals"]
     asked = suite(tasks=names, **SMALL)
     scoring = Scoring(evaluate.of_model, {"dtype": "float32"})
@@ -24,6 +32,6 @@ def test_rules_and_refusals_are_certified(tiny_base: Path, tmp_path: Path) -> No
     )
     policy = POLICY.model_copy(update={"mandatory": names})
     out = tmp_path / "certificate"
-    made = certify(str(tiny_base), str(tiny_base), asked, policy, out, request)
+    made = certify(str(base), str(base), asked, policy, out, request)
     assert made.evidence.items_per_task == 2
     verify(out, allow_unsigned=True, suite=asked)

@@ -188,6 +188,8 @@ MATH = [
     (r"\sqrt{51}", r"\boxed{\sqrt{51}}", 1.0),
     (r"\sqrt{51}", r"\sqrt{52}", 0.0),
     ("p - q", "p-q", 1.0),
+    (r"\$32,\!348", r"So \boxed{\$32,348}.", 1.0),
+    (r"\$18.90", "$18.90$", 1.0),
     ("[1,2)", "[1,2)", 1.0),
     (r"\text{Evelyn}", r"\text{Evelyn}", 1.0),
     # math-verify reads several boxed answers as a set; `answer: {from: boxed}` takes the last one.
