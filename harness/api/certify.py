@@ -1,17 +1,24 @@
-"""Score a checkpoint that was trained anywhere, decide, and write a certificate."""
+"""Score a checkpoint that was trained anywhere, or a chain of them; decide; write a certificate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from retainbench.harness.api import models
 from retainbench.harness.api.gate import rules
 from retainbench.harness.certificate import measure
-from retainbench.harness.certificate.certify import CertificateRequest, Certified, scored_tasks
+from retainbench.harness.certificate.certify import Certified
 from retainbench.harness.certificate.certify import certify as write_certificate
+from retainbench.harness.certificate.chain.certify import CertifiedChain
+from retainbench.harness.certificate.chain.certify import certify_chain as write_chain
+from retainbench.harness.certificate.preparing import (
+    CertificateRequest,
+    EngineFloor,
+    scored_tasks,
+)
 from retainbench.harness.certificate.speaking import speaking
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.schema import Policy, Suite
@@ -19,7 +26,10 @@ from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.models import bases
 from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.models.placement import Placement, placed
+from retainbench.harness.running import shards
 from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.scoring.engines.opening import OURS, EngineChoice
+from retainbench.harness.scoring.engines.sides import engines_of
 from retainbench.harness.study_design import cost_table
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
@@ -30,8 +40,9 @@ if TYPE_CHECKING:
 
     from retainbench.harness.api.gate import Rules
     from retainbench.harness.api.models import Model
-    from retainbench.harness.certificate.certify import MeasureMovement
+    from retainbench.harness.certificate.preparing import MeasureMovement
     from retainbench.harness.certificate.speaking import TemplateChoice
+    from retainbench.harness.running.run import Executor
 
 
 def certify(
@@ -48,6 +59,14 @@ def certify(
     device: str = "cpu",
     dtype: str = "float32",
     device_map: str | None = None,
+    base_engine: str = "transformers",
+    candidate_engine: str | None = None,
+    engine_args: str = "",
+    base_engine_args: str | None = None,
+    engine_floor: str | None = None,
+    engine_floor_args: str | None = None,
+    workers: int = 1,
+    executor: Executor = "local",
     packs: Sequence[str | Path] = (),
     train_data: Sequence[str | Path] = (),
     allow_code: bool = False,
@@ -66,6 +85,14 @@ def certify(
         repeat_base: score the base twice and stop if the answers differ.
         dtype: precision of both models: float32, bfloat16, float16, or auto (as stored).
         device_map: `auto` spreads each model over the GPUs of this machine.
+        base_engine: what answers for the base: transformers, llama.cpp or lm-eval:NAME.
+        candidate_engine: the same of the candidate; None takes the base's.
+        engine_args: `key=value,...` for the engines that are not transformers.
+        base_engine_args: for the base's alone; None takes `engine_args`.
+        engine_floor: the base as the candidate's engine reads it, where the engines differ.
+        engine_floor_args: instead of `engine_args` for it, such as the server that serves the base.
+        workers: processes that share the items of a model; records do not depend on their number.
+        executor: starts them on this machine, or on a Ray cluster.
         template: whose chat template asks both models, or each its own; None takes the base's where
             the suite has a `format`, and none otherwise.
         train_data: JSON Lines that the candidate was trained on.
@@ -76,20 +103,29 @@ def certify(
         IntegrityError: nothing may be judged; no certificate is written.
     """
     quieten()
-    given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
-    chosen, known = loading.opened(str(suite), given)
-    placement = placed(device, dtype, device_map)
-    request = CertificateRequest(
-        _scoring(chosen, tier, placement, repeat_base, known),
-        command=list(command),
-        measure=_measure(chosen, tier, placement, known),
-        key=Path(key) if key is not None else None,
+    options = CertifyOptions(
+        policy=policy,
+        key=key,
         tier=tier,
-        train_data=[Path(path) for path in train_data],
-        tasks=known,
+        repeat_base=repeat_base,
         template=template,
+        device=device,
+        dtype=dtype,
+        device_map=device_map,
+        base_engine=base_engine,
+        candidate_engine=candidate_engine,
+        engine_args=engine_args,
+        base_engine_args=base_engine_args,
+        engine_floor=engine_floor,
+        engine_floor_args=engine_floor_args,
+        workers=workers,
+        executor=executor,
+        packs=packs,
+        train_data=train_data,
+        allow_code=allow_code,
+        command=command,
     )
-    decided = _policy(policy, chosen, known)
+    chosen, decided, request = _asked(str(base), suite, options)
     with models.stored(base, "base") as before, models.stored(candidate, "candidate") as after:
         return write_certificate(
             before, after, chosen, decided, Path(out), request, overwrite=overwrite
@@ -125,11 +161,100 @@ def certificate_cost(
         chosen,
         decided,
         names,
-        len(_scoring(chosen, tier, placement, False, known).repeats),
+        len(_scoring(chosen, tier, placement, False, known, evaluate.of_model, OURS).repeats),
         known,
         spoken.base,
         placement,
     )
+
+
+def certify_chain(
+    links: Sequence[str | Path],
+    suite: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    **options: Unpack[CertifyOptions],
+) -> CertifiedChain:
+    """Certify each of several checkpoints against the one before it, and the whole chain.
+
+    Args:
+        links: names, folders, adapters or GGUF files, from the base to what is released.
+        options: those of `certify`; the candidate's engine answers for the last link only.
+
+    Raises:
+        UsageError, IntegrityError: as `certify`.
+    """
+    quieten()
+    chosen, decided, request = _asked(str(links[0]), suite, options)
+    names = [str(link) for link in links]
+    return write_chain(names, chosen, decided, Path(out), request, overwrite=overwrite)
+
+
+class CertifyOptions(TypedDict, total=False):
+    """The options of `certify`, which explains them."""
+
+    policy: Rules | None
+    key: str | Path | None
+    tier: Tier
+    repeat_base: bool
+    template: TemplateChoice | None
+    device: str
+    dtype: str
+    device_map: str | None
+    base_engine: str
+    candidate_engine: str | None
+    engine_args: str
+    base_engine_args: str | None
+    engine_floor: str | None
+    engine_floor_args: str | None
+    workers: int
+    executor: Executor
+    packs: Sequence[str | Path]
+    train_data: Sequence[str | Path]
+    allow_code: bool
+    command: Sequence[str]
+
+
+def _asked(
+    base: str, suite: str | Path, options: CertifyOptions
+) -> tuple[Suite, Policy, CertificateRequest]:
+    """What to score, by which rules, and how."""
+    packs = [Path(pack) for pack in options.get("packs", ())]
+    given = Catalogue.of(packs, allow_code=options.get("allow_code", False))
+    chosen, known = loading.opened(str(suite), given)
+    placement = placed(
+        options.get("device", "cpu"), options.get("dtype", "float32"), options.get("device_map")
+    )
+    engines = engines_of(
+        options.get("base_engine", "transformers"),
+        options.get("candidate_engine"),
+        options.get("engine_args", ""),
+        options.get("base_engine_args"),
+        options.get("engine_floor"),
+        options.get("engine_floor_args"),
+        base,
+    )
+    tier: Tier = options.get("tier", "full")
+    repeat_base = options.get("repeat_base", False)
+    scores = shards.scorer(options.get("workers", 1), options.get("executor", "local"))
+    score = partial(_scoring, chosen, tier, placement, repeat_base, known, scores)
+    key = options.get("key")
+    floored = engines.crosses and engines.floor is not None
+    request = CertificateRequest(
+        score(engines.base),
+        command=list(options.get("command", ("retainbench.certify(...)",))),
+        candidate_scoring=score(engines.candidate) if engines.crosses else None,
+        floor=EngineFloor(str(engines.floor), score(engines.floor_engine)) if floored else None,
+        remarks=engines.remarks,
+        measure=_measure(chosen, tier, placement, known),
+        key=Path(key) if key is not None else None,
+        tier=tier,
+        train_data=[Path(path) for path in options.get("train_data", ())],
+        tasks=known,
+        template=options.get("template"),
+    )
+    return chosen, _policy(options.get("policy"), chosen, known), request
 
 
 def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:
@@ -142,12 +267,23 @@ def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:
 
 
 def _scoring(
-    suite: Suite, tier: Tier, placement: Placement, repeat_base: bool, tasks: Catalogue
+    suite: Suite,
+    tier: Tier,
+    placement: Placement,
+    repeat_base: bool,
+    tasks: Catalogue,
+    scores: stored.Evaluate,
+    engine: EngineChoice,
 ) -> stored.Scoring:
-    score = partial(evaluate.of_model, placement=placement, tasks=tasks)
+    score = partial(scores, placement=placement, tasks=tasks, engine=engine)
     again: Sequence[str] = () if tier == "smoke" else suite.noise_floor
-    repeats = {name: partial(score, repeat=evaluate.REPEAT_SCORINGS[name]) for name in again}
-    return stored.Scoring(score, stored.scoring_settings(*placement), repeat_base, repeats)
+    repeats = {
+        name: partial(score, repeat=evaluate.REPEAT_SCORINGS[name])
+        for name in again
+        if engine.ours or name != "batch"
+    }
+    settings = stored.scoring_settings(*placement) if engine.ours else engine.settings()
+    return stored.Scoring(score, settings, repeat_base, repeats)
 
 
 def _measure(suite: Suite, tier: Tier, placement: Placement, tasks: Catalogue) -> MeasureMovement:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from retainbench.harness.api.models import Model
     from retainbench.harness.drift.records import DriftReport
+    from retainbench.harness.running.run import Executor
 
 T = TypeVar("T", bound=Settings)
 
@@ -36,6 +37,10 @@ def evaluate(
     device: str = "cpu",
     dtype: str = "float32",
     device_map: str | None = None,
+    engine: str = "transformers",
+    engine_args: str = "",
+    workers: int = 1,
+    executor: Executor = "local",
     packs: Sequence[str | Path] = (),
     allow_code: bool = False,
     format: Mapping[str, object] | None = None,
@@ -52,6 +57,9 @@ def evaluate(
         limit: score the first n items of each task only.
         dtype: float32, bfloat16, float16, or auto (as stored); not for a loaded model.
         device_map: `auto` spreads the layers over the GPUs of this machine.
+        engine: what answers: transformers, llama.cpp or lm-eval:NAME; for a loaded model the first.
+        engine_args: `key=value,...` for the others.
+        workers: processes that share the items; `executor="ray"` starts them on a Ray cluster.
         packs: folders of tasks from `retainbench freeze`.
         allow_code: lets the installed lm-eval's code score the packs that name it.
         format: as in a suite, such as {"template": "chat"}: prompts through the model's template.
@@ -61,18 +69,37 @@ def evaluate(
         UsageError: an unknown task or model, or a format that it cannot be asked in.
         IntegrityError: a task differs from its lock, or the model cannot be loaded safely.
     """
+    from retainbench.harness.running import shards
     from retainbench.harness.scoring import evaluate as evaluating
+    from retainbench.harness.scoring.engines.opening import chosen
+    from retainbench.harness.scoring.stored import joined
 
     quieten()
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
     known = replace(given, sampling=_part(Sampling, scoring, "scoring") if scoring else None)
     infos = known.find([tasks] if isinstance(tasks, str) else list(tasks))
     asked = _part(Format, format or {}, "format")
-    found = models.loaded(model, base=base, placement=placed(device, dtype, device_map))
-    rendering = chat.of(found.tokenizer, asked)
-    return frame(
-        evaluating.evaluate(found, infos, limit=limit, allow_code=allow_code, rendering=rendering)
-    )
+    placement, answering = placed(device, dtype, device_map), chosen(engine, engine_args)
+    if answering.ours and workers == 1 and executor == "local":
+        found = models.loaded(model, base=base, placement=placement)
+        rendering = chat.of(found.tokenizer, asked)
+        answered = evaluating.evaluate(
+            found, infos, limit=limit, allow_code=allow_code, rendering=rendering
+        )
+    else:
+        checked = models.checked(model, base)
+        answered = joined(
+            shards.scorer(workers, executor)(
+                checked,
+                [info.name for info in infos],
+                limit,
+                placement=placement,
+                tasks=known,
+                rendering=chat.of_folder(checked.reader, asked),
+                engine=answering,
+            )
+        )
+    return frame(answered)
 
 
 def _part(model: type[T], value: Mapping[str, object], where: str) -> T:

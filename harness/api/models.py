@@ -14,6 +14,7 @@ from retainbench.harness.models.placement import ON_CPU, Placement
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from retainbench.harness.models.checked import Base
     from retainbench.harness.models.loading import Loaded
 
     Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -30,14 +31,27 @@ def loaded(model: Model, *, base: Model | None = None, placement: Placement = ON
         UsageError: the reference is unknown.
         IntegrityError: the folder cannot be loaded safely.
     """
-    from retainbench.harness.models import bases, loading
+    from retainbench.harness.models import loading
 
     if isinstance(model, tuple):
         return loading.Loaded(*_pair(model))
+    return loading.load(checked(model, base), **placement._asdict())
+
+
+def checked(model: Model, base: Model | None = None) -> Base:
+    """The checked folder of a model that is named, not loaded.
+
+    Raises:
+        UsageError: it is loaded, or unknown.
+    """
+    from retainbench.harness.models import bases
+
+    if isinstance(model, tuple):
+        raise UsageError("other engines and workers need a model that is named, not a loaded one")
     if isinstance(base, tuple):
         raise UsageError("base: an adapter's base is a name or a folder, not a loaded model")
     parent = bases.resolve(str(base)) if base is not None else None
-    return loading.load(bases.resolve(str(model), parent), **placement._asdict())
+    return bases.resolve(str(model), parent)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from retainbench.harness.certificate.bundle import Evidence
+from retainbench.harness.certificate.chain.records import ChainRecord
 from retainbench.harness.core import names
 from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.harness.core.records import (
@@ -40,6 +41,7 @@ from retainbench.harness.tasks.lock import Lock
 
 RECORDS: dict[str, type[Record]] = {
     "certificate": Evidence,
+    "chain": ChainRecord,
     "checkpoint": CheckpointRecord,
     "commands": Commands,
     "device": DeviceRecord,

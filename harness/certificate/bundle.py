@@ -5,7 +5,8 @@
     OUT/scorecard.json           `Evidence`: models, gate result, environment, command
     OUT/base-records.jsonl       one record per item
     OUT/candidate-records.jsonl
-    OUT/noise-<name>.jsonl       repeat scorings of the base: the A/A noise floor
+    OUT/noise-<name>.jsonl       repeat scorings of the base: the A/A noise floor, and `engine`, the
+                                 base on the candidate's engine
     OUT/policy.json
     OUT/locks/<task>.lock        what was asked, item by item
     OUT/table.csv                one row per task
@@ -35,6 +36,17 @@ from retainbench.harness.core.records import (
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.models.identity import ModelIdentity, Sha256
 from retainbench.harness.tasks.training_data import TrainData
+
+
+class EngineChange(Record):
+    """Two engines answered: what the change of engine did, and what the change of weights did."""
+
+    base: ModelIdentity
+    """The base as the candidate's engine read it."""
+    engine: GateResult
+    """The base on the candidate's engine against the base on its own."""
+    weights: GateResult
+    """The candidate against the base, both on the candidate's engine."""
 
 
 class Evidence(Record):
@@ -68,7 +80,11 @@ class Evidence(Record):
     """Share of items that changed when the base was scored twice in the same way, or None."""
     environment: dict[str, str]
     settings: dict[str, str]
-    """How both were scored: backend, dtype, device, batch."""
+    """How both were scored, or the base: backend, dtype, device, batch."""
+    candidate_settings: dict[str, str] | None = None
+    """How the candidate was scored, where another engine than the base's answered."""
+    engine_change: EngineChange | None = None
+    """None with one engine, and where the base was not scored on the candidate's."""
     command: list[str]
     created: str
     """UTC, ISO 8601, in seconds."""

@@ -35,7 +35,7 @@ COLUMNS = (
 def screen(evidence: Evidence) -> list[str]:
     """What a person reads at the end: the verdict, tasks that are not PASS, axes, weights."""
     verdict, *rest = verdict_lines(evidence.gate)
-    lines = [verdict, *map(_axis_line, evidence.gate.axes), *rest]
+    lines = [verdict, *map(_axis_line, evidence.gate.axes), *rest, *_engine_lines(evidence)]
     if evidence.drift:
         lines.append(f"  weights: {_weights(evidence)}")
     if evidence.divergence:
@@ -70,6 +70,7 @@ def page(evidence: Evidence, policy: Policy) -> str:
         grids=[
             _axes(evidence),
             _tasks(evidence),
+            *_engines(evidence),
             *_documents(evidence),
             *_measured(evidence),
             _values("Policy", policy),
@@ -95,6 +96,46 @@ def _axis_line(axis: AxisGate) -> str:
         f"  {axis.axis:8} mean drop {points(axis.change.drop)} points over "
         f"{counted(axis.change.tasks, 'task')}, {axis.change.n} items: {axis.verdict}{gated}"
     )
+
+
+def _engine_lines(evidence: Evidence) -> list[str]:
+    """Next to a verdict across engines: what each of the two changes did, axis by axis."""
+    if evidence.engine_change is None:
+        return []
+    lines = []
+    for gate in (evidence.engine_change.engine, evidence.engine_change.weights):
+        drops = ", ".join(
+            f"{axis.axis} {points(axis.change.drop)}" for axis in gate.axes if axis.change
+        )
+        lines.append(f"  {gate.candidate} alone: mean drop {drops or NONE} points: {gate.verdict}")
+    return lines
+
+
+def _engines(evidence: Evidence) -> list[Grid]:
+    """One row per task: its drop, as the sum of what the two changes did."""
+    change = evidence.engine_change
+    if change is None:
+        return []
+    engine, weights = (
+        {task.change.task: task for task in gate.tasks} for gate in (change.engine, change.weights)
+    )
+    cells = [
+        [
+            name,
+            points(engine[name].change.drop),
+            brief(engine[name].change.churn, 100),
+            points(weights[name].change.drop),
+            weights[name].verdict,
+        ]
+        for name in sorted(engine)
+    ]
+    note = (
+        "Points. Engine: the base on its own engine minus the base on the candidate's. Weights: "
+        "the base minus the candidate, both on the candidate's engine. Item by item the two add "
+        "up to the drop that decides. Churn: percentage of items that the engine alone changed."
+    )
+    head = ["Task", "Engine", "Churn", "Weights", "Verdict on the weights"]
+    return [Grid("Change of engine and change of weights", head, "lrrrl", cells, [note])]
 
 
 def _weights(evidence: Evidence) -> str:
@@ -131,8 +172,20 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Base", f"{evidence.base.name}, sha256 {evidence.base.sha256}"),
         ("Candidate", f"{evidence.candidate.name}, sha256 {evidence.candidate.sha256}"),
         *((f"{name}", value) for name, value in evidence.settings.items()),
+        *(
+            (f"candidate's {name}", value)
+            for name, value in (evidence.candidate_settings or {}).items()
+        ),
+        *_twin(evidence),
         *((f"{name}", value) for name, value in evidence.environment.items()),
     ]
+
+
+def _twin(evidence: Evidence) -> list[tuple[str, str]]:
+    if evidence.engine_change is None:
+        return []
+    base = evidence.engine_change.base
+    return [("Base on the candidate's engine", f"{base.name}, sha256 {base.sha256}")]
 
 
 def _measured(evidence: Evidence) -> list[Grid]:

@@ -103,10 +103,10 @@ def check(
         raise IntegrityError("scorecard: spoken.prompts does not name the tasks that were scored")
     if not wanted or base is None or candidate is None:
         return
-    reference = bases.of_folder(base)
+    reference = bases.resolve(str(base))
     infos = [tasks.tasks[name] for name in sorted(wanted) if name in tasks.tasks]
     again = speaking(
-        reference, bases.of_folder(candidate, reference), spoken.format, spoken.template, infos
+        reference, bases.resolve(str(candidate), reference), spoken.format, spoken.template, infos
     ).spoken
     for side, digests in again.prompts.items():
         for task, digest in digests.items():

@@ -58,7 +58,7 @@ def test_result(
         ],
         **test_names(evidence.gate),
     }
-    return _statement(evidence.candidate, TEST_RESULT, predicate)
+    return about(evidence.candidate, TEST_RESULT, predicate)
 
 
 def _train_data(number: int, data: TrainData) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def summary(subject: ModelIdentity, created: str, version: str) -> dict[str, Any
     """The short statement that policy engines read; made for a PASS only, since it has no "no"."""
     verifier = {"id": f"pkg:pypi/retainbench@{version}"}
     predicate = {"verifier": verifier, "timeCreated": created, "properties": [PROPERTY]}
-    return _statement(subject, SUMMARY, predicate)
+    return about(subject, SUMMARY, predicate)
 
 
 def parse(payload: bytes, where: str, predicate_type: str) -> dict[str, Any]:
@@ -162,9 +162,8 @@ def _test_name(task: TaskGate) -> str:
     return f"retention/{task.change.task}/{task.change.metric}"
 
 
-def _statement(
-    subject: ModelIdentity, predicate_type: str, predicate: dict[str, Any]
-) -> dict[str, Any]:
+def about(subject: ModelIdentity, predicate_type: str, predicate: dict[str, Any]) -> dict[str, Any]:
+    """An in-toto statement about one model."""
     return {
         "_type": STATEMENT,
         "subject": [descriptor(subject.name, subject.sha256)],

@@ -24,7 +24,7 @@ from retainbench.harness.certificate import dsse, page, speaking, statement
 from retainbench.harness.certificate.bundle import Bundle, Evidence, differences, refuse
 from retainbench.harness.certificate.checks import answers, asked, contents, folders
 from retainbench.harness.certificate.checks.contents import CertificateContents
-from retainbench.harness.certificate.judging import Scope, judge
+from retainbench.harness.certificate.judging import Scope, judge, judge_engines
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.atomic import explained
 from retainbench.harness.core.files.foreign_json import regular_file
@@ -89,8 +89,8 @@ def verify(
     notes = [*moved, *notes, *_not_repeated(evidence)]
     if opened.keyid is None:
         if not allow_unsigned:
-            raise IntegrityError(f"{bundle.certificate}: {_unsigned(opened)}")
-        notes.insert(0, _unsigned(opened).partition(";")[0])
+            raise IntegrityError(f"{bundle.certificate}: {unsigned(opened)}")
+        notes.insert(0, unsigned(opened).partition(";")[0])
     return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
 
 
@@ -98,12 +98,14 @@ def _check_own_files(
     bundle: Bundle, key: Any, tasks: Catalogue
 ) -> tuple[dsse.OpenedEnvelope, CertificateContents]:
     """The statement and every file that it names, as far as they follow from each other."""
-    made, opened = _open(bundle.certificate, statement.TEST_RESULT, key)
-    _check_files(bundle, statement.listed(made, str(bundle.certificate)))
+    made, opened = open_statement(bundle.certificate, statement.TEST_RESULT, key)
+    check_files(bundle, statement.listed(made, str(bundle.certificate)))
     found = contents.read(bundle)
     evidence = found.evidence
     folders.check_identity(evidence.base, "base")
     folders.check_identity(evidence.candidate, "candidate")
+    if evidence.engine_change:
+        folders.check_identity(evidence.engine_change.base, "base on the candidate's engine")
     answers.check(found, tasks)
     try:
         _check_made(bundle, found, made)
@@ -118,13 +120,16 @@ def _check_own_files(
     return opened, found
 
 
-def _open(path: Path, predicate_type: str, key: Any) -> tuple[dict[str, Any], dsse.OpenedEnvelope]:
+def open_statement(
+    path: Path, predicate_type: str, key: Any
+) -> tuple[dict[str, Any], dsse.OpenedEnvelope]:
+    """A statement of a type, and the envelope it was in."""
     regular_file(path, MOST_BYTES)
     opened = dsse.open_envelope(path.read_bytes(), str(path), key)
     return statement.parse(opened.payload, str(path), predicate_type), opened
 
 
-def _check_files(bundle: Bundle, listed: dict[str, str]) -> None:
+def check_files(bundle: Bundle, listed: dict[str, str]) -> None:
     """The certificate holds exactly the files that the statement names, unchanged."""
     present = bundle.files()
     for name in sorted(listed.keys() | present.keys()):
@@ -142,6 +147,7 @@ def _check_made(bundle: Bundle, found: CertificateContents, made: dict[str, Any]
     evidence = found.evidence
     stored, computed = evidence.gate, _recompute(bundle, found)
     wrong = differences(stored.model_dump(mode="json"), computed.model_dump(mode="json"))
+    wrong += _engine_differences(bundle, found)
     refuse(wrong, f"{bundle.scorecard}: does not follow from the records")
     texts = page.files(evidence, found.policy)
     known = {*texts, *_sources(bundle)}
@@ -166,7 +172,11 @@ def _sources(bundle: Bundle) -> list[str]:
 def _recompute(bundle: Bundle, found: CertificateContents) -> GateResult:
     """The verdict from the records, under the name that the identity of the candidate has."""
     evidence = found.evidence
-    movement = Movement(drift=evidence.drift, divergence=evidence.divergence)
+    movement = Movement(
+        drift=evidence.drift,
+        divergence=evidence.divergence,
+        one_engine=evidence.candidate_settings is None,
+    )
     scope = Scope(evidence.tier, evidence.items_per_task, evidence.train_data)
     name = evidence.candidate.name
     try:
@@ -175,17 +185,36 @@ def _recompute(bundle: Bundle, found: CertificateContents) -> GateResult:
         raise IntegrityError(f"{bundle.policy}: cannot be applied: {error}") from error
 
 
+def _engine_differences(bundle: Bundle, found: CertificateContents) -> list[str]:
+    """Where the judgements about a change of engine do not follow from the records."""
+    evidence = found.evidence
+    scope = Scope(evidence.tier, evidence.items_per_task, evidence.train_data)
+    computed = judge_engines(bundle, found.policy, evidence.expected, scope)
+    stored = evidence.engine_change
+    if (computed is None) != (stored is None) or (stored and evidence.candidate_settings is None):
+        return ["engine_change"]
+    return [
+        path
+        for name, gate in (computed._asdict() if computed else {}).items()
+        for path in differences(
+            getattr(stored, name).model_dump(mode="json"),
+            gate.model_dump(mode="json"),
+            f"engine_change.{name}",
+        )
+    ]
+
+
 def _check_summary(bundle: Bundle, evidence: Evidence, key: Any) -> None:
     """The short statement exists exactly for a PASS, and is about the same candidate."""
     if bundle.summary.is_file() != (evidence.gate.verdict == "PASS"):
         raise IntegrityError(f"{bundle.summary}: there is a summary on a PASS, and only then")
     if bundle.summary.is_file():
-        made, _ = _open(bundle.summary, statement.SUMMARY, key)
+        made, _ = open_statement(bundle.summary, statement.SUMMARY, key)
         wanted = statement.summary(evidence.candidate, evidence.created, asked.made_by(evidence))
         refuse(differences(made, wanted), f"{bundle.summary}: differs from the certificate")
 
 
-def _unsigned(opened: dsse.OpenedEnvelope) -> str:
+def unsigned(opened: dsse.OpenedEnvelope) -> str:
     """What is missing, and after a semicolon what to do."""
     if opened.signed:
         what = "signed, but no key was given, so the signature was not checked; give --key"

@@ -5,24 +5,36 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from retainbench.harness.cli import screen, streams
 from retainbench.harness.cli.options import (
+    ENGINES,
     AllowCode,
     Device,
+    EngineArguments,
     Overwrite,
     Packs,
     Precision,
+    ScoringExecutor,
     Spread,
     TrainData,
+    Workers,
     out_folder,
 )
 from retainbench.harness.core.errors import UsageError
 
-Model = Annotated[str, typer.Option(help="A named base, a folder, an adapter, or a hub id.")]
+if TYPE_CHECKING:
+    from retainbench.harness.api.certify import CertifyOptions
+    from retainbench.harness.certificate.chain.records import ChainRecord
+    from retainbench.harness.certificate.verify import VerifyResult
+    from retainbench.harness.core.verdicts import GateOutcome, GateResult
+
+Model = Annotated[
+    str | None, typer.Option(help="A named base, a folder, an adapter, a GGUF file, or a hub id.")
+]
 Certificate = Annotated[Path, typer.Argument(help="Folder of the certificate.")]
 PublicKey = Annotated[Path | None, typer.Option(help="Public key (PEM) that must have signed it.")]
 Unsigned = Annotated[
@@ -35,12 +47,22 @@ Unsigned = Annotated[
 
 
 def certify(
-    base: Model,
-    candidate: Model,
     suite: Annotated[
         str, typer.Option(help="Suite that names the retention tasks and the policy.")
     ],
     out: Annotated[Path, typer.Option(callback=out_folder, help="Folder of the certificate.")],
+    links: Annotated[
+        list[str] | None,
+        typer.Argument(help="With --chain: three models or more, from the base to the release."),
+    ] = None,
+    base: Model = None,
+    candidate: Model = None,
+    chain: Annotated[
+        bool,
+        typer.Option(
+            "--chain", help="Certify each of the models against the one before it, and the whole."
+        ),
+    ] = False,
     pack: Packs = None,
     train_data: TrainData = None,
     allow_code: AllowCode = False,
@@ -68,6 +90,30 @@ def certify(
     device: Device = "cpu",
     dtype: Precision = "float32",
     device_map: Spread = None,
+    base_engine: Annotated[
+        str, typer.Option(help=f"What answers for the base: {ENGINES}.")
+    ] = "transformers",
+    candidate_engine: Annotated[
+        str | None,
+        typer.Option(help="What answers for the candidate; default: the same as for the base."),
+    ] = None,
+    engine_args: EngineArguments = "",
+    base_engine_args: Annotated[
+        str | None, typer.Option(help="The same for the base's engine alone.")
+    ] = None,
+    engine_floor: Annotated[
+        str | None,
+        typer.Option(
+            help="The base as the candidate's engine reads it, such as a GGUF file of it: tells "
+            "the change of engine from the change of weights."
+        ),
+    ] = None,
+    engine_floor_args: Annotated[
+        str | None,
+        typer.Option(help="Instead of --engine-args for it, such as the server of the base."),
+    ] = None,
+    workers: Workers = 1,
+    executor: ScoringExecutor = "local",
     overwrite: Overwrite = False,
     estimate: Annotated[
         bool,
@@ -85,28 +131,18 @@ def certify(
 
     Exit codes: 0 PASS, 1 REGRESSION, 2 usage, 3 INCONCLUSIVE, 4 integrity failure.
     """
-    from retainbench.harness.api.certify import certificate_cost
-    from retainbench.harness.api.certify import certify as certify_checkpoint
-    from retainbench.harness.certificate import judging
-    from retainbench.harness.certificate import page as certify_report
-    from retainbench.harness.core.files.storage import read_json
-    from retainbench.harness.core.schema import Policy
-    from retainbench.harness.core.text.escaping import shorten
-    from retainbench.harness.core.verdicts import exit_code
-    from retainbench.harness.gate import ci
+    from retainbench.harness.api.certify import CertifyOptions, certificate_cost
     from retainbench.harness.models.placement import placed
     from retainbench.harness.tasks.catalogue import Catalogue
 
     if estimate:
+        if base is None or candidate is None:
+            raise UsageError("--estimate takes --base and --candidate")
         asked = (base, candidate, suite, policy, tier, template, placed(device, dtype, device_map))
         known = Catalogue.of(pack or (), allow_code=allow_code)
         screen.show(certificate_cost(*asked, known))
         return
-    made = certify_checkpoint(
-        base,
-        candidate,
-        suite,
-        out,
+    options = CertifyOptions(
         policy=policy,
         key=key,
         tier=tier,
@@ -115,22 +151,72 @@ def certify(
         device=device,
         dtype=dtype,
         device_map=device_map,
+        base_engine=base_engine,
+        candidate_engine=candidate_engine,
+        engine_args=engine_args,
+        base_engine_args=base_engine_args,
+        engine_floor=engine_floor,
+        engine_floor_args=engine_floor_args,
+        workers=workers,
+        executor=executor,
         packs=pack or (),
         train_data=train_data or (),
         allow_code=allow_code,
-        overwrite=overwrite,
         command=["retainbench", *sys.argv[1:]],
     )
+    if chain:
+        if base or candidate:
+            raise UsageError("--chain names all models itself: leave out --base and --candidate")
+        _certify_chain(links or [], suite, out, options, overwrite)
+    if links:
+        raise UsageError(f"unexpected {links[0]!r}: name models with --base and --candidate")
+    if base is None or candidate is None:
+        raise UsageError("name --base and --candidate, or --chain with three models or more")
+    _certify_one(base, candidate, suite, out, options, overwrite)
+
+
+def _certify_one(
+    base: str, candidate: str, suite: str, out: Path, options: CertifyOptions, overwrite: bool
+) -> NoReturn:
+    from retainbench.harness.api.certify import certify as certify_checkpoint
+    from retainbench.harness.certificate import judging
+    from retainbench.harness.certificate import page as certify_report
+    from retainbench.harness.core.files.storage import read_json
+    from retainbench.harness.core.schema import Policy
+    from retainbench.harness.core.text.escaping import shorten
+
+    made = certify_checkpoint(base, candidate, suite, out, overwrite=overwrite, **options)
     for line in certify_report.screen(made.evidence):
         screen.line(line)
     clean = [one for one in made.evidence.train_data if not one.overlap]
     for line in judging.overlap_lines(clean, read_json(made.bundle.policy, Policy)):
         screen.line(f"Training data: {shorten(line, 500)}")
-    if not made.signed:
+    _end(made.signed, out, [made.gate], made.gate.verdict)
+
+
+def _certify_chain(
+    links: list[str], suite: str, out: Path, options: CertifyOptions, overwrite: bool
+) -> NoReturn:
+    from retainbench.harness.api.certify import certify_chain
+    from retainbench.harness.certificate.chain import page
+
+    if len(links) < 3:
+        raise UsageError("--chain takes three models or more; for two, use --base and --candidate")
+    made = certify_chain(links, suite, out, overwrite=overwrite, **options)
+    for line in page.screen(made.chain, made.parts):
+        screen.line(line)
+    _end(made.signed, out, made.gates, made.chain.verdict)
+
+
+def _end(signed: bool, out: Path, gates: list[GateResult], verdict: GateOutcome) -> NoReturn:
+    from retainbench.harness.core.verdicts import EXIT_CODES
+    from retainbench.harness.gate import ci
+
+    if not signed:
         screen.line("Unsigned: verify it with --allow-unsigned, or sign it with --key.")
     screen.line(f"Certificate, table and report: {out.resolve()}")
-    streams.workflow_commands(ci.github([made.gate], os.environ))
-    raise typer.Exit(exit_code([made.gate]))
+    streams.workflow_commands(ci.github(gates, os.environ))
+    raise typer.Exit(EXIT_CODES[verdict])
 
 
 def verify(
@@ -151,12 +237,15 @@ def verify(
     Exit codes: 0 it holds, 2 usage, 4 anything differs, or no signature was checked.
     """
     from retainbench.harness.certificate import verify as certify_verify
+    from retainbench.harness.certificate.chain.records import is_chain
+    from retainbench.harness.certificate.chain.verify import verify_chain
     from retainbench.harness.suites import loading
     from retainbench.harness.tasks.catalogue import Catalogue
 
     given = Catalogue.of(pack or ())
     asked, known = loading.as_written(suite, given) if suite else (None, given)
-    found = certify_verify.verify(
+    check = verify_chain if is_chain(certificate) else certify_verify.verify
+    found = check(
         certificate,
         candidate=candidate,
         base=base,
@@ -165,8 +254,24 @@ def verify(
         suite=asked,
         tasks=known,
     )
+    if not isinstance(found, certify_verify.VerifyResult):
+        _show_chain(*found)
+        return
     screen.line(f"The certificate holds. Verdict: {found.gate.verdict}. Subject: {found.subject}")
     for note in found.notes:
+        screen.line(f"Note: {note}")
+
+
+def _show_chain(chain: ChainRecord, parts: list[VerifyResult]) -> None:
+    from retainbench.harness.certificate.chain import page
+
+    screen.line(
+        f"The certificate of {len(chain.links)} links holds. Verdict: {chain.verdict}. "
+        f"Subject: {chain.links[-1].sha256}"
+    )
+    for line in page.screen(chain, [part.contents.evidence for part in parts])[1:]:
+        screen.line(line)
+    for note in dict.fromkeys(note for part in parts for note in part.notes):
         screen.line(f"Note: {note}")
 
 
@@ -194,12 +299,13 @@ def export(
         bool, typer.Option("--dry-run", help="With --push: show what would be sent, send nothing.")
     ] = False,
 ) -> None:
-    """Verify a certificate and write its scores in another format.
+    """Verify a certificate and write its scores in another format; of a chain, those of the whole.
 
     Exit codes: 0 written, 2 usage or the hub refuses, 4 `verify` refuses the certificate.
     """
     from retainbench.harness.certificate import export as exporting
     from retainbench.harness.certificate import push as pushing
+    from retainbench.harness.certificate.chain.records import judged_alone
     from retainbench.harness.tasks.catalogue import Catalogue
 
     if push is None and (pull_request or dry_run):
@@ -208,7 +314,7 @@ def export(
         pushing.require(format)
     known = Catalogue.of(pack or ())
     files = exporting.export(
-        certificate,
+        judged_alone(certificate),
         format,
         out,
         overwrite=overwrite,

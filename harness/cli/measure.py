@@ -9,11 +9,15 @@ import typer
 
 from retainbench.harness.cli import screen
 from retainbench.harness.cli.options import (
+    ENGINES,
     AllowCode,
     Device,
+    EngineArguments,
     Packs,
     Precision,
+    ScoringExecutor,
     Spread,
+    Workers,
     out_file,
     out_folder,
 )
@@ -21,7 +25,10 @@ from retainbench.harness.core.process import quieten
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A named base, a folder, an adapter or a hub id.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A named base, a folder, an adapter, a GGUF file or a hub id."),
+    ],
     tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
     out: Annotated[
         Path | None,
@@ -35,6 +42,10 @@ def evaluate(
     device: Device = "cpu",
     dtype: Precision = "float32",
     device_map: Spread = None,
+    engine: Annotated[str, typer.Option(help=f"What answers: {ENGINES}.")] = "transformers",
+    engine_args: EngineArguments = "",
+    workers: Workers = 1,
+    executor: ScoringExecutor = "local",
     base: Annotated[
         str | None, typer.Option(help="Base of an adapter; default: the one that it names.")
     ] = None,
@@ -49,22 +60,31 @@ def evaluate(
     from retainbench.harness.core.schema import Format
     from retainbench.harness.core.text import terminal
     from retainbench.harness.core.text.escaping import visible
-    from retainbench.harness.models import bases, loading
+    from retainbench.harness.models import bases
     from retainbench.harness.models.placement import placed
-    from retainbench.harness.scoring import evaluate as evaluating
+    from retainbench.harness.running import shards
+    from retainbench.harness.scoring.engines.opening import chosen
+    from retainbench.harness.scoring.stored import joined
     from retainbench.harness.tasks.catalogue import Catalogue
     from retainbench.harness.tasks.rendering import chat
 
     quieten()
-    placement = placed(device, dtype, device_map)
+    placement, answering = placed(device, dtype, device_map), chosen(engine, engine_args)
     known = Catalogue.of(pack or (), allow_code=allow_code)
     checked = bases.resolve(model, bases.resolve(base) if base else None)
     for note in checked.notes:
         typer.echo(f"note: {visible(note)}")
-    loaded = loading.load(checked, **placement._asdict())
-    rendering = chat.of(loaded.tokenizer, Format(template=template))
-    found = evaluating.evaluate(
-        loaded, known.find(tasks), limit=limit, allow_code=allow_code, rendering=rendering
+    infos = [info.name for info in known.find(tasks)]
+    found = joined(
+        shards.scorer(workers, executor)(
+            checked,
+            infos,
+            limit,
+            placement=placement,
+            tasks=known,
+            engine=answering,
+            rendering=chat.of_folder(checked.reader, Format(template=template)),
+        )
     )
     if out:
         storage.write_jsonl(out, found)

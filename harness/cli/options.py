@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -104,5 +104,26 @@ Precision = Annotated[
 Spread = Annotated[
     DeviceMap | None,
     typer.Option("--device-map", help="auto spreads the layers over the GPUs of this machine."),
+]
+ENGINES = "transformers (default), llama.cpp (GGUF files), or lm-eval:NAME (any model of lm-eval)"
+EngineArguments = Annotated[
+    str,
+    typer.Option(
+        "--engine-args",
+        help="key=value,... for an engine other than transformers, such as "
+        "base_url=http://127.0.0.1:8000/v1/completions,model=NAME.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes that share the items; records are the same for any number."
+    ),
+]
+ScoringExecutor = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--executor", help="Where they run: this machine, or a Ray cluster ($RAY_ADDRESS or local)."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]

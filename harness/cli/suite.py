@@ -33,8 +33,10 @@ def run(
     ] = None,
     device: Device = "cpu",
     executor: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="Processes of this machine, or a Ray cluster ($RAY_ADDRESS or local)."),
+        Literal["local", "ray", "slurm"],
+        typer.Option(
+            help="Processes of this machine, a Ray cluster ($RAY_ADDRESS or local), or Slurm jobs."
+        ),
     ] = "local",
     workers: Annotated[
         int, typer.Option(min=1, help="Cells that train at the same time on this machine.")

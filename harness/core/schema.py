@@ -148,7 +148,7 @@ class Stage(Settings):
 
 
 class Resources(Settings):
-    """What a cell needs of a cluster's node (`--executor ray`); changes no number."""
+    """What a cell needs of a cluster's node (`--executor ray`, `slurm`); changes no number."""
 
     cpus: Annotated[float, Field(gt=0, le=1e5)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=1e5)] = 0.0

@@ -55,6 +55,8 @@ class Movement(NamedTuple):
     divergence: DivergenceSummary | None = None
     notes: tuple[str, ...] = ()
     """What could not be measured, and why."""
+    one_engine: bool = True
+    """Equal weights must then give equal answers."""
 
 
 NOT_MEASURED = Movement()
@@ -90,7 +92,7 @@ def gate(
     compared = {name for change in tasks for name in (change.task, change.task.split("/")[0])}
     for name in policy.task_margins:
         require(name, compared, "policy.task_margins")
-    if movement.drift and movement.drift.changed_parameters == 0:
+    if movement.one_engine and movement.drift and movement.drift.changed_parameters == 0:
         _require_no_change(tasks)
     names = _mandatory(tasks, policy)
     members = [_task_member(change, policy, change.task in names) for change in tasks]

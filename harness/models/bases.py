@@ -12,12 +12,16 @@ Command: `retainbench bases`, `retainbench bases fetch smollm2-135m`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.names import nearest
+from retainbench.harness.models import gguf
 from retainbench.harness.models.checked import Base, check, on_parent
 from retainbench.harness.models.checks.foreign import first_line
 
@@ -48,7 +52,7 @@ def named() -> dict[str, Path]:
 
 
 def resolve(reference: str, base: Base | None = None) -> Base:
-    """Find and check a model: a name, a local folder, or a hub id such as `org/model@revision`.
+    """Find and check a model: a name, a folder, a GGUF file or a hub id like `org/model@revision`.
 
     Args:
         base: what an adapter is loaded on. Without it the adapter's own `base_model_name_or_path`
@@ -59,7 +63,47 @@ def resolve(reference: str, base: Base | None = None) -> Base:
         IntegrityError: the folder cannot be loaded safely, or an adapter was trained on another
             base than the one given.
     """
+    if file := gguf_file(reference):
+        return of_gguf(file, base)
     return of_folder(_find(reference), base, name=reference if reference in named() else None)
+
+
+def gguf_file(reference: str) -> Path | None:
+    """The GGUF file that a reference names, or None if it names something else.
+
+    Raises:
+        UsageError: it ends in .gguf and there is no such file.
+    """
+    if not reference.lower().endswith(".gguf"):
+        return None
+    folder, colon, name = reference.rpartition(":")
+    for path in (Path(reference), Path(folder) / name):
+        if path.is_file():
+            return path
+    if colon and _is_hub_id(folder):
+        return _download_file(folder, name)
+    where = f"{folder} has no file {name}" if colon else f"not a file: {reference}"
+    raise UsageError(f"{where}. Write model.gguf, folder:model.gguf or org/model:model.gguf")
+
+
+def of_gguf(file: Path, base: Base | None = None) -> Base:
+    """A GGUF file, dequantised into the user's cache and checked there.
+
+    Args:
+        base: what it was made from: gives the rules by which text becomes tokens, of which the file
+            stores the vocabulary and a name only.
+
+    Raises:
+        UsageError: the library gguf is not installed.
+        IntegrityError: transformers cannot read the file, or its vocabulary is not the base's.
+    """
+    found = check(gguf.dequantised(file), file.name)
+    found = found._replace(digest=sha256_file(file), notes=(), source=file)
+    if base is None:
+        return found
+    gguf.require_vocabulary(found, base)
+    note = f"{file.name} is read with the tokenizer of {base.name}; it stores a vocabulary only"
+    return found._replace(borrowed=base.reader, notes=(note,))
 
 
 def of_folder(folder: Path, base: Base | None = None, name: str | None = None) -> Base:
@@ -109,13 +153,16 @@ def _find(reference: str) -> Path:
         return folder
     if _is_folder(reference):
         files = list(Path(reference).iterdir())
+        stored = [f.name for f in files if f.suffix == ".gguf"]
         if not any(f.name in CONFIGS or f.suffix == ".safetensors" for f in files):
+            if stored:
+                raise UsageError(f"{reference}: name the file, as in {reference}:{min(stored)}")
             raise UsageError(
                 f"not a model folder: {reference} has neither configuration nor weights. Give a "
                 "folder that transformers or PEFT has saved"
             )
         return Path(reference)
-    if reference.count("/") == 1 and not reference.startswith((".", "/")):
+    if _is_hub_id(reference):
         return _download(reference)
     raise UsageError(
         f"unknown base {reference!r}{nearest(reference, known)} Known: {', '.join(sorted(known))}; "
@@ -123,13 +170,16 @@ def _find(reference: str) -> Path:
     )
 
 
+def _is_hub_id(reference: str) -> bool:
+    return reference.count("/") == 1 and not reference.startswith((".", "/"))
+
+
 def _download(reference: str) -> Path:
     """The snapshot of `org/model` or `org/model@revision`: a branch, a tag or a commit."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     hub_id, _, revision = reference.partition("@")
-    try:
+    with _from_the_hub(reference):
         return Path(
             snapshot_download(
                 hub_id,
@@ -138,6 +188,24 @@ def _download(reference: str) -> Path:
                 ignore_patterns=["consolidated*", "*/*"],
             )
         )
+
+
+def _download_file(reference: str, name: str) -> Path:
+    """One file of `org/model` or `org/model@revision`."""
+    from huggingface_hub import hf_hub_download
+
+    hub_id, _, revision = reference.partition("@")
+    with _from_the_hub(reference):
+        return Path(hf_hub_download(hub_id, name, revision=revision or None))
+
+
+@contextmanager
+def _from_the_hub(reference: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one line."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
     except HFValidationError as error:
         raise UsageError(f"{reference!r} is not a hub id: write org/model@revision") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -37,6 +37,16 @@ class Base(NamedTuple):
     """What an adapter is loaded on; None for full weights."""
     notes: tuple[str, ...] = ()
     """Remarks for the user, a sentence each."""
+    source: Path | None = None
+    """The GGUF file that `folder` was dequantised from; `digest` is then the file's SHA-256."""
+
+    borrowed: Path | None = None
+    """The folder whose tokenizer a GGUF file is read with: its base's."""
+
+    @property
+    def shipped(self) -> Path:
+        """What the user gave: the folder, or the GGUF file."""
+        return self.source or self.folder
 
     @property
     def model(self) -> Base:
@@ -46,6 +56,8 @@ class Base(NamedTuple):
     @property
     def reader(self) -> Path:
         """The folder whose tokenizer is used: an adapter's own if it has one."""
+        if self.borrowed is not None:
+            return self.borrowed
         own = any((self.folder / name).is_file() for name in config_check.TOKENIZERS)
         return self.folder if own else self.model.folder
 

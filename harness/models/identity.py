@@ -35,14 +35,15 @@ class ModelIdentity(Record):
 
 
 def identify(folder: Path, name: str | None = None) -> ModelIdentity:
-    """Digest a model folder as model-signing does.
+    """Digest a model folder as model-signing does; a single file as a folder that holds it.
 
     Raises:
         IntegrityError: a linked folder or something that is neither file nor folder.
     """
     files = {}
-    for path in folder.rglob("*"):
-        relative = PurePosixPath(path.relative_to(folder))
+    root = folder.parent if folder.is_file() else folder
+    for path in [folder] if folder.is_file() else folder.rglob("*"):
+        relative = PurePosixPath(path.relative_to(root))
         if relative.parts[0] in IGNORED:
             continue
         if path.is_file():

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retainbench.harness.api.callback import RetentionCallback
-    from retainbench.harness.api.certify import certify
+    from retainbench.harness.api.certify import certify, certify_chain
     from retainbench.harness.api.compare import compare
     from retainbench.harness.api.evaluate import drift, evaluate
     from retainbench.harness.api.gate import gate
@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "__version__",
     "certify",
+    "certify_chain",
     "compare",
     "drift",
     "evaluate",
@@ -47,6 +48,7 @@ PLACES = {
     "RetentionCallback": "callback",
     "Run": "run",
     "certify": "certify",
+    "certify_chain": "certify",
     "compare": "compare",
     "drift": "evaluate",
     "evaluate": "evaluate",

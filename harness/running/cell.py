@@ -1,6 +1,6 @@
 """One cell -> its scorecard: train, measure every kept checkpoint, compare with the base.
 
-The executors (running/pool.py, running/ray.py) call `execute` wherever the cell runs, so its files
+The executors (running/pool.py, running/clusters/) call `execute` wherever the cell runs: its files
 do not depend on who ran it. Files that were damaged since an earlier command wrote them are made
 again, from the start of the cell where nothing else gives the same bytes.
 

@@ -3,8 +3,8 @@
 A run folder belongs to one plan. Cells are independent and finish one by one; a finished cell is
 read back, an interrupted one goes on from its last state, and a cell that fails is recorded with
 its reason while the others run. The tables at the end are the same whatever was interrupted, and
-whoever executed it: this process, worker processes (running/pool.py) or a Ray cluster
-(running/ray.py).
+whoever executed it: this process, worker processes (running/pool.py), a Ray cluster
+(running/clusters/ray.py) or jobs of Slurm (running/clusters/slurm.py).
 
 Writes everything that `paths.RunFolder` names. Command: `retainbench run SUITE [--out RUN]`.
 """
@@ -27,7 +27,7 @@ from retainbench.harness.running.context import Context, require_device
 from retainbench.harness.suites.plan import Cell, Plan
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
-Executor = Literal["local", "ray"]
+Executor = Literal["local", "ray", "slurm"]
 BEFORE_PLAN = ("sweep", "evaluations", locks.NAME, "device.json", ".plan.json.sha256")
 """What a run folder may hold before its plan is written."""
 OnFinished = Callable[[Cell, Scorecard], None]
@@ -82,11 +82,17 @@ def _execute(
 ) -> Iterator[tuple[Cell, Scorecard]]:
     """Scorecards as cells finish."""
     if executor == "ray":
-        from retainbench.harness.running import ray
+        from retainbench.harness.running.clusters import ray
 
         if workers > 1:
             raise UsageError("--workers is for this machine; a Ray cluster has its own")
         return ray.cells(context)
+    if executor == "slurm":
+        from retainbench.harness.running.clusters import slurm
+
+        if workers > 1:
+            raise UsageError("--workers is for this machine; Slurm decides how many jobs run")
+        return slurm.cells(context)
     reference.prepare(context)
     if workers == 1:
         return pool.serial(context, watch)

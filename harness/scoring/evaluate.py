@@ -1,7 +1,7 @@
-"""A checkpoint and tasks -> one record per item. The only file that imports lm_eval.
+"""A checkpoint and tasks -> one record per item.
 
 Retention tasks and target tests are ordinary lm-eval tasks; lm-eval makes their prompts and metrics
-and our backend answers (`scoring/backend.py`, the same numbers as lm-eval's own). The result
+and an engine answers (`scoring/engines/`; ours gives the same numbers as lm-eval's own). The result
 is checked against the task's lock (`scoring/item_records.py`).
 
 Results are content-addressed (`Store`): weights, tokenizer, backend, versions, dtype, task lock and
@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Sampling
-from retainbench.harness.models import loading, seeds
+from retainbench.harness.models import seeds
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.models.placement import ON_CPU, Placement
+from retainbench.harness.scoring.blocks import BLOCK, ItemBlock, blocks
+from retainbench.harness.scoring.engines.opening import OURS, EngineChoice, opened
+from retainbench.harness.scoring.engines.protocol import Engine
+from retainbench.harness.scoring.engines.requests import RequestAnswers
 from retainbench.harness.scoring.item_records import to_records
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
-from retainbench.harness.tasks.lm_eval_patches import templates_compiled_once
+from retainbench.harness.tasks.lm_eval_patches import apply_filters, templates_compiled_once
 from retainbench.harness.tasks.rendering import answers
 from retainbench.harness.tasks.rendering.answers import FIRST_LINE
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
@@ -73,14 +77,16 @@ def of_model(
     repeat: RepeatScoring = FIRST_SCORING,
     tasks: Catalogue = OWN,
     rendering: Rendering = PLAIN,
+    engine: EngineChoice = OURS,
 ) -> Iterator[list[ItemRecord]]:
     """`by_task` for a checked folder and those of the tasks that the repeat scoring affects.
 
     The model is loaded when the first task is asked for, and leaves memory after the last one.
     """
     infos = [info for info in tasks.find(names) if affects(repeat, info)]
+    small = repeat.batch
     yield from by_task(
-        loading.load(model, **placement._asdict()),
+        opened(engine, model, placement, rendering, small_batches=small),
         infos,
         limit=limit,
         repeat=repeat,
@@ -90,7 +96,7 @@ def of_model(
 
 
 def evaluate(
-    loaded: Loaded,
+    loaded: Loaded | Engine,
     infos: Sequence[TaskInfo],
     *,
     limit: int | None = None,
@@ -111,7 +117,7 @@ def evaluate(
 
 
 def by_task(
-    loaded: Loaded,
+    loaded: Loaded | Engine,
     infos: Sequence[TaskInfo],
     *,
     limit: int | None = None,
@@ -125,6 +131,7 @@ def by_task(
     model holds tokens of two tasks. Restores every random generator and the model's training flags.
 
     Args:
+        loaded: a model for our own engine, or an engine that was opened with this rendering.
         limit: scores the first n items of each task only.
         allow_code: lets lm-eval's own code score the packs that name it.
         rendering: how prompts reach the model. With every rendering records have the hashes of
@@ -141,51 +148,72 @@ def by_task(
     prepared = [
         _prepared(info, catalogue.lock_digest(info), limit, allow_code, rendering) for info in infos
     ]
-    model = _scoring_model(loaded, repeat, rendering)
+    engine = _engine(loaded, repeat, rendering)
     for info, one in zip(infos, prepared, strict=True):
         rows: list[dict[str, Any]] = []
-        for seed in range(info.repeats):
-            model.seed = seed
-            scored = judged(info, _score(model, one, repeat))
-            rows += [row | {"repeat": seed} for row in scored]
+        for block in blocks(info, limit):
+            rows += _block_rows(engine, info, one, repeat, block)
         yield to_records(info, rows, limit)
 
 
-def _scoring_model(loaded: Loaded, repeat: RepeatScoring, rendering: Rendering) -> Any:
-    from retainbench.harness.scoring.backend import TrieLM
+def block_rows(
+    engine: Engine,
+    info: TaskInfo,
+    block: ItemBlock,
+    *,
+    limit: int | None,
+    repeat: RepeatScoring,
+    allow_code: bool,
+    rendering: Rendering,
+) -> list[dict[str, Any]]:
+    """lm-eval's sample rows of one block; `to_records` of all blocks of a task gives its records.
 
-    return TrieLM(
-        loaded.model,
-        tokenizer=loaded.tokenizer,
-        chat=rendering.chat,
-        **_batch(loaded, repeat),
-    )
+    Arguments: as for `by_task`, which scores every block.
+    """
+    lock = catalogue.lock_digest(info)
+    prepared = _prepared(info, lock, limit, allow_code, rendering)
+    return _block_rows(engine, info, prepared, repeat, block)
 
 
-def _score(model: Any, prepared: PreparedTask, repeat: RepeatScoring) -> list[dict[str, Any]]:
+def _block_rows(
+    engine: Engine,
+    info: TaskInfo,
+    prepared: PreparedTask,
+    repeat: RepeatScoring,
+    block: ItemBlock,
+) -> list[dict[str, Any]]:
+    rows = judged(info, _score(engine, prepared, repeat, block))
+    return [row | {"repeat": block.seed} for row in rows]
+
+
+def _engine(loaded: Loaded | Engine, repeat: RepeatScoring, rendering: Rendering) -> Engine:
+    if not isinstance(loaded, Loaded):
+        return loaded
+    from retainbench.harness.scoring.engines.transformers import TransformersEngine
+
+    return TransformersEngine(loaded, rendering.chat, small_batches=repeat.batch)
+
+
+def _score(
+    engine: Engine, prepared: PreparedTask, repeat: RepeatScoring, block: ItemBlock
+) -> list[dict[str, Any]]:
     """What lm-eval's `evaluate` does with a task and a model, without its global effects.
 
     lm-eval's tasks make the prompts, filter the responses and compute the metrics; the requests of
     a task are built once per process: rendering them takes longer than scoring a small model.
     """
-    by_type: dict[str, list[Any]] = {}
-    for request in _turned(prepared.task.instances, repeat.shift):
+    calls: dict[tuple[str, str], list[Any]] = {}
+    instances = [r for r in prepared.task.instances if r.doc_id // BLOCK == block.number]
+    for request in _turned(instances, repeat.shift):
         request.resps, request.filtered_resps = [], {}
-        by_type.setdefault(request.request_type, []).append(request)
-    cut: dict[int, bool] = {}
+        generates = request.request_type == "generate_until"
+        options = json.dumps(request.args[1], sort_keys=True) if generates else ""
+        calls.setdefault((request.request_type, options), []).append(request)
+    said = RequestAnswers()
     with seeds.isolated():
-        for kind, requests in by_type.items():
-            answers = getattr(model, kind)(requests, disable_tqdm=True)
-            for request, answer in zip(requests, answers, strict=True):
-                request.resps.append(answer)
-            if kind == "generate_until":
-                ended = zip(requests, model.stopped, strict=True)
-                cut |= {request.doc_id: not stopped for request, stopped in ended}
-    rows = _rows(prepared, repeat.shift, cut)
-    if "loglikelihood_rolling" in by_type:
-        for row in rows:
-            row["tokens"] = len(model.tok_encode(row["doc"]["answer"]))
-    return rows
+        for (kind, options), requests in calls.items():
+            said.ask(engine, kind, requests, options, block.seed)
+    return _rows(prepared, instances, repeat.shift, said)
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -199,15 +227,6 @@ def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         response, item = row["resps"][0][0], row["doc"]
         row |= {"reward": float(reward(response, item)), "valid": bool(valid(response, item))}
     return rows
-
-
-def _batch(loaded: Loaded, repeat: RepeatScoring) -> dict[str, int]:
-    """Options of the scoring model for other batches."""
-    from retainbench.harness.scoring.packing.packed import tokens_per_pass
-
-    if not repeat.batch:
-        return {}
-    return {"tokens_per_pass": max(1, tokens_per_pass(loaded.model) // 3), "rows": 100}
 
 
 def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
@@ -248,8 +267,10 @@ def planned_tokens(
     """Tokens that scoring requests will compute; None where responses are generated."""
     if any(request.request_type != "loglikelihood" for request in asked):
         return None
-    planned: int | None = _scoring_model(loaded, FIRST_SCORING, rendering).planned(asked)
-    return planned
+    from retainbench.harness.scoring.engines.transformers import TransformersEngine
+
+    prompts = [request.args for request in asked]
+    return TransformersEngine(loaded, rendering.chat).planned(prompts)
 
 
 class PreparedTask(NamedTuple):
@@ -307,22 +328,28 @@ def _manager(root: Path) -> Any:
     return TaskManager(include_path=str(root), include_defaults=False)
 
 
-def _rows(prepared: PreparedTask, shift: int, cut: Mapping[int, bool]) -> list[dict[str, Any]]:
-    """Sample rows as lm-eval logs them, from a task whose requests have been answered.
+def _rows(
+    prepared: PreparedTask,
+    instances: list[Any],
+    shift: int,
+    said: RequestAnswers,
+) -> list[dict[str, Any]]:
+    """Sample rows as lm-eval logs them, from requests of a task that have been answered.
 
     Args:
-        cut: lm-eval's number of a document -> its response ended at the limit of new tokens.
+        instances: all requests of some items.
+        said: what the engine told besides the answers.
     """
     task = prepared.task
-    task.apply_filters()
+    apply_filters(task, instances)
     by_doc: dict[int, list[Any]] = {}
-    for request in sorted(task.instances, key=lambda r: r.idx):
+    for request in sorted(instances, key=lambda r: r.idx):
         by_doc.setdefault(request.doc_id, []).append(request)
     return [
         _row(task, requests, name, shift)
         | prepared.hashes[requests[0].doc_id]
-        | {"cut": cut.get(requests[0].doc_id)}
-        for name in task.instances[0].filtered_resps
+        | said.besides(requests[0].doc_id)
+        for name in instances[0].filtered_resps
         for requests in by_doc.values()
     ]
 

@@ -281,9 +281,9 @@ def test_a_library_that_a_quantised_model_needs_is_named(
         loading.load(copy)
 
 
-def test_a_gguf_alone_says_how_to_convert_it(copy: Path) -> None:
+def test_a_gguf_alone_says_how_to_name_it(copy: Path) -> None:
     (copy / WEIGHTS).rename(copy / "model.Q4_0.gguf")
-    with pytest.raises(IntegrityError, match="convert them to safetensors"):
+    with pytest.raises(IntegrityError, match=r"name the file itself, as in .*:model.Q4_0.gguf"):
         bases.resolve(str(copy))
 
 

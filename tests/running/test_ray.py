@@ -24,9 +24,9 @@ from fixtures.runs import ES, SFT, TABLES, plan_of, suite
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.report import report as reporting
-from retainbench.harness.running import ray as run_ray
-from retainbench.harness.running import ray_node
 from retainbench.harness.running import run as runner
+from retainbench.harness.running.clusters import ray as run_ray
+from retainbench.harness.running.clusters import ray_node
 from retainbench.harness.suites import loading
 from retainbench.harness.suites.plan import Plan
 

@@ -52,8 +52,8 @@ def read(bundle: Bundle) -> CertificateContents:
         IntegrityError: a file is missing, too large or not exactly as retainbench writes it.
     """
     return CertificateContents(
-        evidence=_record(bundle.scorecard, Evidence),
-        policy=_record(bundle.policy, Policy),
+        evidence=record(bundle.scorecard, Evidence),
+        policy=record(bundle.policy, Policy),
         locks={path.stem: _lock(path) for path in sorted(bundle.locks.glob("*.lock"))},
         base=list(_records(bundle.base_records)),
         candidate=list(_records(bundle.candidate_records)),
@@ -64,16 +64,17 @@ def read(bundle: Bundle) -> CertificateContents:
 R = TypeVar("R", bound=Record)
 
 
-def _record(path: Path, model: type[R]) -> R:
+def record(path: Path, model: type[R]) -> R:
+    """One record that is a file, exactly as retainbench writes it."""
     text = read_text(path, MOST_BYTES)
-    record = _validated(text, model, str(path))
-    if json_text(record) != text:
+    found = _validated(text, model, str(path))
+    if json_text(found) != text:
         raise IntegrityError(f"{path}: not written as retainbench writes it; a field was edited")
-    return record
+    return found
 
 
 def _lock(path: Path) -> Lock:
-    lock = _record(path, Lock)
+    lock = record(path, Lock)
     if lock.task != path.stem:
         raise IntegrityError(f"{path}: is the lock of task {lock.task[:80]}")
     if len({item.id for item in lock.items}) != len(lock.items):
@@ -92,10 +93,10 @@ def _records(path: Path) -> Iterator[ItemRecord]:
                 text = line.decode()
             except UnicodeDecodeError as error:
                 raise IntegrityError(f"{where}: not UTF-8 at byte {error.start}") from error
-            record = _validated(text, ItemRecord, where)
-            if canonical(record.model_dump(mode="json")) + "\n" != text:
+            found = _validated(text, ItemRecord, where)
+            if canonical(found.model_dump(mode="json")) + "\n" != text:
                 raise IntegrityError(f"{where}: not written as retainbench writes a record")
-            yield record
+            yield found
 
 
 def _validated(text: str, model: type[R], where: str) -> R:

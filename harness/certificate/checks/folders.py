@@ -53,8 +53,10 @@ def check_folders(evidence: Evidence, base: Path | None, candidate: Path | None)
 
 
 def _folder(path: Path | None) -> Path | None:
-    found = bases.named().get(str(path), path)
-    if found is not None and not found.is_dir():
+    if path is None:
+        return None
+    found = bases.gguf_file(str(path)) or bases.named().get(str(path), path)
+    if not found.is_dir() and found.suffix != ".gguf":
         raise UsageError(f"not a model folder: {found}")
     return found
 
@@ -68,14 +70,15 @@ def _check_folder(folder: Path, known: ModelIdentity) -> None:
         raise IntegrityError(
             f"{folder}: is not {known.name} of the certificate; first difference: {changed[0]}"
         )
-    check(folder)
+    if folder.is_dir():
+        check(folder)
 
 
 def _check_drift(evidence: Evidence, base: Path, candidate: Path) -> list[str]:
     if evidence.drift is None:
         return ["the certificate states no drift, so none was compared"]
-    reference = check(base)
-    movement = measure.drift_only(reference, bases.of_folder(candidate, reference))
+    reference = bases.resolve(str(base))
+    movement = measure.drift_only(reference, bases.resolve(str(candidate), reference))
     if movement.drift is None:
         return [f"drift was not compared: {note}" for note in movement.notes]
     stated, measured = (drift.model_dump(mode="json") for drift in (evidence.drift, movement.drift))

@@ -118,8 +118,8 @@ def _full(
         return (folder / WHOLE,), read_header(folder / WHOLE)
     if gguf and not stored:
         raise IntegrityError(
-            f"{folder / gguf[0]}: GGUF weights in a model folder are not read; convert them to "
-            f'safetensors, with from_pretrained(folder, gguf_file="{gguf[0]}") and save_pretrained'
+            f"{folder}: its weights are in GGUF files; name the file itself, as in "
+            f"{folder}:{gguf[0]}"
         )
     found = f", found {', '.join(stored[:3])}" if stored else ""
     raise IntegrityError(f"{folder}: no {WHOLE} and no {INDEX}{found}")

@@ -1,7 +1,7 @@
 """What a node of a Ray cluster does: one cell, or the base's scoring, in a folder of its own.
 
 Runs in a worker of Ray on any machine of the cluster; takes the plan and the base's records as data
-and yields the files that it wrote, in pieces, and the scorecard. Driver: running/ray.py.
+and yields the files that it wrote, in pieces, and the scorecard. Driver: running/clusters/ray.py.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from retainbench.harness.core.files.storage import intact
 from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Resources
 from retainbench.harness.running.cell import crashed, finished
+from retainbench.harness.running.clusters.ray_node import Files, work
 from retainbench.harness.running.context import Context
-from retainbench.harness.running.ray_node import Files, work
 from retainbench.harness.suites.plan import Cell, Plan
 
 log = logging.getLogger("retainbench")
@@ -47,7 +47,7 @@ def cells(run: Context) -> Iterator[tuple[Cell, Scorecard]]:
         UsageError: no Ray, no cluster, a node that lacks something, or resources nobody has.
     """
     plan, root = run.plan, run.root
-    with _connected() as ray:
+    with connected() as ray:
         _check_resources(ray, plan)
         shutil.rmtree(root / INCOMING, ignore_errors=True)
         most = Resources(
@@ -78,7 +78,7 @@ def _lost() -> RuntimeError:
 
 
 @contextmanager
-def _connected() -> Iterator[Any]:
+def connected() -> Iterator[Any]:
     """Ray, connected to a cluster; a connection that was there before is used and left."""
     import ray
 
