@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retainbench.harness.core import paths
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import write_text
-from retainbench.harness.core.records import Interval, Scorecard
-from retainbench.harness.core.text.formatting import NONE, brief, points
+from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.text.formatting import NONE, brief, points, significant
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.page import html
 from retainbench.harness.report.page.charts import PALETTE
-from retainbench.harness.report.table.estimates import significant
 from retainbench.harness.report.table.model import TableRow, axes_of
 
 RESULTS = paths.PACKAGE / "results"

@@ -28,8 +28,9 @@ from transformers.trainer_callback import CallbackHandler
 from retainbench.harness.api import models
 from retainbench.harness.comparison import compare as comparing
 from retainbench.harness.comparison.compare import Comparison
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.records import Interval, ItemRecord
+from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import evaluate

@@ -13,7 +13,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.process import quieten
-from retainbench.harness.core.records import ItemRecord, Scorecard
+from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence as table_evidence
 from retainbench.harness.report.table import pairs

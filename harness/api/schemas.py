@@ -19,15 +19,13 @@ from retainbench.harness.core.records import (
     CheckpointRecord,
     Commands,
     DeviceRecord,
-    DivergenceSummary,
-    DriftSummary,
     ItemRecord,
     ItemText,
     Record,
-    Scorecard,
     TrainRecord,
 )
 from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.core.scorecards import DivergenceSummary, DriftSummary, Scorecard
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.divergence.records import DivergenceReport
 from retainbench.harness.drift.records import DriftReport

@@ -27,12 +27,8 @@ from retainbench.harness.certificate.speaking import PromptFormat
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
-from retainbench.harness.core.records import (
-    DivergenceSummary,
-    DriftSummary,
-    ItemRecord,
-    Record,
-)
+from retainbench.harness.core.records import ItemRecord, Record
+from retainbench.harness.core.scorecards import DivergenceSummary, DriftSummary
 from retainbench.harness.core.verdicts import GateResult
 from retainbench.harness.models.identity import ModelIdentity, Sha256
 from retainbench.harness.tasks.training_data import TrainData

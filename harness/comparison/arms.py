@@ -29,7 +29,7 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import read_json
-from retainbench.harness.core.records import PointScore, Scorecard
+from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.statistics.verdict import at_chance
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.suites.plan import Cell, Plan

@@ -20,8 +20,8 @@ from retainbench.harness.comparison import soft
 from retainbench.harness.comparison.noise_floor import NoiseFloor, above_floor, lowered
 from retainbench.harness.comparison.pairing import Floats, Pair
 from retainbench.harness.core.axes import ordered
+from retainbench.harness.core.changes import AxisChange, Interval, TaskChange
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.records import AxisChange, Interval, TaskChange
 from retainbench.harness.statistics.flips import flips
 from retainbench.harness.statistics.multiplicity import judge_axis
 from retainbench.harness.statistics.paired import Bounds

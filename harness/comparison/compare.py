@@ -20,18 +20,14 @@ from retainbench.harness.comparison.changes import axis_changes, judge_pair
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.comparison.noise_floor import Repeats, noise_floor
 from retainbench.harness.comparison.pairing import pair
+from retainbench.harness.core.changes import AxisChange, Interval, PerplexityChange, TaskChange
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import (
-    AxisChange,
-    CheckpointRecord,
+from retainbench.harness.core.records import CheckpointRecord, TrainRecord
+from retainbench.harness.core.scorecards import (
     DivergenceSummary,
     DriftSummary,
-    Interval,
-    PerplexityChange,
     PointScore,
     Scorecard,
-    TaskChange,
-    TrainRecord,
 )
 
 if TYPE_CHECKING:

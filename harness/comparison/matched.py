@@ -18,7 +18,9 @@ import numpy as np
 
 from retainbench.harness.comparison.arms import Arm
 from retainbench.harness.comparison.seed_tables import SeedTable
-from retainbench.harness.core.records import Interval, PointScore, Record
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.records import Record
+from retainbench.harness.core.scorecards import PointScore
 from retainbench.harness.statistics.methods.matched_gain import (
     CostRatio,
     Crossing,

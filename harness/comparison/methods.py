@@ -32,8 +32,9 @@ from retainbench.harness.comparison.matched import (
 from retainbench.harness.comparison.seed_tables import MARGIN, PairRow, SeedTable
 from retainbench.harness.comparison.sequences import SequenceRow, sequences
 from retainbench.harness.core import paths
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import read_json
-from retainbench.harness.core.records import SCHEMA_VERSION, Interval, Record, Verdict
+from retainbench.harness.core.records import SCHEMA_VERSION, Record, Verdict
 from retainbench.harness.statistics.methods.pairwise import FrontPoint, pareto_front, ranks
 from retainbench.harness.statistics.methods.seeds import ColumnLayout
 from retainbench.harness.statistics.methods.trajectory import trajectory

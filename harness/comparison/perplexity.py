@@ -25,13 +25,9 @@ from retainbench.harness.comparison.pairing import (
     paired_rows,
 )
 from retainbench.harness.core.axes import ordered
+from retainbench.harness.core.changes import DocumentChange, Interval, PerplexityChange
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import (
-    DocumentChange,
-    Interval,
-    PerplexityChange,
-    Verdict,
-)
+from retainbench.harness.core.records import Verdict
 from retainbench.harness.statistics.clusters import Design
 from retainbench.harness.statistics.graded import t_quantile, t_tail
 from retainbench.harness.statistics.multiplicity import axis_mean

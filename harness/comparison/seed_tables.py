@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from retainbench.harness.comparison.arms import Arms, Items
 from retainbench.harness.comparison.changes import icc_of
-from retainbench.harness.core.records import Interval, Record
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.statistics.methods.pairwise import (
     PairwiseDifference,

@@ -15,7 +15,7 @@ import numpy as np
 
 from retainbench.harness.comparison.confidence import calibration_error, slope
 from retainbench.harness.comparison.pairing import Floats, Pair
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.statistics.estimate import design_of
 from retainbench.harness.statistics.graded import edgeworth_interval, t_quantile
 from retainbench.harness.statistics.multiplicity import axis_mean

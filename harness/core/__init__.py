@@ -1,5 +1,5 @@
 """What all rooms share: errors, paths, records and suite as data, storage, escaping, formatting.
 
 May import: no other room. Never torch.
-Face: records, storage, schema, verdicts, paths.
+Face: records, scorecards, storage, schema, verdicts, paths.
 """

@@ -10,15 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from retainbench.harness.core.records import (
-    SCHEMA_VERSION,
-    AxisChange,
-    Interval,
-    PerplexityChange,
-    Record,
-    TaskChange,
-    Verdict,
-)
+from retainbench.harness.core.changes import AxisChange, Interval, PerplexityChange, TaskChange
+from retainbench.harness.core.records import SCHEMA_VERSION, Record, Verdict
 from retainbench.harness.core.text.formatting import nats, points
 
 GateOutcome = Literal["PASS", "REGRESSION", "INCONCLUSIVE", "ERROR"]

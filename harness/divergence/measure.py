@@ -27,9 +27,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import digest, intact, read_jsonl, write_jsonl
-from retainbench.harness.core.records import DivergenceSummary, Interval
+from retainbench.harness.core.scorecards import DivergenceSummary
 from retainbench.harness.divergence.forward import LOGIT_BYTES, Vector, per_continuation
 from retainbench.harness.divergence.records import (
     Continuation,

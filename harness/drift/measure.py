@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.records import DriftSummary
+from retainbench.harness.core.scorecards import DriftSummary
 from retainbench.harness.drift import lora as drift_lora
 from retainbench.harness.drift import spectral as drift_spectral
 from retainbench.harness.drift import tensor_pairs

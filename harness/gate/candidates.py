@@ -18,9 +18,10 @@ from retainbench.harness.comparison.columns import Columns, Records, columns
 from retainbench.harness.comparison.compare import Excluded, compare, gain
 from retainbench.harness.comparison.noise_floor import Repeats, stored
 from retainbench.harness.core import paths
+from retainbench.harness.core.changes import TaskChange
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import digest, read_json, sha256_file, was_written
-from retainbench.harness.core.records import Scorecard, TaskChange
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.verdicts import FULL, GateResult, failed, first_items
 from retainbench.harness.gate.decide import NOT_MEASURED, Movement, gate
 from retainbench.harness.gate.tiers import Tier, cut

@@ -18,17 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.comparison.changes import margin_of
 from retainbench.harness.core.axes import ordered
+from retainbench.harness.core.changes import AxisChange, Interval, PerplexityChange, TaskChange
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.names import require
-from retainbench.harness.core.records import (
-    AxisChange,
-    DivergenceSummary,
-    DriftSummary,
-    Interval,
-    PerplexityChange,
-    TaskChange,
-    Verdict,
-)
+from retainbench.harness.core.records import Verdict
+from retainbench.harness.core.scorecards import DivergenceSummary, DriftSummary
 from retainbench.harness.core.verdicts import (
     FULL,
     WORST_FIRST,

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from retainbench.harness.core.records import Interval, Scorecard
-from retainbench.harness.core.text.formatting import NONE, listed, points, signed
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.text.formatting import NONE, listed, points, signed, significant
 from retainbench.harness.report import report
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.columns import Grid
-from retainbench.harness.report.table.estimates import significant
 from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.rows import rows
 

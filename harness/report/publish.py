@@ -28,7 +28,8 @@ from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.atomic import replacing, write_bytes
 from retainbench.harness.core.files.storage import read_json, write_json, write_text
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Commands, Scorecard
+from retainbench.harness.core.records import Commands
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.formatting import listed
 from retainbench.harness.core.text.markdown import escaped, grid, header, row
 from retainbench.harness.report import report

@@ -24,7 +24,7 @@ from retainbench.harness.core.files.storage import (
     write_text,
 )
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report.table import evidence as report_evidence
 from retainbench.harness.report.table import (
     further,

@@ -22,12 +22,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.files.atomic import storage_failure
 from retainbench.harness.core.files.storage import intact, read_json, read_jsonl, write_json
-from retainbench.harness.core.records import (
-    VALIDATION_REWARD,
-    ItemRecord,
-    Scorecard,
-    TrainRecord,
-)
+from retainbench.harness.core.records import ItemRecord, TrainRecord
+from retainbench.harness.core.scorecards import VALIDATION_REWARD, Scorecard
 from retainbench.harness.running import train as training
 from retainbench.harness.running import validation
 from retainbench.harness.running.context import Context

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import canonical
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.escaping import one_line
 from retainbench.harness.core.text.formatting import duration
 from retainbench.harness.suites.plan import Cell, Plan

@@ -14,12 +14,8 @@ from retainbench.harness.core.files.storage import (
     write_json,
     write_jsonl,
 )
-from retainbench.harness.core.records import (
-    CheckpointRecord,
-    DivergenceSummary,
-    DriftSummary,
-    ItemRecord,
-)
+from retainbench.harness.core.records import CheckpointRecord, ItemRecord
+from retainbench.harness.core.scorecards import DivergenceSummary, DriftSummary
 from retainbench.harness.divergence.prompts import most_prompts, prompt_sets
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, shared

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from retainbench.harness.core.files.locks import LockShare
 from retainbench.harness.core.process import quieten
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute
 from retainbench.harness.running.context import Context
 from retainbench.harness.suites.plan import Cell

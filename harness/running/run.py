@@ -19,7 +19,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import read_json, write_json, write_jsonl
-from retainbench.harness.core.records import Commands, Scorecard
+from retainbench.harness.core.records import Commands
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.running import pool, reference
 from retainbench.harness.running.cell import Watch

@@ -20,7 +20,7 @@ from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.core import paths
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.files.storage import read_json
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.scoring.stored import score_base, score_repeats
 from retainbench.harness.statistics.methods.seeds import ColumnLayout, two_way

@@ -22,7 +22,8 @@ from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import Record, Scorecard, Share
+from retainbench.harness.core.records import Record, Share
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.statistics import alarms
 from retainbench.harness.statistics.clusters import clustered_mean
 from retainbench.harness.statistics.flips import chance_rescaled

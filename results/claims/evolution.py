@@ -10,7 +10,8 @@ import numpy as np
 from results.claims import finding
 from results.claims.finding import Finding, Status
 from results.claims.published import Published
-from retainbench.harness.core.records import Interval, PointScore, Scorecard
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import points
 from retainbench.harness.statistics.paired import normal_quantile
 

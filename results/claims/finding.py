@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from results.claims.published import Published
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import points
 
 Status = Literal["reproduced", "contradicted", "undecided", "not testable here"]

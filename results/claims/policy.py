@@ -13,7 +13,8 @@ from results.claims import finding
 from results.claims.finding import Finding
 from results.claims.published import Published, end
 from retainbench.harness.comparison.methods import MethodRow
-from retainbench.harness.core.records import Interval, PointScore, Scorecard
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import points
 from retainbench.harness.statistics.paired import wilson
 

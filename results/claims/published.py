@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retainbench.harness.comparison.methods import MethodRow, Methods
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import read_json, read_jsonl
-from retainbench.harness.core.records import Interval, PointScore, Scorecard
+from retainbench.harness.core.scorecards import PointScore, Scorecard
 
 HOUR = 3600.0
 

@@ -22,9 +22,9 @@ from retainbench.harness.core.records import (
     ItemRecord,
     ItemText,
     Ledger,
-    Scorecard,
     TrainRecord,
 )
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report import report
 from retainbench.harness.suites.plan import Cell, Inputs, Plan
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import (
     digest,
@@ -20,7 +21,7 @@ from retainbench.harness.core.files.storage import (
     write_jsonl,
     write_text,
 )
-from retainbench.harness.core.records import Interval, ItemText, Ledger
+from retainbench.harness.core.records import ItemText, Ledger
 
 ITEM = ItemText(task="t", item_id="é1", doc_hash="h", prompt="a\nb", choices=["x", "y"], gold="x")
 

@@ -14,8 +14,8 @@ from retainbench.harness.comparison.compare import compare
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import read_json, write_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import DivergenceSummary
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.scorecards import DivergenceSummary
 from retainbench.harness.core.verdicts import GateResult, exit_code, failed, overall
 from retainbench.harness.gate.candidates import gate_records, gate_run
 from retainbench.harness.gate.decide import Movement, gate

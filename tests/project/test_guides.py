@@ -22,8 +22,8 @@ from fixtures.gate import run_folder, suite
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Suite
+from retainbench.harness.core.scorecards import Scorecard
 
 ROOT = paths.PACKAGE
 README = (ROOT / "README.md").read_text(encoding="utf-8")

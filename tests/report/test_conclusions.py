@@ -7,7 +7,7 @@ from pathlib import Path
 from fixtures import report as fixtures
 from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core import paths
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.conclusions import conclusions, short
 from retainbench.harness.report.table.columns import Table, table

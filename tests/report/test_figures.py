@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fixtures import report as fixtures
 from retainbench.harness.comparison.seed_tables import PairRow
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.paths import TEMPLATES
-from retainbench.harness.core.records import Interval
 from retainbench.harness.report.page import charts, matrix
 from retainbench.harness.report.page import figures as report_figures
 from retainbench.harness.report.page.labels import LETTER, MARK, LabelBox, domain, labelled

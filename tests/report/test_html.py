@@ -15,7 +15,8 @@ from fixtures import report as fixtures
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import write_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import Commands, Scorecard
+from retainbench.harness.core.records import Commands
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report import compare as report_compare
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.page import figures as report_figures

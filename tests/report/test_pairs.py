@@ -6,7 +6,7 @@ import pytest
 
 from retainbench.harness.comparison.matched import MatchedPairRow
 from retainbench.harness.comparison.seed_tables import PairRow
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.report.table import pairs
 
 

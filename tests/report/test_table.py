@@ -21,7 +21,7 @@ from fixtures import report as fixtures
 from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import write_jsonl
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.formatting import points
 from retainbench.harness.report import report
 from retainbench.harness.report.table import estimates as report_estimates

@@ -10,13 +10,9 @@ import pytest
 from results.claims import evolution, finding, policy
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
-from retainbench.harness.core.records import (
-    DriftSummary,
-    Interval,
-    Ledger,
-    PointScore,
-    Scorecard,
-)
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.records import Ledger
+from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
 
 
 def test_the_page_is_written_from_the_rows() -> None:

@@ -12,7 +12,7 @@ from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.files.storage import digest_file
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.gate import candidates
 from retainbench.harness.models import checked, loading, shared
 from retainbench.harness.report import report

@@ -14,7 +14,7 @@ from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.running import live
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import plan as planning

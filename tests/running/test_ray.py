@@ -22,7 +22,7 @@ import torch
 
 from fixtures.runs import ES, SFT, TABLES, plan_of, suite
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import run as runner
 from retainbench.harness.running.clusters import ray as run_ray

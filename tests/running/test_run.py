@@ -19,7 +19,8 @@ from fixtures.runs import ES, SFT, TABLES, plan_of, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.records import Commands, ItemRecord, Scorecard
+from retainbench.harness.core.records import Commands, ItemRecord
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import loading
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import run as runner

@@ -14,7 +14,7 @@ from fixtures.packs import PLAIN, SUITE, choice_rows, make_pack, write_jsonl, wr
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import read_jsonl
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate, stored
 from retainbench.harness.scoring import item_records as evaluate_records

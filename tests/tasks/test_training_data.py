@@ -18,8 +18,8 @@ from retainbench.harness.certificate.certify import Certified, certify
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import read_jsonl, sha256_file
-from retainbench.harness.core.records import Scorecard
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.tasks import catalogue
 
 verify = partial(verifying.verify, allow_unsigned=True)

@@ -16,7 +16,8 @@ from fixtures.trainer_cases import job
 from retainbench.harness.cli import main as cli
 from retainbench.harness.contracts.jobs import weights
 from retainbench.harness.core.files.storage import read_json, read_jsonl
-from retainbench.harness.core.records import CheckpointRecord, ItemRecord, Scorecard
+from retainbench.harness.core.records import CheckpointRecord, ItemRecord
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.suites import methods
 from retainbench.trainers._shared.contract import Job, TrainingError
 

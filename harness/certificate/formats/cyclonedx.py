@@ -15,8 +15,8 @@ from importlib.metadata import version
 from typing import Any
 
 from retainbench.harness.certificate.formats.source import ExportSource, by_task, mean
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import digest
-from retainbench.harness.core.records import Interval
 from retainbench.harness.core.verdicts import TaskGate
 
 

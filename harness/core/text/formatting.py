@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 
 NONE = "—"
 MINUS = "−"
@@ -101,3 +101,12 @@ def clipped(text: str, limit: int = 160) -> str:
     """One line of at most `limit` characters; says so when it cuts."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def significant(value: float, digits: int = 6) -> float:
+    """A number to some significant digits, so that every format of a table starts from equal ones.
+
+    >>> significant(0.123456789)
+    0.123457
+    """
+    return float(f"{value:.{digits}g}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.harness.core.files.atomic import write_bytes
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text import escaping
 from retainbench.harness.report.page.charts import (
     kl_scatter,

@@ -20,7 +20,8 @@ from retainbench.harness.comparison.columns import arrow_table
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import iterate_jsonl
 from retainbench.harness.core.paths import RunFolder, point_name
-from retainbench.harness.core.records import DOCUMENT_METRIC, ItemText, Scorecard
+from retainbench.harness.core.records import DOCUMENT_METRIC, ItemText
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text import escaping
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.paths import TEMPLATES
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.escaping import each, visible
 from retainbench.harness.core.text.formatting import (
     NONE,

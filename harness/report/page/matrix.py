@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from retainbench.harness.core.text.formatting import signed
+from retainbench.harness.core.text.formatting import signed, significant
 from retainbench.harness.report.page.charts import PALETTE, tips
 from retainbench.harness.report.page.points import Datum
-from retainbench.harness.report.table.estimates import significant
 from retainbench.harness.report.table.pairs import axis_of, differs, unit
 
 if TYPE_CHECKING:

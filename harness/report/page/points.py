@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from retainbench.harness.core.records import DriftSummary, Interval, PointScore, Scorecard
-from retainbench.harness.report.table.estimates import mean, off_target, pool, significant
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
+from retainbench.harness.core.text.formatting import significant
+from retainbench.harness.report.table.estimates import mean, off_target, pool
 from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.variants import Tried
 

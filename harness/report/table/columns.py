@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import (
     NONE,
     brief,

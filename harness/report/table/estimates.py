@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retainbench.harness.core.axes import ordered
-from retainbench.harness.core.records import (
+from retainbench.harness.core.changes import AxisChange, Interval, TaskChange
+from retainbench.harness.core.scorecards import (
     VALIDATION_REWARD,
-    AxisChange,
     DivergenceSummary,
     DriftSummary,
-    Interval,
     PointScore,
     Scorecard,
-    TaskChange,
 )
+from retainbench.harness.core.text.formatting import significant
 from retainbench.harness.report.table.evidence import CellVerdict
 from retainbench.harness.report.table.model import AxisColumns, CostColumns, DriftColumns
 from retainbench.harness.statistics.graded import t_quantile
@@ -35,8 +34,6 @@ from retainbench.harness.statistics.paired import normal_quantile
 if TYPE_CHECKING:
     from retainbench.harness.comparison.matched import MatchedRow, RatioRow
     from retainbench.harness.comparison.methods import MethodRow
-
-DIGITS = 6  # significant digits kept in a row, so that every format starts from equal numbers
 
 
 def pool(intervals: Sequence[Interval]) -> Interval:
@@ -369,15 +366,6 @@ def mean(values: Iterable[float | int | None]) -> float | None:
     if not found or any(value is None for value in found):
         return None
     return significant(math.fsum(value for value in found if value is not None) / len(found))
-
-
-def significant(value: float) -> float:
-    """`value` to six significant digits.
-
-    >>> significant(0.123456789)
-    0.123457
-    """
-    return float(f"{value:.{DIGITS}g}")
 
 
 def _ratio(ratio: RatioRow | None, gain: Interval) -> Interval | None:

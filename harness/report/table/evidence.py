@@ -22,7 +22,8 @@ from retainbench.harness.core.files.storage import (
 )
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import Recipes, SweepChoices
-from retainbench.harness.core.records import SCHEMA_VERSION, Record, Scorecard
+from retainbench.harness.core.records import SCHEMA_VERSION, Record
+from retainbench.harness.core.scorecards import Scorecard
 
 if TYPE_CHECKING:
     from retainbench.harness.comparison.matched import MatchedPairRow

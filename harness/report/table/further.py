@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from retainbench.harness.core.records import Interval
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import NONE, brief, listed, nats, points, signed
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import AxisColumns, TableRow, axes_of

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from retainbench.harness.core.records import Interval, Scorecard
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.formatting import brief, counted, points
 from retainbench.harness.report.table.columns import SEVERITY
 from retainbench.harness.report.table.evidence import CellVerdict

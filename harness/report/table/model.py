@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from retainbench.harness.core.axes import DEFAULT, RetentionAxis, ordered
-from retainbench.harness.core.records import Interval, Record
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.records import Record
 
 
 class AxisColumns(Record):

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import csv_text
-from retainbench.harness.core.records import Interval
 from retainbench.harness.core.text.formatting import NONE, signed
 from retainbench.harness.report.table.columns import Grid
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retainbench.harness.core.records import PointScore, Scorecard
+from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import listed
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.records import Interval, Scorecard
+from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.report.table.estimates import estimates
 from retainbench.harness.report.table.evidence import NOTHING, TableEvidence
 from retainbench.harness.report.table.model import TableRow

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from retainbench.harness.core.recipes import Recipes, SweepChoice, SweepVariant
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.text.formatting import NONE, brief, points, signed
 from retainbench.harness.report.table import rows
 from retainbench.harness.report.table.columns import Grid

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.atomic import write_bytes
-from retainbench.harness.core.records import Scorecard
+from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running.cell import execute
