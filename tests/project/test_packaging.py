@@ -32,6 +32,14 @@ TORCH_FREE = (
     "suites.plan",
     "tasks.catalogue",
 )
+SLIM = (
+    "adoption.pair",
+    "certificate.export",
+    "certificate.verify",
+    "gate.command",
+    "report.compare",
+    "study_design.power_table",
+)
 BLOCK = """
 import sys
 class Blocker:
@@ -47,6 +55,13 @@ importlib.import_module("retainbench.harness." + sys.argv[1])
 @pytest.mark.parametrize("module", TORCH_FREE)
 def test_the_light_modules_import_without_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", BLOCK, module], check=True)
+
+
+@pytest.mark.parametrize("module", SLIM)
+def test_judging_imports_what_the_base_install_has(module: str) -> None:
+    """Nothing of the extra `report`: what draws or reads Parquet imports it where it does."""
+    heavy = '"torch", "scipy", "pandas", "pyarrow", "altair", "vl_convert",'
+    subprocess.run([sys.executable, "-c", BLOCK.replace('"torch",', heavy), module], check=True)
 
 
 def test_every_method_is_described_without_torch() -> None:
