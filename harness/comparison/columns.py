@@ -1,9 +1,9 @@
-"""Item records of one checkpoint as columns, one Arrow table per task: the fast input of compare.
+"""Item records of one checkpoint as columns, one table per task: the fast input of compare.
 
 Reads `records.jsonl` (or takes a list of `ItemRecord`) and keeps what pairing and statistics need;
-responses stay on disk. Arrow parses a million records in about 2 s
-where one pydantic object per line takes 15 s, so the strict model checks the first line only and
-the rules that a verdict rests on (nothing missing, finite scores in [0, 1]) are checked on columns.
+responses stay on disk. One pydantic object per line takes several times as long, so the strict
+model checks the first line only; every line must have its keys, each once, and the rules that a
+verdict rests on (nothing missing, finite scores in [0, 1]) are checked on columns.
 
 Leaves out: pairing, which is `comparison/pairing.py`, and statistics, which is
 `comparison/compare.py`.
@@ -11,48 +11,85 @@ Leaves out: pairing, which is `comparison/pairing.py`, and statistics, which is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json
 from numpy.typing import NDArray
 
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.files.atomic import explained
 from retainbench.harness.core.files.storage import iterate_jsonl, require_intact
 from retainbench.harness.core.records import ItemRecord
 
 BLOCK_BYTES = 1 << 22
-"""Bytes that Arrow parses at once, unless a line is longer."""
+"""Bytes that are parsed at once, unless a line is longer."""
 LONGEST_LINE = 1 << 28
 """Bytes of the longest record; a longer one is refused."""
 
-TEXTS = (
-    "task",
-    "axis",
-    "item_id",
-    "doc_hash",
-    "prompt_hash",
-    "target_hash",
-    "filter",
-    "metric",
-    "cluster",
+SEVERAL = ("task", "axis", "filter", "metric", "cluster")
+"""Texts that many records share: one object each."""
+COMPARED = ("prompt_hash", "target_hash")
+"""Texts of which only equality counts: 64 bits of Python's hash each."""
+TEXTS = (*SEVERAL, *COMPARED, "item_id", "doc_hash")
+NUMBERS = (
+    "repeat",
+    "chance",
+    "score",
+    "soft_score",
+    "document_tokens",
+    "document_bytes",
+    "valid",
+    "cut",
 )
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in TEXTS]
-    + [("repeat", pa.int64()), ("chance", pa.float64()), ("score", pa.float64())]
-    + [("soft_score", pa.float64()), ("valid", pa.bool_()), ("cut", pa.bool_())]
-    + [("choice_logprobs", pa.list_(pa.float64()))]
-    + [("document_tokens", pa.int64()), ("document_bytes", pa.int64())]
-)
-OPTIONAL = ("soft_score", "choice_logprobs", "cut", "document_tokens", "document_bytes")
+"""As doubles, NaN where one is missing; truth values are 0 and 1."""
+LISTS = ("choice_logprobs",)
+OPTIONAL = ("soft_score", "choice_logprobs", "document_tokens", "document_bytes", "cut")
 SHARES = ("chance", "score", "soft_score")
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(TEXTS, str),
+    **dict.fromkeys(NUMBERS, float),
+    **dict.fromkeys(("valid", "cut"), bool),
+    **dict.fromkeys(LISTS, list[float]),
+}
 
-Columns = Mapping[str, Any]
-"""Task label -> Arrow table with the columns of `SCHEMA`, in the order of the file."""
+Column = NDArray[Any]
+STRINGS = np.dtypes.StringDType()
+
+
+class RecordTable:
+    """Records as columns of one length.
+
+    Texts are strings (of `COMPARED` a number), numbers doubles with NaN for a missing one, lists
+    arrays or None.
+    """
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns["task"])
+
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def take(self, rows: slice | Column) -> RecordTable:
+        """Some rows: a slice, their indices, or a truth value for each."""
+        return RecordTable({name: column[rows] for name, column in self._columns.items()})
+
+    def replaced(self, name: str, column: Column) -> RecordTable:
+        """The same records with other values in a column."""
+        return RecordTable({**self._columns, name: column})
+
+
+Columns = Mapping[str, RecordTable]
+"""Task label -> its records, in the order of the file."""
 
 Records = Path | Sequence[ItemRecord] | Columns
 """Every form in which compare accepts the records of one checkpoint."""
@@ -71,63 +108,128 @@ def columns(records: Records) -> Columns:
         return records
     if isinstance(records, Path):
         return _by_label(_read(records), str(records))
-    return _by_label(_from_list(records), "records")
+    return _by_label(joined([records]), "records")
 
 
-def _read(path: Path) -> Any:
-    """All records of a file as one Arrow table in which numbers keep their order on disk."""
+def _read(path: Path) -> RecordTable:
+    """All records of a file."""
     if next(iterate_jsonl(path, ItemRecord), None) is None:
-        return SCHEMA.empty_table()
-    return _parsed(path, SCHEMA)  # iterating has compared the digest: hashing 0.5 GB takes a second
+        return joined([()])
+    require_intact(path)
+    return joined(_parsed(block, path) for block in _blocks(path))
 
 
-def arrow_table(path: Path, schema: Any) -> Any:
-    """The columns of a schema from a JSON Lines file; other keys are skipped.
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file in pieces of whole lines."""
+    with explained(path, "read"), path.open("rb") as file:
+        rest = b""
+        while piece := file.read(BLOCK_BYTES):
+            head, end, tail = piece.rpartition(b"\n")
+            if end:
+                yield rest + head + end
+                rest = tail
+            else:
+                rest += tail
+            if len(rest) > LONGEST_LINE:
+                raise IntegrityError(f"{path}: not valid records: a line is too long")
+        if rest:
+            yield rest
 
-    Arrow refuses a line that is longer than the block that it parses, so a file with a long
-    generation is read again with a larger block.
+
+@cache
+def _decoder(*, whole: bool) -> msgspec.json.Decoder[Any]:
+    """Of lines with all of `TYPES`.
+
+    Args:
+        whole: of lines with all keys of a record; values that are not needed are skipped.
+    """
+    kinds = {name: kind | None if name in OPTIONAL else kind for name, kind in TYPES.items()}
+    others = {name: msgspec.Raw for name in ItemRecord.model_fields if name not in TYPES}
+    fields = [*kinds.items(), *(others.items() if whole else ())]
+    return msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False))
+
+
+def _parsed(block: bytes, path: Path) -> Sequence[Any]:
+    """The records of some lines.
 
     Raises:
-        IntegrityError: the file is missing or damaged, or Arrow cannot parse it.
+        IntegrityError: a line is not a JSON object with the types of a record, a value is missing,
+            or a key of a line occurs twice.
     """
-    require_intact(path)
-    return _parsed(path, schema)
-
-
-def _parsed(path: Path, schema: Any) -> Any:
-    """`arrow_table` of a file whose digest was compared."""
     try:
-        return _parse(path, schema, BLOCK_BYTES)
-    except pa.ArrowInvalid:
-        pass
-    try:
-        return _parse(path, schema, LONGEST_LINE)
-    except pa.ArrowInvalid as error:
-        raise IntegrityError(
-            f"{path}: not valid records: {' '.join(str(error).split())}"
-        ) from error
+        rows: Sequence[Any] = _decoder(whole=True).decode_lines(block)
+    except msgspec.DecodeError:
+        return _slowly(block, path)
+    # A quote inside a text is written \", so this counts keys. None of them was missing: where
+    # there are as many as there are fields, none occurs twice.
+    keys = block.count(b'":') - block.count(b'\\":')
+    return rows if keys == len(rows) * len(ItemRecord.model_fields) else _slowly(block, path)
 
 
-def _parse(path: Path, schema: Any, block: int) -> Any:
-    read = pyarrow.json.ReadOptions(block_size=block)
-    # `gold` may be a number or a string, which Arrow cannot hold in one column.
-    parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with pyarrow.json.open_json(path, read_options=read, parse_options=parse) as reader:
-        batches = [batch.select(schema.names) for batch in reader]
-    return pa.Table.from_batches(batches, schema)
+def _slowly(block: bytes, path: Path) -> Sequence[Any]:
+    """Line by line, for records with other keys than this version's, and for what is wrong."""
+    rows = []
+    for line in filter(None, block.split(b"\n")):
+        try:
+            values = json.loads(line, object_pairs_hook=_unique)
+            wanted = {name: values.get(name) for name in TYPES}
+            for name, value in wanted.items():
+                if value is None and name not in OPTIONAL:
+                    _say(path, values, f"{name} is missing")
+                if isinstance(value, float) and not np.isfinite(value):
+                    _say(path, values, f"{name} is {value}, not a number from 0 to 1")
+            rows.append(_decoder(whole=False).decode(msgspec.json.encode(wanted)))
+        except (msgspec.DecodeError, ValueError, AttributeError, RecursionError) as error:
+            text = " ".join(str(error).split())
+            raise IntegrityError(f"{path}: not valid records: {text}") from error
+    return rows
 
 
-def _from_list(records: Sequence[ItemRecord]) -> Any:
-    values = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
-    return pa.table(values, schema=SCHEMA)
+def _say(path: Path, values: Mapping[str, Any], problem: str) -> None:
+    raise IntegrityError(
+        f"{path}: task {values.get('task')!r}, item {values.get('item_id')!r}: {problem}"
+    )
 
 
-def _by_label(table: Any, source: str) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"duplicate key among {', '.join(values)}")
+    return values
+
+
+def joined(parts: Iterable[Sequence[Any]]) -> RecordTable:
+    """Records as a table.
+
+    Args:
+        parts: some objects each, with the attributes of `TYPES`; a missing value is None.
+    """
+    shared: dict[str, str] = {}
+    pieces: dict[str, list[Column]] = {name: [] for name in TYPES}
+    for part in parts:
+        for name, arrays in pieces.items():
+            arrays.append(_array(name, list(map(attrgetter(name), part)), shared))
+    return RecordTable({name: np.concatenate(arrays) for name, arrays in pieces.items()})
+
+
+def _array(name: str, values: list[Any], shared: dict[str, str]) -> Column:
+    if name in NUMBERS:
+        return np.array(values, np.float64)
+    if name in COMPARED:
+        return np.fromiter(map(hash, values), np.int64, len(values))
+    if name in SEVERAL:
+        return np.array([shared.setdefault(value, value) for value in values], object)
+    if name in LISTS:
+        held = (None if value is None else array("d", value) for value in values)
+        return np.fromiter(held, object, len(values))
+    return np.array(values, STRINGS)
+
+
+def _by_label(table: RecordTable, source: str) -> dict[str, RecordTable]:
     _check_values(table, source)
-    tasks = _split(table, table["task"])
-    labelled: dict[str, Any] = {}
-    for task, part in tasks.items():
-        filters = _split(part, part["filter"])
+    labelled: dict[str, RecordTable] = {}
+    for task, part in _split(table, "task").items():
+        filters = _split(part, "filter")
         if len(filters) == 1:
             labelled[task] = part
             continue
@@ -135,56 +237,51 @@ def _by_label(table: Any, source: str) -> dict[str, Any]:
     return labelled
 
 
-def _split(table: Any, keys: Any) -> dict[str, Any]:
+def _split(table: RecordTable, name: str) -> dict[str, RecordTable]:
     """Rows by key, keys in order of appearance; contiguous rows are sliced without a copy."""
-    if len(table) == 0:
+    if not len(table):
         return {}
-    encoded = keys.combine_chunks().dictionary_encode()
-    codes = np.from_dlpack(encoded.indices)
-    names = encoded.dictionary.to_pylist()
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    found = numbered(table[name])
+    starts = np.flatnonzero(np.diff(found, prepend=-1))
+    names = list(dict.fromkeys(table[name]))
     if len(starts) == len(names):
-        ends = [*starts[1:], len(codes)]
-        return {n: table.slice(s, e - s) for n, s, e in zip(names, starts, ends, strict=True)}
-    return {name: table.take(np.flatnonzero(codes == i)) for i, name in enumerate(names)}
+        ends = [*starts[1:], len(found)]
+        return {n: table.take(slice(s, e)) for n, s, e in zip(names, starts, ends, strict=True)}
+    return {name: table.take(np.flatnonzero(found == i)) for i, name in enumerate(names)}
 
 
-def floats(column: Any) -> NDArray[np.float64]:
-    """A column of numbers or truth values as doubles; null becomes NaN.
+def numbered(column: Column) -> NDArray[np.intp]:
+    """For each value the number of the first that is equal, counting different ones.
 
-    Read from the buffer: Arrow's own `to_numpy` imports pandas, which takes longer (0.4 s) than
-    the rest of a gate.
+    >>> numbered(np.array(["b", "a", "b"], object))
+    array([0, 1, 0])
     """
-    if column.null_count:
-        present = floats(column.is_valid()) == 1
-        values = np.full(len(column), np.nan)
-        values[present] = floats(column.drop_null())
-        return values
-    return np.asarray(np.from_dlpack(pc.cast(column, pa.float64()).combine_chunks()), np.float64)
+    known: dict[Any, int] = {}
+    return np.fromiter((known.setdefault(v, len(known)) for v in column), np.intp, len(column))
 
 
-def _check_values(table: Any, source: str) -> None:
-    """Refuse missing values and shares outside [0, 1], naming the first task and item."""
-    for name in SCHEMA.names:
+def missing(column: Column) -> NDArray[np.bool_]:
+    """Where a number or a list is missing."""
+    found = column == np.array(None) if column.dtype == object else np.isnan(column)
+    return np.asarray(found, bool)
+
+
+def _check_values(table: RecordTable, source: str) -> None:
+    """Refuse shares outside [0, 1], naming the first task and item."""
+    for name in SHARES:
         column = table[name]
-        if name not in OPTIONAL and column.null_count:
-            _refuse(table, floats(column.is_null()) == 1, f"{name} is missing", source)
-        if name in SHARES:
-            values = floats(column)  # NaN that is not null is refused, too
-            present = floats(column.is_valid()) == 1
-            bad = present & ~((values >= 0) & (values <= 1))
-            if bad.any():
-                first = values[np.flatnonzero(bad)[0]]
-                _refuse(table, bad, f"{name} is {first}, not a number from 0 to 1", source)
-    certain = floats(table["chance"]) >= 1
+        bad = ~missing(column) & ~((column >= 0) & (column <= 1))
+        if bad.any():
+            first = column[np.flatnonzero(bad)[0]]
+            _refuse(table, bad, f"{name} is {first}, not a number from 0 to 1", source)
+    certain = table["chance"] >= 1
     if certain.any():
         _refuse(table, certain, "chance is 1: it cannot be wrong and measures nothing", source)
 
 
-def _refuse(table: Any, bad: NDArray[np.bool_], problem: str, source: str) -> None:
-    row = table.slice(int(np.flatnonzero(bad)[0]), 1).to_pylist()[0]
+def _refuse(table: RecordTable, bad: NDArray[np.bool_], problem: str, source: str) -> None:
+    row = int(np.flatnonzero(bad)[0])
     others = int(bad.sum()) - 1
     more = f" (and of {others} more items)" if others else ""
-    raise IntegrityError(
-        f"{source}: task {row['task']!r}, item {row['item_id']!r}: {problem}{more}"
-    )
+    task, item = table["task"][row], table["item_id"][row]
+    raise IntegrityError(f"{source}: task {task!r}, item {item!r}: {problem}{more}")

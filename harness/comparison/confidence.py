@@ -3,7 +3,7 @@
 Accuracy notices a change when an answer flips; the log-likelihoods of the choices notice it on the
 way there. `tempered` is the gold choice's probability with log-likelihoods divided by 4, which
 keeps it off the ceiling where accuracy is (STATISTICS 13); `margin` is its lead over the best other
-choice in nats. Pure; works on the Arrow columns of `comparison/columns.py`.
+choice in nats. Pure; works on the columns of `comparison/columns.py`.
 
 Records name their gold choice as a number or a text, which no column holds, but they store its
 probability: the gold choice is the one that has it. Leaves out: items with several gold choices,
@@ -18,12 +18,13 @@ items of |right - confidence| between ten bins of equal width of the likeliest c
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retainbench.harness.comparison.columns import floats
+from retainbench.harness.comparison.columns import RecordTable, missing
 
 Floats = NDArray[np.float64]
 
@@ -48,19 +49,17 @@ class Confidence(NamedTuple):
     """1 where the likeliest choice is the gold one."""
 
 
-def confidence(rows: Any) -> Confidence | None:
+def confidence(rows: RecordTable) -> Confidence | None:
     """Of one task's records; None where any lacks likelihoods or a single gold choice."""
-    if "choice_logprobs" not in rows.column_names or not len(rows):
+    column = rows["choice_logprobs"]
+    if not len(rows) or missing(column).any() or missing(rows["soft_score"]).any():
         return None
-    column = rows["choice_logprobs"].combine_chunks()
-    if column.null_count or rows["soft_score"].null_count:
-        return None
-    values = np.asarray(np.from_dlpack(column.flatten()), np.float64)
-    counts = np.asarray(np.from_dlpack(column.value_lengths()), np.int64)
+    values = np.fromiter(chain.from_iterable(column), np.float64)
+    counts = np.fromiter(map(len, column), np.int64, len(column))
     if not counts.all() or not np.isfinite(values).all():
         return None
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    soft = floats(rows["soft_score"])
+    soft = rows["soft_score"]
     if (counts == 1).all():
         return Confidence(np.exp(np.minimum(values, 0.0) / TEMPERATURE), None, None, None, None)
     return _of_choices(values, starts, counts, soft)

@@ -19,11 +19,17 @@ from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retainbench.harness.comparison.columns import Records, columns, floats
+from retainbench.harness.comparison.columns import (
+    COMPARED,
+    Column,
+    Records,
+    RecordTable,
+    columns,
+    missing,
+    numbered,
+)
 from retainbench.harness.comparison.confidence import Confidence, confidence
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import DOCUMENT_METRIC
@@ -42,8 +48,8 @@ class Pair(NamedTuple):
     axis: str
     metric: str
     repeats: int
-    items: Any
-    """Item ids as an Arrow array of strings."""
+    items: Column
+    """Item ids."""
     base: Floats
     candidate: Floats
     base_soft: Floats | None
@@ -85,10 +91,10 @@ def pair(
 
 
 class PairedRows(NamedTuple):
-    """One task's records of both sides as Arrow tables, row by row the same item."""
+    """One task's records of both sides, row by row the same item."""
 
-    base: Any
-    candidate: Any
+    base: RecordTable
+    candidate: RecordTable
 
 
 def paired_rows(base: Records, candidate: Records) -> dict[str, PairedRows]:
@@ -107,12 +113,12 @@ def paired_rows(base: Records, candidate: Records) -> dict[str, PairedRows]:
     return {label: _pair_task(label, left[label], right[label]) for label in left}
 
 
-def is_documents(rows: Any) -> bool:
+def is_documents(rows: RecordTable) -> bool:
     """Whether a task's records are likelihoods of documents."""
-    return bool(len(rows)) and rows["metric"][0].as_py() == DOCUMENT_METRIC
+    return bool(len(rows)) and rows["metric"][0] == DOCUMENT_METRIC
 
 
-def _pair_task(label: str, base: Any, candidate: Any) -> PairedRows:
+def _pair_task(label: str, base: RecordTable, candidate: RecordTable) -> PairedRows:
     left, right = _sorted(label, base, "base"), _sorted(label, candidate, "candidate")
     _require_equal_keys(label, left, right)
     for name in EQUAL:
@@ -120,12 +126,11 @@ def _pair_task(label: str, base: Any, candidate: Any) -> PairedRows:
         if unequal.any():
             row = int(np.flatnonzero(unequal)[0])
             raise IntegrityError(
-                f"task {label!r}, item {_value(left, 'item_id', row)!r}: {name} differs: base "
-                f"{_value(left, name, row)!r}, candidate {_value(right, name, row)!r} "
-                f"({int(unequal.sum())} of {len(left)} items)"
+                f"task {label!r}, item {_value(left, 'item_id', row)!r}: {name} differs"
+                f"{_both(left, right, name, row)} ({int(unequal.sum())} of {len(left)} items)"
             )
     for name in ("metric", "axis"):
-        if len(found := sorted(pc.unique(left[name]).to_pylist())) > 1:
+        if len(found := sorted(set(left[name]))) > 1:
             raise IntegrityError(f"task {label!r} mixes several values of {name}: {found}")
     return PairedRows(left, right)
 
@@ -138,8 +143,8 @@ def kept(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Pair
     """
     left, right = rows
     if outside := excluded.get(str(_value(left, "task", 0))):
-        keep = pc.invert(pc.is_in(left["item_id"], pa.array(sorted(outside))))
-        left, right = left.filter(keep), right.filter(keep)
+        keep = np.array([item not in outside for item in left["item_id"]])
+        left, right = left.take(keep), right.take(keep)
     if len(left) == 0:
         raise IntegrityError(
             f"task {label!r}: all {len(rows.base)} items overlap the training data; none is left "
@@ -148,12 +153,14 @@ def kept(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Pair
     return PairedRows(left, right)
 
 
-def _sorted(label: str, table: Any, side: str) -> Any:
+def _sorted(label: str, table: RecordTable, side: str) -> RecordTable:
     """The table in the order of its keys; a key that occurs twice is an error."""
     if len(table) == 0:
         raise IntegrityError(f"task {label!r} has no items for the {side}")
-    order = pc.sort_indices(table, sort_keys=[(key, "ascending") for key in KEYS])
-    rows = table.take(order).combine_chunks()
+    order = np.arange(len(table))
+    for key in reversed(KEYS):
+        order = order[np.argsort(table[key][order], kind="stable")]
+    rows = table.take(order)
     same = np.ones(len(rows) - 1, bool)
     for key in KEYS:
         same &= ~_new_item(rows[key])
@@ -167,11 +174,11 @@ def _sorted(label: str, table: Any, side: str) -> Any:
     return rows
 
 
-def _require_equal_keys(label: str, left: Any, right: Any) -> None:
+def _require_equal_keys(label: str, left: RecordTable, right: RecordTable) -> None:
     if len(left) == len(right) and all(_equal(left[key], right[key]).all() for key in KEYS):
         return
     sides = [
-        dict(zip(_keys(rows), rows["item_id"].to_pylist(), strict=True)) for rows in (left, right)
+        dict(zip(_keys(rows), rows["item_id"].tolist(), strict=True)) for rows in (left, right)
     ]
     missing = [name for key, name in sides[0].items() if key not in sides[1]]
     extra = [name for key, name in sides[1].items() if key not in sides[0]]
@@ -183,22 +190,32 @@ def _require_equal_keys(label: str, left: Any, right: Any) -> None:
     raise IntegrityError(f"task {label!r}: the two sides hold different items: {', '.join(parts)}")
 
 
-def _keys(rows: Any) -> list[tuple[Any, ...]]:
-    return list(zip(*(rows[key].to_pylist() for key in KEYS), strict=True))
+def _keys(rows: RecordTable) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[key].tolist() for key in KEYS), strict=True))
 
 
-def _equal(left: Any, right: Any) -> NDArray[np.bool_]:
-    return floats(pc.equal(left, right)) == 1
+def _equal(left: Column, right: Column) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.asarray(left == right, bool)
+    return found
 
 
-def _value(rows: Any, name: str, row: int) -> Any:
-    return rows[name][row].as_py()
+def _value(rows: RecordTable, name: str, row: int) -> Any:
+    value = rows[name][row]
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]]) -> Pair:
+def _both(left: RecordTable, right: RecordTable, name: str, row: int) -> str:
+    if name in COMPARED:
+        return ""
+    return f": base {_value(left, name, row)!r}, candidate {_value(right, name, row)!r}"
+
+
+def _averaged(
+    label: str, left: RecordTable, right: RecordTable, excluded: Mapping[str, Set[str]]
+) -> Pair:
     """Columns as arrays: contaminated items out, repeats averaged inside the item."""
     task, axis, metric = (str(_value(left, name, 0)) for name in ("task", "axis", "metric"))
-    before = len(pc.unique(left["doc_hash"]))
+    before = len(set(left["doc_hash"]))
     left, right = kept(label, PairedRows(left, right), excluded)
     starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
     counts = np.diff(starts, append=len(left))
@@ -206,24 +223,23 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
     def averaged(values: Floats) -> Floats:
         return values if len(starts) == len(values) else np.add.reduceat(values, starts) / counts
 
-    def mean(rows: Any, name: str) -> Floats:
-        return averaged(floats(rows[name]))
+    def mean(rows: RecordTable, name: str) -> Floats:
+        return averaged(rows[name])
 
-    def sure(rows: Any) -> Confidence | None:
+    def sure(rows: RecordTable) -> Confidence | None:
         one = confidence(rows)
         if one is None:
             return None
         return Confidence._make(None if part is None else averaged(part) for part in one)
 
-    soft = not (left["soft_score"].null_count or right["soft_score"].null_count)
-    codes = np.from_dlpack(left["cluster"].dictionary_encode().combine_chunks().indices)
+    soft = not (missing(left["soft_score"]).any() or missing(right["soft_score"]).any())
     return Pair(
         label=label,
         task=task,
         axis=axis,
         metric=metric,
         repeats=int(counts.max()),
-        items=_at(left["item_id"], starts),
+        items=left["item_id"][starts],
         base=mean(left, "score"),
         candidate=mean(right, "score"),
         base_soft=mean(left, "soft_score") if soft else None,
@@ -235,20 +251,15 @@ def _averaged(label: str, left: Any, right: Any, excluded: Mapping[str, Set[str]
         base_cut=_share_cut(left),
         candidate_cut=_share_cut(right),
         chance=mean(left, "chance"),
-        clusters=codes[starts].astype(np.intp),
+        clusters=numbered(left["cluster"])[starts],
         excluded=before - len(starts),
     )
 
 
-def _share_cut(rows: Any) -> float | None:
-    return None if rows["cut"].null_count else float(floats(rows["cut"]).mean())
+def _share_cut(rows: RecordTable) -> float | None:
+    return None if missing(rows["cut"]).any() else float(rows["cut"].mean())
 
 
-def _at(column: Any, rows: NDArray[np.intp]) -> Any:
-    """The rows of a column; all of them (no repeats, nothing excluded) are not copied."""
-    return column if len(rows) == len(column) else column.take(pa.array(rows))
-
-
-def _new_item(hashes: Any) -> NDArray[np.bool_]:
+def _new_item(hashes: Column) -> NDArray[np.bool_]:
     """Whether each row but the first asks another item than the row before."""
-    return ~_equal(hashes.slice(1), hashes.slice(0, len(hashes) - 1))
+    return ~_equal(hashes[1:], hashes[:-1])

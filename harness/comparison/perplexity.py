@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.columns import Records, floats
+from retainbench.harness.comparison.columns import Records, RecordTable, missing
 from retainbench.harness.comparison.pairing import (
     Floats,
     PairedRows,
@@ -71,7 +72,7 @@ def changes(
     found: dict[str, list[DocumentChange]] = {}
     for label, rows in paired_rows(base, candidate).items():
         if is_documents(rows.base):
-            axis = str(rows.base["axis"][0].as_py())
+            axis = str(rows.base["axis"][0])
             change = _change(label, documents(label, rows, excluded or {}), policy)
             found.setdefault(axis, []).append(change)
     return [_axis(axis, found[axis], policy) for axis in ordered(found)]
@@ -80,7 +81,7 @@ def changes(
 def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Documents:
     """Likelihoods of one task's documents as numbers."""
     left, right = kept(label, rows, excluded)
-    tokens, sizes = floats(left["document_tokens"]), floats(left["document_bytes"])
+    tokens, sizes = left["document_tokens"], left["document_bytes"]
     if not (tokens >= 1).all() or not (sizes >= 1).all():
         raise IntegrityError(f"task {label!r}: a document's number of tokens or bytes is missing")
     likelihoods = [_likelihoods(label, side) for side in (left, right)]
@@ -91,15 +92,15 @@ def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) ->
         base_bits=bits[0],
         candidate_bits=bits[1],
         tokens=int(tokens.sum()),
-        clusters=np.asarray(left["cluster"].to_pylist()),
+        clusters=left["cluster"].astype(str),
         left_out=len(rows.base) - len(left),
     )
 
 
-def _likelihoods(label: str, rows: Any) -> Floats:
-    column = rows["choice_logprobs"].combine_chunks()
-    values: Floats = np.asarray(np.from_dlpack(column.flatten()), np.float64)
-    if column.null_count or len(values) != len(rows) or not np.isfinite(values).all():
+def _likelihoods(label: str, rows: RecordTable) -> Floats:
+    column = rows["choice_logprobs"]
+    values: Floats = np.fromiter(chain.from_iterable(one or () for one in column), np.float64)
+    if missing(column).any() or len(values) != len(rows) or not np.isfinite(values).all():
         raise IntegrityError(f"task {label!r}: a document has no log-likelihood, or several")
     return values
 

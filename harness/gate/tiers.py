@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import pyarrow.compute as pc
+import numpy as np
 
-from retainbench.harness.comparison.columns import Columns
+from retainbench.harness.comparison.columns import Columns, RecordTable
 from retainbench.harness.statistics.power import POWER, detectable_drop
 
 Tier = Literal["smoke", "standard", "full"]
@@ -50,9 +50,9 @@ def cut(base: Columns, candidate: Columns, tier: Tier) -> TierPart:
         return TierPart(base, candidate)
     chosen = {label: _first(rows, tier) for label, rows in base.items()}
 
-    def kept(columns: Columns) -> dict[str, Any]:
+    def kept(columns: Columns) -> dict[str, RecordTable]:
         return {
-            label: rows.filter(pc.is_in(rows["doc_hash"], chosen[label]))
+            label: rows.take(np.array([one in chosen[label] for one in rows["doc_hash"]], bool))
             if label in chosen
             else rows
             for label, rows in columns.items()
@@ -61,10 +61,10 @@ def cut(base: Columns, candidate: Columns, tier: Tier) -> TierPart:
     return TierPart(kept(base), kept(candidate))
 
 
-def _first(rows: Any, tier: Tier) -> Any:
+def _first(rows: RecordTable, tier: Tier) -> set[str]:
     """Hashes of the first items; several repeats of one item count once."""
-    hashes = pc.unique(rows["doc_hash"])
-    return hashes.slice(0, n_items(tier, len(hashes)))
+    hashes = list(dict.fromkeys(rows["doc_hash"]))
+    return set(hashes[: n_items(tier, len(hashes))])
 
 
 def promise(tier: Tier, tasks: int, margin: float, alpha: float) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.changes import axis_margin_of, icc_of, judge_pair
-from retainbench.harness.comparison.columns import Records, columns
+from retainbench.harness.comparison.columns import Columns, Records, columns
 from retainbench.harness.comparison.pairing import Pair, pair
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.errors import IntegrityError
@@ -162,7 +162,7 @@ def _measured(
     return _Measured(2 * max(float(np.var(one.base)), least), "twice the base's variance")
 
 
-def _variances(base: Mapping[str, object], pilot: Mapping[str, object]) -> dict[str, float]:
+def _variances(base: Columns, pilot: Columns) -> dict[str, float]:
     same = {label: rows for label, rows in pilot.items() if label in base}
     pairs = pair(base, same)
     return {label: float(np.mean((p.base - p.candidate) ** 2)) for label, p in pairs.items()}

@@ -300,7 +300,7 @@ def _item_rows(
         drops = np.array([one.base - one.candidate for one in pairs])
         lost = np.maximum(drops[hurt], 0).mean(axis=0)
         flips = np.abs(drops[~hurt]).mean(axis=0) if not hurt.all() else None
-        for place, item in enumerate(pairs[0].items.to_pylist()):
+        for place, item in enumerate(pairs[0].items.tolist()):
             rows.append(
                 ItemRow(
                     task=name,

@@ -14,12 +14,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from retainbench.harness.comparison.columns import OPTIONAL, SCHEMA
+from retainbench.harness.comparison.columns import OPTIONAL, RecordTable, joined
 from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.files.storage import csv_text, read_csv, write_text
 from retainbench.harness.core.records import Verdict
@@ -70,7 +70,7 @@ class Row(NamedTuple):
 class Frame(NamedTuple):
     """All columns but the scores; they are the same for every release."""
 
-    tasks: dict[str, Any]
+    tasks: dict[str, RecordTable]
     items: int
 
 
@@ -87,7 +87,7 @@ def frame(items: int) -> Frame:
     return Frame({f"task{t:02d}": _frozen(f"task{t:02d}", t, items) for t in range(TASKS)}, items)
 
 
-def _frozen(name: str, number: int, items: int) -> Any:
+def _frozen(name: str, number: int, items: int) -> RecordTable:
     hashes = [hashlib.sha256(f"{name} {i}".encode()).hexdigest() for i in range(items)]
     ids = [f"i{i}" for i in range(items)]
     same = {"task": name, "axis": AXES[number % len(AXES)], "filter": "none", "metric": "acc"}
@@ -96,7 +96,11 @@ def _frozen(name: str, number: int, items: int) -> Any:
     columns |= dict.fromkeys(("doc_hash", "prompt_hash", "target_hash"), hashes)
     columns |= {"score": [0.0] * items, "valid": [True] * items}
     columns |= dict.fromkeys(OPTIONAL, [None] * items)
-    return pa.table(columns, schema=SCHEMA)
+    rows = [
+        SimpleNamespace(**dict(zip(columns, values, strict=True)))
+        for values in zip(*columns.values(), strict=True)
+    ]
+    return joined([rows])
 
 
 def release(shape: Frame, cell: Cell, rng: np.random.Generator) -> tuple[Any, Any]:
@@ -116,10 +120,8 @@ def _shares(lost: float, gained: float, right: float = 0.75) -> list[float]:
     return [right - lost, lost, gained, 1 - right - gained]
 
 
-def _scored(table: Any, right: Any) -> Any:
-    return table.set_column(
-        SCHEMA.get_field_index("score"), "score", pa.array(right.astype(np.float64))
-    )
+def _scored(table: RecordTable, right: Any) -> RecordTable:
+    return table.replaced("score", right.astype(np.float64))
 
 
 def simulate(cell: Cell, shape: Frame, releases: int, seed: int) -> Row:

@@ -408,9 +408,26 @@ def test_columns_keep_what_the_file_says(tmp_path: Path) -> None:
     ]
     write_jsonl(tmp_path / "r.jsonl", mixed)
     table = columns(tmp_path / "r.jsonl")["t"]
-    assert table["item_id"].to_pylist() == [one.item_id for one in mixed]
-    assert table["score"].to_pylist() == [one.score for one in mixed]
+    assert table["item_id"].tolist() == [one.item_id for one in mixed]
+    assert table["score"].tolist() == [one.score for one in mixed]
     assert json.loads(canonical(mixed[1].model_dump(mode="json")))["gold"] == "x"
+
+
+def test_a_key_that_occurs_twice_is_refused_whatever_is_left_out(tmp_path: Path) -> None:
+    """The count of keys alone would not see it; an older record without a key is read."""
+    write_jsonl(tmp_path / "r.jsonl", sides("t", 3).base)
+    lines = (tmp_path / "r.jsonl").read_text().splitlines()
+    older = [line.replace('"cut": null, ', "") for line in lines]
+    assert older != lines
+    twice = older[1].replace('"score": 1.0', '"score": 0.0, "score": 1.0')
+    (tmp_path / "r.jsonl").write_text("\n".join([lines[0], *older[1:]]))
+    assert len(columns(tmp_path / "r.jsonl")["t"]) == 3
+    (tmp_path / "r.jsonl").write_text("\n".join([lines[0], twice, lines[2]]))
+    with pytest.raises(IntegrityError, match="not valid records: duplicate key"):
+        columns(tmp_path / "r.jsonl")
+    text = json.loads(lines[1]) | {"response": 'a \\ "quoted": \\"key\\": "score": 0'}
+    (tmp_path / "r.jsonl").write_text("\n".join([lines[0], canonical(text), lines[2]]))
+    assert len(columns(tmp_path / "r.jsonl")["t"]) == 3
 
 
 HEAVY = ("torch", "transformers", "lm_eval", "trl", "peft", "datasets")

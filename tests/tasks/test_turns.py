@@ -129,10 +129,10 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> No
 
 
 def test_rows_may_end_with_the_answer_as_the_last_turn(tmp_path: Path) -> None:
-    row = rows.completed({"id": "a", "messages": CONVERSATION}, {})
+    row = rows.completed({"id": "a", "messages": CONVERSATION})
     assert (row["answer"], row["messages"]) == (ITEM["answer"], TURNS)
     assert row["query"] == "User: What is 2 + 2?\nAssistant: 4\nUser: And times 4?"
     file = tmp_path / "rows.jsonl"
     file.write_text('{"id": "a", "messages": [{"role": "robot", "content": "x"}], "answer": "y"}\n')
     with pytest.raises(IntegrityError, match="a: messages must be a list"):
-        read_rows(file, lambda one: rows.completed(one, {}))
+        read_rows(file, rows.completed)

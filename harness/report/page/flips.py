@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from retainbench.harness.comparison.columns import arrow_table
+from retainbench.harness.comparison.columns import BLOCK_BYTES, LONGEST_LINE
 from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.files.storage import iterate_jsonl
+from retainbench.harness.core.files.storage import iterate_jsonl, require_intact
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import DOCUMENT_METRIC, ItemText
 from retainbench.harness.core.scorecards import Scorecard
@@ -210,15 +210,45 @@ def _read(path: Path) -> FlipSheet:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    require_intact(path)
     kinds = {"repeat": pa.int64(), "score": pa.float64(), "soft_score": pa.float64()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    table = arrow_table(path, schema)
+    table = _arrow(path, schema)
     table = table.filter(pc.not_equal(pc.fill_null(table["metric"], ""), DOCUMENT_METRIC))
     first = table.filter(pc.equal(pc.fill_null(table["repeat"], 0), 0)).combine_chunks()
     which = first.column_names.index("filter")
     named = first.set_column(which, "filter", pc.fill_null(first["filter"], "none"))
     scores = named["score"].to_numpy()
     return FlipSheet(named.select(COLUMNS[:3]), scores, named.select(COLUMNS[4:7]))
+
+
+def _arrow(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema; other keys are skipped.
+
+    Arrow refuses a line that is longer than the block that it parses, so a file with a long
+    generation is read again with a larger block.
+    """
+    import pyarrow as pa
+    import pyarrow.json
+
+    # `gold` may be a number or a string, which Arrow cannot hold in one column.
+    parse = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    try:
+        try:
+            found = pyarrow.json.read_json(path, _options(BLOCK_BYTES), parse)
+        except pa.ArrowInvalid:
+            found = pyarrow.json.read_json(path, _options(LONGEST_LINE), parse)
+    except pa.ArrowInvalid as error:
+        raise IntegrityError(
+            f"{path}: not valid records: {' '.join(str(error).split())}"
+        ) from error
+    return found.select(schema.names)
+
+
+def _options(block: int) -> Any:
+    import pyarrow.json
+
+    return pyarrow.json.ReadOptions(block_size=block)
 
 
 def _texts(run: RunFolder, flips: Sequence[ItemFlip]) -> dict[tuple[str, str], ItemText]:
