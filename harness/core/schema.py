@@ -197,15 +197,19 @@ class Recipe(Settings):
 
 
 MEASURED_ICCS = {
-    "calendar": 0.5,
+    "calendar": 0.8,
+    "calendar_free": 0.6,
+    "capitals": 0.4,
     "capitals_free": 0.4,
-    "dates": 0.6,
+    "clock": 0.4,
+    "dates": 0.8,
     "quantities": 0.8,
-    "units": 0.4,
+    "units": 0.5,
 }
-"""Own tasks that lose the items of a cluster together more than `Policy.icc` plans for, measured on
-checkpoints with random noise of 15 to 25 % of the weights' norm (the tasks' cards). Their clusters
-are small (calendar's are not: its 329 items count as 99), so this costs few items."""
+"""Own tasks that lose the items of a cluster together more than `Policy.icc` plans for: the largest
+mean over checkpoints of one mechanism of damage (results/sensitivity; the cards have noise alone),
+rounded up to a tenth. Clusters are small, so this costs few items (calendar's are not: its 329
+count as 69, which 5 points can still pass)."""
 
 
 class Policy(Settings):
@@ -235,10 +239,12 @@ class Policy(Settings):
     """Advisory margin on the soft-score drop: an early warning."""
     erosion_margin: Share = 0.02
     """Advisory margin on erosion, the drop of the gold choice's probability at temperature 4, as a
-    mean over an axis: above it answers are on their way out though accuracy may not show it."""
-    perplexity_margin: Annotated[float, Field(gt=0, le=10)] = 0.02
-    """Nats per token by which documents may become less likely, per task and axis. It decides where
-    `mandatory` names a task of documents; everywhere else it is shown."""
+    mean over an axis: above it answers are on their way out though accuracy may not show it. What
+    updates that teach nothing stay within (results/sensitivity)."""
+    perplexity_margin: Annotated[float, Field(gt=0, le=10)] = 0.035
+    """Nats per token by which documents may become less likely, per task and axis; calibrated as
+    the margin on erosion is. It decides where `mandatory` names a task of documents; everywhere
+    else it is shown."""
     contaminated: Literal["exclude", "refuse", "report"] = "exclude"
     """What happens to retention items that overlap the training data."""
 

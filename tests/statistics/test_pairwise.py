@@ -78,3 +78,18 @@ def test_methods_that_cannot_be_told_apart_are_tied() -> None:
     measures = {"gain": lead(0.01, 0.02), "kept": lead(0.0, 0.02)}
     front = pareto_front(2, measures, {"gain": 0.02, "kept": 0.02})
     assert [point.tied_with for point in front] == [(1,), (0,)]
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_two_identical_tables_differ_by_exactly_0(graded: bool) -> None:
+    """Whatever their own scatter: as wide only as no change on so many items leaves open."""
+    rng = np.random.default_rng(0)
+    table = rng.random((3, 300)) if graded else (rng.random((3, 300)) < 0.5).astype(float)
+    layout = ColumnLayout(np.arange(300))
+    (found,) = pairs(
+        [table, table], layout, confidence=0.90, margin=0.05, seeds=[[1, 2, 3], [1, 2, 3]]
+    )
+    assert (found.value, found.p, found.holm_p) == (0.0, 1.0, 1.0)
+    assert -found.bounds.low == pytest.approx(found.bounds.high)
+    assert found.bounds.high < 0.02
+    assert found.equivalent
