@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.foreign_json import read_object, regular_file
+from retainbench.harness.core.files.storage import digest
 from retainbench.harness.models.checks import adapter_config, config_check, weights
 from retainbench.harness.models.checks.weights import Weights
 from retainbench.harness.models.identity import folder_digest
@@ -29,7 +30,8 @@ class Base(NamedTuple):
     name: str
     folder: Path
     digest: str
-    """`identity.folder_digest` of the folder: weights, config and tokenizer, by file name."""
+    """Of all that decides its answers: `identity.folder_digest` of the folder (weights, config and
+    tokenizer, by file name), with that of the base for an adapter on its base."""
     weights: Weights
     config: dict[str, Any]
     """config.json; of an adapter, adapter_config.json."""
@@ -89,7 +91,8 @@ def on_parent(adapter: Base, parent: Base, notes: tuple[str, ...] = ()) -> Base:
             f"{adapter.folder}: its base {parent.folder} is an adapter; merge that one first"
         )
     adapter_config.require_fit(adapter.folder, adapter.config, parent.config, parent.weights)
-    return adapter._replace(parent=parent, notes=(*adapter.notes, *notes))
+    whole = digest([adapter.digest, parent.digest])
+    return adapter._replace(digest=whole, parent=parent, notes=(*adapter.notes, *notes))
 
 
 def signature(folder: Path) -> Signature:

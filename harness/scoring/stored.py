@@ -180,8 +180,7 @@ def score_candidate(
         return scoring.evaluate(candidate, [info.name for info in infos], most)
 
     store = Store(unfinished, scoring.settings, most, scoring.rendering)
-    model = digest([candidate.digest, candidate.model.digest])
-    return store.records(model, tasks.find(names), score, side="candidate")
+    return store.records(candidate.digest, tasks.find(names), score, side="candidate")
 
 
 def score_base(
@@ -228,7 +227,7 @@ def _cached(
     tasks: Catalogue,
     name: str | None = None,
 ) -> list[ItemRecord]:
-    """Through the user's cache; `base.digest` covers weights, config, tokenizer and template.
+    """Through the user's cache, by `base.digest`.
 
     Args:
         name: of the repeat scoring; None is the first one.

@@ -241,6 +241,17 @@ def test_the_given_base_is_used_where_the_recorded_one_is_not_here(
         bases.resolve(str(folder))
 
 
+def test_an_adapter_on_another_base_is_another_model(
+    base: Base, tied_base: Path, tmp_path: Path
+) -> None:
+    """Records are kept by this digest."""
+    folder = save_adapter(base.folder, KINDS["lora"], tmp_path / "adapter")
+    config(base_model_name_or_path=None)(folder)
+    both = [bases.resolve(str(folder), one) for one in (base, bases.resolve(str(tied_base)))]
+    assert len({found.digest for found in (*both, base)}) == 3
+    assert bases.resolve(str(folder), base).digest == both[0].digest
+
+
 def test_adapters_that_name_each_other_are_refused(base: Base, tmp_path: Path) -> None:
     one = save_adapter(base.folder, KINDS["lora"], tmp_path / "one")
     other = Path(shutil.copytree(one, tmp_path / "other"))
