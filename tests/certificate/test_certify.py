@@ -186,7 +186,7 @@ def test_a_tokenizer_that_reads_text_in_another_way_is_refused(
 def test_how_a_tokenizer_was_saved_does_not_matter(tmp_path: Path) -> None:
     base, candidate = fixtures.model(tmp_path / "base"), fixtures.model(tmp_path / "cand")
     edit(candidate / "tokenizer.json", '[["a", "b"]]', '["a b"]')
-    padding = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_id": 0, "pad_token": "a"}
+    padding = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_id": 3, "pad_token": "</s>"}
     padding |= {"pad_to_multiple_of": None, "pad_type_id": 0}
     edit(candidate / "tokenizer.json", '"padding": null', f'"padding": {json.dumps(padding)}')
     flags = dict.fromkeys(("lstrip", "rstrip", "normalized", "single_word"), False)

@@ -170,7 +170,8 @@ def test_verbs_around_certificates(
         check_files(place / "cert", (".html", ".md", ".csv", ".xml"))
         for form in FORMATS:
             words = ["export", str(place / "cert"), "--format", form, "--allow-unsigned"]
-            assert run([*words, "--out", str(place / form)], monkeypatch, capsys) == 0
+            code = run([*words, "--out", str(place / form)], monkeypatch, capsys)
+            assert code == (2 if form == "eval-results" else 0)  # no task of ours is on the hub
         check_files(place / "model-index", (".yaml",))
         (index,) = (place / "model-index").iterdir()
         assert yaml.safe_load(index.read_text())["model-index"][0]["name"] == name
