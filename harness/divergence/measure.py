@@ -41,7 +41,8 @@ from retainbench.harness.divergence.records import (
 from retainbench.harness.models.identity import weights_digest
 from retainbench.harness.models.inference import frozen
 from retainbench.harness.models.loading import Loaded
-from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.scoring.decoding import generate
+from retainbench.harness.scoring.stops import stop_rule
 from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP

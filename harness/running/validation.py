@@ -87,7 +87,8 @@ def _judged(run: Context, trained: TrainRecord) -> list[CheckpointRecord]:
 
 def validation_reward(loaded: loading.Loaded, target: Target) -> float:
     """Mean reward of greedy answers to the target's validation items."""
-    from retainbench.harness.scoring.decoding import generate, stop_rule
+    from retainbench.harness.scoring.decoding import generate
+    from retainbench.harness.scoring.stops import stop_rule
 
     tokenizer = loaded.tokenizer
     vocabulary = loaded.model.config.get_text_config().vocab_size

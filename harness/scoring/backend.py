@@ -31,10 +31,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.decoding import Completions, Stops, generate, stop_rule
+from retainbench.harness.scoring.completions import Completions
+from retainbench.harness.scoring.decoding import generate
 from retainbench.harness.scoring.packing.packed import prices, score_layout, score_packed
 from retainbench.harness.scoring.packing.single import Scored, ScoringWork, score_singly
 from retainbench.harness.scoring.probe import configured_obstacle, probed_obstacle
+from retainbench.harness.scoring.stops import Stops, stop_rule
 from retainbench.harness.scoring.texts import EncodedRequests, Encoder, StringPair, ask, encoder
 from retainbench.harness.tasks.lm_eval_patches import without_warnings
 from retainbench.harness.tasks.rendering.chat import Chat

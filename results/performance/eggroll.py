@@ -145,7 +145,7 @@ def _plain(work: Work) -> None:
 
 
 def _complete(work: Work, active: Any, factors: Any) -> None:
-    from retainbench.harness.scoring.decoding import stop_rule
+    from retainbench.harness.scoring.stops import stop_rule
     from retainbench.trainers._evolution import population_decode
 
     vocabulary = work.model.config.get_text_config().vocab_size
@@ -186,7 +186,8 @@ def _loop(work: Work) -> None:
 def _loop_ours(work: Work) -> None:
     import torch
 
-    from retainbench.harness.scoring.decoding import Stops, generate
+    from retainbench.harness.scoring.decoding import generate
+    from retainbench.harness.scoring.stops import Stops
 
     vocabulary = work.model.config.get_text_config().vocab_size
     stops = Stops(torch.zeros(vocabulary, dtype=torch.bool), None, (), None)

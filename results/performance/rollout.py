@@ -23,7 +23,8 @@ from results.performance.arithmetic import wait
 from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import frozen
-from retainbench.harness.scoring.decoding import Stops, generate, stop_rule
+from retainbench.harness.scoring.decoding import generate
+from retainbench.harness.scoring.stops import Stops, stop_rule
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.rendering.encoding import encode
 from retainbench.harness.tasks.rendering.prompts import STOP

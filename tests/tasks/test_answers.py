@@ -15,7 +15,7 @@ from retainbench.harness.models import loading
 from retainbench.harness.running.train import load_target
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.backend import generation_options
-from retainbench.harness.scoring.decoding import stop_rule
+from retainbench.harness.scoring.stops import stop_rule
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.folder import read_task

@@ -16,7 +16,8 @@ from fixtures.trainer_cases import job
 from results.performance import eggroll as bench_eggroll
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
-from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.scoring.decoding import generate
+from retainbench.harness.scoring.stops import stop_rule
 from retainbench.trainers import eggroll, es
 from retainbench.trainers._evolution import noise as _noise
 from retainbench.trainers._evolution import population as _population

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from retainbench.harness.scoring.decoding import Stops, generate_together
+from retainbench.harness.scoring.decoding import generate_together
 from retainbench.harness.scoring.decoding_rows import Forward
+from retainbench.harness.scoring.stops import Stops
 from retainbench.trainers._evolution.population import Active, Factors, select
 
 

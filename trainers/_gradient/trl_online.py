@@ -21,7 +21,7 @@ from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import generator, item_at
 
 if TYPE_CHECKING:
-    from retainbench.harness.scoring.decoding import Stops
+    from retainbench.harness.scoring.stops import Stops
     from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.trajectory import Trajectory
 

@@ -21,7 +21,7 @@ from retainbench.trainers._shared.contract import Item, Job, Target, TrainingErr
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.harness.scoring.decoding import Stops
+    from retainbench.harness.scoring.stops import Stops
     from retainbench.trainers._shared.model import PolicyModel
 
 Vector = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Sampler(NamedTuple):
 
 def sampler(job: Job, policy: PolicyModel, meter: Meter, rows: int) -> Sampler:
     """Prepare rollouts; decodes every token of the vocabulary once to find those that end."""
-    from retainbench.harness.scoring.decoding import stop_rule
+    from retainbench.harness.scoring.stops import stop_rule
 
     ends = job.target.rendering.ends(policy.tokenizer)
     vocabulary = policy.model.config.get_text_config().vocab_size
@@ -122,10 +122,7 @@ def score(
 
 def ended(stops: Stops, tokens: Sequence[int]) -> bool:
     """Whether a completion ended by itself, rather than at the longest answer."""
-    if not tokens or bool(stops.ends_V[tokens[-1]]):
-        return bool(tokens)
-    end = stops.decode(list(tokens[-stops.reach :])) if stops.decode else ""
-    return any(string in end for string in stops.strings)
+    return bool(tokens) and (bool(stops.ends_V[tokens[-1]]) or stops.completed(tokens))
 
 
 def earned(target: Target, text: str, item: Item, finished: bool) -> float:
