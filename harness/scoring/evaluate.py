@@ -269,8 +269,12 @@ def planned_tokens(
         return None
     from retainbench.harness.scoring.engines.transformers import TransformersEngine
 
-    prompts = [request.args for request in asked]
-    return TransformersEngine(loaded, rendering.chat).planned(prompts)
+    engine = TransformersEngine(loaded, rendering.chat)
+    by_block: dict[int, list[Any]] = {}
+    for request in asked:
+        by_block.setdefault(request.doc_id // BLOCK, []).append(request.args)
+    planned = [engine.planned(prompts) for prompts in by_block.values()]
+    return None if None in planned else sum(tokens or 0 for tokens in planned)
 
 
 class PreparedTask(NamedTuple):
