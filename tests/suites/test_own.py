@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from retainbench.harness.api import certify as api
+from retainbench.harness.certificate.verify import verify
 from retainbench.harness.contracts import skeletons
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.suites import loading, methods
@@ -108,3 +110,22 @@ def test_the_catalogue_is_data(project: Path) -> None:
     known = loading.opened(edit(project)).tasks
     again = pickle.loads(pickle.dumps(known))  # noqa: S301 - our own
     assert dataclasses.asdict(again) == dataclasses.asdict(known)
+
+
+def test_a_certificate_judges_what_the_suite_brings(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base and a candidate on the suite's own task and target; verified with the suite."""
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "cache"))
+    policy = {"minimum_gain": -1.0, "minimum_items": 2, "margin": 0.9}
+    small = {"items_per_task": 20, "noise_floor": [], "divergence_prompts": 0, "policy": policy}
+    reference = edit(project, base="./model", tasks=["./packs"], **small)
+    model = str(project / "model")
+    made = api.certify(model, model, reference, tmp_path / "certificate")
+    assert made.evidence.expected == ["fruit"]
+    assert {task.change.task for task in made.gate.tasks} == {"fruit"}
+    suite, known = loading.opened(reference)
+    verify(tmp_path / "certificate", suite=suite, tasks=known, allow_unsigned=True)
+    (project / "packs" / "fruit" / "items.jsonl").write_text("")
+    with pytest.raises(IntegrityError, match="fruit"):
+        api.certify(model, model, reference, tmp_path / "second")
