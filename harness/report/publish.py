@@ -37,7 +37,12 @@ from retainbench.harness.report.conclusions import conclusions, short
 from retainbench.harness.report.table import evidence
 from retainbench.harness.report.table.text import markdown
 
-FIGURE = "pareto"  # the figure that the README shows
+FIGURES = {
+    "pareto": "Gain against retention",
+    "ranks": "Ranks and how sure they are",
+    "pairs": "Recipes against each other",
+}
+"""The figures that a published page shows, and what they are."""
 SUFFIXES = (".svg", ".pdf")  # PNG files are three quarters of all bytes; the run folder has them
 
 
@@ -119,10 +124,10 @@ def readme(folder: Path) -> str:
             "",
             markdown(table),
             *(
-                f"![Gain against retention, {escaped(name)}]({path})"
-                for path in shown_figures(folder)
+                f"![{title}, {escaped(name)}]({path})\n"
+                for key, title in FIGURES.items()
+                for path in shown_figures(folder, key)
             ),
-            "",
             "## Environment and digests",
             "",
             *grid(["What", "Value"], [[key, value] for key, value in facts], "ll"),
@@ -155,9 +160,9 @@ def _copy_figures(source: Path, goal: Path) -> None:
             write_bytes(goal / path.name, path.read_bytes())
 
 
-def shown_figures(folder: Path) -> list[str]:
-    """Figures that the README shows, relative to the folder: one per target."""
-    found = sorted((folder / "figures").glob(f"{FIGURE}*.svg"))
+def shown_figures(folder: Path, key: str) -> list[str]:
+    """The published drawings of a figure, relative to the folder: one per target."""
+    found = sorted((folder / "figures").glob(f"{key}*.svg"))
     return [path.relative_to(folder).as_posix() for path in found]
 
 

@@ -253,7 +253,7 @@ def check_published(folder: Path) -> None:
         stored = RunFolder(folder).table(suffix).read_text(encoding="utf-8")
         assert stored == report.render(table, suffix), f"table.{suffix} differs from its rows"
     front = (folder / "README.md").read_text(encoding="utf-8")
-    assert publish.shown_figures(folder)
+    assert publish.shown_figures(folder, "pareto")
     assert front == publish.readme(folder)
 
 
