@@ -3,12 +3,14 @@
     L = -(1/M) sum_t m_t sg(p_t) log p_t,   p_t = p(y_t | y_<t, x),   sg = stop-gradient
 
 so the gradient at the logits is p_t times that of cross-entropy: confident tokens count, rare ones
-hardly. Loss and gradient are 10 to 20 times smaller than SFT's, so the learning rate differs.
+hardly. Loss and gradient are 10 to 20 times smaller than SFT's, but Adam divides by the gradient's
+size: give SFT and DFT the same grid of learning rates.
 Computed by TRL's SFTTrainer (`loss_type="dft"`); everything else is `sft`, to the batch.
 
 Deviations from the paper's code:
 1. The normaliser is the number of trained tokens of the global batch, also under accumulation
-   (the authors' code normalises per rank and micro-batch).
+   (yongliang-wu/DFT:verl/trainer/fsdp_dft_trainer.py normalises per rank and micro-batch, and
+   weights by probability only where sequences are not split over devices).
 2. The deviations of `sft`.
 """
 

@@ -4,7 +4,8 @@
     theta <- theta + (alpha / N) sum_n Z_n e_n,               e_n ~ N(0, 1) per coordinate
 
 1/sigma is absorbed in alpha. R is the mean reward over the step's prompts, the same prompts for
-all members, decoded greedily. Each line of the step log holds the noise key, the step and the
+all members, decoded greedily; `weighting`, `anchor: kl` and `shaping` change what of it counts
+(`_evolution/fitness.py`). Each line of the step log holds the noise key, the step and the
 fitness of every member: `replay` computes the weights from them, bit for bit.
 
 Deviations from the published code (VsonicV/es-fine-tuning-paper):
@@ -20,6 +21,7 @@ Deviations from the published code (VsonicV/es-fine-tuning-paper):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +29,7 @@ from pydantic import Field
 
 from retainbench.trainers._evolution import noise as _noise
 from retainbench.trainers._evolution.evolution import EvolutionOptions
+from retainbench.trainers._evolution.fitness import Judge, fitness_of, judge_of, shaped
 from retainbench.trainers._evolution.noise import Noise, Vector
 from retainbench.trainers._shared.contract import Job, Outcome
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 PAPER = "Qiu et al. 2025, arXiv:2509.24372"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights",)
+ANCHORS = ("weights", "kl")
 
 
 class Options(EvolutionOptions):
@@ -70,39 +73,46 @@ def train(job: Job) -> Outcome:
     trajectory = Trajectory(job, policy, gradient=False)
     progress = evolution.begin(job, trajectory.resume())
     parameters = {n: p.data for n, p in model.trainable_parameters(policy.model).items()}
-    anchor = model.reference_parameters(job, policy) if job.anchor else None
+    pulled = job.anchor is not None and job.anchor.kind == "weights"
+    anchor = model.reference_parameters(job, policy) if pulled else None
     sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
+    judge = judge_of(job, policy.tokenizer, trajectory.meter)
     key = seed_for(job.seed, f"es/{job.stage}")
     while trajectory.running:
         step = trajectory.step
         noise = noise_of(options, key, step)
-        fitness = evaluate(parameters, noise, options, _fitness(job, sampler, step))
+        scores = evaluate(parameters, noise, options, _scored(job, sampler, judge, step))
+        rewards, fitness = scores.T
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         evolution.check_weights(parameters.values(), step)
-        progress = evolution.advance(progress, job, policy.trainable, fitness, weights)
+        progress = evolution.advance(progress, job, policy.trainable, rewards, weights)
         trajectory.after_step(
-            evolution.measures(fitness, progress, job),
+            evolution.measures(rewards, progress, job),
             lambda done=progress: list(done),  # type: ignore[misc]
             details={"noise_key": key, "noise_step": step, "fitness": fitness.tolist()},
         )
     return evolution.close(trajectory, job, progress)
 
 
-def _fitness(job: Job, sampler: Sampler, step: int) -> Callable[[], float]:
-    """A function that gives the policy's mean reward on this step's prompts."""
+def _scored(
+    job: Job, sampler: Sampler, judge: Judge, step: int
+) -> Callable[[], tuple[float, float]]:
+    """A function that gives the policy's mean reward and fitness on this step's prompts."""
+    from retainbench.trainers._gradient import gradient
     from retainbench.trainers._shared import rollout
     from retainbench.trainers._shared.data import batch_at
 
     items = batch_at(job.target.train, job.seed, step, job.options.prompts_per_step)
 
-    def fitness() -> float:
+    def scored() -> tuple[float, float]:
         with rollout.autocast(job):
             samples = rollout.rollout(sampler, items)
+            fitness = fitness_of(judge, samples, partial(gradient.logits, sampler.policy.model))
         sampler.meter.samples(len(samples))
-        return float(rollout.rewards(samples).mean())
+        return float(rollout.rewards(samples).mean()), float(fitness.mean())
 
-    return fitness
+    return scored
 
 
 def noise_of(options: Options, key: int, step: int) -> Noise:
@@ -114,26 +124,26 @@ def evaluate(
     parameters: Mapping[str, torch.Tensor],
     noise: Noise,
     options: Options,
-    fitness: Callable[[], float],
+    scored: Callable[[], float | tuple[float, float]],
 ) -> Vector:
-    """Fitness of every member; the parameters are the same, bit for bit, afterwards.
+    """The scores of every member; the parameters are the same, bit for bit, afterwards.
 
     Args:
-        parameters: the weights to perturb, float32; `fitness` sees them perturbed.
-        fitness: called once per member.
+        parameters: the weights to perturb, float32; `scored` sees them perturbed.
+        scored: called once per member, whose row of the result it gives.
     """
     import torch
 
     master = {name: value.clone() for name, value in parameters.items()}
-    scores = np.empty(options.population)
-    for number, member in enumerate(_noise.members(options.population, options.antithetic)):
+    scores = []
+    for member in _noise.members(options.population, options.antithetic):
         for place, (name, value) in enumerate(parameters.items()):
             _noise.fill(value, noise, member.direction, place, len(parameters))
             torch.add(master[name], value, alpha=member.sign * options.sigma, out=value)
-        scores[number] = fitness()
+        scores.append(scored())
     for name, value in parameters.items():
         value.copy_(master[name])
-    return scores
+    return np.array(scores)
 
 
 def update(
@@ -146,7 +156,7 @@ def update(
     import torch
 
     population = _noise.members(options.population, options.antithetic)
-    weights = _noise.net_weights(_noise.z_scores(fitness), population)
+    weights = _noise.net_weights(shaped(fitness, options.shaping), population)
     scale = options.learning_rate / options.population
     for place, value in enumerate(parameters.values()):
         drawn, total = torch.empty_like(value), torch.zeros_like(value)

@@ -30,7 +30,10 @@ METHODS = methods.methods()
 CASES = [
     (method, adaptation) for method in METHODS for adaptation in methods.load(method).ADAPTATIONS
 ]
-ANCHORED = [name for name in METHODS if "kl" in methods.load(name).ANCHORS]
+ANCHORED = [
+    name for name in METHODS if "kl" in methods.load(name).ANCHORS and name not in ("eggroll", "es")
+]
+"""Members of a population are at a distance from the base from the first step on."""
 END = "checkpoints/s0-1.0000"
 
 

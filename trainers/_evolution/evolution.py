@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from retainbench.trainers._evolution.fitness import Shaping, Weighting
 from retainbench.trainers._evolution.noise import Vector, null_squared_step
-from retainbench.trainers._shared.contract import Job, Outcome, TrainerOptions, TrainingError
+from retainbench.trainers._shared.contract import (
+    Job,
+    Outcome,
+    TrainerOptions,
+    TrainingError,
+    added,
+)
 from retainbench.trainers._shared.model import overflowed
 from retainbench.trainers._shared.rollout import PATIENCE
 
@@ -42,6 +49,12 @@ class EvolutionOptions(TrainerOptions):
     """Standard deviation of the perturbation (arXiv:2509.24372; ESHyperscale/HyperscaleES)."""
     antithetic: bool = False
     """Members in pairs of opposite sign; the population must then be even."""
+    shaping: Shaping = added("z_scores")
+    """What the update weighs members by: z-scores of their fitness (arXiv:2509.24372), or of its
+    ranks."""
+    weighting: Weighting = added("none")
+    """`base_probability` multiplies an answer's reward by the probability that the base gives a
+    token of it (geometric mean)."""
     rollout_rows: int = Field(512, ge=1)
     """Completions computed at once; changes memory and speed only."""
 
@@ -73,13 +86,13 @@ def begin(job: Job, state: Any | None) -> EvolutionState:
 
 
 def advance(
-    progress: EvolutionState, job: Job, dimensions: int, fitness: Vector, weights: Vector
+    progress: EvolutionState, job: Job, dimensions: int, rewards: Vector, weights: Vector
 ) -> EvolutionState:
     """Account for one update.
 
     Args:
         dimensions: parameters that the noise moves.
-        fitness: of every member.
+        rewards: mean reward of every member.
         weights: net weight of each distinct direction.
 
     Raises:
@@ -88,9 +101,9 @@ def advance(
     options = job.options
     added = null_squared_step(dimensions, options.learning_rate, weights, options.population)
     kept = 1.0
-    if job.anchor and job.anchor.norm == "l2":
+    if job.anchor and job.anchor.kind == "weights" and job.anchor.norm == "l2":
         kept = max(0.0, 1.0 - options.learning_rate * job.anchor.strength)
-    barren = 0 if fitness.any() else progress.barren + 1
+    barren = 0 if rewards.any() else progress.barren + 1
     if barren == PATIENCE:
         raise TrainingError(
             f"no member earned a reward in {PATIENCE} steps: use a smaller learning_rate, or a "
@@ -114,18 +127,18 @@ def check_weights(values: Iterable[torch.Tensor], step: int) -> None:
 
 def null_of(progress: EvolutionState, job: Job) -> dict[str, float]:
     """`es_null` where it is defined, for the step log and for the end."""
-    l1 = job.anchor is not None and job.anchor.norm == "l1"
+    l1 = job.anchor is not None and (job.anchor.kind, job.anchor.norm) == ("weights", "l1")
     if job.null is None or job.adaptation.kind != "full" or l1:
         return {}
     return {"es_null": math.sqrt(progress.null_squared)}
 
 
-def measures(fitness: Vector, progress: EvolutionState, job: Job) -> dict[str, float]:
-    """The step log's line for one step; fitness is each member's mean reward."""
+def measures(rewards: Vector, progress: EvolutionState, job: Job) -> dict[str, float]:
+    """The step log's line for one step, from each member's mean reward."""
     return {
-        "reward": float(fitness.mean()),
-        "reward_sd": float(fitness.std()),
-        "reward_max": float(fitness.max()),
+        "reward": float(rewards.mean()),
+        "reward_sd": float(rewards.std()),
+        "reward_max": float(rewards.max()),
     } | null_of(progress, job)
 
 

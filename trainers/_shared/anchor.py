@@ -9,7 +9,8 @@ where theta_0 are the float32 weights of the cell's base, not a running copy, an
 
 `kl` adds beta KL(policy || base) to the loss, averaged over the trained tokens. It is the quantity
 that GRPO's beta weights (METHODS 5, k3 in expectation), computed over the full vocabulary. RLOO and
-PPO subtract it from the reward instead, as a log ratio on the sampled tokens.
+PPO subtract it from the reward instead, as a log ratio on the sampled tokens; evolution strategies
+from the fitness (`_evolution/fitness.py`).
 
 Deviations: (1) alpha lambda above 1 would overshoot the anchor; l2 then stops at theta_0.
 (2) A LoRA adapter is pulled to its untrained state, where its effect is zero.

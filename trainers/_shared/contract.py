@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
@@ -38,6 +38,15 @@ class TrainingError(Exception):
 
     The message becomes the recorded reason of the failed cell.
     """
+
+
+def added(default: Any, **constraints: Any) -> Any:
+    """A field that came to a method after cells were trained without it.
+
+    With its default it is left out of records and of a cell's id, so that a new option makes no
+    finished cell run again. The default must be what the method did before.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
 
 
 class TrainerOptions(BaseModel):
