@@ -15,28 +15,31 @@ probable tokens, renormalised. The demonstration is the item itself, answered, b
     Question: {query}        <- seen by both
     Answer:
 
+The paper's form is `teacher: ema`, whose weights are a moving average of the student's,
+`distillation: full_logits`, `alpha: 1` (reverse KL), `num_generations: 1`; TRL's is the default. A
+teacher that does not change is the paper's ablation. The first `skipped_tokens` of an answer, where
+the teacher may allude to what it was shown, can be left out of the loss, as both do.
+
 Deviations from TRL's defaults:
 1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
 2. The demonstration comes before the prompt, in the form of the evaluation, because our bases are
    not chat models; TRL appends it, and the paper words it as an instruction.
 3. The `base` teacher is the stage's starting point, loaded from its folder (for LoRA: the adapter
-   switched off), which makes resume exact.
+   switched off). The `ema` teacher begins there, is moved by us, and is part of the state that is
+   resumed from, for LoRA too. Both make resume exact.
 4. Rows come in the order that all methods share; the learning rate follows the budget; one update
    per rollout, so no importance weights.
-
-Left out: the `ema` teacher, whose weights would have to be part of the state that is resumed from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from retainbench.trainers._gradient.trl_online import GroupOptions
-from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
+from retainbench.trainers._shared.contract import Item, Job, Outcome, Target, added
 from retainbench.trainers._shared.data import item_at
 
 if TYPE_CHECKING:
@@ -58,8 +61,15 @@ class Options(GroupOptions):
 
     learning_rate: float = Field(5e-5, gt=0)
     """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
-    teacher: Literal["base", "live"] = "base"
-    """The teacher, which reads the demonstration: the stage's start, or the current student."""
+    num_generations: int = Field(8, ge=1)
+    """Completions per prompt."""
+    teacher: Literal["base", "live", "ema"] = "base"
+    """The teacher, which reads the demonstration: the stage's start, the current student, or a
+    moving average of the student."""
+    teacher_rate: float = added(0.05, gt=0, le=1)
+    """Rate of the moving average; TRL's default, .01 to .05 in the paper."""
+    skipped_tokens: int = added(0, ge=0)
+    """First tokens of an answer without a loss."""
     distillation: Literal["topk_logits", "full_logits"] = "topk_logits"
     """Tokens that are compared: the student's `topk` most probable ones, or the vocabulary."""
     topk: int = Field(100, ge=1)
@@ -85,6 +95,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
         TrainingError: batch and group do not fit.
     """
     from retainbench.trainers._gradient import trl, trl_online, trl_patches
+    from retainbench.trainers._gradient.moving_average import average_of
     from retainbench.trainers._shared import model as _model
     from retainbench.trainers._shared.trajectory import Trajectory
 
@@ -93,7 +104,10 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = trl_online.rollouts(job, policy, trajectory)
-    trainer_class, config_class = trl_patches.sdft(partial(teacher, job))
+    taught_by = teacher(job)
+    averaging = options.teacher == "ema"
+    average = average_of(taught_by, policy.model, options.teacher_rate) if averaging else None
+    trainer_class, config_class = trl_patches.sdft(taught_by)
     built: list[Any] = []
     train = job.target.train
     job.target.prompts(train, [demonstration(job.target, item) for item in train])  # all at once
@@ -117,7 +131,8 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
                 max_completion_length=job.target.max_new_tokens,
                 max_prompt_length=None,
                 temperature=options.temperature,
-                teacher_model_kind=options.teacher,
+                teacher_model_kind="live" if averaging else options.teacher,
+                num_loss_tokens_to_skip=options.skipped_tokens,
                 teacher_prompt_template=f"{{privileged_context}}{UNREAD}{{prompt}}",
                 distillation_mode=options.distillation,
                 distillation_topk=min(options.topk, _vocabulary(policy.model)),
@@ -143,13 +158,15 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
         trajectory.meter.backward(student)
 
     rows = trl_online.rows_per_step(options)
-    return trl.run(trajectory, build, count, rows_per_step=rows)
+    return trl.run(trajectory, build, count, rows_per_step=rows, average=average)
 
 
 def teacher(job: Job) -> Any:
     """The model that is shown the demonstration; None where the student is its own teacher."""
     from retainbench.trainers._shared import model
 
+    if job.options.teacher == "ema":
+        return model.load(job).model
     if job.options.teacher != "base" or job.adaptation.kind != "full":
         return None
     return model.starting_point(job)

@@ -34,7 +34,7 @@ BOTH = {"weighting": "base_probability"}
 
 
 def test_ranks_forget_the_size_of_a_reward() -> None:
-    """(1, 2, 3, 1000) weighs as (1, 2, 3, 4); equal members share their rank; no spread, no step."""
+    """(1, 2, 3, 1000) weighs as (1, 2, 3, 4); equal members share a rank; no spread, no step."""
     wanted = [-1.341641, -0.447214, 0.447214, 1.341641]
     found = _fitness.shaped(np.array([1.0, 2.0, 3.0, 1000.0]), "ranks")
     np.testing.assert_allclose(found, wanted, atol=1e-6)

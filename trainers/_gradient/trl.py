@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from retainbench.harness.models import seeds
 from retainbench.trainers._gradient import gradient, trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
+from retainbench.trainers._gradient.moving_average import MovingAverage
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import seed_for
 from retainbench.trainers._shared.trajectory import Trajectory
@@ -101,6 +102,7 @@ def run(
     count: Callable[[Trajectory, dict[str, Any]], None],
     *,
     rows_per_step: int,
+    average: MovingAverage | None = None,
 ) -> Outcome:
     """Train with a TRL trainer until the stage's budget is spent.
 
@@ -108,6 +110,7 @@ def run(
         build: (first row, scratch folder) -> the TRL trainer over a `stream` from that row.
         count: charges the meter for one call of `training_step`, given its inputs.
         rows_per_step: rows of the stream that one optimizer step uses.
+        average: of the policy's weights, moved after each step.
     """
     options: GradientOptions = trajectory.job.options
     if options.batch_size % options.accumulation:
@@ -120,7 +123,7 @@ def run(
         if trajectory.running:
             trainer = build(trajectory.step * rows_per_step, scratch)
             trl_patches.drop_reference_adapter(trajectory.policy.model)
-            _govern(trainer, trajectory, count, state)
+            _govern(trainer, trajectory, count, state, average)
             trainer.train()
     return trajectory.outcome({})
 
@@ -130,6 +133,7 @@ def _govern(
     trajectory: Trajectory,
     count: Callable[[Trajectory, dict[str, Any]], None],
     state: dict[str, Any] | None,
+    average: MovingAverage | None,
 ) -> None:
     """Attach budget, schedule, anchored decay, checkpoints and resume to a TRL trainer."""
     from transformers import PrinterCallback, TrainerCallback
@@ -137,6 +141,10 @@ def _govern(
 
     job, plain_step = trajectory.job, trainer.training_step
     anchored = gradient.anchored(job, trajectory.policy)
+
+    def resumable() -> dict[str, Any]:
+        optimizer: dict[str, Any] = trainer.optimizer.state_dict()["state"]
+        return {"optimizer": optimizer, "average": average.state()} if average else optimizer
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
         loss = plain_step(model, inputs, *rest)
@@ -150,7 +158,9 @@ def _govern(
 
         def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             if state is not None:
-                gradient.restore(trainer.optimizer, state)
+                gradient.restore(trainer.optimizer, state["optimizer"] if average else state)
+                if average:
+                    average.restore(state["average"])
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             seeds.seed_all(seed_for(job.seed, f"step/{job.stage}/{trajectory.step}"))
@@ -158,6 +168,8 @@ def _govern(
 
         def on_optimizer_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             anchored(trainer.optimizer.param_groups[0]["lr"])
+            if average:
+                average.step()
 
         def on_log(
             self, _args: Any, _state: Any, control: Any, logs: dict[str, Any], **_: Any
@@ -167,7 +179,7 @@ def _govern(
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
             for counted_elsewhere in ("epoch", "num_tokens", "step_time"):
                 metrics.pop(counted_elsewhere, None)
-            trajectory.after_step(metrics, lambda: trainer.optimizer.state_dict()["state"])
+            trajectory.after_step(metrics, resumable)
             control.should_training_stop = not trajectory.running
 
     for callback in trainer.callback_handler.callbacks:

@@ -145,11 +145,11 @@ def scored_reference(trainer: Any, reference: Any, temperature: float) -> Any:
     return trainer.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
-def sdft(load_teacher: Callable[[], Any]) -> tuple[Any, Any]:
+def sdft(teacher: Any) -> tuple[Any, Any]:
     """SDFT's trainer and config, without TRL's warning of what is experimental.
 
     Args:
-        load_teacher: gives the teacher; None for the student as its own.
+        teacher: the model that teaches; None for the student as its own.
     """
     from trl.import_utils import TRLExperimentalWarning
 
@@ -160,7 +160,7 @@ def sdft(load_teacher: Callable[[], Any]) -> tuple[Any, Any]:
     class Distiller(SDFTTrainer):
         def _setup_teacher_model(self) -> None:
             self.teacher_model = self.model
-            if (teacher := load_teacher()) is not None:
+            if teacher is not None:
                 self.teacher_model = self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
     return Distiller, SDFTConfig
