@@ -156,6 +156,7 @@ def distil(job: Job, demonstration: Demonstration) -> Outcome:
         student = int(part["prompt_mask"].sum() + part["completion_mask"].sum())
         trajectory.meter.forward(student + int(part["teacher_attention_mask"].sum()))
         trajectory.meter.backward(student)
+        trajectory.meter.samples(len(part["prompt_mask"]))
 
     rows = trl_online.rows_per_step(options)
     return trl.run(trajectory, build, count, rows_per_step=rows, average=average)

@@ -59,7 +59,7 @@ def scripted(
     ids = encode(policy.tokenizer, [prompt])[0]
     sampling = trl_online.rollouts(plain, policy, Trajectory(plain, policy))
     rows = [Example(ids, tokens) for tokens in sampling.generate([ids] * 4)]
-    assert all(rollout.ended(sampling.stops, rows[n].completion) for n in (0, 3))
+    assert all(rollout.ended(sampling.sampler.stops, rows[n].completion) for n in (0, 3))
     texts = policy.tokenizer.batch_decode([r.completion for r in rows], skip_special_tokens=True)
     answers = [text.split("\n", 1)[0] for text in texts]
     assert len(set(answers)) == 4

@@ -103,6 +103,7 @@ def run(
     *,
     rows_per_step: int,
     average: MovingAverage | None = None,
+    steps_per_rollout: int = 1,
 ) -> Outcome:
     """Train with a TRL trainer until the stage's budget is spent.
 
@@ -111,6 +112,8 @@ def run(
         count: charges the meter for one call of `training_step`, given its inputs.
         rows_per_step: rows of the stream that one optimizer step uses.
         average: of the policy's weights, moved after each step.
+        steps_per_rollout: optimizer steps that share what was sampled for the first of them; a run
+            resumes only where sampling begins.
     """
     options: GradientOptions = trajectory.job.options
     if options.batch_size % options.accumulation:
@@ -123,7 +126,7 @@ def run(
         if trajectory.running:
             trainer = build(trajectory.step * rows_per_step, scratch)
             trl_patches.drop_reference_adapter(trajectory.policy.model)
-            _govern(trainer, trajectory, count, state, average)
+            _govern(trainer, trajectory, count, state, average, steps_per_rollout)
             trainer.train()
     return trajectory.outcome({})
 
@@ -134,6 +137,7 @@ def _govern(
     count: Callable[[Trajectory, dict[str, Any]], None],
     state: dict[str, Any] | None,
     average: MovingAverage | None,
+    steps_per_rollout: int,
 ) -> None:
     """Attach budget, schedule, anchored decay, checkpoints and resume to a TRL trainer."""
     from transformers import PrinterCallback, TrainerCallback
@@ -179,7 +183,8 @@ def _govern(
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
             for counted_elsewhere in ("epoch", "num_tokens", "step_time"):
                 metrics.pop(counted_elsewhere, None)
-            trajectory.after_step(metrics, resumable)
+            between = (trajectory.step + 1) % steps_per_rollout
+            trajectory.after_step(metrics, None if between else resumable)
             control.should_training_stop = not trajectory.running
 
     for callback in trainer.callback_handler.callbacks:

@@ -17,12 +17,14 @@ from pydantic import Field
 from retainbench.trainers._gradient import trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._gradient.trl_patches import Tokens
+from retainbench.trainers._gradient.trl_refill import Refill
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import generator, item_at
 
 if TYPE_CHECKING:
     from retainbench.harness.scoring.stops import Stops
     from retainbench.trainers._shared.model import PolicyModel
+    from retainbench.trainers._shared.rollout import Sampler
     from retainbench.trainers._shared.trajectory import Trajectory
 
 
@@ -52,28 +54,29 @@ class OnlineOptions(GroupOptions):
 class Rollouts(NamedTuple):
     """Sampling for a TRL trainer; `rollouts` makes it."""
 
-    generate: Callable[[list[list[int]]], list[list[int]]]
-    """Prompt ids of a whole batch (each prompt `num_generations` times) -> completion ids."""
+    generate: Callable[..., list[list[int]]]
+    """(prompt ids, each prompt `num_generations` times; number of the attempt) -> completions."""
     charge: Callable[[list[list[int]], list[list[int]]], None]
     """(prompt ids, completion ids) of a batch that something else has sampled -> the meter."""
-    stops: Stops
-    """Tokens at which a completion ends."""
+    sampler: Sampler
+    """What it samples with."""
 
     @property
     def ends(self) -> list[int]:
         """Ids of those tokens."""
-        return [int(token) for token in self.stops.ends_V.nonzero()[:, 0]]
+        return [int(token) for token in self.sampler.stops.ends_V.nonzero()[:, 0]]
 
 
 def rollouts(job: Job, policy: PolicyModel, trajectory: Trajectory) -> Rollouts:
-    """One sampling per optimizer step from (seed, step), charged to the meter."""
+    """One sampling per optimizer step from (seed, step, attempt), charged to the meter."""
     from retainbench.harness.scoring.decoding import generate as decode
     from retainbench.trainers._shared import rollout as _rollout
 
     sampler = _rollout.sampler(job, policy, trajectory.meter, job.options.batch_size)
     group = job.options.num_generations
 
-    def generate(prompt_ids: list[list[int]]) -> list[list[int]]:
+    def generate(prompt_ids: list[list[int]], attempt: int = 0) -> list[list[int]]:
+        again = f"/{attempt}" if attempt else ""
         with _rollout.autocast(job):
             made = decode(
                 policy.model,
@@ -82,7 +85,7 @@ def rollouts(job: Job, policy: PolicyModel, trajectory: Trajectory) -> Rollouts:
                 stops=sampler.stops,
                 samples=group,
                 temperature=job.options.temperature,
-                generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}"),
+                generator=generator(job.seed, f"rollout/{job.stage}/{trajectory.step}{again}"),
             )
         charge(prompt_ids, made.tokens)
         return made.tokens
@@ -90,9 +93,8 @@ def rollouts(job: Job, policy: PolicyModel, trajectory: Trajectory) -> Rollouts:
     def charge(prompt_ids: list[list[int]], tokens: list[list[int]]) -> None:
         trajectory.meter.forward(sum(map(len, prompt_ids[::group])))
         trajectory.meter.generated(sum(map(len, tokens)))
-        trajectory.meter.samples(len(prompt_ids))
 
-    return Rollouts(generate, charge, sampler.stops)
+    return Rollouts(generate, charge, sampler)
 
 
 def check_groups(options: GroupOptions) -> None:
@@ -125,15 +127,18 @@ def check_engine(job: Job) -> None:
         )
 
 
-def question_at(options: GroupOptions, row: int) -> int:
+def question_at(options: GroupOptions, row: int, iterations: int = 1) -> int:
     """Position in the shared order of the question that a row of TRL's stream asks.
 
     The rows of a group ask the same question. TRL reads a whole batch for every accumulated part
     and samples only for the first of them, so a step asks for `rows_per_step` rows and the rest
-    repeat the first.
+    repeat the first. The same goes for the steps that share a rollout.
+
+    Args:
+        iterations: steps that share a rollout.
     """
     step, within = divmod(row, rows_per_step(options))
-    first = step * options.batch_size
+    first = step // iterations * options.batch_size
     return (first + within % options.batch_size) // options.num_generations
 
 
@@ -142,11 +147,21 @@ def rows_per_step(options: GroupOptions) -> int:
     return options.batch_size * options.accumulation
 
 
-def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any]) -> Outcome:
+def run(
+    job: Job,
+    trainer_class: Any,
+    config_class: Any,
+    specific: dict[str, Any],
+    *,
+    iterations: int = 1,
+    attempts: int = 0,
+) -> Outcome:
     """Train with one of TRL's online trainers until the budget is spent.
 
     Args:
         specific: the method's own arguments of `config_class`.
+        iterations: optimizer steps that share a rollout.
+        attempts: of replacing groups without variance (`trl_refill`).
 
     Raises:
         TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
@@ -162,14 +177,19 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
     policy = model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = rollouts(job, policy, trajectory)
-    rewards = rewarding(job, sampling.stops)
+    rewards = rewarding(job, sampling.sampler.stops)
     online_grpo = trl_patches.is_grpo(trainer_class)
-    in_rollout = [0]
+    in_rollout, charged = [0], [-1]
+
+    item = partial(item_at, job.target.train, job.seed)
+
+    def question(number: int) -> dict[str, Any]:
+        return {"prompt": job.target.prompt(item(number)), "number": number}
+
+    refill = Refill(sampling, item, question, options.num_generations, attempts)
 
     def row(position: int) -> dict[str, Any]:
-        number = question_at(options, position)
-        item = item_at(job.target.train, job.seed, number)
-        return {"prompt": job.target.prompt(item), "number": number}
+        return question(question_at(options, position, iterations))
 
     def build(first_row: int, scratch: str) -> Any:
         trainer = trainer_class(
@@ -199,6 +219,8 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
         trl_patches.sample_by(
             trainer, partial(job.target.rendering.encode, policy.tokenizer), generate
         )
+        if attempts:
+            trl_patches.replace_rows(trainer, refill.varied)
         return trainer
 
     def generate(prompt_ids: Tokens, by_trl: Callable[[], Tokens]) -> Tokens:
@@ -206,19 +228,30 @@ def run(job: Job, trainer_class: Any, config_class: Any, specific: dict[str, Any
             tokens = by_trl()
             sampling.charge(prompt_ids, tokens)
         else:
-            tokens = sampling.generate(prompt_ids)
+            tokens = refill.take() if attempts else sampling.generate(prompt_ids)
         in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
         return tokens
 
     def count(trajectory: Trajectory, _inputs: Any) -> None:
-        tokens, in_rollout[0] = in_rollout[0], 0  # the parts of a step share one rollout
-        references = 1 if specific.get("beta") else 0
-        before = 0 if online_grpo else references  # RLOO's reward reads them for its KL
-        trajectory.meter.forward(tokens * (1 + references + before))
-        trajectory.meter.backward(tokens)
+        if trajectory.step == charged[0]:  # the parts of a step share one rollout
+            return
+        charged[0] = trajectory.step
+        passes = 1
+        if trajectory.step % iterations == 0:
+            references = 1 if specific.get("beta") else 0
+            old = 1 if iterations > 1 else 0 if online_grpo else references
+            passes += references + old  # RLOO's reward reads the old ones for its KL
+        trajectory.meter.forward(in_rollout[0] * passes)
+        trajectory.meter.backward(in_rollout[0])
+        trajectory.meter.samples(options.batch_size)
 
-    rows = rows_per_step(options)
-    outcome = trl.run(trajectory, build, count, rows_per_step=rows)
+    outcome = trl.run(
+        trajectory,
+        build,
+        count,
+        rows_per_step=rows_per_step(options),
+        steps_per_rollout=iterations,
+    )
     if trajectory.step and not any_signal(job):
         raise TrainingError(
             "no two completions of a prompt differed in reward, so no step had an advantage: "

@@ -92,6 +92,12 @@ def sample_by(
     trainer._generate_single_turn = single_turn
 
 
+def replace_rows(trainer: Any, rows: Callable[[list[Any]], list[Any]]) -> None:
+    """Let GRPO's trainer sample and score other rows than those that it has read."""
+    own = trainer._generate_and_score_completions
+    trainer._generate_and_score_completions = lambda read: own(rows(read))
+
+
 def without_old_pass(trainer_class: Any) -> Any:
     """RLOO's trainer without the pass that scores its samples before the update.
 
