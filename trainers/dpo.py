@@ -5,7 +5,15 @@
 with sums over completion tokens and the stage's starting point as reference. Pairs are on-policy
 with respect to that starting point: it answers every prompt `samples_per_prompt` times; y- is the
 answer with the lowest reward, y+ the reference answer (`gold`) or the sample with the highest
-(`best`). Prompts without two different rewards give no pair.
+(`best`). Prompts without two different rewards, or with rewards nearer than `least_gap`, give no
+pair.
+
+`loss` names TRL's losses, whose weighted sum is minimised: `[sigmoid, sft]` adds the negative
+log-likelihood of y+, `ipo` (arXiv:2310.12036) aims at a fixed margin, `robust` (arXiv:2403.00409)
+expects `label_smoothing` of the pairs to be the wrong way round. Pairs that differ in a digit can
+make y+ less likely too (likelihood displacement, arXiv:2402.13228): the step log has log p(y+) as
+`logps/chosen`, and its change times beta as `rewards/chosen`, which is then negative. `anchor: kl`
+adds the KL to the cell's base on both answers, averaged over their tokens.
 
 Deviations from TRL's defaults:
 1. Rows come in the order that all methods share, already encoded; nothing is truncated.
@@ -17,12 +25,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retainbench.harness.core.files.atomic import write_bytes
 from retainbench.harness.core.files.storage import canonical, digest
 from retainbench.trainers._gradient.gradient import GradientOptions
-from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError
+from retainbench.trainers._shared.anchor import kl_strength
+from retainbench.trainers._shared.contract import Item, Job, Outcome, TrainingError, added
 from retainbench.trainers._shared.data import batch_at, example_of, generator
 
 if TYPE_CHECKING:
@@ -33,8 +42,12 @@ if TYPE_CHECKING:
 
 PAPER = "Rafailov et al. 2023, arXiv:2305.18290"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights",)
+ANCHORS = ("weights", "kl")
 
+PairLoss = Literal[
+    "sigmoid", "hinge", "ipo", "robust", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",
+    "apo_down", "sigmoid_norm", "sft",
+]  # fmt: skip
 BLOCK = 32
 """Prompts that are answered at once."""
 PATIENCE = 20
@@ -48,12 +61,26 @@ class Options(GradientOptions):
     """Peak learning rate; TRL's default. Sweep it (suite key `sweep`)."""
     beta: float = Field(0.1, gt=0)
     """Strength of the pull to the reference; TRL's default."""
+    loss: list[PairLoss] = added(["sigmoid"], min_length=1)
+    """TRL's `loss_type`: the losses that are summed."""
+    loss_weights: list[float] | None = added(None)
+    """Weight of each loss; None = 1 each."""
+    label_smoothing: float = added(0.0, ge=0, lt=0.5)
+    """Share of pairs that `robust` expects to be the wrong way round."""
+    least_gap: float = added(0.0, ge=0, le=1)
+    """Least difference of the rewards of a pair (`gold` counts as 1)."""
     chosen: Literal["gold", "best"] = "gold"
     """Where the preferred answer comes from."""
     samples_per_prompt: int = Field(4, ge=1)
     """Answers of the starting point per prompt (arXiv:2508.05629 draws 4)."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature."""
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Options:
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss):
+            raise ValueError(f"loss_weights: {len(self.loss)} losses need as many weights")
+        return self
 
 
 class PreferencePair(NamedTuple):
@@ -81,13 +108,25 @@ def train(job: Job) -> Outcome:
     trajectory = Trajectory(job, policy)
     pairs = PreferencePairs(job, reference, policy)
     options = job.options
+    trainer_class = trl_patches.encoded(DPOTrainer)
+    if kl_strength(job.anchor):
+        trainer_class = anchored(job, trajectory, trainer_class)
 
     def build(first_row: int, scratch: str) -> Any:
         columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-        return trl_patches.encoded(DPOTrainer)(
+        return trainer_class(
             model=policy.model,
             ref_model=reference,
-            args=trl.config(DPOConfig, job, scratch, beta=options.beta, max_length=None),
+            args=trl.config(
+                DPOConfig,
+                job,
+                scratch,
+                beta=options.beta,
+                loss_type=options.loss,
+                loss_weights=options.loss_weights,
+                label_smoothing=options.label_smoothing,
+                max_length=None,
+            ),
             train_dataset=trl.stream(lambda k: pairs.at(k).row, columns, first_row),
             processing_class=policy.tokenizer,
         )
@@ -100,6 +139,31 @@ def train(job: Job) -> Outcome:
         pairs.charge_for_step(trajectory)
 
     return trl.run(trajectory, build, count, rows_per_step=options.batch_size)
+
+
+def anchored(job: Job, trajectory: Trajectory, trainer_class: Any) -> Any:
+    """TRL's trainer with the KL to the base added to its loss, by a pass with whole logits."""
+    from retainbench.trainers._gradient import gradient, trl_patches
+
+    penalty = gradient.penalty(job)
+
+    class AnchoredTrainer(trainer_class):
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+            trained_BT = inputs["completion_mask"]
+            labels_BT = inputs["input_ids"].masked_fill(trained_BT == 0, -100)
+            batch, places = gradient.placed({**inputs, "labels": labels_BT})
+            logits_BTV = gradient.logits(model, batch, places)
+            trajectory.meter.forward(places.tokens)
+            trajectory.meter.backward(places.tokens)
+            extra, measured = penalty(
+                batch, logits_BTV, places, int(trained_BT.sum()), trajectory.meter
+            )
+            for name, value in measured.items():
+                trl_patches.log_of_step(self, name, value)
+            return loss + extra
+
+    return AnchoredTrainer
 
 
 class PreferencePairs:
@@ -211,7 +275,8 @@ class PreferencePairs:
         example = example_of(self._sampler.policy.tokenizer, self._job.target, item)
         gold = self._job.options.chosen == "gold"
         chosen = example.completion if gold else best.tokens
-        if worst.reward >= (1.0 if gold else best.reward):
+        gap = (1.0 if gold else best.reward) - worst.reward
+        if gap <= 0 or gap < self._job.options.least_gap:
             return None
         return {
             "prompt_ids": example.prompt,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient.gradient import GradientOptions, TargetPositions
 from retainbench.trainers._shared.contract import Job, Outcome
-from retainbench.trainers._shared.data import Batch, item_at, trained
+from retainbench.trainers._shared.data import item_at, trained
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
         def compute_loss(
             self, model: Any, inputs: Any, *_others: Any, num_items_in_batch: Any, **_named: Any
         ) -> Any:
-            batch, places = placed(inputs)
+            batch, places = gradient.placed(inputs)
             trained = int(num_items_in_batch)
             logits_BTV = gradient.logits(model, batch, places)
             if callable(loss):
@@ -116,19 +116,3 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
             return plain + extra
 
     return StageTrainer
-
-
-def placed(inputs: dict[str, Any]) -> tuple[Batch, TargetPositions]:
-    """TRL's collated rows in our form."""
-    ids_BT, attention_BT, labels_BT = (
-        inputs[name] for name in ("input_ids", "attention_mask", "labels")
-    )
-    trained_BT = (labels_BT != -100).long()
-    first = int(trained_BT.any(0).nonzero()[0]) - 1
-    places = TargetPositions(
-        first=first,
-        targets_BT=ids_BT[:, first + 1 :],
-        mask_BT=trained_BT[:, first + 1 :].float(),
-        tokens=int(attention_BT.sum()),
-    )
-    return Batch(ids_BT, attention_BT, trained_BT), places

@@ -55,8 +55,8 @@ def test_packaged_suites_load_and_are_named_like_their_file(name: str) -> None:
         ),
         ({"recipes": {"a": {"method": "sft", "options": {"learning_rate": -1}}}}, "learning_rate"),
         (
-            {"recipes": {"a": {"method": "dpo", "anchor": {"kind": "kl", "strength": 1}}}},
-            "dpo cannot use 'kl'; it takes weights",
+            {"recipes": {"a": {"method": "sdft", "anchor": {"kind": "kl", "strength": 1}}}},
+            "sdft cannot use 'kl'; it takes weights",
         ),
         ({"recipes": {"a": {"method": "sft", "adaptation": "prefix"}}}, "adaptation"),
         ({"recipes": {"a": {"stages": []}}}, "stages"),

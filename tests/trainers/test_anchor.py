@@ -16,6 +16,7 @@ from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import (
     assert_same,
     differentiate,
+    divergence,
     first_batch,
     gradients,
     log_of,
@@ -104,10 +105,10 @@ def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
     assert moved[30.0] < 0.5 * moved[1e-6]
 
 
-def test_every_method_takes_decay_and_those_without_a_pull_of_their_own_a_penalty() -> None:
-    """DPO's beta and SDFT's teacher are pulls to the reference already."""
+def test_every_method_takes_decay_and_all_but_sdft_a_penalty() -> None:
+    """SDFT's teacher is a pull to the start already."""
     assert ANCHORED["weights"] == list(methods.methods())
-    assert ANCHORED["kl"] == [m for m in methods.methods() if m not in ("dpo", "sdft")]
+    assert ANCHORED["kl"] == [m for m in methods.methods() if m != "sdft"]
 
 
 @pytest.mark.parametrize("method", ["sft", "dft"])
@@ -145,16 +146,3 @@ def test_penalised_gradient_is_that_of_loss_and_exact_kl(
 def supervised(model: Any, rows: list[Example], method: str) -> torch.Tensor:
     logp = torch.cat([logprobs(model, row) for row in rows])
     return -(logp * (logp.detach().exp() if method == "dft" else 1.0)).mean()
-
-
-def divergence(model: Any, base: Any, rows: list[Example]) -> torch.Tensor:
-    """Mean over completion tokens of sum_v p log(p / q), one row at a time."""
-    parts = []
-    for row in rows:
-        ids = torch.tensor([row.prompt + row.completion])
-        p, q = (
-            one(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1)
-            for one in (model, base)
-        )
-        parts.append((p.exp() * (p - q.detach())).sum(-1))
-    return torch.cat(parts).mean()

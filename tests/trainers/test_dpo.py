@@ -12,12 +12,21 @@ import pytest
 import torch
 
 from fixtures.trainer_cases import job
-from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
+from fixtures.trainer_oracle import (
+    assert_same,
+    differentiate,
+    divergence,
+    gradients,
+    log_of,
+    logprobs,
+)
 from retainbench.harness.contracts.jobs import letters
+from retainbench.harness.contracts.tiny_model import save_tiny
+from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
 from retainbench.trainers import dpo
 from retainbench.trainers._shared import model as _model
-from retainbench.trainers._shared.contract import Item, Job, Target
+from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
 from retainbench.trainers._shared.data import Example
 
 BEST = {
@@ -164,3 +173,94 @@ def test_logged_margin_after_a_step_is_the_formula(tiny_base: Path, tmp_path: Pa
         mean = float(torch.stack(wanted).mean())
     assert log_of(chosen)[1]["rewards/margins"] == pytest.approx(mean, abs=1e-5)
     assert abs(mean) > 1e-4
+
+
+def log_ratios(model: Any, base: Any, pair: tuple[Example, Example]) -> list[torch.Tensor]:
+    """log p / p_ref of both answers, summed over tokens."""
+    return [logprobs(model, e).sum() - logprobs(base, e).sum().detach() for e in pair]
+
+
+def sft_part(model: Any, rows: list[tuple[Example, Example]]) -> torch.Tensor:
+    return -torch.cat([logprobs(model, better) for better, _ in rows]).mean()
+
+
+def ipo_part(model: Any, base: Any, rows: list[tuple[Example, Example]]) -> torch.Tensor:
+    """(average log ratio of y+ - of y- - 1 / (2 beta))^2."""
+    parts = []
+    for pair in rows:
+        good, bad = (
+            ratio / len(example.completion)
+            for ratio, example in zip(log_ratios(model, base, pair), pair, strict=True)
+        )
+        parts.append((good - bad - 1 / 0.2) ** 2)
+    return torch.stack(parts).mean()
+
+
+def robust_part(model: Any, base: Any, rows: list[tuple[Example, Example]]) -> torch.Tensor:
+    """(-(1 - e) log s(m) + e log s(-m)) / (1 - 2 e) with e = .1."""
+    log_s = torch.nn.functional.logsigmoid
+    margins = torch.stack([margin(model, base, row) for row in rows])
+    return (-(0.9 * log_s(margins)) + 0.1 * log_s(-margins)).mean() / 0.8
+
+
+def sigmoid_part(model: Any, base: Any, rows: list[tuple[Example, Example]]) -> torch.Tensor:
+    return -torch.stack(
+        [torch.nn.functional.logsigmoid(margin(model, base, row)) for row in rows]
+    ).mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (
+            {"loss": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
+            lambda m, b, r: sigmoid_part(m, b, r) + 0.5 * sft_part(m, r),
+        ),
+        ({"loss": ["ipo"]}, ipo_part),
+        ({"loss": ["robust"], "label_smoothing": 0.1}, robust_part),
+    ],
+    ids=["sigmoid+sft", "ipo", "robust"],
+)
+def test_other_losses_are_their_formulas(
+    tiny_base: Path, tmp_path: Path, options: dict[str, Any], wanted: Any
+) -> None:
+    chosen = swappable(tiny_base, tmp_path, early)
+    chosen = dataclasses.replace(chosen, options=chosen.options.model_copy(update=options))
+    rows, base = pairs(chosen), loading.load(tiny_base).model
+    value, gradient = differentiate(tiny_base, lambda model: wanted(model, base, rows))
+    with gradients() as seen:
+        dpo.train(chosen)
+    assert_same(seen[0], gradient)
+    assert log_of(chosen)[0]["loss"] == pytest.approx(value, rel=1e-4)
+
+
+def test_anchor_adds_the_kl_on_both_answers(tiny_base: Path, tmp_path: Path) -> None:
+    """The cell's base is another model than the stage's start, so that the first KL is not 0."""
+    save_tiny(tmp_path / "start", seed=1)
+    chosen = swappable(tmp_path / "start", tmp_path / "run", early)
+    anchor = Anchor(kind="kl", strength=0.3)
+    chosen = dataclasses.replace(chosen, reference=tiny_base, anchor=anchor)
+    rows = pairs(chosen)
+    base, start = (loading.load(folder).model for folder in (tiny_base, tmp_path / "start"))
+    answers = [answer for pair in rows for answer in pair]
+    kl, pull = differentiate(tmp_path / "start", lambda model: divergence(model, base, answers))
+    _, plain = differentiate(tmp_path / "start", lambda model: sigmoid_part(model, start, rows))
+    with gradients() as seen:
+        dpo.train(chosen)
+    assert_same(seen[0], {name: plain[name] + 0.3 * pull[name] for name in plain})
+    assert log_of(chosen)[0]["kl"] == pytest.approx(kl, rel=1e-4)
+
+
+def test_pairs_of_near_rewards_are_left_out(tiny_base: Path, tmp_path: Path) -> None:
+    """Rewards 0 and 1 stay with a gap of 1; rewards 0 and .5 have none as large."""
+    chosen = swappable(tiny_base, tmp_path / "far", early)
+    options = chosen.options.model_copy(update={"least_gap": 1.0})
+    assert pairs(dataclasses.replace(chosen, options=options))
+    near = swappable(tiny_base, tmp_path / "near", lambda r, i: 0.5 * early(r, i))
+    with pytest.raises(TrainingError, match="no pair of answers"):
+        pairs(dataclasses.replace(near, options=options))
+
+
+def test_as_many_weights_as_losses() -> None:
+    with pytest.raises(ValueError, match="2 losses need as many weights"):
+        dpo.Options(loss=["sigmoid", "sft"], loss_weights=[1.0])

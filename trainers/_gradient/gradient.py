@@ -140,6 +140,22 @@ def batch_of(
     return batch, places
 
 
+def placed(inputs: dict[str, Any]) -> tuple[Batch, TargetPositions]:
+    """Rows that TRL has collated; -100 in `labels` is not trained on."""
+    ids_BT, attention_BT, labels_BT = (
+        inputs[name] for name in ("input_ids", "attention_mask", "labels")
+    )
+    trained_BT = (labels_BT != -100).long()
+    first = int(trained_BT.any(0).nonzero()[0]) - 1
+    places = TargetPositions(
+        first=first,
+        targets_BT=ids_BT[:, first + 1 :],
+        mask_BT=trained_BT[:, first + 1 :].float(),
+        tokens=int(attention_BT.sum()),
+    )
+    return Batch(ids_BT, attention_BT, trained_BT), places
+
+
 def logits(model: Any, batch: Batch, places: TargetPositions) -> torch.Tensor:
     """Float32 logits at the places, [B, T, V]."""
     made: torch.Tensor = model(
