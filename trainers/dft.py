@@ -24,7 +24,7 @@ from retainbench.trainers._shared.contract import Job, Outcome
 
 PAPER = "Wu et al. 2025, arXiv:2508.05629"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(GradientOptions):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PAPER = "Rafailov et al. 2023, arXiv:2305.18290"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 PairLoss = Literal[
     "sigmoid", "hinge", "ipo", "robust", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",

@@ -32,7 +32,7 @@ from retainbench.trainers._shared.contract import Job, Outcome, added
 
 PAPER = "Shao et al. 2024, arXiv:2402.03300; Dr.GRPO: arXiv:2503.20783"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(OnlineOptions):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PAPER = "Schulman et al. 2017, arXiv:1707.06347; KL in the reward: arXiv:1909.08593"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(GradientOptions):
@@ -112,7 +112,7 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: all answers of the whole run had the same reward.
     """
-    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._gradient import general_text, gradient
     from retainbench.trainers._gradient.actor_critic import ActorCritic
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared import rollout as _rollout
@@ -129,6 +129,7 @@ def train(job: Job) -> Outcome:
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     reference = model.reference(job) if kl_strength(job.anchor) else None
     anchored = gradient.anchored(job, policy)
+    text_terms = general_text.terms(job, policy)
     lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)
     while trajectory.running:
         number, place = divmod(trajectory.step, options.epochs * options.minibatches)
@@ -137,7 +138,8 @@ def train(job: Job) -> Outcome:
             lowest, highest = spread(samples, lowest, highest)
             current = Current(prepare(models, samples, reference), lowest, highest)
         rows = minibatches(job, number)[place]
-        metrics = update(models, current.rollout, rows, anchored)
+        of_texts = text_terms(trajectory.step, trajectory.meter)
+        metrics = of_texts | update(models, current.rollout, rows, anchored)
         trajectory.after_step(
             current.rollout.measures | metrics,
             lambda current=current: snapshot(models, current),  # type: ignore[misc]

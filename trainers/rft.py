@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PAPER = "Yuan et al. 2023, arXiv:2308.01825; iterative: arXiv:2510.18874"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(GradientOptions):
@@ -206,14 +206,16 @@ def updater(
     job: Job, policy: PolicyModel, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
-    from retainbench.trainers._gradient import gradient
+    from retainbench.trainers._gradient import general_text, gradient
 
     anchored = gradient.anchored(job, policy)
     penalty = gradient.penalty(job)
+    text_terms = general_text.terms(job, policy)
 
     def update(current: Round, account: dict[str, Any]) -> Round:
         examples = next_rows(job, policy.tokenizer, current)
         metrics = backward(job, policy, trajectory, examples, penalty)
+        metrics |= text_terms(trajectory.step, trajectory.meter)
         full = len(examples) / job.options.batch_size
         metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share, full)
         anchored(rate)

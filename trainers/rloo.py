@@ -22,7 +22,7 @@ from retainbench.trainers._shared.contract import Job, Outcome
 
 PAPER = "Ahmadian et al. 2024, arXiv:2402.14740"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(OnlineOptions):

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 PAPER = "Shenfeld et al. 2026, arXiv:2601.19897"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights",)
+ANCHORS = ("weights", "text")
 
 UNREAD = "\0"
 """TRL's template for the teacher must repeat the prompt; the teacher reads up to here."""

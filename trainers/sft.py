@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAPER = "Ouyang et al. 2022, arXiv:2203.02155, step 1"
 ADAPTATIONS = ("full", "lora")
-ANCHORS = ("weights", "kl")
+ANCHORS = ("weights", "kl", "text")
 
 
 class Options(GradientOptions):

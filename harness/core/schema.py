@@ -96,15 +96,47 @@ class AnyAdapter(Settings):
         return " ".join([self.peft_type.lower(), *shown])[:80]
 
 
+SELF = "self"
+"""The source of general text that is the base itself."""
+
+
+def _absent(value: Any) -> bool:
+    """Keys that came later are left out of a cell's id where they are not set."""
+    return value is None
+
+
 class Anchor(Settings):
     """A pull towards the base, on top of the method."""
 
-    kind: Literal["weights", "kl"]
-    """`weights`: after each step theta - theta_0 decays (arXiv:2605.30148). `kl`: a penalty."""
+    kind: Literal["weights", "kl", "ewc"]
+    """`weights`: after each step theta - theta_0 decays (arXiv:2605.30148). `kl`: a penalty. `ewc`:
+    decay in proportion to each weight's Fisher information on general text (arXiv:1612.00796)."""
     norm: Literal["l1", "l2"] = "l2"
     """For `weights` only."""
     strength: Annotated[float, Field(ge=0, le=1e6)]
     """lambda of the decay (10 for l2, 0.01 for l1 in the paper), or the penalty's coefficient."""
+    on: Reference | None = Field(default=None, exclude_if=_absent)
+    """General text for `kl` and `ewc`: a JSON Lines file, or `self` for the base's own text. A `kl`
+    without it is taken on the method's own answers."""
+
+    @model_validator(mode="after")
+    def _texts(self) -> Self:
+        if (self.kind == "ewc") != (self.on is not None) and self.kind != "kl":
+            raise ValueError(
+                "ewc needs general text. Write `on: self` or the path of a JSON Lines file"
+                if self.kind == "ewc"
+                else "an anchor of weights reads no text. Leave out `on`"
+            )
+        return self
+
+
+class Replay(Settings):
+    """General text that is trained on beside the method's own data, so that it is not forgotten."""
+
+    source: Reference
+    """A JSON Lines file, or `self` for the base's own text."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the loss, and of the rows of a step."""
 
 
 def _expand(value: Any) -> Any:
@@ -132,10 +164,17 @@ class Stage(Settings):
     ] = Adaptation()
     options: dict[str, Any] = {}
     anchor: Anchor | None = None
+    replay: Replay | None = Field(default=None, exclude_if=_absent)
     target: Name | None = None
     """Trains on this target instead of the cell's: a sequence of targets."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative to the other stages' shares."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Sources of general text that the stage reads, each once."""
+        named = [self.replay and self.replay.source, self.anchor and self.anchor.on]
+        return list(dict.fromkeys(source for source in named if source))
 
     @model_validator(mode="before")
     @classmethod

@@ -32,6 +32,7 @@ from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainReco
 from retainbench.harness.core.schema import INTERPOLATE, Budget
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
+from retainbench.harness.running.general_text import texts_of
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
@@ -238,6 +239,8 @@ def make_job(
         out=folder.root,
         device=device,
         dtype=cell.dtype,
+        replay=spec.replay,
+        texts=texts_of(spec, base, cell.seed, tasks, device),
     )
 
 

@@ -127,8 +127,15 @@ def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
             peft_config(stage.adaptation)
         except UsageError as error:
             raise UsageError(f"{where}.adaptation: {error}") from error
-    if stage.anchor and stage.anchor.kind not in module.ANCHORS:
-        possible = ", ".join(module.ANCHORS) or "no anchor"
+    if stage.texts and "text" not in module.ANCHORS:
+        raise UsageError(
+            f"{where}: {stage.method} reads no general text. Leave out `replay` and the anchor's "
+            "`on`"
+        )
+    if stage.anchor and stage.anchor.kind == "ewc" and stage.adaptation.kind != "full":
+        raise UsageError(f"{where}.anchor: ewc needs `adaptation: full`")
+    if stage.anchor and not stage.anchor.on and stage.anchor.kind not in module.ANCHORS:
+        possible = ", ".join(a for a in module.ANCHORS if a != "text") or "no anchor"
         raise UsageError(
             f"{where}.anchor: {stage.method} cannot use {stage.anchor.kind!r}; it takes {possible}"
         )

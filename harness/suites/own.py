@@ -3,7 +3,7 @@
     base: ./model                        a model folder
     targets: [./tickets]                 a target (`retainbench new target`)
     tasks: [capitals, ./packs/ours]      a pack of frozen tasks (`retainbench freeze`)
-    recipes: {mine: {method: ./my_method.py}}
+    recipes: {mine: {method: ./my_method.py, replay: {source: ./general.jsonl}}}
 
 A path begins with `./`, `../` or `/`. In the suite it becomes the name of what it names; the folder
 or the file's bytes go into the catalogue, so the plan holds names and content digests and no
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
+from retainbench.harness.core.schema import SELF
 from retainbench.harness.suites import methods
-from retainbench.harness.tasks import pack
+from retainbench.harness.tasks import pack, text_files
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
+from retainbench.harness.tasks.text_files import TextFile
 
 
 class ResolvedSuite(NamedTuple):
@@ -45,6 +47,7 @@ class _PathResolver:
         self.allow_code = allow_code
         self.infos: dict[str, TaskInfo] = {}
         self.files: dict[str, CodeFile] = {}
+        self.texts: dict[str, TextFile] = {}
 
     def path(self, entry: str) -> Path:
         return (self.folder / entry).resolve()
@@ -85,6 +88,14 @@ class _PathResolver:
             )
         return file.name
 
+    def text(self, entry: Any) -> Any:
+        if not is_path(entry):
+            return entry
+        file = text_files.read(self.path(entry))
+        if self.texts.setdefault(file.name, file) != file or file.name == SELF:
+            raise UsageError(f"{self.where}: another text is named {file.name}: rename {entry}")
+        return file.name
+
     def recipe(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
@@ -95,6 +106,9 @@ class _PathResolver:
             found["method"] = self.method(found["method"])
         if "target" in found:
             found["target"] = self.target(found["target"])
+        for key, place in (("replay", "source"), ("anchor", "on")):
+            if isinstance(found.get(key), dict) and place in found[key]:
+                found[key] = found[key] | {place: self.text(found[key][place])}
         return found
 
 
@@ -121,4 +135,9 @@ def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> ResolvedSuite:
         recipes = found["recipes"].items()
         found["recipes"] = {name: bringer.recipe(recipe) for name, recipe in recipes}
     known = tasks.adding(bringer.infos.values()) if bringer.infos else tasks
-    return ResolvedSuite(found, replace(known, methods=(*known.methods, *bringer.files.values())))
+    known = replace(
+        known,
+        methods=(*known.methods, *bringer.files.values()),
+        texts=(*known.texts, *bringer.texts.values()),
+    )
+    return ResolvedSuite(found, known)

@@ -20,7 +20,7 @@ from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
-from retainbench.harness.tasks import catalogue, contamination, training_data
+from retainbench.harness.tasks import catalogue, contamination, text_files, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 from retainbench.harness.tasks.rendering import chat
 
@@ -35,6 +35,8 @@ class Inputs(Record):
     """Lock digest by short name, of retention tasks and targets."""
     methods: dict[str, str] = {}
     """SHA-256 of the user's own methods that recipes use, by name."""
+    texts: dict[str, str] = {}
+    """SHA-256 of the user's general text for replay and anchors, by name."""
     versions: dict[str, str]
     overlap: dict[str, dict[str, list[str]]] = {}
     """Target -> retention task -> items that its training data gives away."""
@@ -90,6 +92,8 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
     for name in needed:
         catalogue.verify_lock(known[name])
     retention = retention_tasks(suite)
+    for file in tasks.texts:
+        text_files.refuse_overlap(file, contamination.retention_items(retention, tasks))
     overlap = {t: contamination.of_target(t, retention, tasks) for t in targets_of(suite)}
     base = bases.resolve(suite.base)
     inputs = Inputs(
@@ -98,6 +102,7 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
         prompts=_prompts(suite, base.reader, [known[name] for name in needed]),
         tasks={name: catalogue.lock_digest(known[name]) for name in needed},
         methods={file.name: file.digest for file in tasks.methods},
+        texts={file.name: file.digest for file in tasks.texts},
         versions=_versions(suite, tasks),
         train_data=[training_data.of_file(path, retention, tasks) for path in train_data],
     )
@@ -173,6 +178,9 @@ def make_cell(
     own = {s.method: inputs.methods[s.method] for s in stages if s.method in inputs.methods}
     if own:
         frozen["methods"] = own
+    read = {t: inputs.texts[t] for s in stages for t in s.texts if t in inputs.texts}
+    if read:
+        frozen["texts"] = read
     identity = digest([content, frozen])[:16]
     return Cell.model_validate(
         content | {"id": identity, "base": suite.base, "name": name, "recipe": complete}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retainbench.harness.core import origins, paths
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
@@ -38,6 +38,9 @@ from retainbench.harness.tasks.lock import (
     write_lock,
 )
 from retainbench.harness.tasks.rendering.chat import Rendering
+
+if TYPE_CHECKING:
+    from retainbench.harness.tasks.text_files import TextFile
 
 __all__ = [
     "LOCK",
@@ -76,6 +79,8 @@ class Catalogue:
     """The user's own methods, which her suite names by path."""
     sampling: Sampling | None = None
     """How the suite has targets answered; None is greedy, once."""
+    texts: tuple[TextFile, ...] = ()
+    """General text for replay and anchors, which her suite names by path."""
 
     @classmethod
     def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:

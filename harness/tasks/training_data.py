@@ -50,7 +50,7 @@ def of_file(path: Path, retention: Sequence[str], tasks: Catalogue) -> TrainData
     if not path.is_file():
         raise UsageError(f"--train-data {path}: not a file. Write the path of a JSON Lines file")
     search = OverlapSearch(retention_items(retention, tasks))
-    rows = search.read(_rows(path))
+    rows = search.read(rows_of(path, f"--train-data {path}"))
     if not rows:
         raise UsageError(f"--train-data {path}: has no rows. Write one JSON value a line")
     return TrainData(
@@ -58,12 +58,20 @@ def of_file(path: Path, retention: Sequence[str], tasks: Catalogue) -> TrainData
     )
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
+def rows_of(path: Path, place: str) -> Iterator[list[str]]:
+    """The texts of every row.
+
+    Args:
+        place: how messages name the file.
+
+    Raises:
+        UsageError: a row is not JSON or has no text; names the line.
+    """
     with path.open("rb") as stream:
         number = 0
         while line := stream.readline(LONGEST_LINE + 1):
             number += 1
-            where = f"--train-data {path}:{number}"
+            where = f"{place}:{number}"
             if len(line) > LONGEST_LINE:
                 raise UsageError(f"{where}: a row over {LONGEST_LINE} bytes. Split it")
             if line.isspace():

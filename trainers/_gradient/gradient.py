@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from retainbench.trainers._shared import model as _model
-from retainbench.trainers._shared.anchor import decay_towards, kl_per_token
+from retainbench.trainers._shared.anchor import decay_towards, kl_per_token, kl_strength
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import TrainerOptions
 from retainbench.trainers._shared.data import Batch, Example, collate
@@ -200,13 +200,18 @@ def reference_logits(
 
 
 def anchored(job: Job, policy: _model.PolicyModel) -> Callable[[float], None]:
-    """The job's `anchor: weights` as a function of the rate just used; idle without one."""
-    if job.anchor is None or job.anchor.kind != "weights":
+    """The job's anchor of weights as a function of the rate just used; idle without one."""
+    if job.anchor is None or job.anchor.kind == "kl":
         return lambda _rate: None
     anchor = job.anchor
     parameters = _model.trainable_parameters(policy.model)
     values = _model.reference_parameters(job, policy)
-    return lambda rate: decay_towards(parameters, values, anchor.norm, rate * anchor.strength)
+    from retainbench.trainers._gradient.general_text import fisher
+
+    importance = fisher(job, policy.tokenizer, job.texts[anchor.on]) if anchor.on else None
+    return lambda rate: decay_towards(
+        parameters, values, anchor.norm, rate * anchor.strength, importance
+    )
 
 
 Penalty = Callable[
@@ -218,9 +223,10 @@ Penalty = Callable[
 
 def penalty(job: Job) -> Penalty:
     """The job's `anchor: kl` as a term of a token loss; 0 where there is no such anchor."""
-    if job.anchor is None or job.anchor.kind != "kl":
+    strength = kl_strength(job.anchor)
+    if not strength:
         return lambda *_: (0.0, {})
-    reference, strength = _model.reference(job), job.anchor.strength
+    reference = _model.reference(job)
 
     def term(
         batch: Batch, logits_BTV: torch.Tensor, places: TargetPositions, trained: int, meter: Meter

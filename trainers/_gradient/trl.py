@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.models import seeds
-from retainbench.trainers._gradient import gradient, trl_patches
+from retainbench.trainers._gradient import general_text, gradient, trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._gradient.moving_average import MovingAverage
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
@@ -145,14 +145,21 @@ def _govern(
 
     job, plain_step = trajectory.job, trainer.training_step
     anchored = gradient.anchored(job, trajectory.policy)
+    text_terms = general_text.terms(job, trajectory.policy)
+    of_texts: dict[str, float] = {}
+    reached = -1
 
     def resumable() -> dict[str, Any]:
         optimizer: dict[str, Any] = trainer.optimizer.state_dict()["state"]
         return {"optimizer": optimizer, "average": average.state()} if average else optimizer
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
+        nonlocal reached
         loss = plain_step(model, inputs, *rest)
         count(trajectory, inputs)
+        if trajectory.step != reached:  # once for all parts of a step
+            reached = trajectory.step
+            of_texts.update(text_terms(reached, trajectory.meter))
         return loss
 
     trainer.training_step = training_step
@@ -183,6 +190,7 @@ def _govern(
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
             for counted_elsewhere in ("epoch", "num_tokens", "step_time"):
                 metrics.pop(counted_elsewhere, None)
+            metrics |= of_texts
             between = (trajectory.step + 1) % steps_per_rollout
             trajectory.after_step(metrics, None if between else resumable)
             control.should_training_stop = not trajectory.running

@@ -12,6 +12,10 @@ that GRPO's beta weights (METHODS 5, k3 in expectation), computed over the full 
 PPO subtract it from the reward instead, as a log ratio on the sampled tokens; evolution strategies
 from the fitness (`_evolution/fitness.py`).
 
+`ewc` (arXiv:1612.00796) is the l2 decay with lambda F_i for coordinate i, F the diagonal of the
+base's Fisher information on general text over its mean, so that lambda means the same as in
+`weights`: `_gradient/general_text.py`, which also takes a `kl` with `on` on general text.
+
 Deviations: (1) alpha lambda above 1 would overshoot the anchor; l2 then stops at theta_0.
 (2) A LoRA adapter is pulled to its untrained state, where its effect is zero.
 """
@@ -32,6 +36,7 @@ def decay_towards(
     anchor: Mapping[str, torch.Tensor],
     norm: Literal["l1", "l2"],
     amount: float,
+    importance: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Move parameters towards their anchor, in place.
 
@@ -40,6 +45,7 @@ def decay_towards(
         anchor: the values to be pulled to, under the same names.
         norm: `l2` shrinks the distance by a factor, `l1` by a constant per coordinate.
         amount: learning rate x strength.
+        importance: of every coordinate, for l2; None is 1.
     """
     import torch
 
@@ -47,7 +53,9 @@ def decay_towards(
         for name, parameter in parameters.items():
             origin = anchor[name]
             offset = parameter - origin
-            if norm == "l2":
+            if norm == "l2" and importance is not None:
+                offset *= (1.0 - amount * importance[name]).clamp(min=0.0)
+            elif norm == "l2":
                 offset *= max(0.0, 1.0 - amount)
             else:
                 offset = torch.nn.functional.softshrink(offset, amount)
@@ -67,8 +75,8 @@ def after_step(
 
 
 def kl_strength(anchor: Anchor | None) -> float:
-    """Coefficient of an `anchor: kl`; 0 where there is none."""
-    return anchor.strength if anchor and anchor.kind == "kl" else 0.0
+    """Coefficient of an `anchor: kl` on the method's own answers; 0 where there is none."""
+    return anchor.strength if anchor and anchor.kind == "kl" and not anchor.on else 0.0
 
 
 def kl_per_token(logits_BTV: torch.Tensor, reference_BTV: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ A method is one public file in this folder with
 
     PAPER: str                       where the method comes from
     ADAPTATIONS: tuple[str, ...]     of `full`, `lora`
-    ANCHORS: tuple[str, ...]         of `weights`, `kl`; () where neither applies
+    ANCHORS: tuple[str, ...]         of `weights`, `kl`, and `text` where it reads general text
+                                     (replay, an anchor with `on`); () where none applies
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
     def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
 
@@ -17,7 +18,7 @@ same rules).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
+from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget, Replay
 from retainbench.harness.tasks.rendering.chat import PLAIN, Ask, Conversation, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference
 
@@ -135,6 +136,10 @@ class Job:
     """The cell's folder."""
     device: str = "cpu"
     dtype: str = "float32"
+    replay: Replay | None = None
+    """General text that is trained on too."""
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """General text by source, for `replay` and for an anchor with `on`."""
     null: float | None = 0.0
     """`es_null` of the earlier stages; None where they moved the weights in another way."""
     progress: Callable[[float, dict[str, float]], None] = field(
