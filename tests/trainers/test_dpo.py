@@ -25,6 +25,7 @@ from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
 from retainbench.trainers import dpo
+from retainbench.trainers._gradient.preference_pairs import PreferencePairs
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared.contract import Item, Job, Target, TrainingError
 from retainbench.trainers._shared.data import Example
@@ -56,7 +57,7 @@ def swappable(base: Path, out: Path, reward: Any, steps: int = 1) -> Job:
 def pairs(chosen: Job) -> list[tuple[Example, Example]]:
     """The first batch: (preferred, rejected)."""
     policy = _model.load(chosen)
-    made = dpo.PreferencePairs(chosen, loading.load(chosen.base).model, policy)
+    made = PreferencePairs(chosen, loading.load(chosen.base).model, policy)
     rows = [made.at(place).row for place in range(chosen.options.batch_size)]
     return [
         (Example(r["prompt_ids"], r["chosen_ids"]), Example(r["prompt_ids"], r["rejected_ids"]))
@@ -76,11 +77,11 @@ def test_pairs_are_sampled_once_however_often_a_run_is_resumed(
     """A kill leaves a part of a line at most; the rest needs no pass through the reference."""
     passes = [0]
 
-    def resumed(out: Path) -> dpo.PreferencePairs:
+    def resumed(out: Path) -> PreferencePairs:
         chosen = swappable(tiny_base, out, early)
         reference = loading.load(tiny_base).model
         reference.register_forward_pre_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
-        return dpo.PreferencePairs(chosen, reference, _model.load(chosen))
+        return PreferencePairs(chosen, reference, _model.load(chosen))
 
     wanted = [resumed(tmp_path / "whole").at(place) for place in range(80)]
     cut = tmp_path / "cut"
@@ -156,7 +157,7 @@ def test_logged_margin_after_a_step_is_the_formula(tiny_base: Path, tmp_path: Pa
     dpo.train(chosen)
     policy = _model.load(chosen)
     base, tuned = policy.model, loading.load(tmp_path / "checkpoints/s0-0.5000").model
-    made = dpo.PreferencePairs(chosen, base, policy)
+    made = PreferencePairs(chosen, base, policy)
     rows = [made.at(place).row for place in range(4, 8)]
     with torch.no_grad():
         wanted = [
