@@ -113,9 +113,9 @@ def train(job: Job) -> Outcome:
 
 def anchored(job: Job, trajectory: Trajectory, trainer_class: Any) -> Any:
     """TRL's trainer with the KL to the base added to its loss, by a pass with whole logits."""
-    from retainbench.trainers._gradient import gradient, trl_patches
+    from retainbench.trainers._gradient import gradient, pulls, trl_patches
 
-    penalty = gradient.penalty(job)
+    penalty = pulls.penalty(job)
 
     class AnchoredTrainer(trainer_class):
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:

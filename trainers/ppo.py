@@ -112,7 +112,7 @@ def train(job: Job) -> Outcome:
     Raises:
         TrainingError: all answers of the whole run had the same reward.
     """
-    from retainbench.trainers._gradient import general_text, gradient
+    from retainbench.trainers._gradient import general_text, pulls
     from retainbench.trainers._gradient.actor_critic import ActorCritic
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared import rollout as _rollout
@@ -128,7 +128,7 @@ def train(job: Job) -> Outcome:
     current = restore(models, state) if state else None
     sampler = _rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
     reference = model.reference(job) if kl_strength(job.anchor) else None
-    anchored = gradient.anchored(job, policy)
+    anchored = pulls.anchored(job, policy)
     text_terms = general_text.terms(job, policy)
     lowest, highest = (current.lowest, current.highest) if current else (1.0, 0.0)
     while trajectory.running:

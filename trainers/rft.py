@@ -34,7 +34,8 @@ from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 
 if TYPE_CHECKING:
-    from retainbench.trainers._gradient.gradient import Penalty, Stepper
+    from retainbench.trainers._gradient.gradient import Stepper
+    from retainbench.trainers._gradient.pulls import Penalty
     from retainbench.trainers._shared.data import Example
     from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
@@ -206,10 +207,10 @@ def updater(
     job: Job, policy: PolicyModel, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
-    from retainbench.trainers._gradient import general_text, gradient
+    from retainbench.trainers._gradient import general_text, pulls
 
-    anchored = gradient.anchored(job, policy)
-    penalty = gradient.penalty(job)
+    anchored = pulls.anchored(job, policy)
+    penalty = pulls.penalty(job)
     text_terms = general_text.terms(job, policy)
 
     def update(current: Round, account: dict[str, Any]) -> Round:

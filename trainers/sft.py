@@ -94,9 +94,9 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
     """TRL's trainer with a loss of our own: the KL to the base, per trained token, added to it."""
     from trl import SFTTrainer
 
-    from retainbench.trainers._gradient import gradient, trl_patches
+    from retainbench.trainers._gradient import gradient, pulls, trl_patches
 
-    penalty = gradient.penalty(job)
+    penalty = pulls.penalty(job)
 
     class StageTrainer(SFTTrainer):
         def compute_loss(

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
+from retainbench.harness.core.files.text_files import TextFile
 from retainbench.harness.core.schema import SELF
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import pack, text_files
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
-from retainbench.harness.tasks.text_files import TextFile
 
 
 class ResolvedSuite(NamedTuple):

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from retainbench.harness.core import origins, paths
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.core.files.storage import digest
+from retainbench.harness.core.files.text_files import TextFile
 from retainbench.harness.core.names import nearest
 from retainbench.harness.core.schema import Sampling
 from retainbench.harness.tasks import pack
@@ -38,9 +39,6 @@ from retainbench.harness.tasks.lock import (
     write_lock,
 )
 from retainbench.harness.tasks.rendering.chat import Rendering
-
-if TYPE_CHECKING:
-    from retainbench.harness.tasks.text_files import TextFile
 
 __all__ = [
     "LOCK",

@@ -7,33 +7,14 @@ scored would be trained on. The base's own text is cleaned of what overlaps inst
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.text_files import TextFile
 from retainbench.harness.tasks import training_data
 from retainbench.harness.tasks.contamination import Key, OverlapSearch
-
-
-class TextFile(NamedTuple):
-    """A file of general text by content."""
-
-    name: str
-    """The file's name without its ending."""
-    texts: tuple[str, ...]
-    place: str
-    """Where it was read, for error messages."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the texts, each ended by a byte that no text holds."""
-        hashed = hashlib.sha256()
-        for text in self.texts:
-            hashed.update(text.encode() + b"\xff")
-        return hashed.hexdigest()
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from retainbench.trainers._gradient import general_text, gradient
+from retainbench.trainers._gradient import general_text, gradient, pulls
 from retainbench.trainers._gradient.preference_pairs import PairOptions, PreferencePairs
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
@@ -40,7 +40,7 @@ def run(job: Job, loss: PairLossFunction) -> Outcome:
     if state := trajectory.resume():
         gradient.restore(stepper.optimizer, state)
     pairs = PreferencePairs(job, _model.starting_point(job), policy)
-    anchored, penalty = gradient.anchored(job, policy), gradient.penalty(job)
+    anchored, penalty = pulls.anchored(job, policy), pulls.penalty(job)
     text_terms = general_text.terms(job, policy)
     while trajectory.running:
         first = trajectory.step * options.batch_size
@@ -61,7 +61,7 @@ def backward(
     trajectory: Trajectory,
     rows: Sequence[dict[str, list[int]]],
     loss: PairLossFunction,
-    penalty: gradient.Penalty,
+    penalty: pulls.Penalty,
 ) -> dict[str, float]:
     """Accumulate the gradient of a step's pairs; charges the meter; returns the metrics."""
     import torch

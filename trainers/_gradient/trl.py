@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.models import seeds
-from retainbench.trainers._gradient import general_text, gradient, trl_patches
+from retainbench.trainers._gradient import general_text, gradient, pulls, trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._gradient.moving_average import MovingAverage
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
@@ -144,7 +144,7 @@ def _govern(
     from transformers.integrations import TensorBoardCallback
 
     job, plain_step = trajectory.job, trainer.training_step
-    anchored = gradient.anchored(job, trajectory.policy)
+    anchored = pulls.anchored(job, trajectory.policy)
     text_terms = general_text.terms(job, trajectory.policy)
     of_texts: dict[str, float] = {}
     reached = -1

@@ -186,7 +186,9 @@ def run(
     def question(number: int) -> dict[str, Any]:
         return {"prompt": job.target.prompt(item(number)), "number": number}
 
-    refill = Refill(sampling, item, question, options.num_generations, attempts)
+    refill = Refill(
+        sampling.sampler, sampling.generate, item, question, options.num_generations, attempts
+    )
 
     def row(position: int) -> dict[str, Any]:
         return question(question_at(options, position, iterations))

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from retainbench.trainers._gradient.trl_patches import Tokens
 from retainbench.trainers._shared import rollout as _rollout
 
 if TYPE_CHECKING:
-    from retainbench.trainers._gradient.trl_online import Rollouts
     from retainbench.trainers._shared.contract import Item
+    from retainbench.trainers._shared.rollout import Sampler
 
 FAR = 10_000_000
 """Places in the shared order between a prompt and the one that replaces it: an epoch that no run
@@ -30,19 +31,22 @@ class Refill:
 
     def __init__(
         self,
-        sampling: Rollouts,
+        sampler: Sampler,
+        generate: Callable[[Tokens, int], Tokens],
         item: Callable[[int], Item],
         row: Callable[[int], Row],
         group: int,
         attempts: int,
     ) -> None:
         """Args:
+        generate: (prompt ids of whole groups, number of the attempt) -> completions.
         item: position in the shared order -> item.
         row: position in the shared order -> TRL's row.
         group: completions of each prompt.
         attempts: of finding other prompts.
         """
-        self._sampling, self._item, self._row = sampling, item, row
+        self._sampler, self._generate = sampler, generate
+        self._item, self._row = item, row
         self._group, self._attempts = group, attempts
         self._tokens: list[list[int]] = []
 
@@ -67,12 +71,11 @@ class Refill:
 
     def _sampled(self, numbers: list[int], attempt: int) -> list[tuple[int, list[list[int]], bool]]:
         """Number, completions and whether their rewards differ, for each prompt."""
-        sampler = self._sampling.sampler
         items = [self._item(number) for number in numbers]
-        prompts = [p for p in _rollout.prompts(sampler, items) for _ in range(self._group)]
-        tokens = self._sampling.generate(prompts, attempt)
+        prompts = [p for p in _rollout.prompts(self._sampler, items) for _ in range(self._group)]
+        tokens = self._generate(prompts, attempt)
         repeated = [item for item in items for _ in range(self._group)]
-        samples = _rollout.score(sampler, repeated, prompts, tokens)
+        samples = _rollout.score(self._sampler, repeated, prompts, tokens)
         rewards = _rollout.rewards(samples).reshape(len(numbers), self._group)
         groups = [tokens[n * self._group : (n + 1) * self._group] for n in range(len(numbers))]
         differ = (rewards.max(1) > rewards.min(1)).tolist()
