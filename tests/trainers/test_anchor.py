@@ -105,10 +105,10 @@ def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
     assert moved[30.0] < 0.5 * moved[1e-6]
 
 
-def test_every_method_takes_decay_and_all_but_sdft_a_penalty() -> None:
-    """SDFT's teacher is a pull to the start already."""
+def test_every_method_takes_decay_and_most_a_penalty() -> None:
+    """SDFT's teacher and KTO's reference are pulls to the start already."""
     assert ANCHORED["weights"] == list(methods.methods())
-    assert ANCHORED["kl"] == [m for m in methods.methods() if m != "sdft"]
+    assert ANCHORED["kl"] == [m for m in methods.methods() if m not in ("kto", "sdft")]
 
 
 @pytest.mark.parametrize("method", ["sft", "dft"])

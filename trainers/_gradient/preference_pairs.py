@@ -62,11 +62,17 @@ class PreferencePairs:
     block is kept in `pairs-<stage>.jsonl`, from which a resumed run takes it.
     """
 
-    def __init__(self, job: Job, reference: Any, policy: PolicyModel) -> None:
+    def __init__(
+        self, job: Job, reference: Any, policy: PolicyModel, per_step: int | None = None
+    ) -> None:
+        """Args:
+        per_step: pairs that a step uses; None is `batch_size`.
+        """
         from retainbench.trainers._shared import rollout
         from retainbench.trainers._shared.budget import Meter
 
         self._job = job
+        self._per_step = per_step or job.options.batch_size
         self._file = job.out / f"pairs-{job.stage}.jsonl"
         self._known: list[PreferencePair] = []
         self._blocks = 0
@@ -89,7 +95,7 @@ class PreferencePairs:
         if trajectory.step == self._charged:
             return
         self._charged = trajectory.step
-        size = self._job.options.batch_size
+        size = self._per_step
         first, last = trajectory.step * size, (trajectory.step + 1) * size - 1
         before = self.at(first - 1) if first else PreferencePair({}, 0, 0)
         after = self.at(last)
