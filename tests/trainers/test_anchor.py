@@ -83,13 +83,16 @@ def test_weights_anchor_at_full_strength_ends_at_the_base(
     assert weights(tmp_path / END) == weights(tiny_base)
 
 
-@pytest.mark.parametrize("method", sorted({*ANCHORED["kl"]} - {"eggroll", "es", "ppo", "rloo"}))
+@pytest.mark.parametrize(
+    "method", sorted({*ANCHORED["kl"]} - {"eggroll", "es", "orpo", "ppo", "rloo", "simpo"})
+)
 def test_kl_anchor_keeps_the_policy_nearer_to_the_base(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
     """PPO and RLOO log a first-order estimate, which may be negative: test_online.py tests both.
 
-    Evolution strategies have the KL of their members in the fitness: test_fitness.py.
+    Evolution strategies have the KL of their members in the fitness: test_fitness.py. The gradients
+    of ORPO and SimPO with a penalty are tested by their formulas: test_pair_loop.py.
     """
     base = load_file(tiny_base / "model.safetensors")
     moved = {}

@@ -10,8 +10,17 @@ import pytest
 import torch
 
 from fixtures.trainer_cases import job
-from fixtures.trainer_oracle import assert_same, differentiate, gradients, log_of, logprobs
+from fixtures.trainer_oracle import (
+    assert_same,
+    differentiate,
+    divergence,
+    gradients,
+    log_of,
+    logprobs,
+)
 from retainbench.harness.contracts.jobs import letters
+from retainbench.harness.contracts.tiny_model import save_tiny
+from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
 from retainbench.harness.suites import methods
 from retainbench.trainers._gradient.preference_pairs import PreferencePairs
@@ -74,6 +83,32 @@ def test_first_gradient_is_the_formula(
     (line,) = log_of(chosen)
     assert line["loss"] == pytest.approx(value, rel=1e-4)
     assert line["logp_chosen"] < 0
+
+
+def test_anchor_adds_the_kl_on_both_answers(tiny_base: Path, tmp_path: Path) -> None:
+    """The cell's base is another model than the stage's start, so that the first KL is not 0."""
+    save_tiny(tmp_path / "start", seed=1)
+    target = dataclasses.replace(letters(), max_new_tokens=120)
+    options = {"batch_size": 4, "max_grad_norm": 1e9}
+    anchor = Anchor(kind="kl", strength=0.3)
+    start = tmp_path / "start"
+    chosen = job(
+        start, tmp_path / "run", "orpo", steps=1, target=target, options=options, anchor=anchor
+    )
+    chosen = dataclasses.replace(chosen, reference=tiny_base)
+    rows, base = pairs_of(chosen), loading.load(tiny_base).model
+    answers = [answer for pair in rows for answer in pair]
+
+    def whole(model: Any) -> torch.Tensor:
+        means = [[logprobs(model, answer).mean() for answer in pair] for pair in rows]
+        plain = torch.stack([orpo_by_hand(good, bad) for good, bad in means]).mean()
+        return plain + 0.3 * divergence(model, base, answers)
+
+    _, wanted = differentiate(start, whole)
+    with gradients() as seen:
+        methods.load("orpo").train(chosen)
+    assert_same(seen[0], wanted)
+    assert log_of(chosen)[0]["kl"] > 1e-3
 
 
 @pytest.mark.parametrize("method", ["orpo", "simpo"])
