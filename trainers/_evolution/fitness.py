@@ -66,7 +66,7 @@ def by_question(fitness: Vector, members: int) -> Vector:
         members: of each question, adjacent.
 
     >>> by_question(np.array([1.0, 0.0, 0.5, 0.5]), 2).round(4).tolist()
-    [1.4141, -1.4141, 0.0, 0.0]
+    [1.4142, -1.4142, 0.0, 0.0]
     """
     groups = fitness.reshape(-1, members)
     centred = groups - groups.mean(1, keepdims=True)
