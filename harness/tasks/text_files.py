@@ -13,6 +13,7 @@ from pathlib import Path
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.text_files import TextFile
+from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks import training_data
 from retainbench.harness.tasks.contamination import Key, OverlapSearch
 
@@ -43,8 +44,8 @@ def refuse_overlap(file: TextFile, items: Mapping[Key, str]) -> None:
     if found := search.found():
         named = ", ".join(f"{task} {item}" for task, item in found[:3])
         raise UsageError(
-            f"{file.place}: holds {len(found)} retention items ({named}). Replay and anchors must "
-            "not train on what is scored. Remove these rows"
+            f"{file.place}: holds {counted(len(found), 'retention item')} ({named}). Replay and "
+            "anchors must not train on what is scored. Remove these rows"
         )
 
 

@@ -54,7 +54,7 @@ def test_text_that_holds_a_retention_item_is_refused(tmp_path: Path) -> None:
     item = catalogue.items(OWN.tasks["capitals"])[0]
     answer = item["choices"][item["gold"]] if "choices" in item else reference(item)
     leak = f"{item['query']} {answer}"
-    with pytest.raises(UsageError, match=r"holds 1 retention items \(capitals"):
+    with pytest.raises(UsageError, match=r"holds 1 retention item \(capitals"):
         planned(tmp_path / "leak", ["some text", leak], **REPLAY)
 
 
