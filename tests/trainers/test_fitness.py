@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import logprobs
+from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.schema import Anchor
 from retainbench.harness.models import loading
@@ -26,7 +28,7 @@ from retainbench.trainers._gradient import gradient
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
 from retainbench.trainers._shared.contract import Job
-from retainbench.trainers._shared.data import Example, batch_at
+from retainbench.trainers._shared.data import Example, batch_at, generator
 from retainbench.trainers._shared.trajectory import Trajectory
 
 KL = Anchor(kind="kl", strength=0.3)
@@ -74,11 +76,14 @@ def test_corrections_of_the_base(
     tiny_base: Path, tmp_path: Path, anchor: Anchor | None, options: dict[str, Any]
 ) -> None:
     save_tiny(tmp_path / "start", seed=1)
-    chosen = job(tiny_base, tmp_path / "run", "es", anchor=anchor, options=options)
+    target = dataclasses.replace(letters(), max_new_tokens=120)  # so that some answers end
+    chosen = job(tiny_base, tmp_path / "run", "es", anchor=anchor, target=target, options=options)
     policy = _model.load(chosen)._replace(model=loading.load(tmp_path / "start").model)
     meter = Trajectory(chosen, policy).meter
     sampler = rollout.sampler(chosen, policy, meter, 64)
-    samples = rollout.rollout(sampler, chosen.target.train)
+    samples = rollout.rollout(
+        sampler, chosen.target.train, temperature=1.0, generator=generator(0, "answers")
+    )
     read = sum(len(s.prompt) + len(s.tokens) for s in samples)
     before = meter.ledger().forward_tokens
     judge = _fitness.judge_of(chosen, policy.tokenizer, meter)
