@@ -11,7 +11,8 @@ from pathlib import Path
 
 from retainbench.harness.core.schema import SELF, Stage
 from retainbench.harness.models import loading
-from retainbench.harness.scoring.decoding import generate, stop_rule
+from retainbench.harness.scoring.decoding import generate
+from retainbench.harness.scoring.stops import stop_rule
 from retainbench.harness.tasks import contamination, text_files
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.trainers._shared.contract import TrainingError
