@@ -17,7 +17,7 @@ from retainbench.harness.core.files.storage import csv_text
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.text.escaping import terminal
-from retainbench.harness.core.text.formatting import NONE, brief, counted, nats, points
+from retainbench.harness.core.text.formatting import NONE, bounded, brief, counted, nats, points
 from retainbench.harness.core.verdicts import AxisGate, TaskGate, deciding, erosion
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.command import verdict_lines
@@ -149,8 +149,10 @@ def _weights(evidence: Evidence) -> str:
 
 
 def _kl(evidence: Evidence) -> str:
-    found = evidence.divergence.forward if evidence.divergence else {}
-    return ", ".join(f"{axis} {brief(value)}" for axis, value in found.items()) or NONE
+    if evidence.divergence is None:
+        return NONE
+    forward, intervals = evidence.divergence.forward, evidence.divergence.intervals
+    return ", ".join(f"{axis} {bounded(kl, intervals.get(axis))}" for axis, kl in forward.items())
 
 
 def _facts(evidence: Evidence) -> list[tuple[str, str]]:

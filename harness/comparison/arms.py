@@ -163,7 +163,7 @@ def _documents(base: Columns) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for label, rows in base.items():
         if is_documents(rows):
-            found.setdefault(str(rows["axis"][0].as_py()), []).append(label)
+            found.setdefault(str(rows["axis"][0]), []).append(label)
     return found
 
 

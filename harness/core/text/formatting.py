@@ -37,6 +37,17 @@ def nats(interval: Interval | None) -> str:
     return f"{interval.value:+.3f} [{low}, {high}]".replace("-", MINUS)
 
 
+def bounded(value: float | None, interval: Interval | None) -> str:
+    """`0.012 [0.01, 0.014]`: two significant digits, with the interval where there is one.
+
+    >>> bounded(0.0123, None), bounded(None, None)
+    ('0.012', '—')
+    """
+    if value is None or interval is None:
+        return brief(value)
+    return f"{brief(value)} [{brief(interval.low)}, {brief(interval.high)}]"
+
+
 def signed(value: float, plus: bool = True) -> str:
     """One decimal with a real minus sign; zero has no sign.
 

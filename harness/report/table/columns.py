@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import (
     NONE,
+    bounded,
     brief,
     counted,
     flops,
@@ -203,18 +204,11 @@ def _kl() -> Column:
     def text(row: TableRow) -> str:
         if row.kl_on is None and row.kl_off is None:
             return NONE
-        return f"{_kl_text(row.kl_on, row.kl_on_interval)} / " + _kl_text(
-            row.kl_off, row.kl_off_interval
-        )
+        on, off = bounded(row.kl_on, row.kl_on_interval), bounded(row.kl_off, row.kl_off_interval)
+        return f"{on} / {off}"
 
     hint = "KL(base || candidate), nats per token, on the target's prompts / on retention prompts"
     return Column("kl", "KL on / off", "right", text, lambda row: row.kl_on, hint)
-
-
-def _kl_text(value: float | None, interval: Interval | None) -> str:
-    if interval is None:
-        return brief(value)
-    return f"{brief(value)} [{brief(interval.low)}, {brief(interval.high)}]"
 
 
 def _updates() -> Column:
