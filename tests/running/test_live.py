@@ -15,6 +15,7 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.running import bars as running_bars
 from retainbench.harness.running import live
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import plan as planning
@@ -32,7 +33,7 @@ def test_retention_shows_as_soon_as_a_checkpoint_is_scored(tmp_path: Path) -> No
     plan = planning.plan(chosen, inputs)
     folder = RunFolder(tmp_path / "run")
     console = Console(file=io.StringIO(), force_terminal=True, width=160, highlight=False)
-    with live.bars(console) as bars:
+    with running_bars.lines(console) as bars:
         view = live.ProgressView(plan, console, bars, folder.progress)
         seen: list[str] = []
         left = [str(bars.tasks[0].fields["left"])]
@@ -87,21 +88,23 @@ def test_the_time_left_is_that_of_the_cells_that_were_run_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
-    with live.bars(Console(file=io.StringIO())) as bars:
-        whole = live.OverallBar(bars, cells=4, points=2)
-        (task,) = bars.tasks
-        whole.finished("an earlier run's")
+    monkeypatch.setattr(running_bars.time, "monotonic", lambda: now[0])
+    with running_bars.lines(Console(file=io.StringIO())) as bars:
+        cells = running_bars.CellBars(bars, cells=4, points=2)
+        task = bars.tasks[0]
+        cells.finished("an earlier run's")
         assert task.fields["left"] == ""
-        whole.step("a", 0.01, scored=False)
+        cells.step("a", "A", 0.01, "", scored=False)
         now[0] += 10
-        whole.step("a", 1.0, scored=False)  # half a cell in 10 s: two and a half more take 50
+        cells.step(
+            "a", "A", 1.0, "", scored=False
+        )  # half a cell in 10 s: two and a half more take 50
         assert task.fields["left"] == "about 50 s left"
         now[0] += 5
-        whole.step("a", 0.5, scored=True)
+        cells.step("a", "A", 0.5, "", scored=True)
         assert task.completed == pytest.approx(1.75)
         now[0] += 5
-        whole.finished("a")
+        cells.finished("a")
         assert task.fields["left"] == "about 40 s left"
-        whole.finished("failed before its first step")
+        cells.finished("failed before its first step")
         assert task.fields["left"] == "about 20 s left"
