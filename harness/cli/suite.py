@@ -137,6 +137,9 @@ def publish(
 
     publishing.publish(run, results)
     screen.line(f"Published to {results.resolve()}")
+    if (results.parent / "index.py").is_file():  # the repository's own results
+        screen.line("To list it and what it shows, run next:")
+        screen.line("python -m retainbench.harness.report.publish && python -m results.index")
 
 
 def suites() -> None:
