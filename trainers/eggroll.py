@@ -40,10 +40,10 @@ from retainbench.trainers._evolution import noise as _noise
 from retainbench.trainers._evolution import population as _population
 from retainbench.trainers._evolution.evolution import EvolutionOptions
 from retainbench.trainers._evolution.fitness import (
-    Judge,
+    FitnessRule,
     by_question,
     fitness_of,
-    judge_of,
+    fitness_rule,
     shaped,
 )
 from retainbench.trainers._evolution.noise import Noise, Vector
@@ -121,14 +121,14 @@ def train(job: Job) -> Outcome:
     pulled = job.anchor is not None and job.anchor.kind == "weights"
     anchor = _model.reference_parameters(job, policy) if pulled else None
     sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
-    judge = judge_of(job, policy.tokenizer, trajectory.meter)
+    rule = fitness_rule(job, policy.tokenizer, trajectory.meter)
     key = seed_for(job.seed, f"eggroll/{job.stage}")
     while trajectory.running:
         step = trajectory.step
         noise = noise_of(options, key, step)
         items = batch_at(job.target.train, job.seed, step, options.prompts_per_step)
         with rollout.autocast(job):
-            rewards, fitness = evaluate(found, noise, options, sampler, judge, items).T
+            rewards, fitness = evaluate(found, noise, options, sampler, rule, items).T
         weights = update(found, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
         evolution.check_weights(parameters.values(), step)
@@ -152,7 +152,7 @@ def evaluate(
     noise: Noise,
     options: Options,
     sampler: Sampler,
-    judge: Judge,
+    rule: FitnessRule,
     items: list[dict[str, Any]],
 ) -> Vector:
     """Mean reward and fitness of every member on its prompts, [N, 2]; charges the meter."""
@@ -173,7 +173,7 @@ def evaluate(
         drawn = _population.draw(found, noise, options.rank, directions)
         local = [m._replace(direction=directions.index(m.direction)) for m in members]
         factors = _population.of_members(drawn, local, options.sigma)
-        scores += _scores(found, factors, sampler, judge, own_items, own_prompts)
+        scores += _scores(found, factors, sampler, rule, own_items, own_prompts)
     return np.array(scores)
 
 
@@ -181,7 +181,7 @@ def _scores(
     found: Matrices,
     factors: Mapping[str, Factors],
     sampler: Sampler,
-    judge: Judge,
+    rule: FitnessRule,
     items: list[dict[str, Any]],
     prompts: list[list[int]],
 ) -> list[tuple[float, float]]:
@@ -204,7 +204,7 @@ def _scores(
         active.factors = factors
         samples = [rollout.score(sampler, items, prompts, own) for own in answers]
         together = [sample for own in samples for sample in own]
-        fitness = fitness_of(judge, together, partial(gradient.logits, model))
+        fitness = fitness_of(rule, together, partial(gradient.logits, model))
     for own in samples:
         rollout.charge(sampler.meter, sum(map(len, prompts)), own)
         sampler.meter.samples(len(own))

@@ -29,7 +29,7 @@ from pydantic import Field
 
 from retainbench.trainers._evolution import noise as _noise
 from retainbench.trainers._evolution.evolution import EvolutionOptions
-from retainbench.trainers._evolution.fitness import Judge, fitness_of, judge_of, shaped
+from retainbench.trainers._evolution.fitness import FitnessRule, fitness_of, fitness_rule, shaped
 from retainbench.trainers._evolution.noise import Noise, Vector
 from retainbench.trainers._shared.contract import Job, Outcome
 
@@ -76,12 +76,12 @@ def train(job: Job) -> Outcome:
     pulled = job.anchor is not None and job.anchor.kind == "weights"
     anchor = model.reference_parameters(job, policy) if pulled else None
     sampler = rollout.sampler(job, policy, trajectory.meter, options.rollout_rows)
-    judge = judge_of(job, policy.tokenizer, trajectory.meter)
+    rule = fitness_rule(job, policy.tokenizer, trajectory.meter)
     key = seed_for(job.seed, f"es/{job.stage}")
     while trajectory.running:
         step = trajectory.step
         noise = noise_of(options, key, step)
-        scores = evaluate(parameters, noise, options, _scored(job, sampler, judge, step))
+        scores = evaluate(parameters, noise, options, _scored(job, sampler, rule, step))
         rewards, fitness = scores.T
         weights = update(parameters, noise, options, fitness)
         _anchor.after_step(job.anchor, parameters, anchor, options.learning_rate)
@@ -96,7 +96,7 @@ def train(job: Job) -> Outcome:
 
 
 def _scored(
-    job: Job, sampler: Sampler, judge: Judge, step: int
+    job: Job, sampler: Sampler, rule: FitnessRule, step: int
 ) -> Callable[[], tuple[float, float]]:
     """A function that gives the policy's mean reward and fitness on this step's prompts."""
     from retainbench.trainers._gradient import gradient
@@ -108,7 +108,7 @@ def _scored(
     def scored() -> tuple[float, float]:
         with rollout.autocast(job):
             samples = rollout.rollout(sampler, items)
-            fitness = fitness_of(judge, samples, partial(gradient.logits, sampler.policy.model))
+            fitness = fitness_of(rule, samples, partial(gradient.logits, sampler.policy.model))
         sampler.meter.samples(len(samples))
         return float(rollout.rewards(samples).mean()), float(fitness.mean())
 

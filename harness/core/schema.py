@@ -100,11 +100,6 @@ SELF = "self"
 """The source of general text that is the base itself."""
 
 
-def _absent(value: Any) -> bool:
-    """Keys that came later are left out of a cell's id where they are not set."""
-    return value is None
-
-
 class Anchor(Settings):
     """A pull towards the base, on top of the method."""
 
@@ -115,18 +110,16 @@ class Anchor(Settings):
     """For `weights` only."""
     strength: Annotated[float, Field(ge=0, le=1e6)]
     """lambda of the decay (10 for l2, 0.01 for l1 in the paper), or the penalty's coefficient."""
-    on: Reference | None = Field(default=None, exclude_if=_absent)
+    on: Reference | None = Field(default=None, exclude_if=lambda text: text is None)
     """General text for `kl` and `ewc`: a JSON Lines file, or `self` for the base's own text. A `kl`
     without it is taken on the method's own answers."""
 
     @model_validator(mode="after")
     def _texts(self) -> Self:
-        if (self.kind == "ewc") != (self.on is not None) and self.kind != "kl":
-            raise ValueError(
-                "ewc needs general text. Write `on: self` or the path of a JSON Lines file"
-                if self.kind == "ewc"
-                else "an anchor of weights reads no text. Leave out `on`"
-            )
+        if self.kind == "ewc" and self.on is None:
+            raise ValueError("ewc needs general text. Write `on: self` or a JSON Lines file")
+        if self.kind == "weights" and self.on is not None:
+            raise ValueError("an anchor of weights reads no text. Leave out `on`")
         return self
 
 
@@ -164,7 +157,8 @@ class Stage(Settings):
     ] = Adaptation()
     options: dict[str, Any] = {}
     anchor: Anchor | None = None
-    replay: Replay | None = Field(default=None, exclude_if=_absent)
+    replay: Replay | None = Field(default=None, exclude_if=lambda text: text is None)
+    """Left out of a cell's id where there is none, as is an anchor's `on`."""
     target: Name | None = None
     """Trains on this target instead of the cell's: a sequence of targets."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0

@@ -86,8 +86,8 @@ def test_corrections_of_the_base(
     )
     read = sum(len(s.prompt) + len(s.tokens) for s in samples)
     before = meter.ledger().forward_tokens
-    judge = _fitness.judge_of(chosen, policy.tokenizer, meter)
-    found = _fitness.fitness_of(judge, samples, partial(gradient.logits, policy.model))
+    rule = _fitness.fitness_rule(chosen, policy.tokenizer, meter)
+    found = _fitness.fitness_of(rule, samples, partial(gradient.logits, policy.model))
     assert meter.ledger().forward_tokens == before + read * (2 if anchor else 1)
     base = loading.load(tiny_base).model
     wanted = [by_hand(chosen, policy.model, base, sample) for sample in samples]
@@ -105,11 +105,11 @@ def test_members_are_judged_as_models_of_their_own(
     policy = _model.load(chosen)
     meter = Trajectory(chosen, policy, gradient=False).meter
     sampler = rollout.sampler(chosen, policy, meter, 512)
-    judge = _fitness.judge_of(chosen, policy.tokenizer, meter)
+    rule = _fitness.fitness_rule(chosen, policy.tokenizer, meter)
     matrices = _population.matrices(policy.model)
     noise = eggroll.noise_of(chosen.options, 5, 0)
     items = batch_at(chosen.target.train, 0, 0, 2)
-    rewards, fitness = eggroll.evaluate(matrices, noise, chosen.options, sampler, judge, items).T
+    rewards, fitness = eggroll.evaluate(matrices, noise, chosen.options, sampler, rule, items).T
     assert meter.ledger().samples == (8 if layout == "own" else 16)
     base, drawn = loading.load(tiny_base).model, _population.draw(matrices, noise, 1, range(4))
     prompts = rollout.prompts(sampler, items)

@@ -75,8 +75,8 @@ def by_question(fitness: Vector, members: int) -> Vector:
     return weights
 
 
-class Judge(NamedTuple):
-    """What corrects the rewards; `judge_of` makes it."""
+class FitnessRule(NamedTuple):
+    """What corrects the rewards; `fitness_rule` makes it."""
 
     reference: Any
     """The cell's base; None where nothing asks for it."""
@@ -87,17 +87,17 @@ class Judge(NamedTuple):
     meter: Meter
 
 
-def judge_of(job: Job, tokenizer: Any, meter: Meter) -> Judge:
+def fitness_rule(job: Job, tokenizer: Any, meter: Meter) -> FitnessRule:
     """The corrections that a job asks for."""
     from retainbench.trainers._shared import model
 
     beta = kl_strength(job.anchor)
     weighted = job.options.weighting == "base_probability"
     reference = model.reference(job) if beta or weighted else None
-    return Judge(reference, beta, weighted, tokenizer.pad_token_id or 0, job.device, meter)
+    return FitnessRule(reference, beta, weighted, tokenizer.pad_token_id or 0, job.device, meter)
 
 
-def fitness_of(judge: Judge, samples: Sequence[Sample], logits: MemberLogits) -> Vector:
+def fitness_of(rule: FitnessRule, samples: Sequence[Sample], logits: MemberLogits) -> Vector:
     """f of every answer; charges the meter for the passes that it takes."""
     import torch
 
@@ -106,22 +106,22 @@ def fitness_of(judge: Judge, samples: Sequence[Sample], logits: MemberLogits) ->
     from retainbench.trainers._shared.data import Example
 
     fitness = rollout.rewards(samples)
-    if judge.reference is None:
+    if rule.reference is None:
         return fitness
     examples = [Example(sample.prompt, sample.tokens) for sample in samples]
-    batch, places = gradient.batch_of(examples, judge.pad, judge.device)
+    batch, places = gradient.batch_of(examples, rule.pad, rule.device)
     lengths_B = places.mask_BT.sum(1)
 
     def mean(values_BT: torch.Tensor) -> torch.Tensor:
         return (values_BT * places.mask_BT).sum(1) / lengths_B
 
-    base_BTV = gradient.reference_logits(judge.reference, batch, places, judge.meter)
-    if judge.weighted:
+    base_BTV = gradient.reference_logits(rule.reference, batch, places, rule.meter)
+    if rule.weighted:
         logp_BT = gradient.token_logprobs(base_BTV, places.targets_BT)
         fitness = fitness * mean(logp_BT).exp().double().cpu().numpy()
-    if judge.beta:
+    if rule.beta:
         with torch.no_grad():
             kl_BT = kl_per_token(logits(batch, places), base_BTV)
-        judge.meter.forward(places.tokens)
-        fitness = fitness - judge.beta * mean(kl_BT).double().cpu().numpy()
+        rule.meter.forward(places.tokens)
+        fitness = fitness - rule.beta * mean(kl_BT).double().cpu().numpy()
     return fitness
