@@ -91,7 +91,7 @@ def certify(
         base_engine_args: for the base's alone; None takes `engine_args`.
         engine_floor: the base as the candidate's engine reads it, where the engines differ.
         engine_floor_args: instead of `engine_args` for it, such as the server that serves the base.
-        workers: processes that share the items of a model; records do not depend on their number.
+        workers: processes that share the items of a model.
         executor: starts them on this machine, or on a Ray cluster.
         template: whose chat template asks both models, or each its own; None takes the base's where
             the suite has a `format`, and none otherwise.

@@ -116,9 +116,7 @@ EngineArguments = Annotated[
 ]
 Workers = Annotated[
     int,
-    typer.Option(
-        min=1, help="Processes that share the items; records are the same for any number."
-    ),
+    typer.Option(min=1, help="Processes that share the items of a model, and the cores or GPUs."),
 ]
 ScoringExecutor = Annotated[
     Literal["local", "ray"],

@@ -54,6 +54,8 @@ def load(
             not fit on the devices of a device map.
     """
     checked = model if isinstance(model, Base) else bases.of_folder(model)
+    if checked.model.config.get("quantization_config") and device != "cpu":
+        device_map = device_map or device  # quantised weights cannot be moved once they are loaded
     loaded = load_model(checked, dtype, parent, device_map)
     tokenizer = _load_tokenizer(checked.reader, loaded)
     made = Loaded(loaded if device_map else loaded.to(device), tokenizer)

@@ -1,9 +1,10 @@
 """Score one checkpoint by several workers: processes of this machine, or of a Ray cluster.
 
 A worker loads the model once and answers one block of items after another (scoring/blocks.py).
-Blocks are the same for any number of workers, and so are the records. A task is passed on as soon
-as its blocks are answered, so that a kill costs the tasks in flight. Nodes of a cluster must find
-the model under the same path.
+Blocks are the same for any number of workers, and so are the records of workers with equally many
+threads; on a CPU their number may change last digits, as OMP_NUM_THREADS does. A task is passed on
+as soon as its blocks are answered, so that a kill costs the tasks in flight. Nodes of a cluster
+must find the model under the same path.
 
 Command: `retainbench evaluate` and `certify` with `--workers N`, and `--executor ray`.
 """
