@@ -59,7 +59,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(LISTS, list[float]),
 }
 
-Column = NDArray[Any]
+RecordColumn = NDArray[Any]
 STRINGS = np.dtypes.StringDType()
 
 
@@ -70,20 +70,20 @@ class RecordTable:
     arrays or None.
     """
 
-    def __init__(self, columns: Mapping[str, Column]) -> None:
+    def __init__(self, columns: Mapping[str, RecordColumn]) -> None:
         self._columns = columns
 
     def __len__(self) -> int:
         return len(self._columns["task"])
 
-    def __getitem__(self, name: str) -> Column:
+    def __getitem__(self, name: str) -> RecordColumn:
         return self._columns[name]
 
-    def take(self, rows: slice | Column) -> RecordTable:
+    def take(self, rows: slice | RecordColumn) -> RecordTable:
         """Some rows: a slice, their indices, or a truth value for each."""
         return RecordTable({name: column[rows] for name, column in self._columns.items()})
 
-    def replaced(self, name: str, column: Column) -> RecordTable:
+    def replaced(self, name: str, column: RecordColumn) -> RecordTable:
         """The same records with other values in a column."""
         return RecordTable({**self._columns, name: column})
 
@@ -205,14 +205,14 @@ def joined(parts: Iterable[Sequence[Any]]) -> RecordTable:
         parts: some objects each, with the attributes of `TYPES`; a missing value is None.
     """
     shared: dict[str, str] = {}
-    pieces: dict[str, list[Column]] = {name: [] for name in TYPES}
+    pieces: dict[str, list[RecordColumn]] = {name: [] for name in TYPES}
     for part in parts:
         for name, arrays in pieces.items():
             arrays.append(_array(name, list(map(attrgetter(name), part)), shared))
     return RecordTable({name: np.concatenate(arrays) for name, arrays in pieces.items()})
 
 
-def _array(name: str, values: list[Any], shared: dict[str, str]) -> Column:
+def _array(name: str, values: list[Any], shared: dict[str, str]) -> RecordColumn:
     if name in NUMBERS:
         return np.array(values, np.float64)
     if name in COMPARED:
@@ -250,7 +250,7 @@ def _split(table: RecordTable, name: str) -> dict[str, RecordTable]:
     return {name: table.take(np.flatnonzero(found == i)) for i, name in enumerate(names)}
 
 
-def numbered(column: Column) -> NDArray[np.intp]:
+def numbered(column: RecordColumn) -> NDArray[np.intp]:
     """For each value the number of the first that is equal, counting different ones.
 
     >>> numbered(np.array(["b", "a", "b"], object))
@@ -260,7 +260,7 @@ def numbered(column: Column) -> NDArray[np.intp]:
     return np.fromiter((known.setdefault(v, len(known)) for v in column), np.intp, len(column))
 
 
-def missing(column: Column) -> NDArray[np.bool_]:
+def missing(column: RecordColumn) -> NDArray[np.bool_]:
     """Where a number or a list is missing."""
     found = column == np.array(None) if column.dtype == object else np.isnan(column)
     return np.asarray(found, bool)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from retainbench.harness.comparison.columns import (
     COMPARED,
-    Column,
+    RecordColumn,
     Records,
     RecordTable,
     columns,
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
     axis: str
     metric: str
     repeats: int
-    items: Column
+    items: RecordColumn
     """Item ids."""
     base: Floats
     candidate: Floats
@@ -194,7 +194,7 @@ def _keys(rows: RecordTable) -> list[tuple[Any, ...]]:
     return list(zip(*(rows[key].tolist() for key in KEYS), strict=True))
 
 
-def _equal(left: Column, right: Column) -> NDArray[np.bool_]:
+def _equal(left: RecordColumn, right: RecordColumn) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.asarray(left == right, bool)
     return found
 
@@ -260,6 +260,6 @@ def _share_cut(rows: RecordTable) -> float | None:
     return None if missing(rows["cut"]).any() else float(rows["cut"].mean())
 
 
-def _new_item(hashes: Column) -> NDArray[np.bool_]:
+def _new_item(hashes: RecordColumn) -> NDArray[np.bool_]:
     """Whether each row but the first asks another item than the row before."""
     return ~_equal(hashes[1:], hashes[:-1])

@@ -96,9 +96,8 @@ def test_the_time_left_is_that_of_the_cells_that_were_run_here(
         assert task.fields["left"] == ""
         cells.step("a", "A", 0.01, "", scored=False)
         now[0] += 10
-        cells.step(
-            "a", "A", 1.0, "", scored=False
-        )  # half a cell in 10 s: two and a half more take 50
+        # Half a cell in 10 s: two and a half more take 50.
+        cells.step("a", "A", 1.0, "", scored=False)
         assert task.fields["left"] == "about 50 s left"
         now[0] += 5
         cells.step("a", "A", 0.5, "", scored=True)
