@@ -22,11 +22,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.core.files.foreign_json import parse_object
+from retainbench.harness.core.files.foreign_json import parse_object, regular_file
 from retainbench.harness.core.files.storage import canonical
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ENVELOPE_KEYS = {"payload", "payloadType", "signatures"}
+MOST_KEY = 64 << 10
+"""Bytes of a key's file; an Ed25519 key has 119."""
 
 
 class OpenedEnvelope(NamedTuple):
@@ -101,8 +103,8 @@ def keyid(key: Ed25519PublicKey) -> str:
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key from an unencrypted PEM file."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        key = serialization.load_pem_private_key(_pem(path), password=None)
+    except (IntegrityError, OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: cannot be read as an unencrypted PEM private key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(
@@ -114,12 +116,18 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 def public_key(path: Path) -> Ed25519PublicKey:
     """Read a public key from a PEM file."""
     try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        key = serialization.load_pem_public_key(_pem(path))
+    except (IntegrityError, OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: cannot be read as a PEM public key") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{path}: not an Ed25519 public key")
     return key
+
+
+def _pem(path: Path) -> bytes:
+    """The bytes of a key; a pipe or a device would never end."""
+    regular_file(path, MOST_KEY)
+    return path.read_bytes()
 
 
 def _valid(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:

@@ -7,6 +7,7 @@ The rows are those of shared/cases/faults.md, "Certificates"; here each one is b
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -268,6 +269,15 @@ def test_unsigned_is_refused_unless_asked(few: Made, tmp_path: Path) -> None:
     for options in ({"allow_unsigned": True}, {"key": few.public}):
         with pytest.raises(IntegrityError, match="an envelope without a signature"):
             verify(signed.bundle.root, **options)
+
+
+@pytest.mark.parametrize("read", [dsse.private_key, dsse.public_key])
+def test_what_is_no_key_is_named_and_never_opened(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b"-" * (dsse.MOST_KEY + 1))
+    for path in (tmp_path / "pipe", tmp_path / "long", tmp_path, Path("/dev/zero")):
+        with pytest.raises(UsageError, match="cannot be read as"):
+            read(path)
 
 
 @pytest.mark.parametrize("signed", [False, True])
