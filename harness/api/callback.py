@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
 from retainbench.harness.api import models
+from retainbench.harness.api.records import pandas
 from retainbench.harness.comparison import compare as comparing
 from retainbench.harness.comparison.compare import Comparison
 from retainbench.harness.core.changes import Interval
@@ -40,6 +40,8 @@ from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.rendering import chat
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from retainbench.harness.api.models import Model
 
 
@@ -89,7 +91,7 @@ class RetentionCallback(TrainerCallback):
 
     def table(self) -> pd.DataFrame:
         """A row per look: the step and what was logged."""
-        return pd.DataFrame(self._rows)
+        return pandas().DataFrame(self._rows)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

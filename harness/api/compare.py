@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from retainbench.harness.api.gate import change_row, rules
-from retainbench.harness.api.records import source
+from retainbench.harness.api.records import pandas, source
 from retainbench.harness.comparison import compare as comparing
 from retainbench.harness.core.schema import Policy
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from retainbench.harness.api.gate import Rules, Side
 
 
@@ -31,17 +31,17 @@ def compare(base: Side, candidate: Side, *, policy: Rules | None = None) -> pd.D
         IntegrityError: records are missing, damaged or cannot be paired.
     """
     if not any(
-        isinstance(side, pd.DataFrame) or Path(side).is_file() for side in (base, candidate)
+        not isinstance(side, str | Path) or Path(side).is_file() for side in (base, candidate)
     ):
         return _runs(Path(str(base)), Path(str(candidate)))
     found = comparing.compare(source(base), source(candidate), rules(policy) or Policy())
-    return pd.DataFrame([change_row(change) for change in [*found.targets, *found.tasks]])
+    return pandas().DataFrame([change_row(change) for change in [*found.targets, *found.tasks]])
 
 
 def _runs(base: Path, candidate: Path) -> pd.DataFrame:
     from retainbench.harness.report import compare as report_compare
 
     grid = report_compare.compare_runs(base, candidate)
-    table = pd.DataFrame(grid.cells, columns=grid.head)
+    table = pandas().DataFrame(grid.cells, columns=grid.head)
     table.attrs.update(title=grid.caption, notes=grid.notes)
     return table

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import pandas as pd
-
-from retainbench.harness.api.records import source
+from retainbench.harness.api.records import pandas, source
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.verdicts import GateOutcome, GateResult, overall
@@ -17,6 +15,8 @@ from retainbench.harness.gate.tiers import Tier
 from retainbench.harness.suites import loading
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     Side: TypeAlias = pd.DataFrame | str | Path
     """Records of one checkpoint: a DataFrame, records.jsonl, or a folder of another harness."""
     Rules: TypeAlias = Policy | Mapping[str, Any] | str | Path
@@ -40,7 +40,7 @@ class Gate(NamedTuple):
 
     def table(self) -> pd.DataFrame:
         """A row per candidate and task: verdict, scores, drop with its interval, margin."""
-        return pd.DataFrame(
+        return pandas().DataFrame(
             [
                 {"candidate": result.label, "verdict": task.verdict} | change_row(task.change)
                 for result in self.results

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from retainbench.harness.core import extras
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.records import ItemRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NUMBERS = {"repeat": "int64", "chance": "float64", "score": "float64", "soft_score": "float64"}
 """The other columns hold the objects of the record; `valid` is bool."""
@@ -27,12 +29,27 @@ def load_records(path: str | Path) -> pd.DataFrame:
 
 def frame(records: Iterable[ItemRecord]) -> pd.DataFrame:
     """A row per record, in order; a column per field."""
+    library = pandas()
     rows = [record.model_dump(mode="json") for record in records]
     columns = {
-        name: pd.Series([row[name] for row in rows], dtype=NUMBERS.get(name, "object"))
+        name: library.Series([row[name] for row in rows], dtype=NUMBERS.get(name, "object"))
         for name in ItemRecord.model_fields
     }
-    return pd.DataFrame(columns).astype({"valid": "bool"})
+    found: pd.DataFrame = library.DataFrame(columns).astype({"valid": "bool"})
+    return found
+
+
+def pandas() -> Any:
+    """The library of the DataFrames, which the base install does not have.
+
+    Raises:
+        UsageError: it is not installed; the message names the extra.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise extras.not_installed(error) or error from None
+    return pandas
 
 
 def records_of(table: pd.DataFrame) -> list[ItemRecord]:
@@ -56,7 +73,7 @@ def records_of(table: pd.DataFrame) -> list[ItemRecord]:
 
 def source(records: pd.DataFrame | str | Path) -> Path | list[ItemRecord]:
     """Records as the statistics take them: the file, or the records of a DataFrame."""
-    return records_of(records) if isinstance(records, pd.DataFrame) else Path(records)
+    return Path(records) if isinstance(records, str | Path) else records_of(records)
 
 
 def _value(value: Any) -> Any:

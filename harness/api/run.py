@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from retainbench.harness.api.records import frame
+from retainbench.harness.api.records import frame, pandas
 from retainbench.harness.core import paths
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import read_jsonl
@@ -23,6 +22,9 @@ from retainbench.harness.running import run as runner
 from retainbench.harness.suites import loading
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASE = "base"
 """What the column `point` has for records of the base."""
@@ -50,7 +52,7 @@ class Run:
     def table(self) -> pd.DataFrame:
         """The standardized table, a row per arm: what table.csv holds."""
         text = report.render(report.load_table(self.folder), "csv")
-        return pd.read_csv(io.StringIO(text))
+        return pandas().read_csv(io.StringIO(text))
 
     def pairs(self) -> pd.DataFrame:
         """Every paired difference of two recipes, a row each: what pairs.csv holds.
@@ -60,7 +62,7 @@ class Run:
         crossing where `share` is missing, else at that share of the budget.
         """
         evidence = table_evidence.stored(self.folder)
-        return pd.read_csv(io.StringIO(pairs.to_csv(evidence.pairs, evidence.matched)))
+        return pandas().read_csv(io.StringIO(pairs.to_csv(evidence.pairs, evidence.matched)))
 
     def scorecards(self) -> list[Scorecard]:
         """All that is known of each cell, in the plan's order."""
@@ -86,7 +88,7 @@ class Run:
             part.insert(0, "point", name)
             part.insert(0, "cell", cell)
             parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        return pandas().concat(parts, ignore_index=True)
 
     def show(self) -> None:
         """Show the table: rich in a notebook, as text elsewhere."""

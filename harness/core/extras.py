@@ -34,4 +34,5 @@ def not_installed(error: ModuleNotFoundError) -> UsageError | None:
 
 
 def _module(distribution: str) -> str:
-    return re.sub(r"[-.]", "_", distribution).lower()
+    """The name under which a distribution is imported, as far as its own name says it."""
+    return re.sub(r"[-.]", "_", distribution).lower().removesuffix("_python")

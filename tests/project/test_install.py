@@ -75,7 +75,8 @@ def test_it_gates_stored_records(environment: Path, tmp_path: Path) -> None:
     ("arguments", "library", "extra"),
     [
         (["evaluate", "fruitfly", "capitals"], "torch", "all"),
-        (["report", str(paths.PACKAGE / "results" / "quick")], "altair", "report"),
+        (["run", "quick"], "torch", "all"),
+        (["report", str(paths.PACKAGE / "results" / "quick")], "vl-convert-python", "report"),
     ],
 )
 def test_a_verb_that_needs_more_names_the_extra(
