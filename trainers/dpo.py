@@ -19,6 +19,7 @@ Deviations from TRL's defaults:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -80,7 +81,7 @@ def train(job: Job) -> Outcome:
     options = job.options
     trainer_class = trl_patches.encoded(DPOTrainer)
     if kl_strength(job.anchor):
-        trainer_class = anchored(job, trajectory, trainer_class)
+        trainer_class = trl_patches.with_term(trainer_class, kl_on_answers(job, trajectory))
 
     def build(first_row: int, scratch: str) -> Any:
         columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
@@ -111,26 +112,19 @@ def train(job: Job) -> Outcome:
     return trl.run(trajectory, build, count, rows_per_step=options.batch_size)
 
 
-def anchored(job: Job, trajectory: Trajectory, trainer_class: Any) -> Any:
-    """TRL's trainer with the KL to the base added to its loss, by a pass with whole logits."""
-    from retainbench.trainers._gradient import gradient, pulls, trl_patches
+def kl_on_answers(job: Job, trajectory: Trajectory) -> Callable[[Any, Any], Any]:
+    """The KL to the base on both answers of a batch's pairs, by a pass with whole logits."""
+    from retainbench.trainers._gradient import gradient, pulls
 
     penalty = pulls.penalty(job)
 
-    class AnchoredTrainer(trainer_class):
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
-            loss = super()._compute_loss(model, inputs, return_outputs)
-            trained_BT = inputs["completion_mask"]
-            labels_BT = inputs["input_ids"].masked_fill(trained_BT == 0, -100)
-            batch, places = gradient.placed({**inputs, "labels": labels_BT})
-            logits_BTV = gradient.logits(model, batch, places)
-            trajectory.meter.forward(places.tokens)
-            trajectory.meter.backward(places.tokens)
-            extra, measured = penalty(
-                batch, logits_BTV, places, int(trained_BT.sum()), trajectory.meter
-            )
-            for name, value in measured.items():
-                trl_patches.log_of_step(self, name, value)
-            return loss + extra
+    def term(model: Any, inputs: Any) -> Any:
+        trained_BT = inputs["completion_mask"]
+        labels_BT = inputs["input_ids"].masked_fill(trained_BT == 0, -100)
+        batch, places = gradient.placed({**inputs, "labels": labels_BT})
+        logits_BTV = gradient.logits(model, batch, places)
+        trajectory.meter.forward(places.tokens)
+        trajectory.meter.backward(places.tokens)
+        return penalty(batch, logits_BTV, places, int(trained_BT.sum()), trajectory.meter)
 
-    return AnchoredTrainer
+    return term

@@ -57,6 +57,24 @@ def log_of_step(trainer: Any, name: str, value: float) -> None:
     trainer._metrics["train"][name].append(value)
 
 
+def with_term(trainer_class: Any, term: Callable[[Any, Any], Any]) -> Any:
+    """DPO's trainer with one more term in its loss.
+
+    Args:
+        term: (model, inputs of a part of the batch) -> (its value, metrics).
+    """
+
+    class WithTerm(trainer_class):
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: Any) -> Any:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+            value, metrics = term(model, inputs)
+            for name, number in metrics.items():
+                log_of_step(self, name, number)
+            return loss + value
+
+    return WithTerm
+
+
 def is_grpo(trainer_class: Any) -> bool:
     """GRPO keeps the log-probabilities of its samples; RLOO computes them again."""
     return bool(trainer_class.__name__ == "GRPOTrainer")
