@@ -20,6 +20,11 @@ The paper's form is `teacher: ema`, whose weights are a moving average of the st
 teacher that does not change is the paper's ablation. The first `skipped_tokens` of an answer, where
 the teacher may allude to what it was shown, can be left out of the loss, as both do.
 
+It needs a teacher that can use the answer where the student has begun another one. fruitfly only
+copies: on 200 countdown items, shown the answer, it is right in .94 of its answers from the prompt
+on, but after four tokens of the student's own sample in .13, the student without it in .15 (where
+the sample is right, .59 and .77). So SDFT lowers the loss and loses 9 points there.
+
 Deviations from TRL's defaults:
 1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
 2. The demonstration comes before the prompt, in the form of the evaluation, because our bases are
