@@ -29,7 +29,7 @@ from retainbench.harness.comparison.columns import RecordTable, missing
 Floats = NDArray[np.float64]
 
 TEMPERATURE = 4.0
-"""Of three that were tried (1, 2, 4) the one that told most recipes apart (STATISTICS 13)."""
+"""Of three that were tried (1, 2, 4) the one that separated most recipes (STATISTICS 13)."""
 BINS = 10
 """Of the calibration error, equal in width."""
 SAME = 1e-6

@@ -1,4 +1,4 @@
-"""A rule of a contract and what came of it. Pure."""
+"""A rule of a contract and its result. Pure."""
 
 from __future__ import annotations
 

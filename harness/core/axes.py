@@ -1,6 +1,6 @@
 """What a retention task is about: general, numeric and temporal by default, any word in a suite.
 
-An axis groups retention tasks; tables, figures and the report lay out those that the scored tasks
+An axis groups retention tasks; tables, figures and the report show those that the scored tasks
 have. `target` is not an axis of retention: it marks the new task. Reads and writes nothing.
 """
 

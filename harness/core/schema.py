@@ -124,7 +124,7 @@ class Anchor(Settings):
 
 
 class Replay(Settings):
-    """General text that is trained on beside the method's own data, so that it is not forgotten."""
+    """General text to train on next to the method's own data, so that it is not forgotten."""
 
     source: Reference
     """A JSON Lines file, or `self` for the base's own text."""
@@ -141,7 +141,7 @@ INTERPOLATE = "interpolate"
 
 
 def _which(value: Any) -> str:
-    """Tags in brackets are no keys of a file; errors leave them out (suites/loading.py)."""
+    """Tags in brackets are not keys of a file; errors leave them out (suites/loading.py)."""
     named = isinstance(value, AnyAdapter) or (isinstance(value, dict) and "peft_type" in value)
     return "[peft]" if named else "[own]"
 

@@ -117,6 +117,6 @@ class DriftReport(Record):
     tied: list[str]
     """Names left out because they are stored copies of a tensor that is counted."""
     buffers: list[str]
-    """Names left out because they are no parameters (rotary frequencies, attention masks)."""
+    """Names left out because they are not parameters (rotary frequencies, attention masks)."""
     notes: list[str]
     rank_tolerance: float

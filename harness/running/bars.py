@@ -53,7 +53,7 @@ class CellBars:
         self._points = points
         self._done = 0
         self._worked = 0.0
-        """Cells done since the first step; those of an earlier run are no measure of time."""
+        """Cells done since the first step; those of an earlier run took no time here."""
         self._running: dict[str, tuple[float, int]] = {}
         """Share of the budget that is spent, and checkpoints scored."""
         self._bars: dict[str, TaskID] = {}

@@ -209,11 +209,11 @@ def _score(
         generates = request.request_type == "generate_until"
         options = json.dumps(request.args[1], sort_keys=True) if generates else ""
         calls.setdefault((request.request_type, options), []).append(request)
-    said = RequestAnswers()
+    answered = RequestAnswers()
     with seeds.isolated():
         for (kind, options), requests in calls.items():
-            said.ask(engine, kind, requests, options, block.seed)
-    return _rows(prepared, instances, repeat.shift, said)
+            answered.ask(engine, kind, requests, options, block.seed)
+    return _rows(prepared, instances, repeat.shift, answered)
 
 
 def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -236,13 +236,13 @@ def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
     by_doc: dict[int, list[Any]] = {}
     for request in requests:
         by_doc.setdefault(request.doc_id, []).append(request)
-    return [r for group in by_doc.values() for r in turned(group, shift)]
+    return [r for group in by_doc.values() for r in rotated(group, shift)]
 
 
-def turned(values: Sequence[Any], shift: int) -> list[Any]:
+def rotated(values: Sequence[Any], shift: int) -> list[Any]:
     """A list rotated to the left.
 
-    >>> turned(["a", "b", "c"], 1)
+    >>> rotated(["a", "b", "c"], 1)
     ['b', 'c', 'a']
     """
     at = shift % len(values)
@@ -314,7 +314,7 @@ def _sample(instances: Sequence[Any], sampling: Sampling) -> None:
 
 def _speak(info: TaskInfo, instances: Sequence[Any], rendering: Rendering) -> None:
     """Send each prompt as a chat; as in lm-eval, a choice then follows without its delimiter."""
-    if info.kind == "perplexity":  # a document is no message
+    if info.kind == "perplexity":  # a document is not a message
         return
     asked = [rendering.ask(request.args[0], request.doc) for request in instances]
     for request, prompt in zip(instances, rendering.prompts(info.template, asked), strict=True):
@@ -336,13 +336,13 @@ def _rows(
     prepared: PreparedTask,
     instances: list[Any],
     shift: int,
-    said: RequestAnswers,
+    answered: RequestAnswers,
 ) -> list[dict[str, Any]]:
     """Sample rows as lm-eval logs them, from requests of a task that have been answered.
 
     Args:
         instances: all requests of some items.
-        said: what the engine told besides the answers.
+        answered: what the engine gave besides the answers.
     """
     task = prepared.task
     apply_filters(task, instances)
@@ -352,7 +352,7 @@ def _rows(
     return [
         _row(task, requests, name, shift)
         | prepared.hashes[requests[0].doc_id]
-        | said.besides(requests[0].doc_id)
+        | answered.besides(requests[0].doc_id)
         for name in instances[0].filtered_resps
         for requests in by_doc.values()
     ]
@@ -364,9 +364,9 @@ def _row(task: Any, requests: list[Any], name: str, shift: int) -> dict[str, Any
     answers = [request.filtered_resps[name] for request in requests]
     if shift:
         choices = doc["choices"]
-        asked = {**doc, "choices": turned(choices, shift)}
+        asked = {**doc, "choices": rotated(choices, shift)}
         asked["gold"] = (int(doc["gold"]) - shift) % len(choices)
-        answers = turned(answers, shift)
+        answers = rotated(answers, shift)
     return {
         "doc": doc,
         "filter": name,

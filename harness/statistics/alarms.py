@@ -12,7 +12,7 @@ change roles, so that each checkpoint gives two observations. Power = share of t
 observations at which the set raises the alarm.
 
 Sets grow greedily by power. How many tasks are enough is judged on recipes that the choice has not
-seen: each recipe in turn is left out, a sequence of sets is grown on the others and tried on it.
+seen: each recipe is left out once, a sequence of sets is grown on the others and tried on it.
 The smallest size whose held-out power reaches the power of the whole suite is taken, and the set
 of that size is grown on everything.
 
@@ -128,7 +128,7 @@ def grown(p: Floats, damaged: Bools, alpha: float) -> list[int]:
     """All tasks in greedy order: each next one adds the most power to those before it.
 
     Equal power goes to the set with the stronger evidence (mean of -log10 min p, capped), then to
-    the task that stands first.
+    the task that comes first.
 
     >>> p = np.array([[0.001, 0.9, 0.5], [0.001, 0.9, 0.5], [0.9, 0.001, 0.5]])
     >>> grown(p, np.array([True, True, True]), 0.05)

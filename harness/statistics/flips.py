@@ -1,7 +1,7 @@
 """What changed item by item: flips and chance-rescaled accuracy.
 
 These describe; none of them gates. Raw flips and their net are always shown, with the churn of an
-A/A run beside them; the published chance adjustment of flips is computed only because papers print
+A/A run next to them; the published chance adjustment of flips is computed only because papers print
 it (it assumes that what a model does not know before and after is unrelated, which is untrue of a
 fine-tuned copy of itself). Chance is per item: 1/k for k choices, 0 for free-form answers. Pure
 functions, no files.

@@ -1,6 +1,6 @@
 """Which retention tasks notice forgetting first, from the trajectories of finished runs.
 
-Reads the item records of base and checkpoints in run folders (nothing is scored anew); asks
+Reads the item records of base and checkpoints in run folders (nothing is scored again); asks
 `statistics/alarms.py`; writes, with `--out`, what `study_design/sensitivity_page.py` renders. All
 runs given are one body of evidence over the retention tasks that they share.
 
@@ -229,7 +229,7 @@ def _measured(
 def _p_values(looks: list[PairedCheckpoint], names: list[str]) -> tuple[Floats, Floats]:
     """p of a loss on all items, (looks, tasks), and on either half, (looks, tasks, 2).
 
-    Pairs stand in the order of their documents' hashes and clusters are numbered in that order, so
+    Pairs are in the order of their documents' hashes and clusters are numbered in that order, so
     even and odd clusters are two halves that no property of the items decides.
     """
     whole = np.ones((len(looks), len(names)))

@@ -2,7 +2,7 @@
 
 Pure and torch-free. `gather` reads the digests of base and tasks from disk, `plan` turns suite and
 digests into cells; equal inputs give equal ids on every machine, and any change of base weights,
-target items, recipe, seed, budget or of a version that changes numbers gives another id.
+target items, recipe, seed, budget or of a version that changes numbers changes the id.
 
 Command: `retainbench plan SUITE`.
 """

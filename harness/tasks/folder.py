@@ -117,7 +117,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[Path]]:
     """A task's YAML with its includes merged as lm-eval does, and the files it came from.
 
     Raises:
-        IntegrityError: the file is missing, is no mapping, or includes in a circle.
+        IntegrityError: the file is missing or not a mapping, or includes in a circle.
     """
     merged: dict[str, Any] = {}
     files = [path]

@@ -1,7 +1,8 @@
 """What a person reads is plain modern English: the words that STYLE.md bans are not in it.
 
-Checked are the texts of errors, of `help=`, of the verbs' own help, of the table's notes, and
-README.md. A file of `UNFINISHED` is left out until its texts are rewritten; it must be empty.
+Checked are the texts of errors, of `help=`, of the table's notes, README.md, and every docstring of
+harness/ and trainers/ (those of tasks are frozen with them). A file of `UNFINISHED` is left out
+until its texts are rewritten; it must be empty.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 ROOT = paths.PACKAGE
-ROOMS = ("harness", "trainers", "tasks", "results")
+CODE = ("harness", "trainers")
+ROOMS = (*CODE, "tasks", "results")
 SOURCES = sorted(p for part in ROOMS for p in (ROOT / part).rglob("*.py"))
 NOTES = ROOT / "harness/report/table"
-VERBS = ROOT / "harness/cli"
 UNFINISHED: frozenset[str] = frozenset()
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of everything in a module that a person reads."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    code = path.relative_to(ROOT).parts[0] in CODE
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             yield from literals(node.exc)
         elif isinstance(node, ast.keyword) and node.arg == "help":
             yield from literals(node.value)
-        elif isinstance(node, ast.FunctionDef) and VERBS in path.parents:
-            yield node.lineno, ast.get_docstring(node) or ""
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and code:
+            yield node.lineno, str(node.value.value)
     if NOTES in path.parents:
         yield from literals(tree)
 

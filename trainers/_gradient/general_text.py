@@ -1,4 +1,4 @@
-"""General text beside a method's own loss: replay, a KL on it, and the Fisher information of EWC.
+"""General text next to a method's own loss: replay, a KL on it, and the Fisher information of EWC.
 
     replay   L + s / (1 - s) NLL(text)                  s the share; the same as (1 - s) L + s NLL
     kl       L + beta KL(policy || base), on the tokens of the text

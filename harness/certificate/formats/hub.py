@@ -46,7 +46,7 @@ _Quoted.add_representer(str, _quote)
 
 
 def dataset_of(task: str, tasks: Catalogue) -> HubDataset | None:
-    """The data set that a task was frozen from; None for tasks that are no data set of the hub."""
+    """The data set that a task was frozen from; None where the hub does not have it."""
     info = tasks.tasks.get(task)
     file = info.folder / "provenance.json" if info else None
     if file is None or not file.exists():
@@ -62,7 +62,7 @@ def dataset_of(task: str, tasks: Catalogue) -> HubDataset | None:
 def model_index(source: ExportSource) -> dict[str, str]:
     """`model-index.yaml`: paste it between the `---` lines of the candidate's README.md.
 
-    A task that is no data set of the hub has its own name where the form asks for an id.
+    A task that the hub does not have has its own name where the form asks for an id.
     """
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index

@@ -3,7 +3,7 @@
 Nodes need not share a file system. A task works in a folder of its own on its node and yields what
 it wrote, in pieces, through Ray's object store; the driver puts the files together next to the run
 folder and moves them in whole, so a cell is there or it is not. Where a node or a worker is lost on
-the way, what came of that attempt is thrown away and the cell runs again from its start elsewhere.
+the way, what that attempt wrote is thrown away and the cell runs again from its start elsewhere.
 
 Every node needs this package, the base (by name or under the same path) and the suite's packs;
 versions and the base's digest are compared before anything is computed there. The cluster is

@@ -125,7 +125,7 @@ def _missing(name: str, error: ImportError) -> str:
 
 
 def _defaults(name: str, base: Base, chat: Chat | None) -> dict[str, Any]:
-    """What lm-eval would have to be told about the checked model.
+    """What lm-eval would have to know about the checked model.
 
     lm-eval's own default for a server's window is 2048 tokens.
     """
@@ -226,7 +226,7 @@ def _check_likelihoods(engine: LmEvalEngine, outputs: Any, tokens: Any) -> None:
 
 
 class _quiet:  # noqa: N801 - used as a context
-    """Silence lm-eval's and its client's loggers: what fails is raised, and told in one line."""
+    """Silence lm-eval's and its client's loggers: what fails is raised, in one line."""
 
     names = ("lm_eval", "asyncio", "urllib3")
 

@@ -71,7 +71,7 @@ def checked_likelihoods(engine: Engine, prompts: Sequence[Prompt]) -> list[Likel
 
     Raises:
         IntegrityError: the engine failed, or answered with another number of values or with one
-            that is no log-likelihood.
+            that is not a log-likelihood.
         UsageError: it cannot give log-likelihoods.
     """
     with _asking(engine, "log-likelihoods"):

@@ -78,7 +78,7 @@ def build_pack(
     device: torch.device,
     dtype: torch.dtype,
 ) -> ForwardPack:
-    """Lay the items out, grouped by stem and sorted by length, longest first."""
+    """Arrange the items, grouped by stem and sorted by length, longest first."""
     ordered = sorted(items, key=lambda item: (item.stem, -item.row.nodes.size))
     pack = ForwardPack(np.concatenate([item.row.nodes for item in ordered]), [], [], keys)
     first = at = 0

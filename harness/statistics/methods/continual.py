@@ -2,7 +2,7 @@
 
 R[i, j] = score on task j after training on tasks 0 .. i (0-based); b[j] = score before any
 training; oracle[j] = score of joint or single-task training. All in score points, higher is better.
-Max-based forgetting is biased up by noise, so backward transfer is always given beside it. Relative
+Max-based forgetting is biased up by noise, so backward transfer is always given with it. Relative
 forgetting (drop / base score, 2308.08747) is left out: it explodes near zero baselines. Pure
 functions, no files.
 """

@@ -44,7 +44,7 @@ class FrontPoint(NamedTuple):
 
     dominated_by: tuple[int, ...]
     tied_with: tuple[int, ...]
-    """Methods that cannot be told from this one on any measure."""
+    """Methods that cannot be distinguished from this one on any measure."""
 
     @property
     def on_front(self) -> bool:
@@ -98,9 +98,9 @@ def ranks(methods: int, differences: Sequence[PairwiseDifference], alpha: float)
     worse; with confidence 1 - alpha all true ranks are within these limits at once. Source: Al
     Mohamad, Goeman and van Zwet (2022, Biometrics 78:1244).
 
-    >>> told = PairwiseDifference(0, 1, 0.2, Bounds(0.1, 0.3), 0.001, 0.003, False)
+    >>> better = PairwiseDifference(0, 1, 0.2, Bounds(0.1, 0.3), 0.001, 0.003, False)
     >>> equal = PairwiseDifference(1, 2, 0.0, Bounds(-0.1, 0.1), 1.0, 1.0, False)
-    >>> [tuple(rank) for rank in ranks(3, [told, told._replace(second=2), equal], 0.05)]
+    >>> [tuple(rank) for rank in ranks(3, [better, better._replace(second=2), equal], 0.05)]
     [(1, 1), (2, 3), (2, 3)]
     """
     better = [(p.first, p.second) for p in differences if p.holm_p <= alpha and p.value > 0]

@@ -19,7 +19,7 @@ class DropTrajectory(NamedTuple):
 
     worst: float
     """Largest drop at any checkpoint; the maximum of k noisy values is biased up, so its A/A value
-    belongs beside it."""
+    belongs next to it."""
     worst_at: float
     """Budget at which it occurs first."""
     end: float

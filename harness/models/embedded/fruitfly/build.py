@@ -1,7 +1,7 @@
 """Build fruitfly, the embedded base: tokenizer, training, weights. Deterministic on one thread.
 
 Reads the tasks' question pools (retainbench.tasks._corpus); writes model.safetensors (bfloat16),
-the tokenizer and configs beside this file or to --out, and training state and log to --work, from
+the tokenizer and configs next to this file or to --out, and training state and log to --work, from
 which an interrupted run goes on. Command (about 40 minutes on one core):
   OMP_NUM_THREADS=1 python harness/models/embedded/fruitfly/build.py --work DIR [--steps N]
   [--out DIR]
