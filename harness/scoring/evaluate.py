@@ -204,7 +204,7 @@ def _score(
     """
     calls: dict[tuple[str, str], list[Any]] = {}
     instances = [r for r in prepared.task.instances if r.doc_id // BLOCK == block.number]
-    for request in _turned(instances, repeat.shift):
+    for request in _rotated_requests(instances, repeat.shift):
         request.resps, request.filtered_resps = [], {}
         generates = request.request_type == "generate_until"
         options = json.dumps(request.args[1], sort_keys=True) if generates else ""
@@ -229,7 +229,7 @@ def judged(info: TaskInfo, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _turned(requests: Sequence[Any], shift: int) -> list[Any]:
+def _rotated_requests(requests: Sequence[Any], shift: int) -> list[Any]:
     """Requests, those of each item rotated; the requests of an item are neighbours."""
     if not shift:
         return list(requests)
