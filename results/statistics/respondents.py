@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.statistics.simulation import Row
-from retainbench.harness.statistics.flips import expected_flips, flips
+from retainbench.harness.statistics.flips import flips
 from retainbench.harness.statistics.graded import edgeworth_interval
 from retainbench.harness.statistics.paired import Floats, paired_counts, tango_interval
 
@@ -111,6 +111,39 @@ class _Draw(NamedTuple):
     clipped: float
     net_covers: bool
     soft_covers: bool
+
+
+class ExpectedFlips(NamedTuple):
+    """Exact expectations under a known model of knowledge and guessing, as shares of the items."""
+
+    lost: float
+    gained: float
+    guess_allowance: float
+    adjusted_forgetting: float
+    true_forgetting: float
+
+
+def expected_flips(
+    known_before: float, known_after: float, choices: int, repeated: float
+) -> ExpectedFlips:
+    """Expected flips when knowledge only shrinks and the rest is guessed among k choices.
+
+    Model: a share known_before of the items is known before, known_after <= known_before of the
+    same items after; of the items never known, a share `repeated` gets the same guess twice, the
+    others two independent guesses. Shows how far the published adjustment is off: at no change its
+    residual is p (1 - p) (k - 1) / k^2 for repeated = 0. Derived in STATISTICS 8.
+
+    >>> [round(x, 5) for x in expected_flips(0.6, 0.55, 4, 0.8)]
+    [0.0525, 0.015, 0.03375, 0.01875, 0.05]
+    """
+    if not 0 <= known_after <= known_before <= 1:
+        raise ValueError(f"knowledge may only shrink, got {known_before} -> {known_after}")
+    lucky = 1 / choices
+    guessed = (1 - known_before) * (1 - repeated) * lucky * (1 - lucky)
+    lost = (known_before - known_after) * (1 - lucky) + guessed
+    wrong_before, wrong_after = (1 - known_before) * (1 - lucky), (1 - known_after) * (1 - lucky)
+    allowance = wrong_before * wrong_after / (choices - 1)
+    return ExpectedFlips(lost, guessed, allowance, lost - allowance, known_before - known_after)
 
 
 def _scenario_row(model: Respondent, draws: int, rng: np.random.Generator, items: int) -> Row:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from results.statistics import build as simulate
-from results.statistics.respondents import SCENARIOS, known_forgetting
+from results.statistics.respondents import SCENARIOS, expected_flips, known_forgetting
 from results.statistics.simulation import (
     coverage_binary,
     coverage_clustered,
@@ -18,6 +20,15 @@ from results.statistics.simulation import (
 )
 from retainbench.harness.statistics.paired import newcombe_bounds
 
+# STATISTICS 8: p_b, p_a, k, g -> raw n10/n, c, F unclipped, true.
+EXPECTED = {
+    (0.6, 0.6, 4, 0.0): (0.0750, 0.0300, 0.0450, 0.0),
+    (0.6, 0.6, 4, 0.8): (0.0150, 0.0300, -0.0150, 0.0),
+    (0.6, 0.55, 4, 0.0): (0.1125, 0.03375, 0.07875, 0.05),
+    (0.6, 0.55, 4, 0.8): (0.0525, 0.03375, 0.01875, 0.05),
+    (0.6, 0.5, 4, 0.0): (0.1500, 0.0375, 0.1125, 0.10),
+    (0.8, 0.8, 2, 0.0): (0.0500, 0.0100, 0.0400, 0.0),
+}
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "statistics"
 
 
@@ -104,3 +115,18 @@ def test_published_rates_are_what_was_asked_for() -> None:
     for row in certain:
         for name in ("net", "soft"):
             assert abs(float(row[f"{name}_bias"])) < 3 * float(row[f"{name}_mc_se"])
+
+
+@pytest.mark.parametrize("model", EXPECTED)
+def test_expected_flips(model: tuple[float, float, int, float]) -> None:
+    found = expected_flips(*model)
+    shown = (found.lost, found.guess_allowance, found.adjusted_forgetting, found.true_forgetting)
+    assert shown == pytest.approx(EXPECTED[model], abs=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.integers(2, 8))
+def test_residual_of_the_adjustment_without_any_change(known: float, choices: int) -> None:
+    residual = known * (1 - known) * (choices - 1) / choices**2
+    found = expected_flips(known, known, choices, 0.0).adjusted_forgetting
+    assert found == pytest.approx(residual, abs=1e-12)

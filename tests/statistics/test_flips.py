@@ -4,42 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from retainbench.harness.statistics.flips import (
     chance_rescaled,
     churn_above_floor,
-    expected_flips,
     flips,
 )
 from retainbench.harness.statistics.methods.continual import sequence_scores
 
-# STATISTICS 8: p_b, p_a, k, g -> raw n10/n, c, F unclipped, true.
-EXPECTED = {
-    (0.6, 0.6, 4, 0.0): (0.0750, 0.0300, 0.0450, 0.0),
-    (0.6, 0.6, 4, 0.8): (0.0150, 0.0300, -0.0150, 0.0),
-    (0.6, 0.55, 4, 0.0): (0.1125, 0.03375, 0.07875, 0.05),
-    (0.6, 0.55, 4, 0.8): (0.0525, 0.03375, 0.01875, 0.05),
-    (0.6, 0.5, 4, 0.0): (0.1500, 0.0375, 0.1125, 0.10),
-    (0.8, 0.8, 2, 0.0): (0.0500, 0.0100, 0.0400, 0.0),
-}
 SEQUENCE = [[0.8, 0.2, 0.1], [0.6, 0.9, 0.3], [0.5, 0.7, 0.95]]
-
-
-@pytest.mark.parametrize("model", EXPECTED)
-def test_expected_flips(model: tuple[float, float, int, float]) -> None:
-    found = expected_flips(*model)
-    shown = (found.lost, found.guess_allowance, found.adjusted_forgetting, found.true_forgetting)
-    assert shown == pytest.approx(EXPECTED[model], abs=1e-6)
-
-
-@settings(deadline=None)
-@given(st.floats(0, 1), st.integers(2, 8))
-def test_residual_of_the_adjustment_without_any_change(known: float, choices: int) -> None:
-    residual = known * (1 - known) * (choices - 1) / choices**2
-    found = expected_flips(known, known, choices, 0.0).adjusted_forgetting
-    assert found == pytest.approx(residual, abs=1e-12)
 
 
 def test_flips_reproduce_the_published_formula() -> None:

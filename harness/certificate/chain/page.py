@@ -17,8 +17,6 @@ from retainbench.harness.gate import ci
 from retainbench.harness.report.page.html import small_page
 from retainbench.harness.report.table.columns import Grid
 
-SIDES = ("base", "candidate")
-
 
 def screen(chain: ChainRecord, found: Sequence[Evidence]) -> list[str]:
     """What a person reads at the end: the verdict, then each step, the whole last.
