@@ -18,7 +18,6 @@ import typer
 from retainbench.harness.cli import screen, streams
 from retainbench.harness.cli.options import Device, Packs, out_folder
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.process import quieten
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
 Policy = Annotated[
@@ -225,7 +224,6 @@ def power(
     elif (Path(what) / "plan.json").is_file():
         found = power_table.of_run(Path(what), pilots, chosen)
     else:
-        quieten()
         found = power_table.of_suite(what, pilots, chosen, device, known)
     if json:
         screen.data(found.model_dump_json(indent=1))

@@ -28,6 +28,7 @@ from retainbench.harness.cli import suite as cli_suite
 from retainbench.harness.cli import tasks as cli_tasks
 from retainbench.harness.core import extras
 from retainbench.harness.core.errors import RetainbenchError, UsageError
+from retainbench.harness.core.process import quieten
 from retainbench.harness.core.text.escaping import terminal, visible
 
 MISTAKE, BUG, INTERRUPTED = 2, 70, 130  # 70 is EX_SOFTWARE of sysexits.h
@@ -92,7 +93,11 @@ def _retainbench(
 
 
 def main() -> None:
-    """Entry point of the installed script."""
+    """Entry point of the installed script.
+
+    Quiet before any verb imports its libraries: they read once whether they may draw bars.
+    """
+    quieten()
     with streams.prepared():
         code = run(sys.argv[1:])
     sys.exit(code)

@@ -14,7 +14,6 @@ from retainbench.harness.cli import screen
 from retainbench.harness.cli.options import Overwrite, out_folder, retention_axis
 from retainbench.harness.core import axes
 from retainbench.harness.core.errors import RetainbenchError, UsageError
-from retainbench.harness.core.process import quieten
 
 Out = Annotated[Path, typer.Option(callback=out_folder, help="Folder to write to.")]
 HERE = Path()
@@ -60,7 +59,6 @@ def task(
     """
     from retainbench.harness.contracts import skeletons
 
-    quieten()
     _say(skeletons.task(name, out, axis).folder)
 
 
@@ -131,7 +129,6 @@ def target(
     from retainbench.harness.tasks.freeze import QUESTION
     from retainbench.harness.tasks.rendering.answers import rule_of
 
-    quieten()
     if train is None and hub is None:
         if reward is not None or test is not None:
             raise UsageError("give the rows with --train FILE or --hub ORG/NAME")
@@ -199,7 +196,6 @@ def check(
     """Run the contract of a method, target, task or suite: a line per rule, exit 4 if one fails."""
     from retainbench.harness.contracts import check as checking
 
-    quieten()
     failed = []
     for rule in checking.check(path, freeze=freeze):
         screen.line(f"{'pass' if rule.passed else 'FAIL'}  {rule.name}")

@@ -22,7 +22,6 @@ from retainbench.harness.cli.options import (
     out_folder,
 )
 from retainbench.harness.core.errors import RetainbenchError
-from retainbench.harness.core.process import quieten
 from retainbench.harness.core.text.escaping import shorten
 
 
@@ -107,7 +106,6 @@ def plan(
     if estimate:
         from retainbench.harness.study_design import cost_table
 
-        quieten()
         screen.show(cost_table.of_suite(planned, known, device))
 
 
@@ -176,5 +174,4 @@ def fetch(name: str) -> None:
     """Download a named base and convert it to safetensors in the user's cache."""
     from retainbench.harness.models import fetch as bases_fetch
 
-    quieten()
     screen.line(bases_fetch.fetch(name))

@@ -36,9 +36,14 @@ def test_a_killed_run_ends_in_the_same_tables(tiny_base: Path, tmp_path: Path) -
 
     def start(folder: str) -> subprocess.Popen[bytes]:
         arguments = [*command, str(file), "--out", str(tmp_path / folder), "--quiet"]
-        return subprocess.Popen(arguments, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        said = (tmp_path / f"{folder}.err").open("a")
+        with said:
+            return subprocess.Popen(
+                arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=said
+            )
 
     assert start("whole").wait() == 0
+    assert "it/s" not in (tmp_path / "whole.err").read_text(), "a library draws bars"
     cut = start("cut")
     second = RunFolder(tmp_path / "cut").cell(plan_of(chosen).cells[1].id)
     while not (second.steps.exists() and len(second.steps.read_bytes().splitlines()) > 2):
