@@ -280,8 +280,9 @@ def test_a_broken_cell_is_an_error_and_the_others_are_judged(tmp_path: Path) -> 
     lines = records.read_text().splitlines(keepends=True)
     records.write_text("".join(lines[1:]))
     RunFolder(root).cell("sft-2").point(point_name(0, 1.0)).records.unlink()
-    results = gate_run(root)
+    results = gate_run(root, Policy(alpha=0.01))
     assert [r.verdict for r in results] == ["PASS", "ERROR", "ERROR"]
+    assert {r.alpha for r in results} == {0.01}  # of the broken ones, too
     assert "1 missing from the candidate (first: 'i0')" in results[1].reasons[0]
     assert exit_code(results) == 4
     RunFolder(root).base_point("fruitfly").records.unlink()
