@@ -79,6 +79,7 @@ def test_pairs_at_the_same_gain_are_a_matrix_with_reasons_in_the_csv() -> None:
     assert grid.cells == [["sft", "", "+3.1*"], ["es", "−3.1*", ""]]
     assert "1 of 2 pairs have one that both are shown to reach; 1 of them differ" in grid.notes[0]
     assert "Of 1 later checkpoints" in grid.notes[0]
+    assert pairs.matched([never]) == []
     head, *lines = pairs.to_csv([], [first, later, never]).splitlines()
     assert head.startswith("target,first,second,measure,gain,share,difference")
     assert lines[0] == "countdown,sft,es,numeric,0.08,,0.031,0.01,0.052,0.9,0.01,0.02,,,"

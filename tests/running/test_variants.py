@@ -71,6 +71,7 @@ def shown_as_frontier(run: Path, others: int) -> None:
     publish.publish(run, run.parent / "published")
     table = report.load_table(run.parent / "published")
     (grid,) = (one for one in table.further if one.caption == "What the sweep tried")
+    assert grid.head[-1] == "Choice"
     assert [row[-1] for row in grid.cells].count("taken") == 1
     assert len(grid.cells) == 1 + others
     lines = (run.parent / "published" / "variants.csv").read_text().splitlines()

@@ -102,8 +102,8 @@ def _what(measure: str) -> str:
 
 
 def matched(rows: Sequence[MatchedPairRow]) -> list[Grid]:
-    """A matrix of differences in drop at the same gain for every target and axis."""
-    places = dict.fromkeys((row.target, row.axis) for row in rows)
+    """A matrix of differences in drop at the same gain for every target and axis that has any."""
+    places = dict.fromkeys((row.target, row.axis) for row in rows if row.difference)
     return [
         _at_gain(target, axis, [row for row in rows if (row.target, row.axis) == (target, axis)])
         for target, axis in places
@@ -185,7 +185,7 @@ def to_csv(pairs: Sequence[PairRow], at_gain: Sequence[MatchedPairRow]) -> str:
         )
         for row in at_gain
     ]
-    return csv_text(CSV_HEAD, [*ends, *matches])
+    return csv_text(CSV_HEAD, [*ends, *matches], digits=6)
 
 
 def _limits(found: Interval | None) -> tuple[float | None, ...]:

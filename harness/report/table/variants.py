@@ -77,7 +77,7 @@ def grids(found: Sequence[Tried]) -> tuple[Grid, ...]:
         for one in found
     ]
     drops = [f"{axis.capitalize()} drop, pp" for axis in axes]
-    head = ["Recipe", "Value", "Validation, %", "Gain, pp", *drops, "Drift", "SweepChoice"]
+    head = ["Recipe", "Value", "Validation, %", "Gain, pp", *drops, "Drift", "Choice"]
     budget, seed = found[0].row.budget, found[0].row.seeds[0]
     notes = [
         f"One cell each with seed {seed} and a budget of {budget}. Validation: reward on the "
