@@ -232,7 +232,7 @@ def test_cyclonedx_against_its_schema(certificate: Path, tmp_path: Path) -> None
 
 
 def test_exports_are_deterministic_and_never_overwrite(certificate: Path, tmp_path: Path) -> None:
-    for name in FORMATS:
+    for name in FORMATS.keys() - {"eval-results"}:  # which has no data set here
         first = export(certificate, name, tmp_path / name)
         contents = [path.read_bytes() for path in first]
         first[0].write_text("ours")
