@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.scorecards import DriftSummary
 from retainbench.harness.drift import lora as drift_lora
 from retainbench.harness.drift import spectral as drift_spectral
@@ -65,7 +65,11 @@ def measure(
     Raises:
         IntegrityError: a tensor is missing, extra, renamed, reshaped, NaN or infinite, or a folder
             holds no weights.
+        UsageError: not a folder.
     """
+    for folder in (base, candidate):
+        if not folder.is_dir():
+            raise UsageError(f"not a model folder: {folder}")
     if is_adapter(candidate) and (reason := drift_lora.not_a_product(candidate)):
         with TemporaryDirectory() as temporary:
             merged = _save_merged(base, candidate, Path(temporary) / "merged")

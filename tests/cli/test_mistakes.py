@@ -74,6 +74,7 @@ VERB_MISTAKES = (
     "freeze --out x --jsonl y",
     "tasks --pack nonsense",
     "bases fetch nonsense",
+    "drift nonsense nonsense",
 )
 
 
