@@ -25,7 +25,7 @@ from retainbench.harness.statistics.paired import Bounds, Floats
 
 PLANNING_ICC = 0.2
 """Holds false PASS at 5 % up to a true ICC of .3 on the clusters of every core task
-(results/statistics); damaged checkpoints show .03 to .11 (the tasks' cards)."""
+(results/statistics); tasks that lose more together have plans of their own (`MEASURED_ICCS`)."""
 
 
 class ClusteredMean(NamedTuple):

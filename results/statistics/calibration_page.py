@@ -114,8 +114,8 @@ covered in two of three cases with three seeds. Questions of another kind are no
 
 TASKS = """### One task at its margin
 
-The worst over the bases. The planned ICC is .2, and more where damage showed more (dates .6,
-quantities .8); items in clusters of their own have ICC 0."""
+The worst over the bases. The planned ICC is .2, and more where damage showed more (`task_iccs`,
+results/sensitivity); items in clusters of their own have ICC 0."""
 
 GATES = """### The whole gate
 
