@@ -50,9 +50,10 @@ class Runs(NamedTuple):
 
 
 def core_designs() -> dict[str, Design]:
-    """The clusters of every task of the core suite, with the ICC that its policy plans for."""
-    core = loading.load("core")
-    return {name: Design(labels(name), icc_of(core.policy, name)) for name in core.tasks}
+    """The clusters of core's tasks with answers, with the ICC that its policy plans for."""
+    core, known = loading.load("core"), catalogue.own()
+    answered = [name for name in core.tasks if known[name].kind != "perplexity"]
+    return {name: Design(labels(name), icc_of(core.policy, name)) for name in answered}
 
 
 def labels(name: str) -> list[str]:
