@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient.gradient import GradientOptions, TargetPositions
+from retainbench.trainers._shared.anchor import kl_strength
 from retainbench.trainers._shared.contract import Job, Outcome
 from retainbench.trainers._shared.data import item_at, trained
 
@@ -62,7 +63,7 @@ def supervised(job: Job, loss: Loss) -> Outcome:
         labels = [token if learn else -100 for token, learn in zip(ids, mask, strict=True)]
         return {"input_ids": ids, "labels": labels}
 
-    anchored = job.anchor is not None and job.anchor.kind == "kl"
+    anchored = kl_strength(job.anchor) > 0
     trainer_class = held(job, trajectory, loss) if anchored or callable(loss) else SFTTrainer
 
     def build(first_row: int, scratch: str) -> Any:
