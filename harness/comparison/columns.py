@@ -33,11 +33,11 @@ BLOCK_BYTES = 1 << 22
 LONGEST_LINE = 1 << 28
 """Bytes of the longest record; a longer one is refused."""
 
-SEVERAL = ("task", "axis", "filter", "metric", "cluster")
+SEVERAL = ("task", "axis", "filter", "metric")
 """Texts that many records share: one object each."""
 COMPARED = ("prompt_hash", "target_hash")
 """Texts of which only equality counts: 64 bits of Python's hash each."""
-TEXTS = (*SEVERAL, *COMPARED, "item_id", "doc_hash")
+TEXTS = (*SEVERAL, *COMPARED, "item_id", "doc_hash", "cluster")
 NUMBERS = (
     "repeat",
     "chance",
@@ -209,7 +209,8 @@ def joined(parts: Iterable[Sequence[Any]]) -> RecordTable:
     for part in parts:
         for name, arrays in pieces.items():
             arrays.append(_array(name, list(map(attrgetter(name), part)), shared))
-    return RecordTable({name: np.concatenate(arrays) for name, arrays in pieces.items()})
+    # One column after another, so that the pieces of no more than one are held twice.
+    return RecordTable({name: np.concatenate(pieces.pop(name)) for name in TYPES})
 
 
 def _array(name: str, values: list[Any], shared: dict[str, str]) -> RecordColumn:

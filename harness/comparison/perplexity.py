@@ -92,7 +92,7 @@ def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) ->
         base_bits=bits[0],
         candidate_bits=bits[1],
         tokens=int(tokens.sum()),
-        clusters=left["cluster"].astype(str),
+        clusters=np.asarray(left["cluster"].tolist()),
         left_out=len(rows.base) - len(left),
     )
 
