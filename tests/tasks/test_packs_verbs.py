@@ -18,6 +18,7 @@ from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases, loading
 from retainbench.harness.scoring import evaluate, stored
 from retainbench.harness.scoring import item_records as evaluate_records
+from retainbench.harness.scoring.engines.requests import RequestAnswers
 from retainbench.harness.suites import loading as suite_loading
 from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue
@@ -107,9 +108,9 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     prepared = evaluate._prepared(info, catalogue.lock_digest(info), None, False, chat.PLAIN)
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
-    rows = evaluate._rows(prepared, shift=0)
+    rows = evaluate._rows(prepared, prepared.task.instances, 0, RequestAnswers())
     with pytest.raises(IntegrityError, match="item sum:3: its doc_hash differs from the lock"):
-        evaluate_records.to_records(info, rows, None)
+        evaluate_records.to_records(info, [row | {"repeat": 0} for row in rows], None)
 
 
 def test_a_suite_gets_the_tasks_of_packs_and_may_name_them(
