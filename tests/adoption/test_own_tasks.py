@@ -48,8 +48,8 @@ def damaged(base: Path, folder: Path) -> Path:
 
 
 def without_floats(records: list[ItemRecord]) -> list[dict[str, Any]]:
-    """Records without log-likelihoods, which differ in the last digits between backends."""
-    return [r.model_dump(exclude={"choice_logprobs", "soft_score"}) for r in records]
+    """Records without what differs in the last digits, and without what lm-eval does not log."""
+    return [r.model_dump(exclude={"choice_logprobs", "soft_score", "cut"}) for r in records]
 
 
 @pytest.mark.slow
