@@ -164,6 +164,8 @@ def test_the_cards_base_scores_are_measured(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(catalogue.own()))
-def test_every_card_has_base_scores(name: str) -> None:
+def test_every_card_has_base_scores_or_says_why_not(name: str) -> None:
+    """Tasks for chat models need a longer window, or a template, that fruitfly does not have."""
     (info,) = catalogue.OWN.find([name])
-    assert "fruitfly" in folder.base_scores(info)
+    _, _, section = (info.folder / "README.md").read_text().partition("## Base scores\n\n")
+    assert folder.base_scores(info) or section.startswith("None yet: ")
