@@ -207,7 +207,7 @@ def _answer(metadata: dict[str, Any], path: Path) -> AnswerRule:
 
 
 SECTION = re.compile(r"^## Base scores\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-ROW = re.compile(r"^\| ([^|]+) \| (\d\.\d+) ", re.MULTILINE)
+ROW = re.compile(r"^\| ([^|]+) \| (\d\.\d+)[ ,]", re.MULTILINE)
 
 
 def base_scores(info: TaskInfo) -> dict[str, float]:

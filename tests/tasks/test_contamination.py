@@ -48,12 +48,17 @@ def test_short_items_overlap_only_as_a_whole() -> None:
     assert not overlapping(["What is the capital of Spain? Madrid"], short)
 
 
+TAUGHT = {"countries_brief": {"capitals", "capitals_free"}}
+"""Targets that teach what retention tasks ask, as their cards say; the plan leaves the items out."""
+
+
 def test_targets_do_not_train_on_retention_items() -> None:
     known = catalogue.own()
     retention = [name for name, info in known.items() if info.axis != "target"]
     for name, info in known.items():
         if info.axis == "target":
-            assert contamination.of_target(name, retention, OWN) == {}
+            found = contamination.of_target(name, retention, OWN)
+            assert set(found) == TAUGHT.get(name, set()), name
 
 
 def test_the_policy_decides_what_follows(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
