@@ -49,7 +49,7 @@ def test_short_items_overlap_only_as_a_whole() -> None:
 
 
 TAUGHT = {"countries_brief": {"capitals", "capitals_free"}}
-"""Targets that teach what retention tasks ask, as their cards say; the plan leaves the items out."""
+"""Targets that teach what retention tasks ask, as their cards say; plans leave the items out."""
 
 
 def test_targets_do_not_train_on_retention_items() -> None:
