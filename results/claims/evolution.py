@@ -10,6 +10,7 @@ import numpy as np
 from results.claims import finding
 from results.claims.finding import Finding, Status
 from results.claims.published import Published
+from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import points
@@ -113,8 +114,11 @@ def anchored(runs: Published) -> Finding:
         return found
     kept: Status = "contradicted" if gain.high < 0 else "reproduced"
     status = finding.both(found.status, kept)
+    plain = runs.row("es-16")
+    own = f" (of es-16 {points(plain.gain)})" if plain else ""
     return found._replace(
-        status=status, result=f"{found.result}; gain of the anchored one minus it {points(gain)}"
+        status=status,
+        result=f"{found.result}; gain of the anchored one minus it {points(gain)}{own}",
     )
 
 
@@ -133,12 +137,22 @@ def _repaired(runs: Published, plain: str, other: str) -> Finding:
 
 
 def forgets_more_than_grpo(runs: Published) -> Finding:
-    """The seed's central claim: ES loses more than GRPO."""
+    """The seed's central claim has two parts: ES matches the reward of GRPO, and loses more."""
     found = _repaired(runs, "es-16", "grpo")
     gain = runs.difference("es-16", "grpo", "gain")
     if gain is None:
         return found
-    return found._replace(result=f"{found.result}; gain of es-16 minus that of grpo {points(gain)}")
+    matched: Status = "contradicted" if gain.high < 0 else "reproduced"
+    half = runs.row("es-16-half")
+    beside = f"; es-16-half gains {points(half.gain)} and loses {_drops(half)}" if half else ""
+    return found._replace(
+        status=finding.both(found.status, matched),
+        result=f"{found.result}; gain of es-16 minus that of grpo {points(gain)}{beside}",
+    )
+
+
+def _drops(row: MethodRow) -> str:
+    return finding.by_axis(row.drops)
 
 
 def steadier(runs: Published) -> Finding:

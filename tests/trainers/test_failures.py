@@ -30,9 +30,10 @@ IMITATION = {"sft", "dft", "sdft"}
 """Methods that follow the reference answers and never ask for a reward."""
 CONSTANT = {"all-zero": 0.0, "all-equal": 0.5, "gold-only": 1.0}
 """Every answer's reward; `gold-only`: whatever the model writes is already right."""
-ALWAYS_TEACHES = {("dpo", "all-zero"), ("rft", "gold-only")}
-"""DPO by default prefers the reference answer, which beats every sample that earned nothing. RFT
-trains on every accepted sample. Any reward above 0 teaches the other sampling methods to end in
+PAIRED = ("dpo", "kto", "orpo", "simpo")
+ALWAYS_TEACHES = {("rft", "gold-only"), *((method, "all-zero") for method in PAIRED)}
+"""Methods of pairs by default prefer the reference answer, which beats every sample that earned
+nothing. RFT trains on every accepted sample. Any reward above 0 teaches the other sampling methods to end in
 time, because an answer that was cut off earns nothing; where none was, they must say so."""
 
 

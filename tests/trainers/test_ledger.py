@@ -21,7 +21,10 @@ SAMPLES = {
     "grpo": 16,
     "rloo": 16,
     "sdft": 8,
-    "ppo": 128 // 2,
+    "ppo": 126 // 3,
+    "kto": 4,
+    "orpo": 2 * 4,
+    "simpo": 2 * 4,
     "es": 4 * 8,
     "eggroll": 8 * 8,
 }
