@@ -33,8 +33,9 @@ CONSTANT = {"all-zero": 0.0, "all-equal": 0.5, "gold-only": 1.0}
 PAIRED = ("dpo", "kto", "orpo", "simpo")
 ALWAYS_TEACHES = {("rft", "gold-only"), *((method, "all-zero") for method in PAIRED)}
 """Methods of pairs by default prefer the reference answer, which beats every sample that earned
-nothing. RFT trains on every accepted sample. Any reward above 0 teaches the other sampling methods to end in
-time, because an answer that was cut off earns nothing; where none was, they must say so."""
+nothing. RFT trains on every accepted sample. Any reward above 0 teaches the other sampling methods
+to end in time, because an answer that was cut off earns nothing; where none was, they must say
+so."""
 
 
 def constant(value: float) -> Target:
