@@ -20,7 +20,16 @@ from retainbench.harness.core.files.storage import write_text
 from retainbench.harness.core.text.markdown import grid
 
 RESULTS = Path(__file__).resolve().parent
-FOLDERS = ("es-forgetting", "facts", "lora-ranks", "frontier", "staged", "quick", "compositions")
+FOLDERS = (
+    "es-forgetting",
+    "facts",
+    "lora-ranks",
+    "frontier",
+    "staged",
+    "quick",
+    "compositions",
+    RESULTS.name,
+)
 Runs = Mapping[str, Published]
 
 
@@ -124,7 +133,7 @@ CLAIMS = (
         "Low-rank ES adds up to updates of full rank",
         "arXiv:2511.16652",
         "numerical rank; the stable rank is lower",
-        lambda runs: rank.full_rank(RESULTS),
+        lambda runs: rank.full_rank(runs[RESULTS.name]),
     ),
     Claim(
         "C14",

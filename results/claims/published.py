@@ -26,6 +26,8 @@ class Published:
     name: str
     cards: Sequence[Scorecard]
     methods: Methods | None
+    folder: Path | None = None
+    """Where it was read."""
 
     def of(self, recipe: str, target: str = "countdown") -> list[Scorecard]:
         """The finished cells of a recipe, in the order of seeds."""
@@ -94,4 +96,5 @@ def _read(folder: Path) -> Published:
         folder.name,
         read_jsonl(rows, Scorecard) if rows.exists() else [],
         read_json(methods, Methods) if methods.exists() else None,
+        folder,
     )

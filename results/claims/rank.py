@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from results.claims.finding import Finding
+from results.claims.published import Published
 from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Record, TrainRecord
@@ -72,10 +73,10 @@ def _row(base: Path, candidate: Path, cell: str, updates: int) -> RankRow:
     )
 
 
-def full_rank(folder: Path) -> Finding:
+def full_rank(page: Published) -> Finding:
     """C13: full rank wherever more directions were added up than the smaller side has."""
-    file = folder / FILE
-    rows = read_json(file, Ranks).rows if file.exists() else []
+    file = page.folder / FILE if page.folder else None
+    rows = read_json(file, Ranks).rows if file and file.exists() else []
     due = [row for row in rows if row.directions > row.smallest_side]
     if not due:
         return Finding("undecided", "no rows", None, "a run of es-forgetting, no training")
@@ -85,5 +86,5 @@ def full_rank(folder: Path) -> Finding:
         "reproduced" if full == matrices else "contradicted" if not full else "undecided",
         f"{full} of {matrices} matrices have full rank at {len(due)} checkpoints; stable rank "
         f"after {last.updates} updates {last.stable_rank:.1f} of {last.smallest_side}",
-        "claims",
+        page.name,
     )
