@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.atomic import explained
 from retainbench.harness.core.files.storage import iterate_jsonl, require_intact
-from retainbench.harness.core.records import ItemRecord
+from retainbench.harness.core.records import MOST_NATS, ItemRecord
 
 BLOCK_BYTES = 1 << 22
 """Bytes that are parsed at once, unless a line is longer."""
@@ -56,7 +56,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(TEXTS, str),
     **dict.fromkeys(NUMBERS, float),
     **dict.fromkeys(("valid", "cut"), bool),
-    **dict.fromkeys(LISTS, list[float]),
+    **dict.fromkeys(LISTS, list[Annotated[float, msgspec.Meta(ge=-MOST_NATS, le=MOST_NATS)]]),
 }
 
 RecordColumn = NDArray[Any]

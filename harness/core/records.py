@@ -22,6 +22,10 @@ SCHEMA_VERSION = 2
 
 Verdict = Literal["PASS", "REGRESSION", "INCONCLUSIVE"]
 Share = Annotated[float, Field(ge=0, le=1)]
+MOST_NATS = 1e9
+"""Beyond it, no text has such a log-likelihood, and squares and cubes would overflow."""
+LogLikelihood = Annotated[float, Field(ge=-MOST_NATS, le=MOST_NATS)]
+"""Nats."""
 
 
 class Record(BaseModel):
@@ -72,7 +76,7 @@ class ItemRecord(Record):
     valid: bool = True
     response: str | None = None
     """What the model wrote (free form), or the text of the chosen choice."""
-    choice_logprobs: list[float] | None = None
+    choice_logprobs: list[LogLikelihood] | None = None
     """Of a document, the sum over all of its tokens."""
     gold: int | str | None = None
     cut: bool | None = None

@@ -443,3 +443,18 @@ def test_comparing_and_gating_never_import_torch() -> None:
         f"import {', '.join(f'retainbench.harness.{step}' for step in steps.split(', '))}"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_log_likelihood_that_no_text_has_is_refused(tmp_path: Path) -> None:
+    """Its square overflows; margins and slopes would be no numbers, and the verdict a traceback."""
+    both = sides("capitals", 30, axis="general", chance=0.25)
+    rows = [
+        record.model_dump(mode="json") | {"choice_logprobs": [-1.0, -2.0]} for record in both.base
+    ]
+    rows[3]["choice_logprobs"] = [-1.0, -1e200]
+    file = tmp_path / "r.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(IntegrityError, match="not valid records"):
+        compare(file, file, POLICY)
+    with pytest.raises(ValueError, match="choice_logprobs"):
+        ItemRecord.model_validate(rows[3])
