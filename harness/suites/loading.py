@@ -217,7 +217,12 @@ def check_policy(policy: Policy, tasks: Mapping[str, str], where: str) -> None:
 def explain(error: ValidationError) -> str:
     """One line for the first validation error: the key, what is wrong, what is allowed."""
     detail = error.errors(include_url=False)[0]
-    keys = [str(part) for part in detail["loc"] if not str(part).startswith("[")]
+    *above, last = [str(part) for part in detail["loc"]] or [""]
+    # Types that pydantic tried are parts of the place, too; an unknown key may look like one.
+    named = detail["type"] in ("extra_forbidden", "missing") or not last.startswith("[")
+    keys = [part for part in above if not part.startswith("[")] + (
+        [last] if named and detail["loc"] else []
+    )
     place = ".".join(keys)
     if detail["type"] == "extra_forbidden":
         allowed = allowed_keys(keys[:-1])

@@ -76,6 +76,14 @@ def test_damaged_files_are_read_or_refused(
     assert found["refused"] + found["read"] == 150
 
 
+@pytest.mark.parametrize("key", ["[/red]", "[", "", "[str]"])
+def test_an_unknown_key_may_look_like_anything(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(json.dumps(suite() | {key: 1}), encoding="utf-8")
+    with pytest.raises(UsageError, match="unknown key"):
+        loading.load(str(file))
+
+
 if __name__ == "__main__":
     import tempfile
 
