@@ -31,7 +31,8 @@ TOLERANCE = 1e-9
 """Of a softmax that was computed by another libm."""
 SHAPE = ("axis", "metric", "filter", "repeat")
 """What all records of a task have in common, on both sides."""
-OPTIONAL = ("soft_score", "choice_logprobs", "gold", "response", "document_tokens")
+SIZES = ("document_tokens", "document_bytes")
+OPTIONAL = ("soft_score", "choice_logprobs", "gold", "response", "cut", *SIZES)
 """What all records of a task have, or none."""
 
 
@@ -87,6 +88,10 @@ def _check_record(record: ItemRecord, where: str, *, code: bool, rotated: bool) 
     """What follows from the record alone."""
     if isinstance(record.gold, str) and not code and _sha256(record.gold) != record.target_hash:
         raise IntegrityError(f"{where}: its gold is not the locked one")
+    if record.metric != DOCUMENT_METRIC and any(
+        getattr(record, size) is not None for size in SIZES
+    ):
+        raise IntegrityError(f"{where}: only a document has a size")
     likelihoods = record.choice_logprobs
     if likelihoods is None:
         return
