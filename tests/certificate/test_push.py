@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from fixtures.certify import make
-from fixtures.hub import Shell
+from fixtures.hub import Shell, listening
 from retainbench.harness.certificate.formats.hub import eval_results
 from retainbench.harness.certificate.formats.source import ExportSource
 from retainbench.harness.certificate.verify import verify
@@ -91,15 +90,8 @@ def served(hub: ModelHub) -> Iterator[str]:
 
         do_HEAD = do_GET
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

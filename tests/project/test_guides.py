@@ -19,6 +19,7 @@ import yaml
 from fixtures import runs
 from fixtures.certify import suite as small_suite
 from fixtures.gate import run_folder, suite
+from fixtures.plain_english import BANNED
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder
@@ -31,7 +32,6 @@ GUIDES = [
     ROOT / f"{name}/README.md" for name in ("harness", "results", "suites", "tasks", "trainers")
 ]
 SCRIPT = Path(sys.executable).with_name("retainbench")
-BANNED = re.compile(r"\b(stands?|stood|mend|anew|beside|ought|told|said|turned)\b", re.IGNORECASE)
 
 
 def shell(text: str, folder: Path) -> None:

@@ -8,20 +8,14 @@ until its texts are rewritten; it must be empty.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fixtures.plain_english import BANNED
 from retainbench.harness.core import paths
 
-BANNED = re.compile(
-    r"\b(stands?|stood|lies?|lay|mend(s|ed)?|anew|beside|for ever|there twice"
-    r"|(?<!there )(is|are) no|ought|gives? another|comes? of|came of|for want of|in turn|turned"
-    r"|by its own word|told|said)\b",
-    re.IGNORECASE,
-)
 ROOT = paths.PACKAGE
 CODE = ("harness", "trainers")
 ROOMS = (*CODE, "tasks", "results")

@@ -74,7 +74,7 @@ def record(item: int, repeat: int, score: float, cut: bool | None = False) -> It
 
 
 def test_intervals_hold_the_variation_within_items() -> None:
-    """Equal models drawn anew: a 90 % interval contains no difference in nine runs of ten."""
+    """Equal models, other draws: a 90 % interval contains no difference in nine runs of ten."""
     generator = np.random.default_rng(0)
     policy, contained = Policy(), 0
     for _ in range(60):
