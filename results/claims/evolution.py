@@ -102,7 +102,7 @@ def _slope(points_: Sequence[PointScore]) -> float:
 
 
 def larger_population(runs: Published) -> Finding:
-    """C3: drop of es-16 minus drop of es-64 at the same gain."""
+    """C3: drop of es-16 minus drop of es-64."""
     return _repaired(runs, "es-16", "es-64")
 
 

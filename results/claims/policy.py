@@ -36,11 +36,11 @@ def forgets_less_on_policy(runs: Published) -> Finding:
     sft, grpo = arms["sft"], arms["grpo"]
     if sft is None or grpo is None:
         return Finding("undecided", "the common gain is not reached by both", runs.name)
-    found = {axis: _less(sft, grpo, axis) for axis in runs.axes}
+    found = {axis: runs.matched(sft.recipe, grpo.recipe, axis) for axis in runs.axes}
     known = {axis: interval for axis, interval in found.items() if interval}
     return Finding(
         finding.by_sign(list(known.values()), 1),
-        f"drop at a gain of {100 * _goal(sft):.0f} points, {sft.recipe} minus {grpo.recipe}: "
+        f"drop at the same gain, {sft.recipe} minus {grpo.recipe}: "
         f"{finding.by_axis(known)}; {_all_families(arms, runs.axes)}",
         runs.name,
         finding.more_seeds(runs),
@@ -57,22 +57,6 @@ def _at_goal(runs: Published, family: str) -> MethodRow | None:
     return min(
         reached, key=lambda row: fmean(m.drop or 0.0 for m in row.matched.values()), default=None
     )
-
-
-def _goal(row: MethodRow) -> float:
-    return next(iter(row.matched.values())).gain
-
-
-def _less(one: MethodRow, other: MethodRow, axis: str) -> Interval | None:
-    """Difference of two drops at the same gain; limits as if the two were independent."""
-    first, second = one.matched[axis], other.matched[axis]
-    limits = (first.drop, first.low, first.high, second.drop, second.low, second.high)
-    if None in limits:
-        return None
-    a, a_low, a_high, b, b_low, b_high = (float(x) for x in limits if x is not None)
-    width = math.hypot((a_high - a_low) / 2, (b_high - b_low) / 2)
-    base = one.drops[axis]
-    return base.model_copy(update={"value": a - b, "low": a - b - width, "high": a - b + width})
 
 
 def _all_families(arms: dict[str, MethodRow | None], axes: Sequence[str]) -> str:

@@ -59,6 +59,20 @@ class Published:
                 return negative(pair.difference)
         return None
 
+    def matched(
+        self, first: str, second: str, axis: str, target: str = "countdown"
+    ) -> Interval | None:
+        """Difference of drops where both first reach their common gain; as `difference`."""
+        for pair in self.methods.matched_pairs if self.methods else []:
+            # Later checkpoints that still hold the gain name their share of the budget.
+            if (pair.target, pair.axis, pair.share) != (target, axis, None) or not pair.difference:
+                continue
+            if (pair.first, pair.second) == (first, second):
+                return pair.difference
+            if (pair.first, pair.second) == (second, first):
+                return negative(pair.difference)
+        return None
+
     @property
     def axes(self) -> list[str]:
         """The retention axes of the folder's rows."""

@@ -16,7 +16,7 @@ from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Record, TrainRecord
 from retainbench.harness.drift.measure import measure
 from retainbench.harness.models import bases
-from retainbench.harness.suites.plan import Plan
+from retainbench.harness.suites.plan import Cell, Plan
 
 FILE = "rank.json"
 RECIPE = "eggroll-64"
@@ -28,7 +28,7 @@ class RankRow(Record):
     cell: str
     updates: int
     directions: int
-    """Rank-one directions that were added up: updates times half of the population."""
+    """Rank-one directions that were added up: updates times pairs of members."""
     matrices: int
     full: int
     """Matrices of full numerical rank (singular values above the drift report's tolerance)."""
@@ -49,7 +49,7 @@ def take(run: Path, out: Path) -> None:
     plan = read_json(folder.plan, Plan)
     base = bases.resolve(plan.suite.base).folder
     rows = [
-        _row(base, folder.cell(cell.id).root / checkpoint.folder, cell.id, checkpoint.ledger.steps)
+        _row(base, folder.cell(cell.id).root / checkpoint.folder, cell, checkpoint.ledger.steps)
         for cell in plan.cells
         if cell.name == RECIPE and folder.cell(cell.id).train.exists()
         for checkpoint in read_json(folder.cell(cell.id).train, TrainRecord).checkpoints
@@ -57,15 +57,17 @@ def take(run: Path, out: Path) -> None:
     write_json(out / FILE, Ranks(rows=rows))
 
 
-def _row(base: Path, candidate: Path, cell: str, updates: int) -> RankRow:
+def _row(base: Path, candidate: Path, cell: Cell, updates: int) -> RankRow:
+    options = cell.recipe.stages[0].options
+    directions = options["population"] // (2 if options["antithetic"] else 1)
     report = measure(base, candidate, spectral=True)
     moved = [t for t in report.tensors if t.spectrum and t.spectrum.norm]
     spectra = [t.spectrum for t in moved if t.spectrum]
     sides = [min(t.shape) for t in moved]
     return RankRow(
-        cell=cell,
+        cell=cell.id,
         updates=updates,
-        directions=32 * updates,
+        directions=directions * updates,
         matrices=len(moved),
         full=sum(s.numerical_rank == side for s, side in zip(spectra, sides, strict=True)),
         stable_rank=fmean(s.stable_rank or 0.0 for s in spectra),

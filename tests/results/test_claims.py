@@ -10,6 +10,8 @@ import pytest
 from results.claims import evolution, finding, policy
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
+from retainbench.harness.comparison.matched import MatchedPairRow
+from retainbench.harness.comparison.methods import Methods
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
@@ -116,6 +118,31 @@ def test_stages_bring_form_and_score(valid: float, reward: float, status: str) -
     both = [point(0.2, 0.0, 0.1, valid=valid), point(1.0, reward, 0.1, stage=1, valid=valid)]
     runs = Published("staged", [card("sft-grpo", both, "countdown_large")], None)
     assert policy.stages(runs).status == status
+
+
+def test_drops_are_compared_at_the_first_crossing_from_either_side() -> None:
+    later, first = interval(0.3), interval(0.1)
+    pairs = [
+        MatchedPairRow(
+            target="countdown",
+            first="sft",
+            second="grpo",
+            axis="numeric",
+            gain=0.1,
+            share=share,
+            difference=difference,
+            p=0.5,
+            holm_p=None if share else 0.5,
+            reason=None,
+        )
+        for share, difference in ((0.8, later), (None, first))
+    ]
+    runs = Published("frontier", [], Methods(rows=[], absent={}, matched_pairs=pairs))
+    assert runs.matched("sft", "grpo", "numeric") == first
+    turned = runs.matched("grpo", "sft", "numeric")
+    assert turned is not None
+    assert (turned.low, turned.value, turned.high) == (-first.high, -first.value, -first.low)
+    assert runs.matched("sft", "grpo", "general") is None
 
 
 def test_both_parts_of_a_claim_must_hold() -> None:
