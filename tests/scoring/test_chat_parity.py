@@ -1,8 +1,10 @@
-"""As a chat, our scores are those of `lm_eval --apply_chat_template`, item by item."""
+"""As a chat, our scores are those of `lm_eval --apply_chat_template`, item by item.
+
+The real base is SmolLM2-135M-Instruct, restored from a 4-bit file, where it was fetched.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from lm_eval.tasks import TaskManager
 from fixtures.chats import save_chat
 from retainbench.harness.core import paths
 from retainbench.harness.core.schema import Format
-from retainbench.harness.models import loading
+from retainbench.harness.models import bases, loading
+from retainbench.harness.models.loading import Loaded
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.rendering import chat
@@ -22,6 +25,22 @@ NAMES = ["capitals", "date_formats", "countdown"]
 LIMIT = 3
 
 
+@pytest.fixture(scope="module")
+def chatml(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    folder = tmp_path_factory.mktemp("chatml")
+    save_chat(folder, "chatml")
+    return loading.load(folder)
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Loaded:
+    folder = bases.named()["smollm2-135m"]
+    if not folder.is_dir():
+        pytest.skip("smollm2-135m is not there: `retainbench bases fetch smollm2-135m`")
+    return loading.load(folder)
+
+
+@pytest.mark.parametrize("base", ["chatml", pytest.param("smollm2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("format", "options"),
     [
@@ -34,11 +53,10 @@ LIMIT = 3
 )
 @pytest.mark.filterwarnings("ignore")
 def test_scores_equal_those_of_lm_eval(
-    format: Format, options: dict[str, Any], tmp_path: Path
+    format: Format, options: dict[str, Any], base: str, request: pytest.FixtureRequest
 ) -> None:
     """Two tasks of choices and one that generates; log-likelihoods to 1e-4."""
-    save_chat(tmp_path, "chatml")
-    loaded = loading.load(tmp_path)
+    loaded: Loaded = request.getfixturevalue(base)
     infos = catalogue.OWN.find(NAMES)
     rendering = chat.of(loaded.tokenizer, format)
     ours = evaluate.evaluate(loaded, infos, limit=LIMIT, rendering=rendering)
