@@ -142,7 +142,7 @@ def take(
     return TaskRecords(
         records,
         {(r.doc_hash, r.repeat): item.asked for r, item in zip(records, items, strict=True)},
-        [item.text for item in items],
+        [_with_gold(item.text, r) for r, item in zip(records, items, strict=True)],
         [f"{task}: filter {chosen}; not judged: {others}"] if others else [],
     )
 
@@ -215,6 +215,13 @@ def _record(item: PartialItem, right: RightAnswer | None, made: Reading) -> Item
         gold=right.gold[0] if right.gold else item.text.gold,
         **item.fields,
     )
+
+
+def _with_gold(text: ItemText, record: ItemRecord) -> ItemText:
+    """The text with the right choice in words, where the record names its place."""
+    if text.choices is None or not isinstance(record.gold, int):
+        return text
+    return text.model_copy(update={"gold": text.choices[record.gold]})
 
 
 def _is_choice(row: LmEvalRow, requests: list[list[Any]]) -> bool:

@@ -12,6 +12,7 @@ from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.verdicts import GateOutcome, GateResult, overall
 from retainbench.harness.gate import command
 from retainbench.harness.gate.tiers import Tier
+from retainbench.harness.report.page import explorer
 from retainbench.harness.suites import loading
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def gate(
         run: a run folder; or give `base` and `candidate`.
         policy: needed unless a run brings its own.
         cells: ids of a run's cells; default: all.
-        out: folder for gate.json, junit.xml, summary.md and comment.md.
+        out: folder for gate.json, junit.xml, summary.md, comment.md and, unless a run is gated,
+            flips.html.
 
     Raises:
         UsageError: not one thing to gate, or no policy.
@@ -81,6 +83,8 @@ def gate(
     )
     place = Path(out) if out is not None else None
     found = command.command(sources, policy=rules(policy), tier=tier, out=place)
+    if place:
+        explorer.write_for_gate(place, found)
     return Gate(found.results, found.exit_code, "\n".join(found.lines))
 
 

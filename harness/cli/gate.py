@@ -71,7 +71,11 @@ LeaveOut = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(callback=out_folder, help="Folder for gate.json, junit.xml, summary.md."),
+    typer.Option(
+        callback=out_folder,
+        help="Folder for gate.json, junit.xml, summary.md, comment.md; flips.html (lost and gained "
+        "items) unless a run is gated, whose report.html has them.",
+    ),
 ]
 Allow = Annotated[
     bool,
@@ -146,6 +150,10 @@ def gate(
         pinned={name: value for name, value in pins.items() if value},
         environment=os.environ,
     )
+    if out:
+        from retainbench.harness.report.page import explorer
+
+        explorer.write_for_gate(out, finished, known)
     streams.workflow_commands(gate_command.printable(finished, os.environ).split("\n"))
     raise typer.Exit(finished.exit_code)
 

@@ -19,9 +19,10 @@ from retainbench.harness.cli.options import (
     RunFolder,
     SuiteName,
     TrainData,
+    out_file,
     out_folder,
 )
-from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.errors import RetainbenchError, UsageError
 from retainbench.harness.core.text.escaping import shorten
 
 
@@ -114,11 +115,36 @@ def _show_overlap(lines: list[str]) -> None:
         screen.line(f"Training data: {shorten(line, 500)}")
 
 
-def report(run: RunFolder) -> None:
-    """Write tables, figures and the HTML report of a run from its stored scorecards."""
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a certificate.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=out_file, help="Of a certificate: page of lost and gained items (HTML)."
+        ),
+    ] = None,
+    pack: Packs = None,
+) -> None:
+    """Write tables, figures and the HTML report of a run from its stored scorecards.
+
+    For a certificate, writes a page of its own with the items that were lost and gained: prompt,
+    choices and both answers. It checks nothing; `retainbench verify` does.
+    """
+    from retainbench.harness.certificate import lost_items
     from retainbench.harness.core.files import locks
     from retainbench.harness.report import report as reporting
+    from retainbench.harness.tasks.catalogue import Catalogue
 
+    if lost_items.is_certificate(run):
+        if out is None:
+            raise UsageError(f"{run} is a certificate: name the page to write with --out PAGE.html")
+        lost_items.write(run, out, Catalogue.of(pack or ()))
+        screen.line(out)
+        return
+    if out or pack:
+        raise UsageError(
+            "--out and --pack are for a certificate; a run is reported into its folder"
+        )
     with locks.growing(run):
         reporting.report(run)
     screen.show(reporting.terminal(run))

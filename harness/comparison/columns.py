@@ -91,7 +91,10 @@ class RecordTable:
 Columns = Mapping[str, RecordTable]
 """Task label -> its records, in the order of the file."""
 
-Records = Path | Sequence[ItemRecord] | Columns
+Answers = Path | Sequence[ItemRecord]
+"""The whole records of one checkpoint: a file, or a list."""
+
+Records = Answers | Columns
 """Every form in which compare accepts the records of one checkpoint."""
 
 
@@ -116,10 +119,10 @@ def _read(path: Path) -> RecordTable:
     if next(iterate_jsonl(path, ItemRecord), None) is None:
         return joined([()])
     require_intact(path)
-    return joined(_parsed(block, path) for block in _blocks(path))
+    return joined(_parsed(block, path) for block in line_blocks(path))
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def line_blocks(path: Path) -> Iterator[bytes]:
     """The file in pieces of whole lines."""
     with explained(path, "read"), path.open("rb") as file:
         rest = b""

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.adoption.choices import DEFAULT_CHOICES, AdoptionChoices
-from retainbench.harness.comparison.columns import Records
+from retainbench.harness.comparison.columns import Answers
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import digest
+from retainbench.harness.core.records import ItemText
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.text.escaping import github_untrusted, terminal
 from retainbench.harness.core.text.formatting import counted, points
@@ -43,12 +44,21 @@ class Sources(NamedTuple):
 
     run: Path | None = None
     cells: Sequence[str] = ()
-    base_records: Records | None = None
-    candidate_records: Records | None = None
+    base_records: Answers | None = None
+    candidate_records: Answers | None = None
     base_results: Path | None = None
     candidate_results: Path | None = None
     choices: AdoptionChoices = DEFAULT_CHOICES
     """About tasks of the results: which, axis, metric, filter, cluster."""
+
+
+class GatedAnswers(NamedTuple):
+    """The records that were judged, for a page that shows lost and gained items."""
+
+    base: Answers
+    candidate: Answers
+    texts: Mapping[str, Sequence[ItemText]] | None
+    """By task, of adopted results; None where the installed tasks have them."""
 
 
 class FinishedGate(NamedTuple):
@@ -60,6 +70,8 @@ class FinishedGate(NamedTuple):
     workflow: list[str]
     """GitHub workflow commands, to be printed as they are; empty elsewhere."""
     exit_code: int
+    answers: GatedAnswers | None = None
+    """None for a run folder, whose report shows its answers."""
 
 
 def command(
@@ -86,7 +98,7 @@ def command(
         UsageError, IntegrityError: as `gate_run`; nothing was judged.
     """
     rules = loading.load_policy(policy) if isinstance(policy, Path) else policy
-    results = _results(sources, rules, tier)
+    results, answers = _judged(sources, rules, tier)
     _check_pinned(results, pinned or {})
     if out:
         ci.write(out, results)
@@ -99,7 +111,7 @@ def command(
     if allow_inconclusive and exit_code(results) != code:
         lines.append("warning: INCONCLUSIVE is allowed to pass here; the verdict is unchanged")
     lines.append(f"gate: {overall(results)} ({counted(len(results), 'candidate')}), exit {code}")
-    return FinishedGate(results, lines, ci.github(results, environment or {}), code)
+    return FinishedGate(results, lines, ci.github(results, environment or {}), code, answers)
 
 
 def printable(finished: FinishedGate, environment: Mapping[str, str]) -> str:
@@ -111,7 +123,9 @@ def printable(finished: FinishedGate, environment: Mapping[str, str]) -> str:
     return "\n".join([quiet, *finished.workflow])
 
 
-def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateResult]:
+def _judged(
+    sources: Sources, policy: Policy | None, tier: Tier
+) -> tuple[list[GateResult], GatedAnswers | None]:
     records = (sources.base_records, sources.candidate_records)
     others = (sources.base_results, sources.candidate_results)
     given = [sources.run is not None, records != (None, None), others != (None, None)]
@@ -125,22 +139,24 @@ def _results(sources: Sources, policy: Policy | None, tier: Tier) -> list[GateRe
             "--task, --leave-out, --axis, --metric, --filter and --cluster are about --base-results"
         )
     if sources.run is not None:
-        return gate_run(sources.run, policy, cells=sources.cells, tier=tier)
+        return gate_run(sources.run, policy, cells=sources.cells, tier=tier), None
     if policy is None:
         raise UsageError("--policy is needed: a file with at least `margin: 0.02`")
     if records != (None, None):
         if records[0] is None or records[1] is None:
             raise UsageError("--base-records and --candidate-records go together")
         name = str(records[1]) if isinstance(records[1], Path) else "candidate"
-        return [gate_records(records[0], records[1], policy, name=name, tier=tier)]
+        result = gate_records(records[0], records[1], policy, name=name, tier=tier)
+        return [result], GatedAnswers(records[0], records[1], None)
     if others[0] is None or others[1] is None:
         raise UsageError("--base-results and --candidate-results go together")
-    return [_adopted(others[0], others[1], sources.choices, policy, tier)]
+    result, answers = _adopted(others[0], others[1], sources.choices, policy, tier)
+    return [result], answers
 
 
 def _adopted(
     base: Path, candidate: Path, choices: AdoptionChoices, policy: Policy, tier: Tier
-) -> GateResult:
+) -> tuple[GateResult, GatedAnswers]:
     from retainbench.harness.adoption import pair as adopt
 
     pair = adopt.pair(base, candidate, choices)
@@ -148,9 +164,10 @@ def _adopted(
     result = gate_records(*sides, policy, name=str(candidate), tier=tier, part=pair.part)
     files = {"base_results": pair.base.files, "candidate_results": pair.candidate.files}
     digests = {name: digest(listed) for name, listed in files.items()}
+    texts = {name: task.texts for name, task in pair.base.tasks.items()}
     return result.model_copy(
         update={"remarks": pair.remarks, "digests": {**result.digests, **digests}}
-    )
+    ), GatedAnswers(*sides, texts)
 
 
 def _check_pinned(results: Sequence[GateResult], pinned: Mapping[str, str]) -> None:

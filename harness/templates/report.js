@@ -1,16 +1,7 @@
 "use strict";
-// Sorting and filtering of the results, figures in the page's own colours, the flips explorer.
+// Sorting and filtering of the results, and figures in the page's own colours. `flips.js` runs
+// before it and brings `byId`, `parsed` and `element`.
 // Everything from outside is written with textContent; nothing is parsed as HTML.
-
-const byId = (id) => document.getElementById(id);
-const parsed = (id) => JSON.parse(byId(id).textContent);
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
 
 // ---------------------------------------------------------------- results table
 
@@ -148,117 +139,7 @@ function figures() {
   return again();
 }
 
-// ---------------------------------------------------------------- flips
-
-const PAGE = 20;
-
-function explorer() {
-  const data = parsed("flip-data");
-  const list = byId("flip-list");
-  if (!data.flips.length) {
-    list.append(element("p", "No item is here to show.", "empty"));
-    return;
-  }
-  byId("flip-controls").hidden = false;
-  const all = data.flips.map(([cell, item, lost, answer, soft]) => {
-    const [recipe, target, seed] = data.cells[cell];
-    const asked = data.items[item];
-    const text = [asked.prompt, asked.base, answer, asked.gold, ...asked.choices].join("\n");
-    return { recipe, target, seed, asked, lost, answer, soft, text: text.toLowerCase() };
-  });
-  const own = (flip) => Number(flip.asked.task === flip.target);
-  all.sort((a, b) => own(a) - own(b)); // what was forgotten before what the new task lost
-  fill("flip-recipe", all.map((flip) => flip.recipe));
-  fill("flip-target", all.map((flip) => flip.target));
-  fill("flip-task", all.map((flip) => flip.asked.task));
-  let page = 0;
-  const value = (id) => byId(id).value;
-  const chosen = () => {
-    const query = value("flip-search").trim().toLowerCase();
-    return all.filter((flip) =>
-      (!value("flip-kind") || String(flip.lost) === value("flip-kind")) &&
-      (!value("flip-recipe") || flip.recipe === value("flip-recipe")) &&
-      (!value("flip-target") || flip.target === value("flip-target")) &&
-      (!value("flip-task") || flip.asked.task === value("flip-task")) &&
-      (!query || flip.text.includes(query)));
-  };
-  const show = () => {
-    const found = chosen();
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
-    page = Math.min(page, pages - 1);
-    const part = found.slice(page * PAGE, (page + 1) * PAGE);
-    list.replaceChildren(...part.map(card));
-    if (!part.length) list.append(element("p", "No item matches.", "empty"));
-    byId("flip-count").textContent = `${found.length} of ${all.length} items`;
-    byId("flip-pager").hidden = pages < 2;
-    byId("flip-page").textContent = `page ${page + 1} of ${pages}`;
-    byId("flip-previous").disabled = page === 0;
-    byId("flip-next").disabled = page === pages - 1;
-  };
-  const turn = (step) => () => { page += step; show(); byId("flips").scrollIntoView(); };
-  byId("flip-previous").addEventListener("click", turn(-1));
-  byId("flip-next").addEventListener("click", turn(1));
-  for (const event of ["input", "change"]) {
-    byId("flip-controls").addEventListener(event, () => { page = 0; show(); });
-  }
-  show();
-}
-
-function fill(id, names) {
-  byId(id).append(...[...new Set(names)].map((name) => new Option(name, name)));
-}
-
-// Item ids mostly begin with their task.
-function named(asked) {
-  return asked.id.startsWith(`${asked.task}:`) ? asked.id : `${asked.task} · ${asked.id}`;
-}
-
-function card(flip) {
-  const made = element("article", undefined, flip.lost ? "flip lost" : "flip");
-  const head = element("header");
-  head.append(
-    element("b", flip.lost ? "lost" : "gained"),
-    element("span", `${flip.recipe} on ${flip.target}, seed ${flip.seed}`),
-    element("span", named(flip.asked)),
-  );
-  if (typeof flip.soft === "number" && typeof flip.asked.soft === "number") {
-    const change = `P(gold) ${flip.asked.soft.toFixed(2)} → ${flip.soft.toFixed(2)}`;
-    head.append(element("span", change));
-  }
-  const prompt = element("p", flip.asked.prompt, "prompt");
-  prompt.dir = "auto";
-  made.append(head, prompt, flip.asked.choices.length ? choices(flip) : answers(flip));
-  return made;
-}
-
-function choices(flip) {
-  const list = element("ul");
-  for (const choice of flip.asked.choices) {
-    const marks = [];
-    if (choice === flip.asked.gold) marks.push("gold");
-    if (choice === flip.asked.base) marks.push("base");
-    if (choice === flip.answer) marks.push("candidate");
-    const entry = element("li", choice, marks.includes("gold") ? "gold" : "");
-    entry.dir = "auto";
-    if (marks.length) entry.append(element("small", marks.join(", ")));
-    list.append(entry);
-  }
-  return list;
-}
-
-function answers(flip) {
-  const list = element("dl");
-  const pairs = [["gold", flip.asked.gold], ["base", flip.asked.base], ["candidate", flip.answer]];
-  for (const [name, text] of pairs) {
-    const answer = element("dd", text.trim() === "" ? "(empty)" : text.trim());
-    answer.dir = "auto";
-    list.append(element("dt", name), answer);
-  }
-  return list;
-}
-
 const results = document.querySelector("table.results");
 sortable(results);
 filterable(results);
-explorer();
 figures();

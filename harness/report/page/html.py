@@ -2,9 +2,9 @@
 
 Reads what `report/report.py` hands over; returns the page as text. The page carries a Content
 Security Policy that allows exactly its own scripts and style sheet, by hash: Vega (bundled offline
-by vl-convert, run with its interpreter so that no `eval` is needed), `report.js`, and `table.css`
-with `report.css`. Jinja2 escapes everything; data for the scripts is JSON without `<`, `>` or `&`.
-Deterministic: the same scorecards give the same bytes, so there is no date on the page.
+by vl-convert, run with its interpreter so that no `eval` is needed), `flips.js` and `report.js`,
+and `table.css` with `report.css`. Jinja2 escapes everything; data for the scripts is JSON without
+`<`, `>` or `&`. Deterministic: equal scorecards give equal bytes, so the page has no date.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def page(
     targets = list(dict.fromkeys(row.target for row in table.rows))
     return document(
         "report.html",
-        [_bundle(), _text("report.js")],
+        [template("flips.js"), _bundle(), template("report.js")],
         ("table.css", "report.css"),
         title=suite.get("name") or "run",
         suite=suite,
@@ -78,7 +78,7 @@ def page(
         measures=further.measures(table.rows),
         figures=figures,
         data=embedded({"specs": _specs(figures, targets)}),
-        flips=embedded(report_flips.payload(flips, cards)),
+        flips=embedded(report_flips.payload(flips)),
         flip_note=flip_note(flips),
         cards=cards,
         verdicts=verdicts,
@@ -92,22 +92,23 @@ def table_page(table: Table) -> str:
     return small_page("table.html", table=table)
 
 
-def small_page(template: str, **values: Any) -> str:
+def small_page(name: str, **values: Any) -> str:
     """A template as an HTML document with the tables' style sheet and without scripts."""
-    return document(template, [], ("table.css",), **values)
+    return document(name, [], ("table.css",), **values)
 
 
-def document(template: str, scripts: Sequence[str], sheets: Sequence[str], **values: Any) -> str:
+def document(name: str, scripts: Sequence[str], sheets: Sequence[str], **values: Any) -> str:
     """A template as an HTML document that runs these scripts, and no other, with these sheets."""
-    style = "".join(map(_text, sheets))
-    page = _environment().get_template(template)
+    style = "".join(map(template, sheets))
+    page = _environment().get_template(name)
     rendered: str = page.render(
         policy=policy(scripts, style), scripts=scripts, style=style, **values
     )
     return rendered
 
 
-def _text(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a script or a style sheet, to be given to `document`."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
@@ -204,11 +205,16 @@ def flip_note(flips: FlipSheets) -> str:
     if len(flips.shown) < flips.total:
         note = (
             f"{flips.total} items changed from right to wrong or back; {len(flips.shown)} of them "
-            "are on this page, the same number for every cell, task and direction. The run "
-            "folder's records hold all."
+            "are on this page, the same number for every candidate, task and direction. The "
+            "records hold all."
         )
     if flips.unread:
         note += f" {counted(flips.unread, 'cell')} came without item records."
+    if unknown := sorted({flip.after.task for flip in flips.shown if flip.key not in flips.items}):
+        note += (
+            f" Prompts of {', '.join(unknown)} are not here: no task that was installed or named "
+            "with --pack holds these items."
+        )
     return note
 
 
