@@ -34,9 +34,10 @@ from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 
 if TYPE_CHECKING:
-    from retainbench.trainers._gradient.gradient import Stepper
-    from retainbench.trainers._gradient.pulls import Penalty
-    from retainbench.trainers._shared.data import Example
+    import torch
+
+    from retainbench.trainers._gradient.gradient import Stepper, TargetPositions
+    from retainbench.trainers._shared.data import Batch, Example
     from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -207,7 +208,12 @@ def updater(
     job: Job, policy: PolicyModel, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
-    from retainbench.trainers._gradient import general_text, pulls
+    from retainbench.trainers._gradient import general_text, gradient, pulls, updates
+
+    def loss(
+        logits_BTV: torch.Tensor, _batch: Batch, places: TargetPositions, trained: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        return gradient.token_loss(logits_BTV, places, job.options.objective, trained)
 
     anchored = pulls.anchored(job, policy)
     penalty = pulls.penalty(job)
@@ -215,7 +221,7 @@ def updater(
 
     def update(current: Round, account: dict[str, Any]) -> Round:
         examples = next_rows(job, policy.tokenizer, current)
-        metrics = backward(job, policy, trajectory, examples, penalty)
+        metrics = updates.accumulate(trajectory, examples, loss, penalty)
         metrics |= text_terms(trajectory.step, trajectory.meter)
         full = len(examples) / job.options.batch_size
         metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share, full)
@@ -245,34 +251,6 @@ def next_rows(job: Job, tokenizer: Any, current: Round) -> list[Example]:
     picked = [item_at(rows, seed, place) for place in chosen]
     rendering = job.target.rendering
     return [example(tokenizer, row["prompt"], row["completion"], rendering) for row in picked]
-
-
-def backward(
-    job: Job, policy: PolicyModel, trajectory: Trajectory, examples: list[Example], penalty: Penalty
-) -> dict[str, float]:
-    """Accumulate the gradient of the batch's loss; charges the meter; returns the metrics."""
-    import torch
-
-    from retainbench.trainers._gradient import gradient
-    from retainbench.trainers._shared import rollout
-
-    options: Options = job.options
-    trained = sum(len(example.completion) for example in examples)
-    size = -(-len(examples) // options.accumulation)
-    totals: dict[str, float] = {}
-    for start in range(0, len(examples), size):
-        part = examples[start : start + size]
-        batch, places = gradient.batch_of(part, policy.tokenizer.pad_token_id or 0, job.device)
-        with rollout.autocast(job):
-            logits_BTV = gradient.logits(policy.model, batch, places)
-        loss, metrics = gradient.token_loss(logits_BTV, places, options.objective, trained)
-        extra, kl = penalty(batch, logits_BTV, places, trained, trajectory.meter)
-        torch.autograd.backward(loss + extra)
-        trajectory.meter.forward(places.tokens)
-        trajectory.meter.backward(places.tokens)
-        for name, value in (metrics | kl).items():
-            totals[name] = totals.get(name, 0.0) + value
-    return totals
 
 
 def _nothing(current: Round, options: Options) -> str:

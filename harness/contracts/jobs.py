@@ -8,6 +8,9 @@ from typing import Any
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
+from retainbench.harness.models import checked, loading
+from retainbench.harness.models.checked import Base
+from retainbench.harness.suites import methods
 from retainbench.harness.tasks.rendering.prompts import Template
 from retainbench.trainers._shared.contract import Item, Job, Target
 
@@ -49,6 +52,7 @@ def job(
     budget: Budget | None = None,
     target: Target | None = None,
     seed: int = 0,
+    teacher: Base | None = None,
 ) -> Job:
     """A job with checkpoints at 0, half and the end; STEPS updates unless there is a budget."""
     return Job(
@@ -66,7 +70,24 @@ def job(
         seed=seed,
         stage=0,
         out=out,
+        teacher=teacher,
     )
+
+
+def teacher_for(module: Any, base: Path, folder: Path) -> Base | None:
+    """A teacher for a method that needs one: the base with noise on its weights, in `folder`."""
+    import torch
+
+    if not methods.learns_from_teacher(module):
+        return None
+    if not folder.exists():
+        loaded = loading.load(base)
+        draws = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for value in loaded.model.parameters():
+                value.add_(value.std() * torch.randn(value.shape, generator=draws))
+        loading.save(loaded, folder)
+    return checked.check(folder)
 
 
 def small_options(module: Any) -> Any:

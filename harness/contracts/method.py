@@ -80,6 +80,7 @@ class MethodTrial:
             adaptation=self.adaptation,
             anchor=self.anchor,
             budget=budget,
+            teacher=jobs.teacher_for(self.module, self.base, self.scratch / "teacher"),
         )
 
     def train(self, job: Job, seed: int) -> dict[str, bytes]:

@@ -159,6 +159,8 @@ class Stage(Settings):
     anchor: Anchor | None = None
     replay: Replay | None = Field(default=None, exclude_if=lambda text: text is None)
     """Left out of a cell's id where there is none, as is an anchor's `on`."""
+    teacher: Reference | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The model that `gkd` learns from, as `base` is named, with the base's tokenizer."""
     target: Name | None = None
     """Trains on this target instead of the cell's: a sequence of targets."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0

@@ -49,23 +49,32 @@ def check_alike(base: Base, candidate: Base, texts: Sequence[str] = ()) -> list[
     """
     remarks = [*_compare_windows(base, candidate), *_compare_rows(base, candidate)]
     remarks += _compare_configs(base.model.config, candidate.model.config)
-    if base.reader.resolve() == candidate.reader.resolve():
-        return remarks
     try:
-        remarks += _compare_tokenizers(base.reader, candidate.reader)
-        remarks += _compare_settings(base.reader, candidate.reader)
-        _compare_ids(base, candidate, list(dict.fromkeys(texts)))
-    except _DifferenceError as difference:
+        return remarks + compare_reading(base, candidate, texts)
+    except DifferenceError as difference:
         raise IntegrityError(
             f"{candidate.folder}: its {difference} differs from the base {base.folder}, so both "
             "would be asked different questions; restore the base's, or certify against another "
             "base"
         ) from None
-    return remarks
 
 
-class _DifferenceError(Exception):
+class DifferenceError(Exception):
     """A difference that changes token ids."""
+
+
+def compare_reading(base: Base, other: Base, texts: Sequence[str] = ()) -> list[str]:
+    """Remarks on differences of the tokenizers that leave the ids of all text as they are.
+
+    Raises:
+        DifferenceError: naming the first that changes ids.
+    """
+    if base.reader.resolve() == other.reader.resolve():
+        return []
+    remarks = _compare_tokenizers(base.reader, other.reader)
+    remarks += _compare_settings(base.reader, other.reader)
+    _compare_ids(base, other, list(dict.fromkeys(texts)))
+    return remarks
 
 
 def _compare_windows(base: Base, candidate: Base) -> list[str]:
@@ -102,7 +111,7 @@ def _compare_tokenizers(base: Path, candidate: Path) -> list[str]:
     if not all(file.is_file() for file in files):
         for name in ("tokenizer.json", *FILES):
             if _file_digest(base / name) != _file_digest(candidate / name):
-                raise _DifferenceError(name)
+                raise DifferenceError(name)
         return []
     if sha256_file(files[0]) == sha256_file(files[1]):
         return []
@@ -131,7 +140,7 @@ def _compare_added(base: list[dict[str, Any]], candidate: list[dict[str, Any]]) 
         other = after.get(number, {})
         for key in token.keys() - {"special"}:
             if token[key] != other.get(key):
-                raise _DifferenceError(f"added token {number} ({str(token['content'])[:40]!r})")
+                raise DifferenceError(f"added token {number} ({str(token['content'])[:40]!r})")
     new = [str(after[number]["content"])[:40] for number in sorted(after.keys() - before.keys())]
     shown = ", ".join(map(repr, new[:4]))
     return [f"the candidate's tokenizer has {len(new)} more tokens: {shown}"] if new else []
@@ -144,14 +153,14 @@ def _compare_vocabularies(base: dict[str, Any], candidate: dict[str, Any]) -> li
         return []
     for token, number in before.items():
         if after.get(token) != number:
-            raise _DifferenceError(f"vocabulary (token {number}, {token[:40]!r})")
+            raise DifferenceError(f"vocabulary (token {number}, {token[:40]!r})")
     base["vocab"] = candidate["vocab"] = None
     more = len(after) - len(before)
     return [f"the candidate's vocabulary has {more} more entries, none of them merged"] * (more > 0)
 
 
 def _require_equal(base: Any, candidate: Any, place: str) -> None:
-    """Raise `_DifferenceError` with the path of the first difference."""
+    """Raise `DifferenceError` with the path of the first difference."""
     if isinstance(base, dict) and isinstance(candidate, dict):
         for key in sorted(base.keys() | candidate.keys()):
             _require_equal(base.get(key), candidate.get(key), f"{place}.{key[:40]}")
@@ -160,14 +169,14 @@ def _require_equal(base: Any, candidate: Any, place: str) -> None:
             if one != other:
                 _require_equal(one, other, f"{place}[{number}]")
     elif base != candidate:
-        raise _DifferenceError(place)
+        raise DifferenceError(place)
 
 
 def _compare_settings(base: Path, candidate: Path) -> list[str]:
     one, other = (_settings(folder) for folder in (base, candidate))
     for key in SWITCHES:
         if bool(one.get(key)) != bool(other.get(key)):
-            raise _DifferenceError(key)
+            raise DifferenceError(key)
     remarks = [
         f"the candidate's {key} is {_token(other.get(key))!r}, the base's {_token(one.get(key))!r}"
         for key in NAMED
@@ -189,7 +198,7 @@ def _compare_ids(base: Base, candidate: Base, texts: list[str]) -> None:
     both = (_ids(side.reader, texts) for side in (base, candidate))
     for text, one, other in zip(texts, *both, strict=True):
         if one != other:
-            raise _DifferenceError(f"encoding of {text[-60:]!r}")
+            raise DifferenceError(f"encoding of {text[-60:]!r}")
 
 
 def _ids(folder: Path, texts: list[str]) -> list[list[int]]:

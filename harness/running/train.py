@@ -33,7 +33,7 @@ from retainbench.harness.core.schema import INTERPOLATE, Budget
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running.general_text import texts_of
-from retainbench.harness.suites import methods
+from retainbench.harness.suites import methods, teachers
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
@@ -241,6 +241,7 @@ def make_job(
         dtype=cell.dtype,
         replay=spec.replay,
         texts=texts_of(spec, base, cell.seed, tasks, device),
+        teacher=teachers.find(spec.teacher, checked.check(base), tasks) if spec.teacher else None,
     )
 
 

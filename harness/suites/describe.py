@@ -40,6 +40,8 @@ class DescribedMethod(NamedTuple):
     paper: str
     adaptations: tuple[str, ...]
     anchors: tuple[str, ...]
+    taught: bool
+    """Whether it needs a `teacher`."""
     options: list[DescribedOption]
 
 
@@ -53,6 +55,7 @@ def describe(name: str) -> DescribedMethod:
         paper=module.PAPER,
         adaptations=module.ADAPTATIONS,
         anchors=module.ANCHORS,
+        taught=methods.learns_from_teacher(module),
         options=options(module.Options),
     )
 
@@ -132,7 +135,8 @@ def markdown() -> str:
 
 def _capabilities(method: DescribedMethod) -> str:
     anchors = ", ".join(method.anchors) or "none"
-    return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}"
+    teacher = "; needs a `teacher`" if method.taught else ""
+    return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}{teacher}"
 
 
 if __name__ == "__main__":

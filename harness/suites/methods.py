@@ -108,8 +108,13 @@ def options(stage: Stage, files: Sequence[CodeFile] = ()) -> Any:
     return load(stage.method, files).Options.model_validate(stage.options)
 
 
+def learns_from_teacher(module: Any) -> bool:
+    """Whether a method needs a stage's `teacher`."""
+    return bool(getattr(module, "TEACHER", False))
+
+
 def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
-    """Raise `UsageError` for an option, adaptation or anchor that the method does not have."""
+    """Raise `UsageError` for an option, adaptation, anchor or teacher that does not fit."""
     module = load(stage.method, files)
     try:
         options(stage, files)
@@ -131,6 +136,15 @@ def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
         raise UsageError(
             f"{where}: {stage.method} reads no general text. Leave out `replay` and the anchor's "
             "`on`"
+        )
+    if stage.teacher and not learns_from_teacher(module):
+        raise UsageError(
+            f"{where}.teacher: {stage.method} learns from no other model. Leave out `teacher`"
+        )
+    if learns_from_teacher(module) and not stage.teacher:
+        raise UsageError(
+            f"{where}: {stage.method} needs a teacher. Name a base or a model folder, as in "
+            "`teacher: ./model`"
         )
     if stage.anchor and stage.anchor.kind == "ewc" and stage.adaptation.kind != "full":
         raise UsageError(f"{where}.anchor: ewc needs `adaptation: full`")

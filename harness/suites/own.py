@@ -3,7 +3,9 @@
     base: ./model                        a model folder
     targets: [./tickets]                 a target (`retainbench new target`)
     tasks: [capitals, ./packs/ours]      a pack of frozen tasks (`retainbench freeze`)
-    recipes: {mine: {method: ./my_method.py, replay: {source: ./general.jsonl}}}
+    recipes:
+      mine: {method: ./my_method.py, replay: {source: ./general.jsonl}}
+      taught: {method: gkd, teacher: ./larger}
 
 A path begins with `./`, `../` or `/`. In the suite it becomes the name of what it names; the folder
 or the file's bytes go into the catalogue, so the plan holds names and content digests and no
@@ -21,6 +23,7 @@ from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.core.files.text_files import TextFile
 from retainbench.harness.core.schema import SELF
+from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import pack, text_files
 from retainbench.harness.tasks.catalogue import Catalogue, TaskInfo
@@ -48,6 +51,7 @@ class _PathResolver:
         self.infos: dict[str, TaskInfo] = {}
         self.files: dict[str, CodeFile] = {}
         self.texts: dict[str, TextFile] = {}
+        self.teachers: dict[str, Path] = {}
 
     def path(self, entry: str) -> Path:
         return (self.folder / entry).resolve()
@@ -96,6 +100,22 @@ class _PathResolver:
             raise UsageError(f"{self.where}: another text is named {file.name}: rename {entry}")
         return file.name
 
+    def teacher(self, entry: Any) -> Any:
+        if not is_path(entry):
+            return entry
+        model = self.folder / entry  # not resolved: a link keeps the name that it has here
+        if not model.exists():
+            raise UsageError(
+                f"{self.where}: teacher: no model at {entry} (looked for {model}). Name a folder "
+                "that transformers or PEFT has saved, or a GGUF file"
+            )
+        if self.teachers.setdefault(model.name, model) != model or model.name in bases.named():
+            raise UsageError(
+                f"{self.where}: teacher: another model is named {model.name}: rename {entry}, or "
+                "name a link to it"
+            )
+        return model.name
+
     def recipe(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
@@ -106,6 +126,8 @@ class _PathResolver:
             found["method"] = self.method(found["method"])
         if "target" in found:
             found["target"] = self.target(found["target"])
+        if "teacher" in found:
+            found["teacher"] = self.teacher(found["teacher"])
         for key, place in (("replay", "source"), ("anchor", "on")):
             if isinstance(found.get(key), dict) and place in found[key]:
                 found[key] = found[key] | {place: self.text(found[key][place])}
@@ -139,5 +161,6 @@ def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> ResolvedSuite:
         known,
         methods=(*known.methods, *bringer.files.values()),
         texts=(*known.texts, *bringer.texts.values()),
+        teachers=(*known.teachers, *bringer.teachers.values()),
     )
     return ResolvedSuite(found, known)

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import Field
+
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
 from retainbench.harness.models import bases
-from retainbench.harness.suites import methods
+from retainbench.harness.suites import methods, teachers
 from retainbench.harness.tasks import catalogue, contamination, text_files, training_data
 from retainbench.harness.tasks.catalogue import OWN, Catalogue, TaskInfo
 from retainbench.harness.tasks.rendering import chat
@@ -37,6 +39,8 @@ class Inputs(Record):
     """SHA-256 of the user's own methods that recipes use, by name."""
     texts: dict[str, str] = {}
     """SHA-256 of the user's general text for replay and anchors, by name."""
+    teachers: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
+    """Content digest of the models that recipes learn from, by name."""
     versions: dict[str, str]
     overlap: dict[str, dict[str, list[str]]] = {}
     """Target -> retention task -> items that its training data gives away."""
@@ -83,7 +87,8 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
         train_data: files that the base or the methods were trained on besides the targets' items.
 
     Raises:
-        UsageError: the base is not there, or a training file cannot be read.
+        UsageError: the base or a teacher is not there or does not fit, or a training file cannot
+            be read.
         IntegrityError: the base cannot be loaded safely, a task differs from its lock, or the
             policy refuses training data that overlap the retention tasks.
     """
@@ -103,6 +108,7 @@ def gather(suite: Suite, train_data: Sequence[Path] = (), tasks: Catalogue = OWN
         tasks={name: catalogue.lock_digest(known[name]) for name in needed},
         methods={file.name: file.digest for file in tasks.methods},
         texts={file.name: file.digest for file in tasks.texts},
+        teachers=teachers.digests(suite, base, tasks),
         versions=_versions(suite, tasks),
         train_data=[training_data.of_file(path, retention, tasks) for path in train_data],
     )
@@ -181,6 +187,9 @@ def make_cell(
     read = {t: inputs.texts[t] for s in stages for t in s.texts if t in inputs.texts}
     if read:
         frozen["texts"] = read
+    taught_by = {s.teacher: inputs.teachers[s.teacher] for s in stages if s.teacher}
+    if taught_by:
+        frozen["teachers"] = taught_by
     identity = digest([content, frozen])[:16]
     return Cell.model_validate(
         content | {"id": identity, "base": suite.base, "name": name, "recipe": complete}

@@ -79,6 +79,8 @@ class Catalogue:
     """How the suite has targets answered; None is greedy, once."""
     texts: tuple[TextFile, ...] = ()
     """General text for replay and anchors, which her suite names by path."""
+    teachers: tuple[Path, ...] = ()
+    """Models that her suite names by path as teachers; the last part of a path is its name."""
 
     @classmethod
     def of(cls, packs: Sequence[Path] = (), *, allow_code: bool = False) -> Catalogue:

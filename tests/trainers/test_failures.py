@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from fixtures.trainer_cases import SMALL, job
 from retainbench.harness.contracts.jobs import letters
+from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core import paths
 from retainbench.harness.core.schema import Budget, Recipe, Stage
 from retainbench.harness.models import bases
@@ -26,8 +27,8 @@ from retainbench.trainers._shared.contract import Job, Target, TrainingError
 
 METHODS = methods.methods()
 END = "checkpoints/s0-1.0000"
-IMITATION = {"sft", "dft", "sdft"}
-"""Methods that follow the reference answers and never ask for a reward."""
+IMITATION = {"sft", "dft", "sdft", "gkd"}
+"""Methods that follow the reference answers or a teacher and learn from no reward."""
 CONSTANT = {"all-zero": 0.0, "all-equal": 0.5, "gold-only": 1.0}
 """Every answer's reward; `gold-only`: whatever the model writes is already right."""
 PAIRED = ("dpo", "kto", "orpo", "simpo")
@@ -126,15 +127,16 @@ def test_dpo_on_the_best_needs_two_different_rewards(tiny_base: Path, tmp_path: 
         methods.load("dpo").train(chosen)
 
 
-def failing(base: Path, method: str) -> Cell:
+def failing(base: Path, method: str, teacher: Path) -> Cell:
     """A random model on countdown, which it never solves, at a rate that no weights survive."""
     hot = SMALL[method] | {"learning_rate": 1e30}
+    taught_by = str(teacher) if methods.learns_from_teacher(methods.load(method)) else None
     return Cell(
         id="0" * 16,
         base=str(base),
         target="countdown",
         name="hopeless",
-        recipe=Recipe(stages=[Stage(method=method, options=hot)]),
+        recipe=Recipe(stages=[Stage(method=method, options=hot, teacher=taught_by)]),
         seed=0,
         budget=Budget(unit="samples", amount=100),
         trajectory=[1.0],
@@ -147,7 +149,9 @@ def test_failed_cell_is_recorded_and_not_tried_again(
     tiny_base: Path, tmp_path: Path, method: str
 ) -> None:
     """The second call only reads the record."""
-    cell, folder = failing(tiny_base, method), paths.CellFolder(tmp_path)
+    save_tiny(tmp_path / "teacher", seed=1)
+    cell = failing(tiny_base, method, tmp_path / "teacher")
+    folder = paths.CellFolder(tmp_path / "cell")
     base = bases.resolve(cell.base)
     record = train_cell(cell, folder, base)
     assert record.status == "failed"

@@ -25,6 +25,7 @@ SAMPLES = {
     "kto": 4,
     "orpo": 2 * 4,
     "simpo": 2 * 4,
+    "gkd": 4,
     "es": 4 * 8,
     "eggroll": 8 * 8,
 }

@@ -184,14 +184,22 @@ def token_loss(
 
 
 def reference_logits(
-    reference: Any, batch: Batch, places: TargetPositions, meter: Meter
+    reference: Any,
+    batch: Batch,
+    places: TargetPositions,
+    meter: Meter,
+    parameters: int | None = None,
 ) -> torch.Tensor:
-    """The base's logits at the places of a batch, without gradient; charges the meter."""
+    """Another model's logits at the places of a batch, without gradient; charges the meter.
+
+    Args:
+        parameters: of the model, where it is not of the policy's size.
+    """
     import torch
 
     with torch.no_grad():
         made = logits(reference, batch, places)
-    meter.forward(places.tokens)
+    meter.forward(places.tokens, parameters)
     return made
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from retainbench.trainers._gradient import general_text, gradient, pulls
+from retainbench.trainers._gradient import gradient, pulls, updates
 from retainbench.trainers._gradient.preference_pairs import PairOptions, PreferencePairs
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
@@ -36,23 +36,18 @@ def run(job: Job, loss: PairLossFunction) -> Outcome:
     options: PairOptions = job.options
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
-    stepper = gradient.stepper(policy, options)
-    if state := trajectory.resume():
-        gradient.restore(stepper.optimizer, state)
     pairs = PreferencePairs(job, _model.starting_point(job), policy)
-    anchored, penalty = pulls.anchored(job, policy), pulls.penalty(job)
-    text_terms = general_text.terms(job, policy)
-    while trajectory.running:
-        first = trajectory.step * options.batch_size
-        rows = [pairs.at(first + place).row for place in range(options.batch_size)]
-        metrics = text_terms(trajectory.step, trajectory.meter)
-        metrics |= backward(job, policy, trajectory, rows, loss, penalty)
-        metrics["gradient_norm"], rate = stepper.step(trajectory.meter.share)
-        anchored(rate)
-        trajectory.meter.samples(2 * len(rows))
+
+    def gradient_of(step: int, penalty: pulls.Penalty) -> dict[str, float]:
+        places = range(step * options.batch_size, (step + 1) * options.batch_size)
+        rows = [pairs.at(place).row for place in places]
+        return backward(job, policy, trajectory, rows, loss, penalty)
+
+    def charge() -> None:
+        trajectory.meter.samples(2 * options.batch_size)
         pairs.charge_for_step(trajectory)
-        trajectory.after_step(metrics, lambda: stepper.optimizer.state_dict()["state"])
-    return trajectory.outcome({})
+
+    return updates.run(trajectory, gradient_of, charge)
 
 
 def backward(

@@ -40,10 +40,14 @@ class Meter:
         self._start = start
         self._clock = time.monotonic()
 
-    def forward(self, tokens: int) -> None:
-        """Tokens that went through the model forwards."""
+    def forward(self, tokens: int, parameters: int | None = None) -> None:
+        """Tokens that went through the model forwards.
+
+        Args:
+            parameters: of the model, where it is not the policy or one of its size.
+        """
         self._counts["forward_tokens"] += tokens
-        self._counts["flops"] += 2.0 * self._parameters * tokens
+        self._counts["flops"] += 2.0 * (parameters or self._parameters) * tokens
 
     def backward(self, tokens: int) -> None:
         """Tokens whose loss was differentiated (count their forward pass separately)."""

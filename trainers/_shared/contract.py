@@ -9,6 +9,8 @@ A method is one public file in this folder with
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
     def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
 
+and, if it learns from another model, `TEACHER = True`: a stage must then name one, `job.teacher`.
+
 The module must import without torch (heavy imports are inside functions), so that planning and
 `retainbench methods` stay fast. Everything that makes arms comparable is shared and lives next to
 this file: `_model` (loading, adapters), `_data` (order and encoding), `_trajectory` (budget,
@@ -27,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget, Replay
+from retainbench.harness.models.checked import Base
 from retainbench.harness.tasks.rendering.chat import PLAIN, Ask, Conversation, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference
 
@@ -140,6 +143,8 @@ class Job:
     """General text that is trained on too."""
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """General text by source, for `replay` and for an anchor with `on`."""
+    teacher: Base | None = None
+    """The model that a method with `TEACHER` learns from; it makes the same tokens of a text."""
     null: float | None = 0.0
     """`es_null` of the earlier stages; None where they moved the weights in another way."""
     progress: Callable[[float, dict[str, float]], None] = field(

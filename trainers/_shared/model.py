@@ -61,6 +61,12 @@ def reference(job: Job) -> Any:
     return _loaded(job.reference, job).model.requires_grad_(False)
 
 
+def teacher(job: Job) -> Any:
+    """The model that the stage learns from, frozen."""
+    assert job.teacher is not None, "suites/methods.py refuses a stage without one"
+    return loading.load(job.teacher, device=job.device).model.requires_grad_(False)
+
+
 def _loaded(folder: Path, job: Job) -> loading.Loaded:
     """A copy to change; of the cell's base the process keeps one, for all cells."""
     if folder == job.reference:
