@@ -335,8 +335,7 @@ class Sweep(Settings):
     """Choose options of every stage on the target's validation split, before the real cells."""
 
     options: Annotated[Distinct[str], Field(min_length=1)] = ["learning_rate"]
-    """Chosen one after another, in every stage that has them: learning_rate, sigma, population,
-    beta, value_learning_rate, ..."""
+    """Chosen one after another, in every stage that has them: learning_rate, sigma, beta, ..."""
     factors: Annotated[
         Distinct[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=2, max_length=100)
     ] = [1 / 9, 1 / 3, 1.0, 3.0, 9.0]
@@ -386,8 +385,8 @@ class Suite(Settings):
     divergence_tokens: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Longest continuation sampled per prompt."""
     divergence_minimum_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    """More prompts than `divergence_prompts` are continued until a set has this many tokens, as far
-    as its tasks have prompts; 2000 makes the interval of a KL narrow."""
+    """More prompts are continued until a set has this many tokens, or its tasks no more prompts;
+    2000 makes the interval of a KL narrow."""
     noise_floor: Distinct[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
     """A/A scorings of the base: as it is, with another batch size, with the answer options rotated
     by one. Each costs as much as scoring the base on the retention tasks once; [] = none."""
