@@ -6,9 +6,6 @@ One source for `retainbench methods` and for trainers/README.md, which a test co
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -60,32 +57,12 @@ def describe(name: str) -> DescribedMethod:
     )
 
 
-def options(model: Any) -> list[DescribedOption]:
+def options(model: type[BaseModel]) -> list[DescribedOption]:
     """Fields of an `Options` model with the text that follows each in the source."""
-    texts: dict[str, str] = {}
-    for parent in reversed(model.__mro__):
-        if issubclass(parent, BaseModel) and parent is not BaseModel:
-            texts |= field_texts(parent)
     return [
-        DescribedOption(field, _shown(info), texts.get(field, ""))
+        DescribedOption(field, _shown(info), " ".join((info.description or "").split()))
         for field, info in model.model_fields.items()
     ]
-
-
-def field_texts(model: type) -> dict[str, str]:
-    """Field name -> the string literal below it, first paragraph, on one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    texts = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            texts[field.target.id] = " ".join(str(text.value.value).split())
-    return texts
 
 
 def _shown(info: Any) -> str:

@@ -56,7 +56,13 @@ def added(default: Any, **constraints: Any) -> Any:
 class TrainerOptions(BaseModel):
     """Base class of the methods' `Options`: strict (no value is converted), immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        strict=True,
+        use_attribute_docstrings=True,
+    )
 
 
 @dataclass(frozen=True)
