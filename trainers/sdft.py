@@ -94,18 +94,13 @@ def solved_item(target: Target, item: Item) -> str:
 
 
 def distil(job: Job, demonstration: Demonstration) -> Outcome:
-    """SDFT with any demonstration; with an empty one, teacher and student are equal at the start.
-
-    Raises:
-        TrainingError: batch and group do not fit.
-    """
+    """SDFT with any demonstration; with an empty one, teacher and student start equal."""
     from retainbench.trainers._gradient import trl, trl_online, trl_patches
     from retainbench.trainers._gradient.moving_average import average_of
     from retainbench.trainers._shared import model as _model
     from retainbench.trainers._shared.trajectory import Trajectory
 
     options: Options = job.options
-    trl_online.check_groups(options)
     policy = _model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = trl_online.rollouts(job, policy, trajectory)

@@ -6,7 +6,7 @@ One source for `retainbench methods` and for trainers/README.md, which a test co
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
@@ -60,9 +60,23 @@ def describe(name: str) -> DescribedMethod:
 def options(model: type[BaseModel]) -> list[DescribedOption]:
     """Fields of an `Options` model with the text that follows each in the source."""
     return [
-        DescribedOption(field, _shown(info), " ".join((info.description or "").split()))
+        DescribedOption(field, _shown(info), _meaning(info))
         for field, info in model.model_fields.items()
     ]
+
+
+def _meaning(info: Any) -> str:
+    """The text that follows the field, on one line, and the words that it can be."""
+    return " ".join((info.description or "").split()) + _choices(info.annotation)
+
+
+def _choices(annotation: Any) -> str:
+    """The words that an option, or an item of its list, can be."""
+    if get_origin(annotation) is list:
+        return _choices(get_args(annotation)[0])
+    if get_origin(annotation) is not Literal:
+        return ""
+    return f" One of {', '.join(f'`{word}`' for word in get_args(annotation))}."
 
 
 def _shown(info: Any) -> str:

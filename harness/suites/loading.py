@@ -21,6 +21,7 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import yaml_files
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import (
+    SELF,
     Adaptation,
     Anchor,
     Budget,
@@ -176,6 +177,8 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
             methods.check(stage, at, tasks.methods)
             if stage.target:
                 names.require(stage.target, targets, f"{at}.target")
+            for source in stage.texts:
+                _require_text(source, at, tasks)
     scored = scored_tasks(suite, tasks)
     if len(set(scored.values())) > axes.MOST:
         listed = ", ".join(sorted(set(scored.values())))
@@ -183,6 +186,13 @@ def check(suite: Suite, where: str, tasks: Catalogue) -> None:
     for option in suite.sweep.options if suite.sweep else ():
         names.require(option, numeric_options(suite, tasks), f"{where}: sweep.options")
     check_policy(suite.policy, scored, f"{where}: policy")
+
+
+def _require_text(source: str, where: str, tasks: Catalogue) -> None:
+    if source != SELF and source not in {file.name for file in tasks.texts}:
+        raise UsageError(
+            f"{where}: general text is `self` or a path like `./{source}.jsonl`, not {source!r}"
+        )
 
 
 def numeric_options(suite: Suite, tasks: Catalogue) -> set[str]:

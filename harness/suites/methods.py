@@ -159,6 +159,6 @@ def _explain(error: ValidationError, module: Any) -> str:
     detail = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+        return f"{key}: ".removeprefix(": ") + detail["msg"].removeprefix("Value error, ")
     known = sorted(module.Options.model_fields)
     return f"unknown option '{key}'{names.nearest(key, known)} Allowed here: {', '.join(known)}"

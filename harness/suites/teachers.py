@@ -46,6 +46,6 @@ def _checked(name: str, where: str, suite: Suite, base: Base, tasks: Catalogue) 
     except compatibility.DifferenceError as difference:
         raise UsageError(
             f"{where}: {name} does not read text as {base.name} does: its {difference} differs. "
-            "name a teacher with the base's tokenizer"
+            "Name a teacher with the base's tokenizer"
         ) from None
     return teacher.digest

@@ -70,3 +70,11 @@ def test_ordinary_yaml_is_read_as_written(tmp_path: Path) -> None:
     }
     file.write_text("a: 1\na: 2\n", encoding="utf-8")
     assert yaml_files.read_mapping(file, unique=False) == {"a": 2}
+
+
+def test_a_key_that_yaml_takes_for_a_truth_value_stays_text(tmp_path: Path) -> None:
+    """Of keys alone: values on, yes and true are truth values as before."""
+    file = tmp_path / "file.yaml"
+    file.write_text("on: ./text\nyes: on\nnested: {no: 'off'}\n", encoding="utf-8")
+    found = yaml_files.read_mapping(file)
+    assert found == {"on": "./text", "yes": True, "nested": {"no": "off"}}

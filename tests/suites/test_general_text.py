@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models import bases
 from retainbench.harness.running.general_text import own_text
@@ -50,6 +53,22 @@ def test_the_text_decides_the_cell_and_not_its_path(tmp_path: Path) -> None:
     assert first.recipe.stages[0].texts == ["general"]
 
 
+def test_the_recipes_of_the_guide_are_read_as_they_are_written(tmp_path: Path) -> None:
+    """`on:` without quotes is a truth value in YAML 1.1."""
+    guide = (paths.PACKAGE / "suites" / "README.md").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"```yaml\n(.*?)```", guide, re.S) if "sft-replay" in b)
+    planned(tmp_path / "mine", ["some text"])
+    file = tmp_path / "mine" / "suite.yaml"
+    content = yaml.safe_load(file.read_text())
+    del content["recipes"]
+    file.write_text(yaml.safe_dump(content) + "recipes:\n" + textwrap.indent(block, "  "))
+    recipes = loading.opened(str(file)).suite.recipes
+    anchor = recipes["grpo-held"].stages[0].anchor
+    assert anchor is not None
+    assert anchor.on == "general"
+    assert len(recipes) == 3
+
+
 def test_text_that_holds_a_retention_item_is_refused(tmp_path: Path) -> None:
     item = catalogue.items(OWN.tasks["capitals"])[0]
     answer = item["choices"][item["gold"]] if "choices" in item else reference(item)
@@ -63,6 +82,7 @@ def test_text_that_holds_a_retention_item_is_refused(tmp_path: Path) -> None:
     [
         ({"method": "es"} | REPLAY, "es reads no general text"),
         ({"replay": {"source": "./missing.jsonl"}}, "not a file"),
+        ({"replay": {"source": "general"}}, "is `self` or a path like `./general.jsonl`, not 'gen"),
         ({"replay": {"source": "./general.jsonl", "share": 1.0}}, "less than 1"),
         (
             {"adaptation": "lora", "anchor": {"kind": "ewc", "strength": 1.0, "on": "self"}},

@@ -18,6 +18,7 @@ from fixtures.trainer_cases import SMALL, job
 from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core import paths
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Budget, Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.running.train import train as train_cell
@@ -115,10 +116,14 @@ def test_budget_below_one_step(tiny_base: Path, tmp_path: Path, method: str) -> 
         assert len(reason.split()) > 5
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo"])
-def test_group_that_does_not_fit_the_batch(tiny_base: Path, tmp_path: Path, method: str) -> None:
-    with pytest.raises(TrainingError, match="batch_size 12 is not a multiple of num_generations 8"):
-        methods.load(method).train(job(tiny_base, tmp_path, method, options={"batch_size": 12}))
+@pytest.mark.parametrize("method", ["grpo", "rloo", "sdft"])
+def test_group_that_does_not_fit_the_batch_is_refused_before_training(method: str) -> None:
+    stage = Stage(method=method, options={"batch_size": 12})
+    with pytest.raises(
+        UsageError, match="options: batch_size 12 is not a multiple of num_gen"
+    ) as e:
+        methods.check(stage, "x")
+    assert "\n" not in str(e.value)
 
 
 def test_dpo_on_the_best_needs_two_different_rewards(tiny_base: Path, tmp_path: Path) -> None:

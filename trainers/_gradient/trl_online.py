@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retainbench.trainers._gradient import trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
@@ -37,6 +37,15 @@ class GroupOptions(GradientOptions):
     """Completions per prompt: the group."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.batch_size % self.num_generations:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of num_generations "
+                f"{self.num_generations}"
+            )
+        return self
 
 
 class OnlineOptions(GroupOptions):
@@ -97,19 +106,6 @@ def rollouts(job: Job, policy: PolicyModel, trajectory: Trajectory) -> Rollouts:
     return Rollouts(generate, charge, sampler)
 
 
-def check_groups(options: GroupOptions) -> None:
-    """Check that the batch consists of whole groups.
-
-    Raises:
-        TrainingError: batch and group do not fit.
-    """
-    if options.batch_size % options.num_generations:
-        raise TrainingError(
-            f"batch_size {options.batch_size} is not a multiple of num_generations "
-            f"{options.num_generations}"
-        )
-
-
 def check_engine(job: Job) -> None:
     """Check that vLLM can run, where it is wanted.
 
@@ -164,7 +160,7 @@ def run(
         attempts: of replacing groups without variance (`trl_refill`).
 
     Raises:
-        TrainingError: batch and group do not fit, vLLM cannot run, no completion earns a reward, or
+        TrainingError: vLLM cannot run, no completion earns a reward, or
             no two completions of a prompt ever differ in reward.
     """
     from retainbench.trainers._gradient import trl
@@ -172,7 +168,6 @@ def run(
     from retainbench.trainers._shared.trajectory import Trajectory
 
     options = job.options
-    check_groups(options)
     check_engine(job)
     policy = model.load(job)
     trajectory = Trajectory(job, policy)

@@ -19,6 +19,7 @@ from retainbench.harness.core.files.foreign_json import read_text
 MOST_BYTES = 256 * 2**10  # the largest in suites/ has 6 kB; 256 kB take some 4 s on a slow core
 DEEPEST = 40  # levels; a suite has 6
 MOST_VALUES = 20_000  # with every alias written out; the largest suite has 300
+TRUTH, TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 LONGEST_NUMBER = 40  # characters: no 64-bit integer or float needs more
 
 
@@ -62,8 +63,14 @@ class _Loader(yaml.SafeLoader):
         return anchor in self.anchors and id(self.anchors[anchor]) not in self.sizes
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping, in which every key is written once if that is asked for."""
+        """A mapping, in which every key is written once if that is asked for.
+
+        `on:` is a key of anchors, so what YAML 1.1 takes for a truth value stays text as a key.
+        """
         node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if key.tag == TRUTH:
+                key.tag = TEXT
         if not self.unique:
             return node
         seen: set[str] = set()
