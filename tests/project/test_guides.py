@@ -14,7 +14,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fixtures import runs
 from fixtures.certify import suite as small_suite
@@ -23,7 +22,6 @@ from fixtures.plain_english import BANNED
 from retainbench.harness.core import paths
 from retainbench.harness.core.files.storage import read_json, write_jsonl
 from retainbench.harness.core.paths import RunFolder
-from retainbench.harness.core.schema import Suite
 from retainbench.harness.core.scorecards import Scorecard
 
 ROOT = paths.PACKAGE
@@ -59,16 +57,8 @@ def stored_run(folder: Path) -> None:
 def small_run(folder: Path) -> None:
     """A run of one recipe and two tasks under the name that the guide uses."""
     stated = runs.suite(Path("fruitfly"), tasks=["capitals", "dates"], trajectory=[1.0])
-    write_suite(folder / "few.yaml", stated.model_copy(update={"divergence_prompts": 0}))
+    runs.write_suite(folder / "few.yaml", stated.model_copy(update={"divergence_prompts": 0}))
     shell("retainbench run ./few.yaml --out runs/quick", folder)
-
-
-def write_suite(file: Path, stated: Suite) -> None:
-    """A suite as a user's file."""
-    content = stated.model_copy(update={"noise_floor": []}).model_dump(
-        mode="json", exclude_none=True
-    )
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -76,7 +66,9 @@ def test_every_wish_of_the_readme_is_a_command_that_works(tmp_path: Path) -> Non
     wishes = re.findall(r"^\| [^|]+ \| `(retainbench [^`]+)` \|$", README, re.MULTILINE)
     assert len(wishes) == README.count(" | `retainbench ") >= 12
     stored_run(tmp_path)
-    write_suite(tmp_path / "small.yaml", small_suite(divergence_prompts=2, policy={"margin": 0.05}))
+    runs.write_suite(
+        tmp_path / "small.yaml", small_suite(divergence_prompts=2, policy={"margin": 0.05})
+    )
     for wish in wishes:
         shell(wish.replace("--suite quick", "--suite ./small.yaml"), tmp_path)
     assert (tmp_path / "card").is_dir()
