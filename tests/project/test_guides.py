@@ -8,6 +8,7 @@ harness/README.md, tests/gate/test_ci_documented.py .github/CI.md.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import runs
+from fixtures.adoption import lm_eval_row, lm_eval_run
 from fixtures.certify import suite as small_suite
 from fixtures.gate import run_folder, suite
 from fixtures.plain_english import BANNED
@@ -61,19 +63,47 @@ def small_run(folder: Path) -> None:
     shell("retainbench run ./few.yaml --out runs/quick", folder)
 
 
+def write_small(folder: Path) -> None:
+    """`small.yaml`, three tasks in the place of the suite `quick`."""
+    stated = small_suite(divergence_prompts=2, policy={"margin": 0.05})
+    runs.write_suite(folder / "small.yaml", stated)
+
+
 @pytest.mark.slow
 def test_every_wish_of_the_readme_is_a_command_that_works(tmp_path: Path) -> None:
     wishes = re.findall(r"^\| [^|]+ \| `(retainbench [^`]+)` \|$", README, re.MULTILINE)
     assert len(wishes) == README.count(" | `retainbench ") >= 12
     stored_run(tmp_path)
-    runs.write_suite(
-        tmp_path / "small.yaml", small_suite(divergence_prompts=2, policy={"margin": 0.05})
-    )
+    write_small(tmp_path)
     for wish in wishes:
         shell(wish.replace("--suite quick", "--suite ./small.yaml"), tmp_path)
     assert (tmp_path / "card").is_dir()
     assert (tmp_path / "retention-gate/junit.xml").is_file()
     assert (tmp_path / "mine.yaml").is_file()
+    assert "flip-data" in (tmp_path / "lost.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_block_on_certificates_works(tmp_path: Path) -> None:
+    """With the embedded base as both models, in folders, because `verify` takes folders."""
+    for name in "BC":
+        shutil.copytree(paths.BASES / "fruitfly", tmp_path / name)
+    write_small(tmp_path)
+    (block,) = re.findall(
+        r"^## Certificates\n\n```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
+    )
+    shell(block.replace("--suite quick", "--suite ./small.yaml"), tmp_path)
+    assert (tmp_path / "certificate/svr.json").is_file()
+
+
+def test_the_gate_of_other_harnesses_works(tmp_path: Path) -> None:
+    (command,) = re.findall(r"`(retainbench gate --base-results [^`]+)`", README)
+    rows = [lm_eval_row(number) for number in range(120)]
+    size = {"n-samples": {"tiny": {"original": 120, "effective": 120}}}
+    for name in "AB":
+        lm_eval_run(tmp_path / name, rows, **size)
+    (tmp_path / "policy.yaml").write_text("margin: 0.05\nminimum_items: 50\n")
+    shell(command, tmp_path)
 
 
 @pytest.mark.slow
