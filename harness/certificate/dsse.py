@@ -1,18 +1,20 @@
 """Ed25519 signatures over statements in a DSSE envelope.
 
-Reads and writes bytes only. Envelopes and their encoding are securesystemslib's. The signature
-covers the raw payload; `open_envelope` verifies before anything parses the payload, and the bytes
-it returns are the authority. A key id is a hint for people, so signatures are tried whatever id
-they name (`Envelope.verify` trusts it): trust comes from the key that the caller gives. Keys are
-PEM files as `openssl genpkey -algorithm ed25519` makes them.
+Reads and writes bytes only. The signature covers the raw payload under DSSE's pre-authentication
+encoding (PAE); `open_envelope` verifies before anything parses the payload, and the bytes it
+returns are the authority. A key id is a hint for people: trust comes from the key that the caller
+gives. Keys are PEM files as `openssl genpkey -algorithm ed25519` makes them.
 
 Protocol: https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 Leaves out: certificates, transparency logs and other algorithms; cosign signs the same file so.
+Not securesystemslib's: its `Envelope.verify` trusts key ids and its base64 reader takes several
+spellings, so it would spare 18 lines here and add 3 MB to the base install, of 150 MB at most.
 """
 
 from __future__ import annotations
 
-import copy
+import base64
+import binascii
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +22,6 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.foreign_json import parse_object, regular_file
@@ -42,12 +42,25 @@ class OpenedEnvelope(NamedTuple):
     """Of the key that was verified; None if no key was given."""
 
 
+def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    """Pre-authentication encoding: lengths are decimal counts of bytes.
+
+    >>> pae(b"hello world", "http://example.com/HelloWorld")
+    b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
+    """
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
 def seal(payload: bytes, key: Ed25519PrivateKey) -> bytes:
     """A canonical envelope with one signature."""
-    public = key.public_key()
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, keyid(public))))
-    return canonical(envelope.to_dict()).encode() + b"\n"
+    signature = {"keyid": keyid(key.public_key()), "sig": _encode(key.sign(pae(payload)))}
+    envelope = {
+        "payload": _encode(payload),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [signature],
+    }
+    return canonical(envelope).encode() + b"\n"
 
 
 def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) -> OpenedEnvelope:
@@ -65,27 +78,20 @@ def open_envelope(data: bytes, where: str, key: Ed25519PublicKey | None = None) 
         if key is not None:
             raise IntegrityError(f"{where}: is an unsigned statement, so no key can vouch for it")
         return OpenedEnvelope(data.removesuffix(b"\n"), signed=False, keyid=None)
-    envelope = _envelope(outer, where)
-    if not envelope.signatures:
+    if outer.keys() != ENVELOPE_KEYS or outer["payloadType"] != PAYLOAD_TYPE:
+        raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
+    payload = _decode(outer["payload"], where)
+    try:
+        signatures = [_decode(entry["sig"], where) for entry in outer["signatures"]]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{where}: malformed signatures in the envelope") from error
+    if not signatures:
         raise IntegrityError(f"{where}: an envelope without a signature")
     if key is None:
-        return OpenedEnvelope(envelope.payload, signed=True, keyid=None)
-    if not any(_valid(key, one.signature, envelope) for one in envelope.signatures.values()):
+        return OpenedEnvelope(payload, signed=True, keyid=None)
+    if not any(_valid(key, signature, payload) for signature in signatures):
         raise IntegrityError(f"{where}: no signature by the key {keyid(key)[:16]}...")
-    return OpenedEnvelope(envelope.payload, signed=True, keyid=keyid(key))
-
-
-def _envelope(outer: dict[str, Any], where: str) -> Envelope:
-    """The envelope, which must be written in the only way that gives these bytes."""
-    try:
-        envelope = Envelope.from_dict(copy.deepcopy(outer))  # which it empties
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{where}: a malformed DSSE envelope") from error
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise IntegrityError(f"{where}: not a DSSE envelope of type {PAYLOAD_TYPE}")
-    if envelope.to_dict() != outer:
-        raise IntegrityError(f"{where}: unknown keys or unusual base64 in the DSSE envelope")
-    return envelope
+    return OpenedEnvelope(payload, signed=True, keyid=keyid(key))
 
 
 def keyid(key: Ed25519PublicKey) -> str:
@@ -126,9 +132,23 @@ def _pem(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _valid(key: Ed25519PublicKey, signature: str, envelope: Envelope) -> bool:
+def _valid(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:
     try:
-        key.verify(bytes.fromhex(signature), envelope.pae())
+        key.verify(signature, pae(payload))
     except InvalidSignature:
         return False
     return True
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _decode(text: Any, where: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise IntegrityError(f"{where}: malformed base64 in the envelope") from error
+    if _encode(data) != text:
+        raise IntegrityError(f"{where}: base64 in the envelope is not in its usual form")
+    return data
