@@ -9,8 +9,8 @@ import numpy as np
 
 from results.claims import finding
 from results.claims.finding import Finding, Status
-from results.claims.published import Published
-from retainbench.harness.comparison.methods import MethodRow
+from results.claims.published import Difference, Published
+from retainbench.harness.comparison.seed_tables import MARGIN
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import points
@@ -22,6 +22,8 @@ WALK = (0.9, 1.25)
 """Drift over that of a random walk of the same length (C2)."""
 SQUARE_ROOT = (0.4, 0.6)
 """Slope of log drift on log updates (C2)."""
+ARMS = ("es-16", "es-16-half", "es-64", "eggroll-64")
+"""The recipes of ES without an anchor."""
 STEADY_SEEDS = 4
 """Seeds that a comparison of scatter needs at least (C15)."""
 
@@ -30,33 +32,42 @@ def drift_at_equal_gain(runs: Published) -> Finding:
     """C1: drift of ES over that of GRPO where each first reaches the gain of the lower of the two.
 
     The range is over seeds and over the 90 % limits of the gains: a gain that could be lower is
-    reached later, where the drift is larger.
+    reached later, where the drift is larger. A limit that never reaches the gain leaves the range
+    open on its side.
     """
-    pairs = list(zip(runs.of("es-16"), runs.of("grpo"), strict=False))
+    grpo = {card.seed: card for card in runs.of("grpo")}
+    pairs = [(es, grpo[es.seed]) for es in runs.of("es-16") if es.seed in grpo]
     if not pairs:
         return finding.missing(runs)
-    ratios = [ratio for es, grpo in pairs for ratio in _ratios(es, grpo)]
-    if not ratios:
-        return Finding("undecided", "no gain above 0 is reached by both", runs.name)
-    low, high = min(ratios), max(ratios)
+    ratios = [_ratios(*pair) for pair in pairs]
+    estimates = [text for _, text, _ in ratios if text]
+    low, high = min(one for one, _, _ in ratios), max(one for _, _, one in ratios)
     status = finding.within(low, high, (DRIFT_RATIO, math.inf))
     return Finding(
         status,
-        f"drift of es-16 is {finding.range_text(low, high, 1)} times that of grpo at the same "
-        f"gain, {finding.seeds_text(runs)}",
+        "drift of es-16 over that of grpo at the same gain: "
+        + (finding.range_text(min(estimates), max(estimates), 1) if estimates else "not known")
+        + f"; with the limits of the gains {finding.range_text(low, high, 1)}, "
+        f"{finding.seeds_text(runs)}",
         runs.name,
         finding.more_seeds(runs),
     )
 
 
-def _ratios(es: Scorecard, grpo: Scorecard) -> list[float]:
-    """Drift of ES over that of GRPO at half of the smaller of their best gains, three readings."""
+def _ratios(es: Scorecard, grpo: Scorecard) -> tuple[float, float | None, float]:
+    """Drift of ES over that of GRPO at half of the smaller of their best gains: least, best, most.
+
+    0 and infinity where a limit does not reach that gain, or it is not above 0.
+    """
     goal = min(max(p.gain.value for p in card.points) for card in (es, grpo)) / 2
     if goal <= 0:
-        return []
-    readings = [(0, 0), (1, -1), (-1, 1)]
-    found = [(_drift_at(es, goal, a), _drift_at(grpo, goal, b)) for a, b in readings]
-    return [one / other for one, other in found if one and other]
+        return 0.0, None, math.inf
+    found = [
+        one / other if (one := _drift_at(es, goal, a)) and (other := _drift_at(grpo, goal, -a))
+        else None
+        for a in (1, 0, -1)
+    ]  # fmt: skip
+    return found[0] or 0.0, found[1], found[2] or math.inf
 
 
 def _drift_at(card: Scorecard, goal: float, limit: int) -> float | None:
@@ -102,64 +113,77 @@ def _slope(points_: Sequence[PointScore]) -> float:
 
 
 def larger_population(runs: Published) -> Finding:
-    """C3: drop of es-16 minus drop of es-64."""
-    return _repaired(runs, "es-16", "es-64")
+    """C3: es-64 loses less than es-16 and gains as much."""
+    return _repaired(runs, "es-64")
 
 
 def anchored(runs: Published) -> Finding:
-    """C4: drop falls and the gain stays."""
-    found = _repaired(runs, "es-16", "es-16-anchored")
-    gain = runs.difference("es-16-anchored", "es-16", "gain")
-    if gain is None:
-        return found
-    kept: Status = "contradicted" if gain.high < 0 else "reproduced"
-    status = finding.both(found.status, kept)
-    plain = runs.row("es-16")
-    own = f" (of es-16 {points(plain.gain)})" if plain else ""
-    return found._replace(
-        status=status,
-        result=f"{found.result}; gain of the anchored one minus it {points(gain)}{own}",
-    )
+    """C4: the anchored one loses less than es-16 and gains as much."""
+    return _repaired(runs, "es-16-anchored")
 
 
-def _repaired(runs: Published, plain: str, other: str) -> Finding:
-    """Drop at the end of the budget, plain minus other, on every axis; positive is a repair."""
-    found = {axis: runs.difference(plain, other, axis) for axis in runs.axes}
-    known = {axis: interval for axis, interval in found.items() if interval is not None}
-    if not known:
+def _repaired(runs: Published, other: str) -> Finding:
+    """es-16 minus another arm at the end of the budget: a larger drop, at no larger gain."""
+    drops, gain = runs.drops("es-16", other), runs.difference(other, "es-16", "gain")
+    plain, row = runs.row("es-16"), runs.row(other)
+    if not drops or gain is None or plain is None or row is None:
         return finding.missing(runs)
+    less = finding.by_sign(list(drops.values()), 1)
+    as_much = finding.kept(gain.interval, row.gain)
     return Finding(
-        finding.by_sign(list(known.values()), 1),
-        f"drop of {plain} minus that of {other} at the end: {finding.by_axis(known)}",
+        finding.both(less, as_much),
+        f"drop of es-16 minus that of {other} at the end: {finding.by_axis(drops)} ({less}); gain "
+        f"of {other} {points(row.gain)}, of es-16 {points(plain.gain)}, difference "
+        f"{points(gain.interval)} (as much: {as_much})",
         runs.name,
-        finding.more_seeds(runs),
+        finding.seeds_to_decide(runs, list(drops.values()))
+        if less == "undecided"
+        else finding.seeds_to_decide(runs, [gain], -MARGIN),
     )
 
 
 def forgets_more_than_grpo(runs: Published) -> Finding:
-    """The seed's central claim has two parts: ES matches the reward of GRPO, and loses more."""
-    found = _repaired(runs, "es-16", "grpo")
-    gain = runs.difference("es-16", "grpo", "gain")
-    if gain is None:
-        return found
-    matched: Status = "contradicted" if gain.high < 0 else "reproduced"
-    half = runs.row("es-16-half")
-    beside = f"; es-16-half gains {points(half.gain)} and loses {_drops(half)}" if half else ""
-    return found._replace(
-        status=finding.both(found.status, matched),
-        result=f"{found.result}; gain of es-16 minus that of grpo {points(gain)}{beside}",
+    """The seed's central claim has two parts: ES matches the reward of GRPO, and loses more.
+
+    Any of the arms of ES may match it; one that does must lose more.
+    """
+    gains = {arm: runs.difference(arm, "grpo", "gain") for arm in ARMS}
+    known = {arm: gain for arm, gain in gains.items() if gain}
+    drops = runs.drops("es-16", "grpo")
+    if not drops or not known:
+        return finding.missing(runs)
+    statuses = [_matches(gain, len(known)) for gain in known.values()]
+    matched: Status = (
+        "reproduced"
+        if "reproduced" in statuses
+        else "contradicted"
+        if set(statuses) == {"contradicted"}
+        else "undecided"
+    )
+    more = finding.by_sign(list(drops.values()), 1)
+    best = max(known, key=lambda arm: known[arm].interval.value)
+    return Finding(
+        finding.both(more, matched),
+        f"loses more: {more}, drop of es-16 minus that of grpo at the end "
+        f"{finding.by_axis(drops)}; matches the reward: {matched}, gain of {best}, the best of "
+        f"{len(known)} ES recipes, minus that of grpo {points(known[best].interval)}",
+        runs.name,
+        finding.seeds_to_decide(runs, list(known.values()), -MARGIN),
     )
 
 
-def _drops(row: MethodRow) -> str:
-    return finding.by_axis(row.drops)
+def _matches(gain: Difference, looks: int) -> Status:
+    """Whether ES gains no less than `MARGIN` below GRPO, among several arms that might."""
+    wider = normal_quantile(1 - finding.ALPHA / 2 / looks) / normal_quantile(1 - finding.ALPHA / 2)
+    low = gain.interval.value - wider * (gain.interval.value - gain.interval.low)
+    return finding.within(low, gain.interval.high, (-MARGIN, math.inf))
 
 
 def steadier(runs: Published) -> Finding:
     """C15: scatter of the reward over seeds, ES against GRPO."""
     es, grpo = ([p.points[-1].gain.value for p in runs.of(name)] for name in ("es-16", "grpo"))
     if min(len(es), len(grpo)) < STEADY_SEEDS:
-        lacking = STEADY_SEEDS - len(es)
+        lacking = STEADY_SEEDS - min(len(es), len(grpo))
         return Finding(
             "undecided",
             f"{finding.seeds_text(runs)}; a comparison of scatter needs at least {STEADY_SEEDS}",
@@ -189,7 +213,10 @@ def _variance_ratio(first: float, second: float, n: int, m: int) -> tuple[float,
 
 
 def recovers(runs: Published) -> Finding:
-    """C16: a trajectory ends below its worst point by more than the intervals allow."""
+    """C16: a trajectory ends below its worst point by more than the intervals allow.
+
+    Contradicted where no trajectory can have recovered by more than `MARGIN`.
+    """
     rows = [row for row in (runs.row(name) for name in ("es-16", "es-64", "grpo")) if row]
     if not rows:
         return finding.missing(runs)
@@ -199,7 +226,11 @@ def recovers(runs: Published) -> Finding:
     shown = [d for d in drops if d.low > 0]
     best = max(drops, key=lambda d: d.value)
     return Finding(
-        "reproduced" if shown else "undecided",
+        "reproduced"
+        if shown
+        else "contradicted"
+        if all(d.high < MARGIN for d in drops)
+        else "undecided",
         f"of {len(drops)} trajectories of an axis, {len(shown)} end below their worst point by "
         f"more than the intervals allow; the largest recovery is {points(best)}",
         runs.name,

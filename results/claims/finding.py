@@ -1,16 +1,26 @@
-"""What was found about one claim, and the rules by which an interval decides it."""
+"""What was found about one claim, and the rules by which an interval decides it.
+
+Every rule can go either way: whatever the rows say, no claim is reproduced because nothing was
+found. Several looks at one claim share its error: their p-values are multiplied by their number.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from results.claims.published import Published
+from results.claims.published import Difference, Published
+from retainbench.harness.comparison.seed_tables import MARGIN
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import points
 
 Status = Literal["reproduced", "contradicted", "undecided", "not testable here"]
 Sign = Literal[1, -1]
+ALPHA = 0.1
+"""Two-sided, as the 90 % intervals."""
+MOST_SEEDS = 20
+"""More of them are not worth their cost: the difference is then small next to the noise."""
 
 
 class Finding(NamedTuple):
@@ -25,18 +35,52 @@ class Finding(NamedTuple):
     """What would decide an undecided claim, and what it costs."""
 
 
-def by_sign(intervals: Sequence[Interval], expected: Sign) -> Status:
-    """Decided where an interval excludes 0: as expected by one or more, the contrary by none.
+def by_sign(differences: Sequence[Difference], expected: Sign) -> Status:
+    """Decided by a difference from 0 in the expected direction and none in the other (Bonferroni).
+
+    >>> up = Interval(value=2, low=.1, high=3.9, level=.9, n=9, method="t")
+    >>> one, none = Difference(up, 0.08), Difference(up, 0.9)
+    >>> by_sign([one], 1), by_sign([one], -1), by_sign([], 1)
+    ('reproduced', 'contradicted', 'undecided')
+    >>> by_sign([one, none], 1)
+    'undecided'
+    """
+    shown = [d.interval.value * expected > 0 for d in differences if d.p * len(differences) < ALPHA]
+    return "undecided" if len(set(shown)) != 1 else "reproduced" if shown[0] else "contradicted"
+
+
+def in_every(intervals: Sequence[Interval], expected: Sign) -> Status:
+    """Decided where every interval excludes 0 on the same side, as one for each seed.
 
     >>> up = Interval(value=2, low=1, high=3, level=.9, n=9, method="t")
-    >>> by_sign([up], 1), by_sign([up], -1), by_sign([], 1)
-    ('reproduced', 'contradicted', 'undecided')
+    >>> flat = Interval(value=0, low=-1, high=1, level=.9, n=9, method="t")
+    >>> in_every([up, up], 1), in_every([up, flat], 1), in_every([up], -1), in_every([], 1)
+    ('reproduced', 'undecided', 'contradicted', 'undecided')
     """
-    as_expected = any((i.low > 0) if expected > 0 else (i.high < 0) for i in intervals)
-    contrary = any((i.high < 0) if expected > 0 else (i.low > 0) for i in intervals)
-    if as_expected and not contrary:
-        return "reproduced"
-    return "contradicted" if contrary and not as_expected else "undecided"
+    signs = {1 if i.low > 0 else -1 if i.high < 0 else 0 for i in intervals}
+    if len(signs) != 1 or signs == {0}:
+        return "undecided"
+    return "reproduced" if signs == {expected} else "contradicted"
+
+
+def kept(difference: Interval, own: Interval) -> Status:
+    """Whether a method gains as much as another one: no less than `MARGIN` points below it.
+
+    Args:
+        difference: of the gains, the method minus the other one.
+        own: the method's gain, which must be above 0: what teaches nothing keeps nothing.
+
+    >>> def at(value, width):
+    ...     low, high = value - width, value + width
+    ...     return Interval(value=value, low=low, high=high, level=0.9, n=9, method="t")
+    >>> kept(at(0.0, 0.01), at(0.1, 0.01)), kept(at(0.0, 0.05), at(0.1, 0.01))
+    ('reproduced', 'undecided')
+    >>> kept(at(-0.1, 0.01), at(0.1, 0.01)), kept(at(0.0, 0.01), at(0.0, 0.01))
+    ('contradicted', 'undecided')
+    """
+    if difference.high < -MARGIN:
+        return "contradicted"
+    return "reproduced" if difference.low > -MARGIN and own.low > 0 else "undecided"
 
 
 def both(first: Status, second: Status) -> Status:
@@ -57,13 +101,15 @@ def within(low: float, high: float, bounds: tuple[float, float]) -> Status:
     return "contradicted" if high < bounds[0] or low > bounds[1] else "undecided"
 
 
-def by_axis(found: Mapping[str, Interval]) -> str:
+def by_axis(found: Mapping[str, Difference]) -> str:
     """`general +1.2 [0.3, 2.1], numeric ...`, in points."""
-    return ", ".join(f"{axis} {points(interval)}" for axis, interval in found.items())
+    return ", ".join(f"{axis} {points(found[axis].interval)}" for axis in found)
 
 
 def range_text(low: float, high: float, digits: int = 2) -> str:
     """`1.02 to 1.10`, or one number where both are equal."""
+    if math.isinf(high):
+        return f"at least {low:.{digits}f}"
     texts = f"{low:.{digits}f}", f"{high:.{digits}f}"
     return texts[0] if texts[0] == texts[1] else " to ".join(texts)
 
@@ -74,11 +120,37 @@ def seeds_text(runs: Published) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
-def missing(runs: Published, what: str = "") -> Finding:
+def missing(runs: Published) -> Finding:
     """The claim's rows are not there."""
-    return Finding("undecided", "no rows", None, what or f"`retainbench run {runs.name}`")
+    hours = f", about {runs.expected_hours:.1f} CPU hours" if runs.expected_hours else ""
+    return Finding("undecided", "no rows", None, f"`retainbench run {runs.name}`{hours}")
 
 
 def more_seeds(runs: Published, seeds: int = 2) -> str:
     """What more seeds of a suite cost, from the seconds of its own rows."""
-    return f"{seeds} more seeds of `{runs.name}`, about {seeds * runs.hours_per_seed:.1f} CPU hours"
+    return f"{seeds} more seeds of `{runs.name}`, {_hours(runs, seeds)}"
+
+
+def seeds_to_decide(runs: Published, differences: Sequence[Difference], bound: float = 0.0) -> str:
+    """How many seeds would decide the clearest difference, and what they cost.
+
+    Its half width must fall below its distance from the bound, and falls at most with the square
+    root of the seeds.
+    """
+    count = len({card.seed for card in runs.cards})
+    ratios = [
+        (d.interval.high - d.interval.low) / 2 / abs(d.interval.value - bound)
+        for d in differences
+        if d.interval.value != bound
+    ]
+    needed = math.ceil(count * min(ratios) ** 2) - count if ratios else MOST_SEEDS + 1
+    if needed > MOST_SEEDS:
+        return (
+            f"more than {MOST_SEEDS} seeds ({_hours(runs, MOST_SEEDS)}): the difference is small "
+            "next to its noise"
+        )
+    return f"{more_seeds(runs, max(2, needed))}, if the difference stays what it is"
+
+
+def _hours(runs: Published, seeds: int) -> str:
+    return f"about {seeds * runs.hours_per_seed:.1f} CPU hours of training"

@@ -29,13 +29,30 @@ def _best_against_best(runs: Published, target: str, expected: Sign) -> Finding:
     difference = runs.difference(dft.recipe, sft.recipe, "gain", target)
     if difference is None:
         return finding.missing(runs)
+    loser = sft if difference.interval.value > 0 else dft
+    edge = _at_edge(runs, loser, target)
+    status = finding.by_sign([difference], expected)
     return Finding(
-        finding.by_sign([difference], expected),
-        f"gain of {dft.recipe} minus that of {sft.recipe} on {target} {points(difference)}; of "
-        f"dft {points(dft.gain)}, of sft {points(sft.gain)}, {finding.seeds_text(runs)}",
+        "undecided" if edge else status,
+        f"gain of {dft.recipe} minus that of {sft.recipe} on {target} "
+        f"{points(difference.interval)}; of dft {points(dft.gain)}, of sft {points(sft.gain)}, "
+        f"{finding.seeds_text(runs)}{edge}",
         runs.name,
-        finding.more_seeds(runs),
+        f"rates beyond that of {loser.recipe}"
+        if edge
+        else finding.seeds_to_decide(runs, [difference]),
     )
+
+
+def _at_edge(runs: Published, row: MethodRow, target: str) -> str:
+    """A remark where a method's best rate is the first or last of its grid."""
+    rates = {
+        one.recipe: float(one.recipe.split("-", 1)[1])
+        for one in runs.recipes(row.recipe.split("-", 1)[0], target)
+    }
+    others = [rate for name, rate in rates.items() if name != row.recipe]
+    inside = others and min(others) < rates[row.recipe] < max(others)
+    return "" if inside else f"; {row.recipe} is at the edge of its rates"
 
 
 def _best(runs: Published, method: str, target: str) -> MethodRow | None:
@@ -49,14 +66,15 @@ def learns_and_forgets_less(runs: Published) -> Finding:
         return finding.missing(runs)
     small = RANKS[0]
     gain = runs.difference("full", small, "gain")
-    drops = {axis: runs.difference("full", small, axis) for axis in runs.axes}
-    known = {axis: interval for axis, interval in drops.items() if interval}
-    if gain is None or not known:
+    drops = runs.drops("full", small)
+    if gain is None or not drops:
         return finding.missing(runs)
+    learns, forgets = finding.by_sign([gain], 1), finding.by_sign(list(drops.values()), 1)
     along = "; ".join(f"{name} {points(row.gain)}" for name in RANKS if (row := runs.row(name)))
     return Finding(
-        finding.both(finding.by_sign([gain], 1), finding.by_sign(list(known.values()), 1)),
-        f"full minus rank 1: gain {points(gain)}, drop {finding.by_axis(known)}. Gains: {along}",
+        finding.both(learns, forgets),
+        f"full minus rank 1: gain {points(gain.interval)} (learns less: {learns}), drop "
+        f"{finding.by_axis(drops)} (forgets less: {forgets}). Gains: {along}",
         runs.name,
-        finding.more_seeds(runs),
+        finding.seeds_to_decide(runs, list(drops.values()) if learns != "undecided" else [gain]),
     )

@@ -8,15 +8,25 @@ intervals are those of the folder's own tables.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 from retainbench.harness.comparison.methods import MethodRow, Methods
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.scorecards import PointScore, Scorecard
+from retainbench.harness.suites import loading
 
 HOUR = 3600.0
+
+
+class Difference(NamedTuple):
+    """One arm minus another, with the two-sided p-value of no difference."""
+
+    interval: Interval
+    p: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,9 @@ class Published:
     methods: Methods | None
     folder: Path | None = None
     """Where it was read."""
+    expected_hours: float | None = None
+    """What a run of the suite takes, by the seconds per FLOP of its methods in all folders; None
+    where one of its methods is in none."""
 
     def of(self, recipe: str, target: str = "countdown") -> list[Scorecard]:
         """The finished cells of a recipe, in the order of seeds."""
@@ -48,29 +61,36 @@ class Published:
 
     def difference(
         self, first: str, second: str, measure: str, target: str = "countdown"
-    ) -> Interval | None:
+    ) -> Difference | None:
         """First minus second, paired on items and seeds; `measure` is `gain` or an axis' drop."""
         for pair in self.methods.pairs if self.methods else []:
             if (pair.target, pair.measure) != (target, measure):
                 continue
             if (pair.first, pair.second) == (first, second):
-                return pair.difference
+                return Difference(pair.difference, pair.p)
             if (pair.first, pair.second) == (second, first):
-                return negative(pair.difference)
+                return Difference(negative(pair.difference), pair.p)
         return None
+
+    def drops(self, first: str, second: str) -> dict[str, Difference]:
+        """The differences of drops at the end of the budget by axis."""
+        found = {axis: self.difference(first, second, axis) for axis in self.axes}
+        return {axis: difference for axis, difference in found.items() if difference}
 
     def matched(
         self, first: str, second: str, axis: str, target: str = "countdown"
-    ) -> Interval | None:
+    ) -> Difference | None:
         """Difference of drops where both first reach their common gain; as `difference`."""
         for pair in self.methods.matched_pairs if self.methods else []:
             # Later checkpoints that still hold the gain name their share of the budget.
-            if (pair.target, pair.axis, pair.share) != (target, axis, None) or not pair.difference:
+            if (pair.target, pair.axis, pair.share) != (target, axis, None):
+                continue
+            if pair.difference is None or pair.p is None:
                 continue
             if (pair.first, pair.second) == (first, second):
-                return pair.difference
+                return Difference(pair.difference, pair.p)
             if (pair.first, pair.second) == (second, first):
-                return negative(pair.difference)
+                return Difference(negative(pair.difference), pair.p)
         return None
 
     @property
@@ -101,7 +121,11 @@ def end(card: Scorecard) -> PointScore:
 
 def read(results: Path, names: Sequence[str]) -> Mapping[str, Published]:
     """Published folders by name; the ones that are not there have no rows."""
-    return {name: _read(results / name) for name in names}
+    found = {name: _read(results / name) for name in names}
+    paces = _seconds_per_flop([card for runs in found.values() for card in runs.cards])
+    return {
+        name: replace(runs, expected_hours=_expected(name, paces)) for name, runs in found.items()
+    }
 
 
 def _read(folder: Path) -> Published:
@@ -112,3 +136,26 @@ def _read(folder: Path) -> Published:
         read_json(methods, Methods) if methods.exists() else None,
         folder,
     )
+
+
+def _seconds_per_flop(cards: Sequence[Scorecard]) -> dict[str, float]:
+    """Median over the finished cells of a method; cells of several stages are left out."""
+    found: dict[str, list[float]] = {}
+    for card in cards:
+        if card.status == "done" and card.points and end(card).ledger.flops:
+            ledger = end(card).ledger
+            found.setdefault(card.method, []).append(ledger.seconds / ledger.flops)
+    return {method: median(values) for method, values in found.items() if "+" not in method}
+
+
+def _expected(name: str, paces: Mapping[str, float]) -> float | None:
+    """Hours of training of all cells of a suite; None where a pace is not known."""
+    if name not in loading.available():
+        return None
+    suite = loading.load(name)
+    stages = [(stage, r) for r in suite.recipes.values() for stage in r.trained]
+    if suite.budget.unit != "flops" or any(stage.method not in paces for stage, _ in stages):
+        return None
+    shares = [(s, s.share / sum(one.share for one in r.trained)) for s, r in stages]
+    seconds = sum(suite.budget.amount * share * paces[stage.method] for stage, share in shares)
+    return seconds / HOUR * len(suite.seeds) * len(suite.targets)

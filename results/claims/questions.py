@@ -63,6 +63,5 @@ def _part(runs: Published, whole: str, plain: str) -> str:
     row: MethodRow | None = runs.row(whole)
     if gain is None or row is None:
         return ""
-    drops = {axis: runs.difference(whole, plain, axis) for axis in row.drops}
-    known = {axis: interval for axis, interval in drops.items() if interval}
-    return f"{whole} minus {plain}: gain {points(gain)}, drop {finding.by_axis(known)}"
+    drops = finding.by_axis(runs.drops(whole, plain))
+    return f"{whole} minus {plain}: gain {points(gain.interval)}, drop {drops}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from results.claims import evolution, finding, policy
+from results.claims import evolution, finding, imitation, policy, published, resampling
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
-from retainbench.harness.comparison.matched import MatchedPairRow
-from retainbench.harness.comparison.methods import Methods
+from retainbench.harness.comparison.matched import MatchedPairRow, RatioRow
+from retainbench.harness.comparison.methods import MethodRow, Methods
+from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
@@ -138,13 +140,164 @@ def test_drops_are_compared_at_the_first_crossing_from_either_side() -> None:
         for share, difference in ((0.8, later), (None, first))
     ]
     runs = Published("frontier", [], Methods(rows=[], absent={}, matched_pairs=pairs))
-    assert runs.matched("sft", "grpo", "numeric") == first
-    turned = runs.matched("grpo", "sft", "numeric")
-    assert turned is not None
-    assert (turned.low, turned.value, turned.high) == (-first.high, -first.value, -first.low)
+    assert runs.matched("sft", "grpo", "numeric") == (first, 0.5)
+    other = runs.matched("grpo", "sft", "numeric")
+    assert other is not None
+    negative = other.interval
+    assert (negative.low, negative.value, negative.high) == (-first.high, -first.value, -first.low)
     assert runs.matched("sft", "grpo", "general") is None
 
 
 def test_both_parts_of_a_claim_must_hold() -> None:
     assert finding.both("reproduced", "undecided") == "undecided"
     assert finding.both("undecided", "contradicted") == "contradicted"
+
+
+def arm(recipe: str, gain: float, width: float = 0.01, drop: float = 0.0) -> MethodRow:
+    ratio = RatioRow(value=None, low=None, high=None, reason="no drift")
+    return MethodRow(
+        base="fruitfly",
+        target="countdown",
+        recipe=recipe,
+        seeds=[0],
+        gain=interval(gain, width),
+        drops={"general": interval(drop), "numeric": interval(0.0)},
+        trajectories={},
+        matched={},
+        gain_per_drift=ratio,
+        gain_per_kl=ratio,
+        on_front=None,
+        dominated_by=[],
+        tied_with=[],
+    )
+
+
+def pair(first: str, second: str, measure: str, value: float, width: float = 0.01) -> PairRow:
+    shown = abs(value) > width
+    return PairRow(
+        target="countdown",
+        first=first,
+        second=second,
+        measure=measure,
+        difference=interval(value, width),
+        p=0.001 if shown else 0.5,
+        holm_p=1.0,
+        equivalent=False,
+        margin=0.02,
+    )
+
+
+def repaired(gain: float, difference: float, drop: float = 0.3, width: float = 0.01) -> Published:
+    """es-16 loses `drop` more than the anchored one, which gains `gain`."""
+    rows = [arm("es-16", gain - difference), arm("es-16-anchored", gain)]
+    pairs = [
+        pair("es-16", "es-16-anchored", "general", drop),
+        pair("es-16", "es-16-anchored", "numeric", 0.0),
+        pair("es-16", "es-16-anchored", "gain", -difference, width),
+    ]
+    return Published("es-forgetting", [], Methods(rows=rows, absent={}, pairs=pairs))
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        (repaired(0.1, 0.0), "reproduced"),
+        (repaired(0.1, 0.0, width=0.05), "undecided"),
+        (repaired(0.0, 0.0), "undecided"),
+        (repaired(0.1, -0.1), "contradicted"),
+        (repaired(0.1, 0.0, drop=-0.3), "contradicted"),
+        (repaired(0.1, 0.0, drop=0.0), "undecided"),
+    ],
+    ids=["as much", "not known", "learns nothing", "costs gain", "forgets more", "forgets alike"],
+)
+def test_an_anchor_must_keep_a_gain_that_there_is(runs: Published, status: str) -> None:
+    """A wide interval is no proof that the gain stays, and what learns nothing forgets nothing."""
+    assert evolution.anchored(runs).status == status
+
+
+def test_one_look_of_several_must_be_clear_enough_for_all() -> None:
+    clear, edge, none = (finding.Difference(interval(0.1), p) for p in (0.01, 0.04, 0.9))
+    contrary = finding.Difference(interval(-0.1), 0.01)
+    assert finding.by_sign([edge], 1) == "reproduced"
+    assert finding.by_sign([edge, none, none], 1) == "undecided"
+    assert finding.by_sign([clear, none, none], 1) == "reproduced"
+    assert finding.by_sign([clear, contrary], 1) == "undecided"
+    assert finding.by_sign([contrary, none, none], 1) == "contradicted"
+
+
+def test_drift_ratios_are_of_one_seed_and_open_where_a_limit_is_never_reached() -> None:
+    """Seed 1 of grpo has no partner and must not be paired with seed 0."""
+    lone = walk("grpo", 0.4).model_copy(update={"seed": 1})
+    runs = Published("es-forgetting", [walk("es-16", 0.4), walk("grpo", 0.01), lone], None)
+    assert evolution.drift_at_equal_gain(runs).status == "reproduced"
+    alone = Published("es-forgetting", [walk("es-16", 0.4), lone], None)
+    assert evolution.drift_at_equal_gain(alone).result == "no rows"
+    vague = walk("es-16", 0.4)
+    points = [p.model_copy(update={"gain": interval(p.gain.value, 0.5)}) for p in vague.points]
+    runs = Published(
+        "es-forgetting", [vague.model_copy(update={"points": points}), walk("grpo", 0.01)], None
+    )
+    found = evolution.drift_at_equal_gain(runs)
+    assert "at least" in found.result
+
+
+def test_a_method_that_loses_at_the_edge_of_its_rates_decides_nothing() -> None:
+    def runs(best: str) -> Published:
+        gains = {"sft-1e-4": 0.1, "sft-3e-4": 0.3, "sft-1e-3": 0.1, "dft-1e-4": 0.01}
+        gains |= {"dft-3e-4": 0.01, "dft-1e-3": 0.01, best: 0.05}
+        rows = [arm(name, gain) for name, gain in gains.items()]
+        pairs = [pair(best, "sft-3e-4", "gain", -0.25)]
+        return Published("facts", [], Methods(rows=rows, absent={}, pairs=pairs))
+
+    inside, edge = (imitation.dft_on_a_skill(runs(f"dft-{rate}")) for rate in ("3e-4", "1e-3"))
+    assert inside.status == "contradicted"
+    assert edge.status == "undecided"
+    assert "dft-1e-3 is at the edge of its rates" in edge.result
+
+
+def test_seeds_of_a_recipe_are_no_further_evidence() -> None:
+    """Five equal seeds of every recipe leave the limits where one seed has them."""
+    draws = np.random.default_rng(0)
+    once = [draws.normal(size=(1, 2)) for _ in range(12)]
+    five = [np.repeat(rows, 5, axis=0) for rows in once]
+
+    def order(table: np.ndarray) -> float:
+        return resampling.rank_correlation(table[:, 0], table[:, 1])
+
+    assert resampling.bootstrap(five, order) == pytest.approx(resampling.bootstrap(once, order))
+
+
+@pytest.mark.parametrize(
+    ("grpo", "exact", "status"),
+    [(0.9, 0.0, "reproduced"), (0.3, 0.0, "contradicted"), (0.9, 0.5, "contradicted")],
+)
+def test_sparsity_can_be_contradicted_by_either_part(
+    grpo: float, exact: float, status: str
+) -> None:
+    def ended(recipe: str, rounded: float) -> Scorecard:
+        last = point(1.0, 0.1, 0.1)
+        assert last.drift is not None
+        update = {"unchanged_bf16": rounded, "unchanged_exact": exact}
+        drift = last.drift.model_copy(update=update)
+        return card(recipe, [last.model_copy(update={"drift": drift})])
+
+    runs = Published("frontier", [ended("grpo-1e-4", grpo), ended("sft-1e-4", 0.1)], None)
+    assert policy.sparse(runs).status == status
+
+
+def test_what_is_missing_costs_what_its_methods_took_elsewhere(tmp_path: Path) -> None:
+    names = ["quick", "frontier"]
+    known, unknown = (published.read(at, names)["frontier"] for at in (RESULTS.parent, tmp_path))
+    assert known.expected_hours
+    assert unknown.expected_hours is None
+    assert finding.missing(known).needs.startswith("`retainbench run frontier`, about ")
+    assert finding.missing(unknown).needs == "`retainbench run frontier`"
+
+
+def test_more_seeds_are_counted_by_the_width() -> None:
+    """Twice as wide as its distance from 0: four times the seeds."""
+    runs = Published("frontier", [card("sft-1e-4", [point(1.0, 0.1, 0.1)])], None)
+    wide, hopeless = (finding.Difference(interval(value, 0.02), 0.4) for value in (0.01, 0.001))
+    assert finding.seeds_to_decide(runs, [wide]).startswith("3 more seeds of `frontier`")
+    assert finding.seeds_to_decide(runs, [wide], -0.01).startswith("2 more seeds")
+    assert finding.seeds_to_decide(runs, [hopeless]).startswith("more than 20 seeds")

@@ -1,0 +1,78 @@
+"""Claims about the KL to the base: C9 and C10, read from frontier and es-forgetting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from results.claims import finding
+from results.claims.finding import Finding
+from results.claims.published import Published, end
+from results.claims.resampling import Clusters, bootstrap, explained, rank_correlation
+from retainbench.harness.core.scorecards import Scorecard
+
+FEWEST_RECIPES = 6
+PREDICTS = 0.5
+"""Least rank correlation that is called a prediction (C9). Above 0 is no finding: hotter rates move
+KL and drops alike."""
+
+
+def kl_predicts(runs: Published) -> Finding:
+    """C9: how well KL on the new task orders the drops of methods and rates, without ES."""
+    table = _kl_and_drop(runs.cards)
+    if len(table) < FEWEST_RECIPES:
+        return finding.missing(runs)
+    square = bootstrap(table, lambda t: explained(t[:, 0], t[:, 2]))
+    order = bootstrap(table, lambda t: rank_correlation(t[:, 0], t[:, 2]))
+    drift = bootstrap(table, lambda t: rank_correlation(t[:, 3], t[:, 2]))
+    return Finding(
+        finding.within(order.low, order.high, (PREDICTS, 1.0)),
+        f"rank correlation of the mean drop with KL of the new task {order} (with drift {drift}), "
+        f"R² {square}, {len(table)} recipes of {sum(map(len, table))} cells",
+        runs.name,
+        finding.more_seeds(runs),
+    )
+
+
+def kl_across_families(runs: Published, more: Published) -> Finding:
+    """C10: with ES in the pool, KL on the new task no longer orders drops, KL elsewhere does."""
+    own, other = _kl_and_drop(runs.cards), _kl_and_drop(more.cards)
+    if not own or not other or len(own) + len(other) < FEWEST_RECIPES:
+        return finding.missing(more if own else runs)
+    table = [*own, *other]
+    on = bootstrap(table, lambda t: rank_correlation(t[:, 0], t[:, 2]))
+    off = bootstrap(table, lambda t: rank_correlation(t[:, 1], t[:, 2]))
+    gap = bootstrap(
+        table,
+        lambda t: rank_correlation(t[:, 1], t[:, 2]) - rank_correlation(t[:, 0], t[:, 2]),
+    )
+    return Finding(
+        finding.both(
+            finding.within(gap.low, gap.high, (0.0, math.inf)),
+            finding.within(off.low, off.high, (0.0, 1.0)),
+        ),
+        f"rank correlation of the mean drop with KL of the new task {on}, with KL on retention "
+        f"prompts {off}, difference {gap}, {len(table)} recipes of {sum(map(len, table))} cells",
+        runs.name,
+        finding.more_seeds(runs),
+    )
+
+
+def _kl_and_drop(cards: Sequence[Scorecard]) -> Clusters:
+    """Rows: KL on the target, mean KL on the axes, mean drop over the axes, drift, at the end."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for card in cards:
+        if card.status != "done" or not card.points:
+            continue
+        point = end(card)
+        if point.divergence is None or point.drift is None or not point.axes:
+            continue
+        kl = dict(point.divergence.forward)
+        on = kl.pop("target")
+        drop = fmean(change.drop.value for change in point.axes)
+        row = (on, fmean(kl.values()), drop, point.drift.relative)
+        found.setdefault(card.recipe, []).append(row)
+    return [np.array(rows) for rows in found.values()]
