@@ -31,6 +31,7 @@ from retainbench.harness.statistics.methods.matched_gain import (
     gain_per_cost_at,
     reach,
 )
+from retainbench.harness.statistics.methods.moderated import moderate
 from retainbench.harness.statistics.methods.seeds import SeedMean, difference
 from retainbench.harness.statistics.multiplicity import holm
 from retainbench.harness.statistics.paired import normal_quantile
@@ -114,6 +115,7 @@ def matched_pairs(table: SeedTable, target: str) -> list[MatchedPairRow]:
             _pair(table, first, second, axis)
             for first, second in combinations(range(len(table.arms)), 2)
         ]
+        found = _moderated(found, len(table.arms))
         known = [one.places[0].mean.p_zero for one in found if one.places]
         adjusted = iter(holm(known))
         for one in found:
@@ -128,6 +130,21 @@ class _Pair(NamedTuple):
     places: list[_Place]
     """First the crossing; none where one of them does not reach the gain."""
     reason: str | None
+
+
+def _moderated(pairs: list[_Pair], methods: int) -> list[_Pair]:
+    """The crossings borrow strength from each other, and so do the later checkpoints."""
+    crossings = iter(moderate([one.places[0].mean for one in pairs if one.places], methods))
+    later = iter(moderate([place.mean for one in pairs for place in one.places[1:]], methods))
+    return [
+        one._replace(
+            places=[
+                place._replace(mean=next(later if number else crossings))
+                for number, place in enumerate(one.places)
+            ]
+        )
+        for one in pairs
+    ]
 
 
 def _pair(table: SeedTable, first: int, second: int, axis: str) -> _Pair:
@@ -195,7 +212,7 @@ def _interval(mean: SeedMean, table: SeedTable, axis: str) -> Interval:
         high=high,
         level=table.level,
         n=table.kept[axis].items,
-        method="two-way, paired, same gain",
+        method=f"{table.paired_method}, same gain",
     )
 
 

@@ -15,6 +15,7 @@ from retainbench.harness.comparison.changes import icc_of
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.statistics.methods import moderated
 from retainbench.harness.statistics.methods.pairwise import (
     PairwiseDifference,
     pairs,
@@ -99,6 +100,15 @@ class SeedTable:
             for measure in ("gain", *self.kept)
         }
 
+    @property
+    def paired_method(self) -> str:
+        """How a difference of two arms got its interval."""
+        seeds = [arm.seeds for arm in self.arms]
+        paired = all(one == seeds[0] for one in seeds)
+        if paired and moderated.applies(len(seeds), len(seeds[0])):
+            return "two-way, paired, seed variances moderated"
+        return "two-way, paired"
+
     def pair_rows(self, target: str) -> list[PairRow]:
         """All differences as records."""
         return [
@@ -113,7 +123,7 @@ class SeedTable:
                     high=pair.bounds.high,
                     level=self.level,
                     n=self.layouts[measure].items,
-                    method="two-way, paired",
+                    method=self.paired_method,
                 ),
                 p=pair.p,
                 holm_p=pair.holm_p,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from results.statistics import calibration
 from results.statistics.calibration_page import sections
+from results.statistics.pairs import pairs_over_seeds
 from results.statistics.respondents import known_forgetting
 from results.statistics.simulation import (
     Row,
@@ -58,6 +59,7 @@ TABLES: dict[str, tuple[Draw, int]] = {
     "calibration_tasks": (calibration.tasks_at_the_margin, 2),
     "calibration_gates": (calibration.gates, 4),
     "calibration_seeds": (calibration.seeds, 10),
+    "calibration_pairs": (pairs_over_seeds, 100),
     "calibration_axes": (calibration.axes, SLOW_SHARE),
     "calibration_graded": (calibration.graded_point_masses, 4),
     "calibration_saturated": (calibration.saturated, 1),

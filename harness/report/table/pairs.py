@@ -27,6 +27,11 @@ RANKS = [
     "is shown to exceed the policy's margin, PASS where each is shown not to, else INCONCLUSIVE."
 ]
 
+MODERATED = (
+    " With three seeds or more and five recipes or more, the pairs of a measure borrow strength "
+    "from each other for their variances over seeds (moderated t, Smyth 2004)."
+)
+
 
 def grids(
     methods: Mapping[tuple[str, str, str], MethodRow], pairs: Sequence[PairRow]
@@ -67,6 +72,7 @@ def _told_apart(pairs: Sequence[PairRow]) -> Grid:
         "Pairs that differ after Holm's correction over the pairs of a target and measure; "
         "equivalent: the interval of the difference in drop is within "
         f"{100 * pairs[0].margin:g} pp."
+        + (MODERATED if "moderated" in pairs[0].difference.method else "")
     ]
     return Grid(
         "Pairs of recipes that can be distinguished",
@@ -91,7 +97,7 @@ def axis_of(measure: str) -> str:
 
 def unit(measure: str) -> str:
     """What 100 times a difference in this measure counts."""
-    return "0.01 nats per token" if measure.endswith(" perplexity") else "pp"
+    return "hundredths of a nat per token" if measure.endswith(" perplexity") else "pp"
 
 
 def _what(measure: str) -> str:

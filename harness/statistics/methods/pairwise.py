@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from retainbench.harness.statistics.methods.moderated import moderate
 from retainbench.harness.statistics.methods.seeds import ColumnLayout, SeedMean, difference
 from retainbench.harness.statistics.multiplicity import holm
 from retainbench.harness.statistics.paired import Bounds, Floats
@@ -67,6 +68,9 @@ def pairs(
         margin: differences within it count as equivalent, in score points.
         seeds: the training seeds of each method; equal lists are paired seed by seed.
 
+    With five methods and three seeds or more, pairs borrow strength from each other for their
+    variances over seeds (`moderated.py`); the intervals are those that decide.
+
     >>> import numpy as np
     >>> a, b = np.tile([1.0, 0, 0, 0], (3, 50)), np.zeros((3, 200))
     >>> layout = ColumnLayout(np.arange(200))
@@ -81,6 +85,7 @@ def pairs(
         )
         for a, b in places
     ]
+    found = moderate(found, len(tables))
     ps = [one.p_zero for one in found]
     return [
         PairwiseDifference(
