@@ -1,7 +1,7 @@
 """Few seeds: variances of differences over seeds that borrow strength from each other.
 
 Three seeds give a variance two degrees of freedom, and Holm's correction over the pairs of thirteen
-methods then asks for t above 20: nothing is ever told apart. All pairs of a measure were trained
+methods then asks for t above 20, which no difference reaches. All pairs of a measure were trained
 alike, so their variances are treated as draws from one scaled inverse chi-square distribution that
 the pairs themselves determine; each variance is moved towards its centre, by less the more they
 differ. Source: Smyth (2004, Stat. Appl. Genet. Mol. Biol. 3:3), sections 6.1 and 6.2. Unlike there,
