@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fixtures import certify as fixtures
 from fixtures.certify import edit, keys, model
+from fixtures.kills import tree
+from retainbench.harness.certificate import certify as single
 from retainbench.harness.certificate import measure
 from retainbench.harness.certificate.chain import page
 from retainbench.harness.certificate.chain.certify import CertifiedChain, certify_chain
@@ -21,6 +25,7 @@ from retainbench.harness.certificate.chain.verify import verify_chain
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.models.checked import Base
 from retainbench.harness.statistics.verdict import judge
 
 unsigned = partial(verify_chain, allow_unsigned=True)
@@ -63,6 +68,41 @@ def test_the_damage_is_attributed_to_its_step(tmp_path: Path) -> None:
     found, parts = unsigned(tmp_path / "cert")
     assert found == chain
     assert len(parts) == 4
+
+
+@pytest.mark.parametrize("dying", ["sft", "quantised", "base"])
+def test_a_second_start_scores_only_what_was_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dying: str
+) -> None:
+    """Killed in the middle of any link, a chain has the bytes of one that was never killed."""
+    monkeypatch.setattr(single, "datetime", fixtures.FixedClock)
+
+    class Dies(fixtures.Answers):
+        """Dies before it has scored the last task of one model."""
+
+        def __call__(self, model: Base, names: Sequence[str], most: int | None = None) -> Any:
+            answered = super().__call__(model, names, most)
+            yield from answered if model.folder.name != dying else answered[:-1]
+            if model.folder.name == dying:
+                raise KeyboardInterrupt
+
+    def certify(answers: fixtures.Answers) -> None:
+        certify_chain(links, fixtures.suite(), fixtures.POLICY, out, fixtures.request(answers))
+
+    links = [str(model(tmp_path / name, lost)) for name, lost in LOSSES.items() if name != "merged"]
+    out, whole = tmp_path / "cert", fixtures.Answers()
+    certify(whole)
+    undisturbed = tree(out)
+    shutil.rmtree(out)
+    shutil.rmtree(tmp_path / "cache")
+    killed, second = Dies(), fixtures.Answers()
+    with pytest.raises(KeyboardInterrupt):
+        certify(killed)
+    assert not out.exists()
+    certify(second)
+    missing = [asked for asked in whole.calls if asked not in killed.calls]
+    assert second.calls == [(dying, (fixtures.TASKS[-1],)), *missing]
+    assert tree(out) == undisturbed
 
 
 def test_each_part_is_a_certificate_of_its_own(tmp_path: Path) -> None:

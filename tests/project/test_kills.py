@@ -1,13 +1,12 @@
 """A sample of the kill campaign: each command is killed at some of its file operations.
 
-All operations of a command: `python tests/project/test_kills.py certify` (or export, freeze,
+All operations of a command: `python tests/project/test_kills.py certify` (or chain, export, freeze,
 freeze_suite, publish, run) prints faults as they are found, and figures; `... run 2 5` tries the
 second fifth of the states.
 """
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import json
 import re
@@ -26,6 +25,7 @@ from fixtures import certify as stand_in
 from fixtures.kills import Campaign, bad, perform, tree, undisturbed
 from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.certificate import certify as certifying
+from retainbench.harness.certificate.chain.certify import certify_chain
 from retainbench.harness.certificate.export import export
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.files import locks
@@ -65,14 +65,6 @@ RANDOM = re.compile(r"(?<=\.tmp-retainbench-)[0-9a-f]{8}-\d+-[0-9a-f]{8}")
 """Host, process and a number in the name of a temporary file."""
 
 
-class Fixed(datetime.datetime):
-    """A clock that does not move, so that certificates have equal bytes."""
-
-    @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> Fixed:
-        return cls(2026, 1, 1, tzinfo=tz)
-
-
 def certify(place: Path, root: Path) -> Campaign:
     """Certify over an older certificate, with the cache of the base's records in the folder."""
     base, candidate = stand_in.model(place / "base"), stand_in.model(place / "candidate")
@@ -83,6 +75,18 @@ def certify(place: Path, root: Path) -> Campaign:
         certifying.certify(str(base), str(candidate), *rules, request, overwrite=True)
 
     action()
+    return Campaign(action, root)
+
+
+def chain(place: Path, root: Path) -> Campaign:
+    """Certify a chain of three links; the records of finished tasks are in the folder."""
+    links = [str(stand_in.model(place / name)) for name in ("base", "sft", "release")]
+    rules = (stand_in.suite(), stand_in.POLICY, root / "cert")
+
+    def action() -> None:
+        request = stand_in.request(stand_in.Answers())
+        certify_chain(links, *rules, request, overwrite=True)
+
     return Campaign(action, root)
 
 
@@ -169,6 +173,7 @@ def _run(place: Path, root: Path) -> Callable[[], None]:
 
 
 COMMANDS = {
+    "chain": chain,
     "certify": certify,
     "export": export_,
     "freeze": freeze,
@@ -183,7 +188,7 @@ def prepared(command: str, place: Path, patch: pytest.MonkeyPatch) -> Campaign:
     root = place / "root"
     root.mkdir()
     patch.setenv("RETAINBENCH_CACHE", str(root / "cache"))
-    patch.setattr(certifying, "datetime", Fixed)
+    patch.setattr(certifying, "datetime", stand_in.FixedClock)
     return COMMANDS[command](place, root)
 
 
