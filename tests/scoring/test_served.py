@@ -113,7 +113,7 @@ def one_more(found: Body) -> None:
 
 
 def one_token(found: Body) -> None:
-    found["choices"][0]["logprobs"]["token_logprobs"].pop()
+    """As llama-cpp-python's server, which has none for the token that it adds."""
     found["choices"][0]["logprobs"]["token_logprobs"].pop()
 
 

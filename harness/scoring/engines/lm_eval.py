@@ -52,6 +52,8 @@ class LmEvalEngine:
         self._answered_by: str | None = None
         if hasattr(self._model, "parse_logprobs"):
             _watch(self)
+        elif hasattr(self._model, "gguf_completion"):
+            _watch_gguf(self)
 
     def likelihoods(self, prompts: Sequence[Prompt]) -> Sequence[tuple[float, bool]]:
         """One request for each prompt, or as many at once as the arguments ask for."""
@@ -182,6 +184,20 @@ def _watch(engine: LmEvalEngine) -> None:
     model.parse_logprobs, model.parse_generations = likelihoods, texts
 
 
+def _watch_gguf(engine: LmEvalEngine) -> None:
+    """The same for lm-eval's `gguf`, which sends one text at a time and parses what comes back."""
+    ask = engine._model.gguf_completion
+
+    def asked(context: str, continuation: str | None = None, **more: Any) -> Any:
+        output = ask(context=context, continuation=continuation, **more)
+        _check_responses(engine, output, 1)
+        if continuation:
+            _check_likelihoods(engine, output, None)
+        return output
+
+    engine._model.gguf_completion = asked
+
+
 def _choices(outputs: Any) -> list[Any]:
     responses = outputs if isinstance(outputs, list) else [outputs]
     return [choice for response in responses for choice in response["choices"]]
@@ -200,7 +216,11 @@ def _check_responses(engine: LmEvalEngine, outputs: Any, wanted: int | None) -> 
 
 
 def _check_likelihoods(engine: LmEvalEngine, outputs: Any, tokens: Any) -> None:
-    """Every token of the prompt has a log-probability; only the first may have none."""
+    """Every token of a prompt has a log-probability, and so has the one that the server adds.
+
+    lm-eval leaves the last one out of its sum. llama-cpp-python's server gives none for the token
+    that it adds, and pairs each token with the prediction of the next: its numbers are wrong.
+    """
     refusal = UsageError(
         f"{engine.name}: {UNSUPPORTED}, so it can answer tasks with free responses only; leave out "
         "tasks with choices, or choose a server that supports echo with logprobs"
@@ -209,20 +229,26 @@ def _check_likelihoods(engine: LmEvalEngine, outputs: Any, tokens: Any) -> None:
         found = (choice.get("logprobs") or {}).get("token_logprobs")
         if not isinstance(found, list) or not found:
             raise refusal
-        if tokens is not None and isinstance(tokens[number], list):
-            asked = len(tokens[number])
-            if len(found) <= 1 < asked:
-                raise refusal
-            if len(found) not in (asked, asked + 1):
-                raise IntegrityError(
-                    f"{engine.name}: its server gave {len(found)} log-probabilities for a prompt "
-                    f"of {asked} tokens; name its tokenizer in --engine-args"
-                )
+        asked = len(tokens[number]) if tokens is not None else _prompt_tokens(outputs)
+        if asked is not None and len(found) <= 1 < asked:
+            raise refusal
+        if asked is not None and len(found) != asked + 1:
+            raise IntegrityError(
+                f"{engine.name}: its server gave {len(found)} log-probabilities for a prompt of "
+                f"{asked} tokens and the token after it; name its tokenizer in --engine-args, or "
+                "choose another server"
+            )
         for value in found[1:]:
             if not isinstance(value, float | int) or not math.isfinite(value):
                 raise IntegrityError(
                     f"{engine.name}: its server gave {value!r} as a log-probability"
                 )
+
+
+def _prompt_tokens(output: Any) -> int | None:
+    """Of the one prompt of a response, as its server counts them; None where it does not."""
+    count = (output.get("usage") or {}).get("prompt_tokens")
+    return count if isinstance(count, int) else None
 
 
 class _quiet:  # noqa: N801 - used as a context
