@@ -65,6 +65,8 @@ def parse_policy(value: dict[str, Any], where: str) -> Policy:
 
 def _read(path: Path) -> dict[str, Any]:
     """A file that the user wrote: what is wrong with it is a mistake, not broken evidence."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist. Name a YAML file")
     try:
         return yaml_files.read_mapping(path)
     except IntegrityError as error:

@@ -203,8 +203,14 @@ def test_broken_and_missing_evidence_replaces_the_comment(stored: Path, hub: Hub
     (comment,) = hub.comments
     assert comment["body"].splitlines()[1] == "## ⛔ Retention gate: nothing was judged"
     gone = job(stored, hub, candidate_records="gone.jsonl", **sides)
-    assert gone.codes["Gate"] in (2, 4)
+    assert gone.codes["Gate"] == 4
+    assert "gone.jsonl is missing" in gone.log
     assert gone.outputs == {}
+    lawless = job(
+        stored, hub, candidate_records="candidate.jsonl", **{**sides, "policy": "no.yaml"}
+    )
+    assert (lawless.codes["Gate"], lawless.outputs) == (2, {})
+    assert "no.yaml does not exist. Name a YAML file" in lawless.log
     assert len(hub.comments) == 1
 
 
