@@ -157,6 +157,7 @@ def _on_cluster(
         from ray.util import ActorPool
 
         gpus = 1 if scoring.placement.device.startswith("cuda") else 0
+        _check_size(ray, workers, gpus)
         actor = ray.remote(ShardActor).options(num_cpus=1, num_gpus=gpus)
         actors = ActorPool([actor.remote(scoring) for _ in range(workers)])
         try:
@@ -168,6 +169,21 @@ def _on_cluster(
             raise IntegrityError(
                 f"{scoring.model.name}: a worker of the cluster was lost ({type(error).__name__})"
             ) from error
+
+
+def _check_size(ray: Any, workers: int, gpus: int) -> None:
+    """Refuse workers for whom the whole cluster has no room; blocks would wait for them for good.
+
+    Raises:
+        UsageError: more workers than CPUs or GPUs.
+    """
+    has = ray.cluster_resources()
+    room = int(min(has.get("CPU", 0), has.get("GPU", 0) if gpus else has.get("CPU", 0)))
+    if workers > room:
+        raise UsageError(
+            f"--workers {workers}: the Ray cluster has room for {room}, with a CPU"
+            f"{' and a GPU' if gpus else ''} each. Use fewer --workers"
+        )
 
 
 class ShardActor:

@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster of two nodes: a node dies in the middle and the tables are the same.
+"""A Ray cluster of two nodes: it shares the items of a model; a node dies amid cells, tables stay.
 
 RETAINBENCH_RAY_SUITE=quick runs a packaged suite in this way too, once on the cluster and once in
 this process: about as long as two runs of it with one thread.
@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ import torch
 from fixtures.runs import ES, SFT, TABLES, plan_of, suite
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.models import bases
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import run as runner
+from retainbench.harness.running import shards
 from retainbench.harness.running.clusters import ray as run_ray
 from retainbench.harness.running.clusters import ray_node
+from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring.stored import joined
 from retainbench.harness.suites import loading
 from retainbench.harness.suites.plan import Plan
 
@@ -129,6 +134,17 @@ class Lost(threading.Thread):
         self.join()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As many as Ray gives to a task with one CPU; sums depend on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def lose_a_node(
     planned: Plan, cluster: Any, scratch: Path, folder: Path, after: int = 0
 ) -> list[Scorecard]:
@@ -140,12 +156,8 @@ def lose_a_node(
         cards = runner.run(planned, folder / "ray", executor="ray")
     assert lost.killed
     assert not (folder / "ray" / run_ray.INCOMING).exists()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as Ray gives to a task with one CPU; sums depend on it
-    try:
+    with one_thread():
         runner.run(planned, folder / "serial")
-    finally:
-        torch.set_num_threads(threads)
     for name in ("serial", "ray"):
         reporting.report(folder / name, figures=False)
     for table in TABLES:
@@ -164,6 +176,18 @@ def test_what_the_cluster_lacks_is_named(cluster: Any, tiny_base: Path, tmp_path
     inputs = planned.inputs.model_copy(update={"base": "0" * 64})
     with pytest.raises(IntegrityError, match="has another"):
         ray_node.check_node(planned.model_copy(update={"inputs": inputs}))
+
+
+def test_one_model_is_scored_by_the_cluster(cluster: Any, tiny_base: Path) -> None:
+    """Records are those of this process, whoever answered which items."""
+    base, names = bases.of_folder(tiny_base), ["capitals", "dates", "countdown"]
+    with one_thread():
+        alone = joined(evaluate.of_model(base, names, 40))
+    for workers in (1, 2):
+        shared = shards.of_model(base, names, 40, workers=workers, executor="ray")
+        assert joined(shared) == alone
+    with pytest.raises(UsageError, match="--workers 3: the Ray cluster has room for 2"):
+        joined(shards.of_model(base, names, 40, workers=3, executor="ray"))
 
 
 def test_a_lost_node_changes_no_table(
