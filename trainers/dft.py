@@ -25,6 +25,7 @@ from retainbench.trainers._shared.contract import Job, Outcome
 PAPER = "Wu et al. 2025, arXiv:2508.05629"
 ADAPTATIONS = ("full", "lora")
 ANCHORS = ("weights", "kl", "text")
+SPLITS = True
 
 
 class Options(GradientOptions):

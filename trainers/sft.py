@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PAPER = "Ouyang et al. 2022, arXiv:2203.02155, step 1"
 ADAPTATIONS = ("full", "lora")
 ANCHORS = ("weights", "kl", "text")
+SPLITS = True
 
 
 class Options(GradientOptions):
@@ -96,6 +97,7 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
     from trl import SFTTrainer
 
     from retainbench.trainers._gradient import gradient, pulls, trl_patches
+    from retainbench.trainers._shared import collective
 
     penalty = pulls.penalty(job)
 
@@ -111,9 +113,11 @@ def held(job: Job, trajectory: Trajectory, loss: Loss) -> Any:
             else:
                 plain, _ = gradient.token_loss(logits_BTV, places, loss, trained)
             extra, measured = penalty(batch, logits_BTV, places, trained, trajectory.meter)
-            # The log shows the mean over the parts of a step; these values are sums over the parts.
+            # The log shows the mean over the parts of a step and over the processes, which is also
+            # what becomes of the gradient over processes; these values are parts of a sum.
+            processes = collective.number()
             for name, value in measured.items():
-                trl_patches.log_of_step(self, name, value * job.options.accumulation)
-            return plain + extra
+                trl_patches.log_of_step(self, name, value * job.options.accumulation * processes)
+            return (plain + extra) * processes
 
     return StageTrainer

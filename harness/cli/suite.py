@@ -101,7 +101,8 @@ def plan(
     chosen, known = loading.opened(suite, Catalogue.of(pack or (), allow_code=allow_code))
     planned = planning.plan(chosen, planning.gather(chosen, train_data or (), known), known)
     for cell in planned.cells:
-        screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}")
+        shared = f"  {cell.processes} processes" if cell.processes else ""
+        screen.line(f"{cell.id}  {cell.label:40}  {cell.recipe.method:12}  {cell.budget}{shared}")
     screen.line(f"{len(planned.cells)} cells, {len(planned.retention)} retention tasks")
     _show_overlap(planning.overlap_lines(chosen, planned.inputs))
     if estimate:

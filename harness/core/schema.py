@@ -1,9 +1,8 @@
 """Suite YAML -> `Suite`: what is compared with what, strictly checked before anything runs.
 
 A suite names a base, targets, retention tasks, recipes, seeds, one budget for all and a policy. An
-unknown key, method, task or option is a `UsageError` that names the file, the key and the nearest
-valid name. Hyper-parameters live here and nowhere else: a recipe's `options` are checked against
-the `Options` model of its trainer, which also holds the documented defaults.
+unknown key, method, task or option is refused with the nearest valid name. Hyper-parameters live
+here only: `options` are checked against the trainer's `Options`, which has the documented defaults.
 
 Command: `retainbench suites` lists them, `retainbench plan SUITE` shows what one would run.
 Leaves out: whether models and tasks load; `suites/plan.py` and the steps after it find that out.
@@ -165,6 +164,8 @@ class Stage(Settings):
     """Trains on this target instead of the cell's: a sequence of targets."""
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative to the other stages' shares."""
+    processes: Annotated[int, Field(ge=1, le=1024)] = Field(1, exclude_if=lambda n: n == 1)
+    """Processes that share every batch, with a GPU each on `cuda`; changes last digits only."""
 
     @property
     def texts(self) -> list[str]:
@@ -385,8 +386,7 @@ class Suite(Settings):
     divergence_tokens: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Longest continuation sampled per prompt."""
     divergence_minimum_tokens: Annotated[int, Field(ge=0, le=10**9)] = 0
-    """More prompts are continued until a set has this many tokens, or its tasks no more prompts;
-    2000 makes the interval of a KL narrow."""
+    """Further prompts go on up to so many tokens of a set; 2000 make a KL's interval small."""
     noise_floor: Distinct[Literal["repeat", "batch", "options"]] = ["repeat", "batch", "options"]
     """A/A scorings of the base: as it is, with another batch size, with the answer options rotated
     by one. Each costs as much as scoring the base on the retention tasks once; [] = none."""

@@ -29,6 +29,7 @@ from retainbench.harness.running import validation
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.measure import measure
 from retainbench.harness.suites.plan import Cell, Plan, excluded, policy_of, scored_targets
+from retainbench.trainers._shared.processes import LostProcessError
 
 Watch = Callable[[Cell, float, dict[str, float]], None]
 """Called with a cell, the share of its budget that is spent, and the last step's metrics."""
@@ -50,6 +51,9 @@ def execute(run: Context, cell: Cell, watch: Watch | None = None) -> Scorecard:
         card = undamaged(run, cell, partial(_attempt, run, cell, watch))
     except RetainbenchError:
         raise
+    except LostProcessError as error:
+        log.warning("%s: %s", cell.label, error)
+        return crashed(run, cell, error)
     except Exception as error:  # one cell's crash must not stop the others; the trace is logged
         if reason := storage_failure(error):
             raise UsageError(f"{cell.label}: {reason}; then run the same command again") from error

@@ -10,19 +10,17 @@ The variants of a sweep are worked on in the same way (running/sweep.py).
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from queue import SimpleQueue
 from typing import TypeVar
 
 from retainbench.harness.core.files.locks import LockShare
-from retainbench.harness.core.process import quieten
+from retainbench.harness.core.process import end_with_parent, quieten
 from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.running.cell import Watch, crashed, execute
 from retainbench.harness.running.context import Context
@@ -124,24 +122,12 @@ def gpu_of(worker: int, device: str) -> str | None:
 
 def _settle(cores: list[int], gpu: str | None, _: LockShare) -> None:
     """Runs first in a worker process; unpickling the share makes it hold the command's locks."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     quieten()
     if cores:
         os.sched_setaffinity(0, cores)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent has ended, even by SIGKILL.
-
-    The system closes the parent's end of a pipe then. Linux's PR_SET_PDEATHSIG would also fire when
-    only the thread ends that started the worker.
-    """
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.rendering import answers
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
+from retainbench.trainers._shared import processes
 from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
 
 log = logging.getLogger("retainbench")
@@ -96,7 +98,7 @@ def train(
         checkpoints=checkpoints,
         interpolated=interpolated,
         metrics=outcome.metrics,
-        environment=environment(device),
+        environment=environment(device) | ({"processes": cell.processes} if cell.processes else {}),
         dtypes={"parameter": "float32", "master": "float32", "optimizer": "float32"}
         | {"compute": cell.dtype, "saved": "float32"},
         total_parameters=outcome.parameters,
@@ -169,9 +171,37 @@ def _run_stage(
     if stage == len(cell.recipe.trained):
         module.train(job)
         return before
-    outcome = module.train(job)
+    outcome = _train(cell, stage, job, module, tasks)
     carried = {name: value for name, value in before.metrics.items() if name != "es_null"}
     return outcome._replace(metrics=carried | outcome.metrics)
+
+
+def _train(cell: Cell, stage: int, job: Job, module: Any, tasks: Catalogue) -> Outcome:
+    """Call the method here, or in several processes that share its batches."""
+    number = cell.recipe.stages[stage].processes
+    if number == 1:
+        outcome: Outcome = module.train(job)
+        return outcome
+    given = {k: v for k, v in vars(job).items() if k not in ("target", "progress")}
+    call = partial(_train_together, cell, stage, given, tasks, job.target.rendering)
+    return processes.run(call, number, job.device, job.progress)
+
+
+def _train_together(
+    cell: Cell,
+    stage: int,
+    given: dict[str, Any],
+    tasks: Catalogue,
+    rendering: Rendering,
+    progress: processes.Progress,
+) -> Outcome:
+    """In each of several processes; the code of a target cannot be sent, so it is loaded again."""
+    spec = cell.recipe.stages[stage]
+    target = load_target(spec.target or cell.target, tasks, rendering)
+    outcome: Outcome = methods.load(spec.method, tasks.methods).train(
+        Job(**given, target=target, progress=progress)
+    )
+    return outcome
 
 
 def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:

@@ -39,6 +39,8 @@ class DescribedMethod(NamedTuple):
     anchors: tuple[str, ...]
     taught: bool
     """Whether it needs a `teacher`."""
+    splits: bool
+    """Whether several processes may share its batches."""
     options: list[DescribedOption]
 
 
@@ -53,6 +55,7 @@ def describe(name: str) -> DescribedMethod:
         adaptations=module.ADAPTATIONS,
         anchors=module.ANCHORS,
         taught=methods.learns_from_teacher(module),
+        splits=methods.splits(module),
         options=options(module.Options),
     )
 
@@ -126,8 +129,9 @@ def markdown() -> str:
 
 def _capabilities(method: DescribedMethod) -> str:
     anchors = ", ".join(method.anchors) or "none"
-    teacher = "; needs a `teacher`" if method.taught else ""
-    return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}{teacher}"
+    more = "; needs a `teacher`" if method.taught else ""
+    more += "; processes: one or several" if method.splits else ""
+    return f"adaptations: {', '.join(method.adaptations)}; anchors: {anchors}{more}"
 
 
 if __name__ == "__main__":

@@ -103,6 +103,11 @@ def _complete(module: Any, place: str) -> Any:
     return module
 
 
+def splits(module: Any) -> bool:
+    """Whether several processes may share a method's batches."""
+    return bool(getattr(module, "SPLITS", False))
+
+
 def options(stage: Stage, files: Sequence[CodeFile] = ()) -> Any:
     """The stage's options, validated and completed with the method's defaults."""
     return load(stage.method, files).Options.model_validate(stage.options)
@@ -132,6 +137,12 @@ def check(stage: Stage, where: str, files: Sequence[CodeFile] = ()) -> None:
             peft_config(stage.adaptation)
         except UsageError as error:
             raise UsageError(f"{where}.adaptation: {error}") from error
+    if stage.processes > 1 and not splits(module):
+        able = ", ".join(name for name in methods() if splits(load(name)))
+        raise UsageError(
+            f"{where}.processes: {stage.method} trains in one process. Leave it out; it is for "
+            f"{able}"
+        )
     if stage.texts and "text" not in module.ANCHORS:
         raise UsageError(
             f"{where}: {stage.method} reads no general text. Leave out `replay` and the anchor's "

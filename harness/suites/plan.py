@@ -69,6 +69,12 @@ class Cell(Record):
         """How progress lines and errors name the cell."""
         return f"{self.name} on {self.target}, seed {self.seed}"
 
+    @property
+    def processes(self) -> str:
+        """How many share the batches of each stage, `2` or `1+2`; empty where one does it all."""
+        numbers = [stage.processes for stage in self.recipe.trained]
+        return "+".join(map(str, numbers)) if max(numbers) > 1 else ""
+
 
 class Plan(Record):
     """`plan.json`: the cells in the order they run."""

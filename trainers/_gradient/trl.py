@@ -20,6 +20,7 @@ from retainbench.harness.models import seeds
 from retainbench.trainers._gradient import general_text, gradient, pulls, trl_patches
 from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._gradient.moving_average import MovingAverage
+from retainbench.trainers._shared import collective
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 from retainbench.trainers._shared.data import seed_for
 from retainbench.trainers._shared.trajectory import Trajectory
@@ -70,7 +71,7 @@ def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
         )
     common = {
         "output_dir": folder,
-        "per_device_train_batch_size": options.batch_size // options.accumulation,
+        "per_device_train_batch_size": options.batch_size // _parts(options),
         "gradient_accumulation_steps": options.accumulation,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": "constant",
@@ -92,6 +93,7 @@ def config(kind: Any, job: Job, folder: str, **specific: Any) -> Any:
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
     }
     return trl_patches.on_one_device(kind(**common, **specific))
 
@@ -116,10 +118,11 @@ def run(
             resumes only where sampling begins.
     """
     options: GradientOptions = trajectory.job.options
-    if options.batch_size % options.accumulation:
+    if options.batch_size % _parts(options):
+        shared = f" x processes {collective.number()}" if collective.number() > 1 else ""
         raise TrainingError(
             f"batch_size {options.batch_size} is not a multiple of accumulation "
-            f"{options.accumulation}"
+            f"{options.accumulation}{shared}"
         )
     with seeds.isolated(), tempfile.TemporaryDirectory() as scratch:
         state = trajectory.resume()
@@ -129,6 +132,11 @@ def run(
             _govern(trainer, trajectory, count, state, average, steps_per_rollout)
             trainer.train()
     return trajectory.outcome({})
+
+
+def _parts(options: GradientOptions) -> int:
+    """Parts that a batch is computed in, over all processes."""
+    return options.accumulation * collective.number()
 
 
 def _govern(
@@ -155,8 +163,9 @@ def _govern(
 
     def training_step(model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
         nonlocal reached
-        loss = plain_step(model, inputs, *rest)
-        count(trajectory, inputs)
+        with trajectory.meter.shared():
+            loss = plain_step(model, inputs, *rest)
+            count(trajectory, inputs)
         if trajectory.step != reached:  # once for all parts of a step
             reached = trajectory.step
             of_texts.update(text_terms(reached, trajectory.meter))
@@ -190,7 +199,7 @@ def _govern(
             metrics = {k: float(v) for k, v in logs.items() if isinstance(v, (int, float))}
             for counted_elsewhere in ("epoch", "num_tokens", "step_time"):
                 metrics.pop(counted_elsewhere, None)
-            metrics |= of_texts
+            metrics = collective.averaged(metrics | of_texts)
             between = (trajectory.step + 1) % steps_per_rollout
             trajectory.after_step(metrics, None if between else resumable)
             control.should_training_stop = not trajectory.running

@@ -11,10 +11,15 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Budget
+from retainbench.trainers._shared import collective
 
+SHARED = ("forward_tokens", "backward_tokens", "generated_tokens", "samples", "flops")
+"""What each of several processes counts for its own rows."""
 ROUNDING = 1e-9
 """Tolerance of shares, which are quotients of floats: without it 4 steps could become 5."""
 
@@ -62,6 +67,16 @@ class Meter:
     def samples(self, number: int) -> None:
         """Completions that an update learns from (`Ledger.samples`)."""
         self._counts["samples"] += number
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Add up what the processes that share a batch count in this block, each for its rows."""
+        before = {name: self._counts[name] for name in SHARED}
+        yield
+        if collective.number() > 1:
+            spent = collective.summed([self._counts[name] - before[name] for name in SHARED])
+            for name, more in zip(SHARED, spent, strict=True):
+                self._counts[name] = before[name] + type(before[name])(more)
 
     def step(self) -> None:
         """One update of the weights."""

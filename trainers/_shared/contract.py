@@ -6,6 +6,8 @@ A method is one public file in this folder with
     ADAPTATIONS: tuple[str, ...]     of `full`, `lora`
     ANCHORS: tuple[str, ...]         of `weights`, `kl`, and `text` where it reads general text
                                      (replay, an anchor with `on`); () where none applies
+    SPLITS: bool                     whether several processes may share its batches (recipe key
+                                     `processes`); False where it is left out
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
     def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
 

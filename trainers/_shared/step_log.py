@@ -32,13 +32,19 @@ class Mark(NamedTuple):
 class StepLog:
     """The step log of one cell; each of its stages appends to it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        """Args:
+        writes: False in a process that only follows the one that writes.
+        """
         self._path = path
+        self._writes = writes
         self._size = 0
         self._hash = hashlib.sha256()
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add a line."""
+        if not self._writes:
+            return
         data = (canonical(line) + "\n").encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
@@ -71,7 +77,7 @@ class StepLog:
 
     def _keep(self, kept: bytes, *, cut: bool) -> None:
         self._size, self._hash = len(kept), hashlib.sha256(kept)
-        if cut and self._path.exists():
+        if cut and self._writes and self._path.exists():
             with self._path.open("rb+") as file:
                 file.truncate(len(kept))
                 os.fsync(file.fileno())

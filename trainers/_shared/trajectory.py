@@ -25,7 +25,7 @@ from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import CheckpointRecord, Ledger
 from retainbench.harness.models import identity
-from retainbench.trainers._shared import model
+from retainbench.trainers._shared import collective, model
 from retainbench.trainers._shared import state as _state
 from retainbench.trainers._shared.budget import Meter
 from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
@@ -44,7 +44,8 @@ class Trajectory:
         self.job = job
         self.policy = policy
         self._folder = CellFolder(job.out)
-        self._log = StepLog(self._folder.steps)
+        self._writes = collective.first()
+        self._log = StepLog(self._folder.steps, writes=self._writes)
         self._last: dict[str, float] = {}
         """Numbers of the last logged update."""
         self._state_folder = job.out / f"state-{job.stage}"
@@ -76,7 +77,11 @@ class Trajectory:
         bytes.
         """
         saved = _state.load(self._state_folder)
-        if saved is None or not self._resume_log(saved):
+        if saved is not None and not self._resume_log(saved):
+            saved = None
+        if collective.summed([self.step]) != [self.step * collective.number()]:
+            raise RuntimeError(f"processes begin at different steps: this one at {self.step}")
+        if saved is None:
             self._log.restart(self._first)
             self._keep_due()
             return None
@@ -124,7 +129,7 @@ class Trajectory:
             name: value for name, value in line.items() if isinstance(value, (int, float))
         }
         kept = self._keep_due()
-        if state and (kept or time.monotonic() - self._saved_at > SAVE_SECONDS):
+        if self._writes and state and (kept or time.monotonic() - self._saved_at > SAVE_SECONDS):
             self.save_state(state())
         self.job.progress(self.meter.share, metrics)
 
@@ -158,7 +163,7 @@ class Trajectory:
 
     def _keep_due(self, *, final: bool = False) -> bool:
         kept = False
-        for name, share in self.job.points:
+        for name, share in self.job.points if self._writes else ():
             record = self._folder.checkpoint_record(name)
             if record.exists() or (share > self.meter.share and not final):
                 continue
