@@ -15,6 +15,8 @@ from fixtures import certify as fixtures
 from fixtures.adoption import inspect_log, lm_eval_row, lm_eval_run
 from fixtures.browser import chromium, requests, wait_for
 from fixtures.report import HOSTILE
+from retainbench.harness.certificate import measure
+from retainbench.harness.certificate.chain.certify import certify_chain
 from retainbench.harness.certificate.verify import verify
 from retainbench.harness.cli import main as cli
 
@@ -119,6 +121,22 @@ def test_a_gate_of_records_and_a_certificate_take_prompts_from_the_tasks(
     assert {item["task"] for item in certified["items"]} == {"arithmetic"}
     assert all(item["gold"] in item["choices"] and item["prompt"] for item in gated["items"])
     assert verify(bundle.root, allow_unsigned=True).gate.verdict == "REGRESSION"
+
+
+def test_a_chain_shows_every_step_and_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path / "cache"))
+    losses: dict[str, dict[str, float]] = {"base": {}, "sft": {}, "small": {"arithmetic": 0.2}}
+    links = [str(fixtures.model(tmp_path / name, lost)) for name, lost in losses.items()]
+    request = fixtures.request(fixtures.Answers(), measure=measure.drift_only)
+    certify_chain(links, fixtures.suite(), fixtures.POLICY, tmp_path / "chain", request)
+    retainbench("report", tmp_path / "chain", "--out", tmp_path / "page.html")
+    data = shown(tmp_path / "page.html")
+    named = {pair[0] for pair in data["pairs"].values()}
+    assert named == {"step 2: small against sft", "whole: small against base"}
+    assert [flip[0] for flip in data["flips"]] == sorted([1, 2] * (len(data["flips"]) // 2))
+    assert '<select data-flip="name">' in (tmp_path / "page.html").read_text()
 
 
 def test_prompts_that_are_not_here_are_missed(tmp_path: Path) -> None:
