@@ -4,7 +4,8 @@ Reads a run's item records through `comparison/arms.py`; per arm gives gain and 
 seeds and items, the trajectory, the drop at a matched gain (`comparison/matched.py`), gain per
 drift and per KL, and its place on the Pareto front of gain against the drop on every axis.
 Differences between arms are paired on their items and, with equal seeds, on their seeds; ranks and
-front rest on them. `comparison/sequences.py` adds the recipes of several targets.
+front rest on them. `comparison/sequences.py` adds the recipes of several targets,
+`comparison/factorial.py` the interactions of changes that recipes combine.
 
 Leaves out: verdicts, which are about one checkpoint (`gate/decide.py`), and rounding.
 Command: part of `retainbench run` and `retainbench report RUN`.
@@ -15,8 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import Field
+
 from retainbench.harness.comparison.arms import Arm, load
 from retainbench.harness.comparison.changes import axis_margin_of
+from retainbench.harness.comparison.factorial import EffectRow, effects
 from retainbench.harness.comparison.matched import (
     MatchedPairRow,
     MatchedRow,
@@ -92,6 +96,8 @@ class Methods(Record):
     """All pairs of the arms of a target, per measure."""
     matched_pairs: list[MatchedPairRow] = []
     """Differences in drop at the same gain: the first crossing, then later checkpoints."""
+    effects: list[EffectRow] = Field(default=[], exclude_if=lambda rows: not rows)
+    """Of the changes that a suite's recipes combine, and their interactions."""
     sequences: list[SequenceRow] = []
     """Recipes that learn several targets one after another."""
 
@@ -111,6 +117,7 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
     rows: list[MethodRow] = []
     compared: list[PairRow] = []
     matched: list[MatchedPairRow] = []
+    combined: list[EffectRow] = []
     absent: dict[str, str] = {}
     for (_, target), arms in load(run).items():
         absent |= {f"{name} on {target}": why for name, why in arms.absent.items()}
@@ -120,8 +127,14 @@ def methods(run: Path, matched_gain: float | None = None) -> Methods:
             rows += _rows(table, matched_gain, margins)
             compared += table.pair_rows(target)
             matched += matched_pairs(table, target)
+            combined += effects(table, plan.suite.recipes, target)
     return Methods(
-        rows=rows, absent=absent, pairs=compared, matched_pairs=matched, sequences=sequences(run)
+        rows=rows,
+        absent=absent,
+        pairs=compared,
+        matched_pairs=matched,
+        effects=combined,
+        sequences=sequences(run),
     )
 
 

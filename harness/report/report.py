@@ -96,6 +96,7 @@ def _table(cards: Sequence[Scorecard], evidence: TableEvidence) -> Table:
             *pairs.grids(evidence.methods, evidence.pairs),
             *([level] if level else []),
             *pairs.matched(evidence.matched),
+            *recipes.combined(evidence.effects),
             *recipes.grids(evidence.recipes, found.rows),
             *variants.grids(swept),
             *further.grids(evidence.sequences),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from results.claims import finding
 from results.claims.published import Published
+from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
-from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.text.formatting import brief, points
 
 
@@ -43,25 +43,47 @@ def _ratio(ratio: RatioRow) -> str:
     return f"{brief(ratio.value)} [{brief(ratio.low)}, {brief(ratio.high)}]"
 
 
-PARTS = (
-    ("rft-dft", "rft"),
-    ("grpo-kl", "grpo"),
-    ("es-anchored", "es"),
-    ("eggroll-anchored", "eggroll"),
-)
-
-
 def _compose(runs: Published) -> str:
-    lines = [_part(runs, whole, plain) for whole, plain in PARTS]
-    known = [line for line in lines if line]
-    return "; ".join(known) + "." if known else f"Not run yet: `retainbench run {runs.name}`."
+    """Effects and interactions of a factorial, and whether any interaction is shown."""
+    rows = runs.methods.effects if runs.methods else []
+    if not rows:
+        return (
+            f"Not run yet: `retainbench run {runs.name}`; `retainbench plan {runs.name} "
+            "--estimate` says what it costs."
+        )
+    alone = [_effect(rows, names) for names in _changes(rows) if len(names) == 1]
+    joint = [names for names in _changes(rows) if len(names) == 2]
+    shown = [row for row in rows if len(row.changes) == 2 and row.holm_p < finding.ALPHA]
+    verdict = (
+        "Not in full, an interaction is shown: "
+        + ", ".join(f"{_name(row.changes)} on {_measure(row)}" for row in shown)
+        if shown
+        else "No interaction is shown, so nothing says that they work against each other"
+    )
+    return (
+        f"{verdict} (Holm's correction over all effects of a measure, "
+        f"{finding.seeds_text(runs)}). Effects, mean over all combinations in "
+        f"[{runs.name}](../{runs.name}/README.md): {'; '.join(alone)}. Interactions, what both "
+        "together bring beyond the sum of both: "
+        + "; ".join(_effect(rows, names) for names in joint)
+        + "."
+    )
 
 
-def _part(runs: Published, whole: str, plain: str) -> str:
-    """What the addition changes: gain and the drop of every axis."""
-    gain = runs.difference(whole, plain, "gain")
-    row: MethodRow | None = runs.row(whole)
-    if gain is None or row is None:
-        return ""
-    drops = finding.by_axis(runs.drops(whole, plain))
-    return f"{whole} minus {plain}: gain {points(gain.interval)}, drop {drops}"
+def _changes(rows: Sequence[EffectRow]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(tuple(row.changes) for row in rows))
+
+
+def _name(changes: Sequence[str]) -> str:
+    return " x ".join(f"`{change}`" for change in changes)
+
+
+def _measure(row: EffectRow) -> str:
+    return "gain" if row.measure == "gain" else f"the drop in {row.measure}"
+
+
+def _effect(rows: Sequence[EffectRow], changes: tuple[str, ...]) -> str:
+    """One effect or interaction on every measure."""
+    found = {row.measure: row.difference for row in rows if tuple(row.changes) == changes}
+    drops = ", ".join(f"{axis} {points(drop)}" for axis, drop in found.items() if axis != "gain")
+    return f"{_name(changes)} gain {points(found['gain'])}, drop {drops}"

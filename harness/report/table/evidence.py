@@ -26,6 +26,7 @@ from retainbench.harness.core.records import SCHEMA_VERSION, Record
 from retainbench.harness.core.scorecards import Scorecard
 
 if TYPE_CHECKING:
+    from retainbench.harness.comparison.factorial import EffectRow
     from retainbench.harness.comparison.matched import MatchedPairRow
     from retainbench.harness.comparison.methods import MethodRow
     from retainbench.harness.comparison.seed_tables import PairRow
@@ -63,6 +64,8 @@ class TableEvidence(NamedTuple):
     """What every recipe was given."""
     variants: Sequence[Scorecard] = ()
     """Scorecards of all that a sweep tried, where it kept them."""
+    effects: Sequence[EffectRow] = ()
+    """Of the changes that a suite's recipes combine."""
 
 
 NOTHING = TableEvidence({}, {})
@@ -120,7 +123,14 @@ def stored(folder: Path) -> TableEvidence:
     found: Methods = read_json(methods, Methods)
     by_arm = {(row.base, row.target, row.recipe): row for row in found.rows}
     return TableEvidence(
-        cells, by_arm, found.sequences, found.pairs, found.matched_pairs, options, variants
+        cells,
+        by_arm,
+        found.sequences,
+        found.pairs,
+        found.matched_pairs,
+        options,
+        variants,
+        found.effects,
     )
 
 

@@ -1,13 +1,11 @@
-"""Measures that the standardized table has no room for, as two small tables of the HTML report.
+"""Measures that the standardized table has no room for, as small tables of the HTML report.
 
 Pure: rows in, unescaped texts out; the same numbers are in table.csv and table.json. `measures`:
 the worst point of the trajectory, chance-adjusted companions, acquisition of new facts, gain per
 drift and per KL, sparsity. `matched`: drops at the same gain for every recipe.
 
-The second small table: recipes that learn several targets in sequence, with the field's metrics.
-
-Pure: takes the rows of `comparison/sequences.py`, returns unescaped texts. A run without sequences
-has no such table. Numbers are percentage points of reward.
+`grids`: recipes that learn several targets in sequence, with the field's metrics, from the rows of
+`comparison/sequences.py`; percentage points of reward. A run without sequences has no such table.
 """
 
 from __future__ import annotations

@@ -1,18 +1,23 @@
-"""What each recipe was given, as a small table: learning rates, schedule, KL, budget spent.
+"""What each recipe was given, and how changes of recipes combine, as small tables.
 
 Pure: takes `recipes.json` and the rows, returns unescaped texts. Without that file (a folder that
-was published before it existed) there is no such table.
+was published before it existed) there is no such table. `combined` takes the effects of
+`comparison/factorial.py`, which a suite without combinations does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from retainbench.harness.core.recipes import Recipes, SweepChoice, kl_coefficient
 from retainbench.harness.core.schema import Stage
-from retainbench.harness.core.text.formatting import NONE, listed
+from retainbench.harness.core.text.formatting import NONE, listed, points
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import TableRow
+
+if TYPE_CHECKING:
+    from retainbench.harness.comparison.factorial import EffectRow
 
 CAPTION = "What each recipe was given"
 HEAD = [
@@ -91,3 +96,39 @@ def _spent(spent: Mapping[str, float], recipe: str, number: int) -> str:
 
 def _number(value: object) -> str:
     return NONE if not isinstance(value, (int, float)) else f"{value:.3g}"
+
+
+def combined(rows: Sequence[EffectRow]) -> list[Grid]:
+    """What each change of the recipes does, and what two of them do beyond their sum."""
+    return [
+        _combined(target, [row for row in rows if row.target == target])
+        for target in dict.fromkeys(row.target for row in rows)
+    ]
+
+
+def _combined(target: str, rows: Sequence[EffectRow]) -> Grid:
+    measures = list(dict.fromkeys(row.measure for row in rows))
+    found = {(tuple(row.changes), row.measure): row for row in rows}
+    cells = [
+        [" x ".join(changes), *(_effect(found[changes, measure]) for measure in measures)]
+        for changes in dict.fromkeys(tuple(row.changes) for row in rows)
+    ]
+    head = [m.capitalize() if m == "gain" else f"{m.capitalize()} drop" for m in measures]
+    note = (
+        "A change: the mean of with minus without it, over all recipes that differ by it alone. "
+        "Two with x: what both together do beyond the sum of both, 0 if their effects add up. "
+        f"Paired on items and seeds, pp, with {100 * rows[0].difference.level:g} % intervals; * "
+        "differs from 0 after Holm's correction over the column."
+    )
+    return Grid(
+        f"Changes and how they combine on {target}",
+        ["Change", *head],
+        "l" + "r" * len(measures),
+        cells,
+        [note],
+    )
+
+
+def _effect(row: EffectRow) -> str:
+    mark = "*" if row.holm_p <= 1 - row.difference.level else ""
+    return points(row.difference) + mark
