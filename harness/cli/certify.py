@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -215,6 +216,9 @@ def _end(signed: bool, out: Path, gates: list[GateResult], verdict: GateOutcome)
     if not signed:
         screen.line("Unsigned: verify it with --allow-unsigned, or sign it with --key.")
     screen.line(f"Certificate, table and report: {out.resolve()}")
+    if verdict != "PASS":
+        page = shlex.join(["retainbench", "report", str(out), "--out", "lost.html"])
+        screen.line(f"To read which items were lost: {page}")
     streams.workflow_commands(ci.github(gates, os.environ))
     raise typer.Exit(EXIT_CODES[verdict])
 

@@ -311,4 +311,5 @@ def test_a_checkpoint_is_certified(stored: Path, hub: Hub) -> None:
     assert shown.outputs == {"verdict": "INCONCLUSIVE", "exit-code": "3"}
     assert "Retention gate: INCONCLUSIVE" in hub.comments[0]["body"]
     assert (stored / "certificate/ci/junit.xml").is_file()
+    assert "retainbench report certificate --out lost.html" in shown.log
     assert "::warning title=INCONCLUSIVE" in shown.log
