@@ -350,8 +350,7 @@ class Sweep(Settings):
     whose drop is within the policy's margin on every axis, or the smallest excess where none is;
     the retention items that choose are those that are reported, which flatters the choice."""
     keep: Literal["chosen", "all"] = "chosen"
-    """`all` also scores every value on the target and the retention tasks, so that gain against
-    drop is a frontier in the report."""
+    """`all` also scores every value on target and retention tasks, for the report's frontier."""
 
 
 class Suite(Settings):
@@ -371,8 +370,7 @@ class Suite(Settings):
     trajectory: Annotated[Distinct[Share], Field(min_length=1)] = [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
     """Fractions of the budget at which a checkpoint is kept and scored."""
     checkpoint: Literal["last", "best_validation"] = "last"
-    """Which checkpoint of a cell is reported: the one at the end of the budget, or the one with the
-    best reward on the target's validation items, as if training had stopped there."""
+    """Of a cell, the one that is reported: at the end, or with the best reward in validation."""
     policy: Policy = Policy()
     sweep: Sweep | None = None
     format: Format = Format()
@@ -380,7 +378,9 @@ class Suite(Settings):
     scoring: Sampling | None = None
     """How targets are answered; None is greedy, once, as retention tasks always are."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute dtype of training and rollouts; weights, optimizer and scoring are float32 always."""
+    """Compute dtype of training and rollouts; weights and optimizer are float32 always."""
+    scoring_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of base and checkpoints while their scores and KL are measured."""
     divergence_prompts: Annotated[int, Field(ge=0, le=100_000)] = 32
     """Prompts per set for the KL to the base; 0 leaves KL out."""
     divergence_tokens: Annotated[int, Field(ge=1, le=100_000)] = 32

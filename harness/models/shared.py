@@ -13,12 +13,19 @@ from pathlib import Path
 from retainbench.harness.models import loading
 from retainbench.harness.models.checked import Base, Signature, signature
 from retainbench.harness.models.loading import Loaded
+from retainbench.harness.models.placement import ON_CPU, Placement
 
 
-def resident(folder: Path, device: str = "cpu") -> Loaded:
-    """A model to read only: the process's own copy on the CPU, elsewhere one for the caller."""
+def resident(folder: Path, placement: Placement = ON_CPU) -> Loaded:
+    """A model to read only: the process's own copy in float32 on the CPU, else one for the caller.
+
+    Another precision is loaded from the files, as `certify` does: casting a loaded model would
+    round the frequencies of its positions too.
+    """
+    if placement.dtype != ON_CPU.dtype:
+        return loading.load(folder, **placement._asdict())
     loaded = _resident(folder.resolve(), signature(folder))
-    return loaded if device == "cpu" else _copied(loaded, device)
+    return loaded if placement == ON_CPU else _copied(loaded, placement.device)
 
 
 def fresh(folder: Path, device: str = "cpu") -> Loaded:
@@ -26,11 +33,12 @@ def fresh(folder: Path, device: str = "cpu") -> Loaded:
     return _copied(_resident(folder.resolve(), signature(folder)), device)
 
 
-def candidate(checked: Base, device: str) -> Loaded:
+def candidate(checked: Base, placement: Placement) -> Loaded:
     """A checkpoint in evaluation mode; an adapter is merged into a copy of its base."""
-    if checked.parent is None:
-        return loading.load(checked, device=device)
-    return loading.load(checked, device=device, parent=fresh(checked.parent.folder).model)
+    parent = None
+    if checked.parent is not None and placement.dtype == ON_CPU.dtype:
+        parent = fresh(checked.parent.folder).model
+    return loading.load(checked, **placement._asdict(), parent=parent)
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from retainbench.harness.core.records import DeviceRecord
 from retainbench.harness.models import shared
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.loading import Loaded
+from retainbench.harness.models.placement import Placement
 from retainbench.harness.scoring import stored
 from retainbench.harness.suites.plan import Plan
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
@@ -77,13 +78,18 @@ class Context:
         return self.folder.base_point(self.plan.suite.base)
 
     @property
+    def placement(self) -> Placement:
+        """Where the base and its checkpoints are measured, and in which precision."""
+        return Placement(self.device, self.plan.suite.scoring_dtype)
+
+    @property
     def store(self) -> stored.Store:
         """The run's records by content."""
-        settings = stored.scoring_settings(self.device)
+        settings = stored.scoring_settings(*self.placement)
         items = self.plan.suite.items_per_task
         folder = self.evaluations or self.folder.evaluations
         return stored.Store(folder, settings, items, self.rendering)
 
     def reference(self) -> Loaded:
         """The base in evaluation mode, to read only."""
-        return shared.resident(self.base.folder, self.device)
+        return shared.resident(self.base.folder, self.placement)

@@ -41,7 +41,7 @@ def measure(run: Context, cell: Cell, checkpoint: CheckpointRecord) -> PointInpu
     if missing:
         require_trained(candidate, checkpoint)
     if point.records in missing or point.divergence in missing:
-        loaded = shared.candidate(bases.of_folder(candidate, run.base), run.device)
+        loaded = shared.candidate(bases.of_folder(candidate, run.base), run.placement)
         if point.records in missing:
             write_jsonl(point.records, _records(run, cell, loaded), checked=True)
         if point.divergence in missing:

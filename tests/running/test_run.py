@@ -21,7 +21,8 @@ from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import Commands, ItemRecord
 from retainbench.harness.core.scorecards import Scorecard
-from retainbench.harness.models import loading
+from retainbench.harness.models import bases, loading
+from retainbench.harness.models.placement import Placement
 from retainbench.harness.report import report as reporting
 from retainbench.harness.running import run as runner
 from retainbench.harness.scoring import evaluate
@@ -75,6 +76,28 @@ def test_no_steps_leave_every_score_and_weight_as_it_was(tiny_base: Path, tmp_pa
     infos = catalogue.OWN.find(["capitals", "capitals_free", "dates", "countdown"])
     again = evaluate.evaluate(loading.load(checkpoint), infos, limit=60)
     assert again == read_jsonl(folder.base_point(chosen.base).records, ItemRecord)
+
+
+def test_a_run_scores_in_the_precision_of_its_suite(tiny_base: Path, tmp_path: Path) -> None:
+    """As certify and evaluate do with `--dtype bfloat16`, an adapter among the checkpoints."""
+    small = {"budget": {"unit": "steps", "amount": 0}, "tasks": ["capitals"], "trajectory": [1.0]}
+    recipes = {"sft": SFT, "lora": SFT | {"adaptation": {"kind": "lora"}}}
+    asked = {**small, "recipes": recipes, "noise_floor": ["repeat"]}
+    exact = plan_of(suite(tiny_base, **asked))
+    rounded = plan_of(suite(tiny_base, **asked, scoring_dtype="bfloat16"))
+    assert [cell.id for cell in rounded.cells] == [cell.id for cell in exact.cells]
+    cards = runner.run(rounded, tmp_path / "run")
+    assert [set(card.points[-1].divergence.forward.values()) for card in cards] == [{0.0}] * 2
+    folder = RunFolder(tmp_path / "run")
+    points = [folder.base_point(str(tiny_base)).records]
+    points += [folder.cell(cell.id).point("s0-1.0000").records for cell in rounded.cells]
+    base, placement = bases.of_folder(tiny_base), Placement(dtype="bfloat16")
+    [expected] = evaluate.of_model(base, ["capitals"], 60, placement=placement)
+    for point in points:
+        scored = [one for one in read_jsonl(point, ItemRecord) if one.task == "capitals"]
+        assert scored == expected
+    with pytest.raises(UsageError, match="scoring_dtype"):
+        runner.run(exact, tmp_path / "run")
 
 
 def test_a_failed_cell_is_recorded_and_stops_nobody(tiny_base: Path, tmp_path: Path) -> None:
