@@ -54,7 +54,8 @@ def scored(damage: float, dtype: str) -> list[ItemRecord]:
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim > 1:
                 weight += damage * weight.std() * noise
-    loaded.model.to(getattr(torch, dtype))
+    for weight in loaded.model.parameters():  # and no buffer, as when a checkpoint is loaded so
+        weight.data = weight.data.to(getattr(torch, dtype))
     return evaluate.evaluate(loaded, OWN.find(TASKS))
 
 
