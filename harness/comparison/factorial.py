@@ -28,7 +28,7 @@ from retainbench.harness.statistics.multiplicity import holm
 
 Change = frozenset[tuple[str, str, str]]
 """(key, value without it, value with it); a key that is not there has an empty value."""
-Weights = Mapping[str, float]
+ContrastWeights = Mapping[str, float]
 """Recipe -> its weight in a contrast; they add up to 0."""
 
 
@@ -50,7 +50,7 @@ class EffectRow(Record):
 
 class _Contrast(NamedTuple):
     changes: list[str]
-    weights: Weights
+    weights: ContrastWeights
 
 
 def effects(table: SeedTable, recipes: Mapping[str, Recipe], target: str) -> list[EffectRow]:
@@ -151,7 +151,7 @@ def _label(change: Change) -> str:
     return ", ".join(f"{key.rpartition('.')[2]}: {value or 'none'}" for key, value in new.items())
 
 
-def _mean(parts: Sequence[Weights]) -> Weights:
+def _mean(parts: Sequence[ContrastWeights]) -> ContrastWeights:
     found: dict[str, float] = {}
     for part in parts:
         for recipe, weight in part.items():

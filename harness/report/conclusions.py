@@ -60,10 +60,10 @@ def short(table: Table, evidence: TableEvidence) -> str:
 
 
 def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -> str:
-    gains = [(row, row.gain) for row in rows if row.gain]
-    best, gain = max(gains, key=lambda pair: pair[1].value)
-    if gain.low <= 0:
+    gains = [(row, row.gain) for row in rows if row.gain and row.gain.low > 0]
+    if not gains:
         return f"On {target} no gain is shown: every interval reaches 0."
+    best, gain = max(gains, key=lambda pair: pair[1].value)
     level = f"On {target} {best.recipe} gains most, {points(gain)} pp"
     return f"{level}{_compared(best.recipe, target, 'gain', len(rows), evidence)}"
 

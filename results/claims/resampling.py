@@ -19,7 +19,7 @@ Clusters = list[NDArray[np.float64]]
 """Of each cluster its rows."""
 
 
-class Estimate(NamedTuple):
+class BootstrapEstimate(NamedTuple):
     """A statistic with its 90 % limits."""
 
     value: float
@@ -30,12 +30,14 @@ class Estimate(NamedTuple):
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def bootstrap(table: Clusters, statistic: Callable[[NDArray[np.float64]], float]) -> Estimate:
+def bootstrap(
+    table: Clusters, statistic: Callable[[NDArray[np.float64]], float]
+) -> BootstrapEstimate:
     """A statistic of rows with percentile limits over resampled clusters."""
     draw = np.random.default_rng(0).integers(0, len(table), (RESAMPLES, len(table)))
     values = [statistic(np.concatenate([table[k] for k in chosen])) for chosen in draw]
     low, high = np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2])
-    return Estimate(statistic(np.concatenate(table)), float(low), float(high))
+    return BootstrapEstimate(statistic(np.concatenate(table)), float(low), float(high))
 
 
 def explained(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -74,6 +74,14 @@ def test_without_a_gain_none_is_claimed() -> None:
     assert sentences[0] == "On countdown no gain is shown: every interval reaches 0."
 
 
+def test_a_wide_interval_does_not_hide_the_gain_of_another_recipe() -> None:
+    wide = Interval(value=0.9, low=-0.1, high=1.0, level=0.9, n=400, method="t")
+    vague, sure = (next(c for c in CARDS if c.recipe == name) for name in ("sft", "sft-grpo"))
+    end = vague.points[-1].model_copy(update={"gain": wide})
+    vague = vague.model_copy(update={"points": [*vague.points[:-1], end]})
+    assert conclusions(table(rows([vague, sure])), NOTHING)[0].startswith("On countdown sft-grpo")
+
+
 def test_an_edited_sentence_is_noticed(tmp_path: Path) -> None:
     run = fixtures.write_run(tmp_path / "run", CARDS, items=4).root
     out = tmp_path / "published"
