@@ -12,6 +12,9 @@ from typing import Literal
 from retainbench.harness.core.records import SCHEMA_VERSION, Record, Share
 from retainbench.harness.core.schema import Recipe, Stage
 
+FEW_UPDATES = 50
+"""Below this many, a stage says little about its method."""
+
 
 class SweepVariant(Record):
     """One value that was tried: the factor and what it earned."""

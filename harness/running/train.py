@@ -182,7 +182,7 @@ def _train(cell: Cell, stage: int, job: Job, module: Any, tasks: Catalogue) -> O
     if number == 1:
         outcome: Outcome = module.train(job)
         return outcome
-    given = {k: v for k, v in vars(job).items() if k not in ("target", "progress")}
+    given = {k: v for k, v in vars(job).items() if k not in ("target", "progress", "updated")}
     call = partial(_train_together, cell, stage, given, tasks, job.target.rendering)
     return processes.run(call, number, job.device, job.progress)
 

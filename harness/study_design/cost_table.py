@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from retainbench.harness.core.recipes import FEW_UPDATES
 from retainbench.harness.core.schema import INTERPOLATE, Policy, Suite
 from retainbench.harness.core.text import escaping
-from retainbench.harness.core.text.formatting import NONE, counted, duration, flops
+from retainbench.harness.core.text.formatting import NONE, brief, counted, duration, flops, listed
 from retainbench.harness.core.text.terminal import table
 from retainbench.harness.gate.tiers import TYPICAL_DISCORDANCE
 from retainbench.harness.models import bases, loading
@@ -16,6 +17,7 @@ from retainbench.harness.models.checked import Base
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.study_design import cost, training_cost
 from retainbench.harness.study_design.cost import Cost, TaskCost
+from retainbench.harness.study_design.training_cost import StageCost
 from retainbench.harness.suites.plan import Cell, Plan, policy_of, scored_targets
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.rendering import chat
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 HEAD = ("part", "", "tokens", "FLOPs", "time")
+STAGES = ("recipe", "target", "stage", "updates", "each", "probed")
 TASKS = ("task", "axis", "items", "tokens", "time", "shows, pp")
 SHOWS = (
     "shows: smallest true drop that the items show as a REGRESSION with power 0.8 if "
@@ -86,12 +89,13 @@ def of_suite(plan: Plan, tasks: Catalogue, device: str) -> Group:
         Part("KL", counted(checkpoints, "checkpoint"), diverged.times(checkpoints)),
     ]
     notes = [
+        *_shallow(trained.stages),
         *trained.unknown,
         f"From a probe of {duration(time.monotonic() - started)} on this machine ({device}), for "
-        "one worker; drift and tables are not in it.",
+        "one worker that trains in one process; drift and tables are not in it.",
         _memory(base, 1, device),
     ]
-    return _shown([part for part in parts if part.cost.tokens], scored, notes)
+    return _shown([part for part in parts if part.cost.tokens], scored, notes, trained.stages)
 
 
 def of_certificate(
@@ -161,7 +165,27 @@ def _memory(base: Base, models: int, device: str) -> str:
     )
 
 
-def _shown(parts: Sequence[Part], scored: Sequence[TaskCost], notes: Sequence[str]) -> Group:
+def _shallow(stages: Sequence[StageCost]) -> list[str]:
+    """The stages that the table of results would mark, before they are trained."""
+    few = [
+        f"{stage.recipe} ({stage.whole_updates})"
+        for stage in stages
+        if stage.whole_updates < FEW_UPDATES
+    ]
+    if not few:
+        return []
+    return [
+        f"* Fewer than {FEW_UPDATES} updates in a stage, which says little about a method: "
+        f"{listed(few)}. Raise the budget, or train on fewer samples in an update."
+    ]
+
+
+def _shown(
+    parts: Sequence[Part],
+    scored: Sequence[TaskCost],
+    notes: Sequence[str],
+    stages: Sequence[StageCost] = (),
+) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -179,8 +203,21 @@ def _shown(parts: Sequence[Part], scored: Sequence[TaskCost], notes: Sequence[st
         for one in scored
     ]
     per_task = table(TASKS, tasks, "llrrrr", "One checkpoint on every task")
+    updates = [
+        (
+            one.recipe,
+            one.target,
+            one.method,
+            f"{one.whole_updates:,}" + ("*" if one.whole_updates < FEW_UPDATES else ""),
+            brief(one.update.cost.seconds, unit=" s"),
+            str(one.update.probed),
+        )
+        for one in stages
+    ]
+    per_stage = table(STAGES, updates, "lllrrr", "Updates that the budget pays for"), Text("")
     lines = [Text(escaping.visible(line)) for line in (SHOWS, *notes)]
-    return Group(table(HEAD, rows, "llrrr", "Estimate"), Text(""), per_task, Text(""), *lines)
+    estimate = table(HEAD, rows, "llrrr", "Estimate")
+    return Group(estimate, Text(""), *(per_stage if stages else ()), per_task, Text(""), *lines)
 
 
 def _numbers(one: Cost) -> tuple[str, str, str]:

@@ -1,24 +1,26 @@
-"""What training a suite's cells will cost, from three updates of every stage on this machine.
+"""What training a suite's cells will cost, from a few updates of every stage on this machine.
 
-Each stage of each recipe is trained for `STEPS` updates from the base, in a temporary folder, by
-the code that will train it: tokens and FLOPs are their mean, seconds those of the second, which has
-neither the start nor a checkpoint in it. The budget says how many updates there are. A stage that
-fails in so few updates (nothing accepted, no reward) is named and not counted. A sweep counts its
-grid, not the values that it may add at an edge.
+Each stage of each recipe is trained from the base by the code that will train it, for `STEPS`
+updates or until the first that ends after `SECONDS`; nothing is saved. Tokens and FLOPs are the
+mean of these updates, seconds those of the ones after the first, which has the start in it. The
+budget says how many updates there are, and a stage of fewer than `FEW_UPDATES` is marked as in the
+table of results. A stage that fails in so few updates (nothing accepted) is named and not counted.
+A sweep counts its grid, not the values that it may add at an edge.
 
 Command: `retainbench plan SUITE --estimate`.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from retainbench.harness.core.paths import CellFolder
+from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Budget, Recipe, Suite
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running import train as training
@@ -27,8 +29,12 @@ from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Plan
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.rendering.chat import Rendering
+from retainbench.trainers._shared.budget import ROUNDING
+from retainbench.trainers._shared.contract import TrainingError
 
 STEPS = 3
+SECONDS = 6.0
+"""After this long no further update of a stage begins; every stage makes one."""
 
 
 class UpdateCost(NamedTuple):
@@ -37,6 +43,29 @@ class UpdateCost(NamedTuple):
     used: float
     """In the unit of the budget."""
     cost: Cost
+    probed: int
+    """Updates that this is the mean of."""
+
+
+class StageCost(NamedTuple):
+    """A stage of a recipe on a target, in each of its cells."""
+
+    recipe: str
+    target: str
+    method: str
+    update: UpdateCost
+    updates: float
+    """That its share of the budget pays for; the last one may go over it."""
+
+    @property
+    def cost(self) -> Cost:
+        """The whole stage."""
+        return self.update.cost.times(self.updates)
+
+    @property
+    def whole_updates(self) -> int:
+        """Updates that it makes: it stops at the first that reaches its share."""
+        return math.ceil(self.updates - ROUNDING)
 
 
 class TrainingCost(NamedTuple):
@@ -45,8 +74,14 @@ class TrainingCost(NamedTuple):
     cells: Cost
     variants: Cost
     number_of_variants: int
+    stages: list[StageCost]
+    """Of the first seed; the others cost alike."""
     unknown: list[str]
     """Why a recipe is not counted, a line each."""
+
+
+class _EnoughError(Exception):
+    """The probe has seen what it needs."""
 
 
 @dataclass
@@ -62,7 +97,7 @@ class _Prober:
 
     def update(self, cell: Cell, stage: int) -> UpdateCost | str:
         """What one update of a stage spends, or why that is not known."""
-        spec = cell.recipe.trained[stage]
+        spec = cell.recipe.trained[stage].model_copy(update={"share": 1.0})
         if spec.method == methods.OUTSIDE:
             return "a command of the user's trains; its cost is not known before"
         alone = cell.model_copy(
@@ -78,22 +113,34 @@ class _Prober:
         return self.known[key]
 
     def _train(self, cell: Cell, unit: str) -> UpdateCost | str:
-        times: list[float] = []
-        record = training.train(
-            cell,
-            CellFolder(self.folder / str(len(self.known))),
-            self.base,
-            device=self.device,
-            progress=lambda _share, _metrics: times.append(time.perf_counter()),
-            tasks=self.tasks,
-            rendering=self.rendering,
+        spent: list[Ledger] = []
+
+        def watch(ledger: Ledger) -> None:
+            spent.append(ledger)
+            if ledger.steps >= STEPS or ledger.seconds >= SECONDS:
+                raise _EnoughError
+
+        folder = CellFolder(self.folder / str(len(self.known)))
+        job = training.make_job(
+            cell, 0, self.base.folder, folder, [], self.device, self.tasks, self.rendering
         )
-        if record.status == "failed":
-            return record.reason or "failed"
-        spent = record.checkpoints[-1].ledger
-        seconds = times[1] - times[0] if len(times) >= STEPS else spent.seconds / spent.steps
-        cost = Cost(spent.forward_tokens / spent.steps, spent.flops / spent.steps, seconds)
-        return UpdateCost(spent.used(unit) / spent.steps, cost)
+        try:
+            method = methods.load(cell.recipe.stages[0].method, self.tasks.methods)
+            method.train(replace(job, points=(), updated=watch))
+        except TrainingError as error:
+            return str(error)
+        except _EnoughError:
+            pass
+        return _mean(spent, unit) if spent else "its method made no update"
+
+
+def _mean(spent: Sequence[Ledger], unit: str) -> UpdateCost:
+    """The mean update of a probe, from what was spent after each."""
+    first, last = spent[0], spent[-1]
+    later = last.steps - first.steps
+    seconds = (last.seconds - first.seconds) / later if later else last.seconds
+    cost = Cost(last.forward_tokens / last.steps, last.flops / last.steps, seconds)
+    return UpdateCost(last.used(unit) / last.steps, cost, last.steps)
 
 
 def of_plan(
@@ -101,33 +148,42 @@ def of_plan(
 ) -> TrainingCost:
     """Probe the stages of all recipes; seeds cost alike."""
     found: list[Cost] = []
-    unknown: dict[str, str] = {}
+    stages: list[StageCost] = []
+    unknown: list[str] = []
     variants, number = Cost(), 0
     with tempfile.TemporaryDirectory(prefix="retainbench-") as folder:
         prober = _Prober(base, tasks, rendering, device, Path(folder))
         for cell in plan.cells:
-            stages = [_stage(prober, cell, index) for index in range(len(cell.recipe.trained))]
-            if reasons := [one for one in stages if isinstance(one, str)]:
-                unknown[cell.name] = f"{cell.name} on {cell.target} is not counted: {reasons[0]}"
+            probed = _stages(prober, cell)
+            if isinstance(probed, str):
+                unknown.append(f"{cell.name} on {cell.target} is not counted: {probed}")
                 continue
-            cost = total([one for one in stages if isinstance(one, Cost)])
+            cost = total([stage.cost for stage in probed])
             found.append(cost)
             if cell.seed == plan.suite.seeds[0]:
+                stages += probed
                 tried, share = _tried(plan.suite, cell)
                 variants, number = variants.plus(cost.times(tried * share)), number + tried
-    return TrainingCost(total(found), variants, number, list(unknown.values()))
+    return TrainingCost(total(found), variants, number, stages, list(dict.fromkeys(unknown)))
 
 
-def _stage(prober: _Prober, cell: Cell, stage: int) -> Cost | str:
-    """A stage's share of the budget; what its updates spend says how many there are."""
+def _stages(prober: _Prober, cell: Cell) -> list[StageCost] | str:
+    """The stages of a cell, or why one is not known; none without a budget.
+
+    A stage has a share of the budget; what its updates spend says how many there are.
+    """
     if not cell.budget.amount:
-        return Cost()
-    update = prober.update(cell, stage)
-    if isinstance(update, str):
-        return update
-    shares = [one.share for one in cell.recipe.trained]
-    amount = cell.budget.amount * shares[stage] / sum(shares)
-    return update.cost.times(amount / update.used)
+        return []
+    shares = [stage.share for stage in cell.recipe.trained]
+    found = []
+    for index, spec in enumerate(cell.recipe.trained):
+        update = prober.update(cell, index)
+        if isinstance(update, str):
+            return update
+        updates = cell.budget.amount * spec.share / sum(shares) / update.used
+        target = spec.target or cell.target
+        found.append(StageCost(cell.name, target, spec.method, update, updates))
+    return found
 
 
 def _tried(suite: Suite, cell: Cell) -> tuple[int, float]:

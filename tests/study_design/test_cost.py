@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,49 @@ def test_a_budget_of_flops_is_what_is_spent(tiny_base: Path) -> None:
 
 def test_a_recipe_whose_cost_is_not_known_is_named(tiny_base: Path) -> None:
     outside = {"method": "command", "options": {"command": ["false"]}}
-    plan = plan_of(suite(tiny_base, recipes={"mine": outside, "sft": SFT, "es": ES}))
+    plan = plan_of(suite(tiny_base, recipes={"mine": outside, "sft": SFT}))
     shown = io.StringIO()
     Console(file=shown, width=160).print(cost_table.of_suite(plan, Catalogue(), "cpu"))
     text = shown.getvalue()
     assert "mine on countdown is not counted: a command of the user's trains" in text
-    assert "es on countdown is not counted: the reward never differed" in text
     lines = [line.split() for line in text.splitlines()]
     assert {"training", "base", "scoring", "KL", "total"} <= {words[0] for words in lines if words}
+
+
+def test_every_stage_says_how_many_updates_its_budget_pays_for(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    dft = SFT | {"method": "dft", "options": {"learning_rate": 1e-3, "batch_size": 8}}
+    staged = {"stages": [SFT | {"share": 5.0}, dft]}
+    recipes = {"sft": SFT, "staged": staged}
+    plan = plan_of(suite(tiny_base, recipes=recipes, budget={"unit": "samples", "amount": 222}))
+    base = bases.resolve(plan.suite.base)
+    stages = training_cost.of_plan(plan, base, Catalogue(), PLAIN, "cpu").stages
+    pays_for = [(stage.recipe, stage.method, stage.whole_updates) for stage in stages]
+    # 222 samples by 4; five sixths of them by 4; one sixth by 8.
+    assert pays_for == [("sft", "sft", 56), ("staged", "sft", 47), ("staged", "dft", 5)]
+    assert [ledger.steps for ledger in trained(plan, tmp_path)] == [56, 47 + 5]
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(cost_table.of_suite(plan, Catalogue(), "cpu"))
+    text = shown.getvalue()
+    assert "says little about a method: staged (47), staged (5). Raise the budget" in text
+    assert [row.split()[3] for row in text.splitlines() if " countdown " in row][:3] == [
+        "56",
+        "47*",
+        "5*",
+    ]
+
+
+def test_a_slow_stage_is_probed_by_one_update(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_cost, "SECONDS", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    plan = plan_of(suite(tiny_base, recipes={"sft": SFT, "es": ES}))
+    base = bases.resolve(plan.suite.base)
+    stages = training_cost.of_plan(plan, base, Catalogue(), PLAIN, "cpu").stages
+    assert [(stage.update.probed, stage.whole_updates) for stage in stages] == [(1, 12), (1, 12)]
+    assert all(stage.update.cost.seconds > 0 for stage in stages)
 
 
 def test_estimates_are_printed_and_nothing_is_written(

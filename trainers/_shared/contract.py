@@ -159,6 +159,9 @@ class Job:
         default=lambda _share, _metrics: None
     )
     """Called after each step with the share of the stage's budget spent and the step's metrics."""
+    updated: Callable[[Ledger], None] = field(default=lambda _spent: None)
+    """Called after each update, before anything of it is saved, with all that is spent; what it
+    raises ends the stage."""
     report_to: tuple[str, ...] = ()
     """Experiment trackers for TRL's trainers: trackio, tensorboard, wandb."""
 

@@ -122,6 +122,7 @@ class Trajectory:
             if not math.isfinite(value):
                 raise TrainingError(f"{name} became {value} at step {self.step + 1}")
         self.meter.step()
+        self.job.updated(self.meter.ledger())
         line = {"step": self.meter.ledger().steps, "share": self.meter.share}
         line |= metrics | (details or {})
         self._log.append(line)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.recipes import FEW_UPDATES
 from retainbench.harness.core.text.formatting import (
     NONE,
     bounded,
@@ -23,7 +24,6 @@ from retainbench.harness.core.text.formatting import (
 )
 from retainbench.harness.report.table.model import TableRow, axes_of, most_eroded, with_documents
 from retainbench.harness.report.table.notes import (
-    FEW_UPDATES,
     OVERSPENT,
     notes,
     overspent,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from retainbench.harness.core.recipes import FEW_UPDATES
 from retainbench.harness.core.text.formatting import clipped, counted, listed
 from retainbench.harness.report.table.model import TableRow, axes_of
 
@@ -145,8 +146,6 @@ def _perplexity(done: Sequence[TableRow]) -> list[str]:
     ]
 
 
-FEW_UPDATES = 50
-"""Below this many, a stage says little about its method."""
 OVERSHOT = 0.02
 """Share of the budget by which a row may exceed it without a mark."""
 OVERSPENT = f"more than {100 * OVERSHOT:g} % over the budget"
