@@ -25,7 +25,8 @@ def quieten() -> None:
     ):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("lm_eval", "datasets", "trl", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -210,11 +210,11 @@ def _from_the_hub(reference: str) -> Iterator[None]:
         raise UsageError(f"{reference!r} is not a hub id: write org/model@revision") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UsageError(
-            f"cannot get {reference!r} from the Hugging Face hub: {_reason(error)}"
+            f"cannot get {reference!r} from the Hugging Face hub: {_reason(reference, error)}"
         ) from error
 
 
-def _reason(error: OSError) -> str:
+def _reason(reference: str, error: OSError) -> str:
     """Why the hub gave no snapshot, and what to do."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -230,8 +230,11 @@ def _reason(error: OSError) -> str:
     if isinstance(error, RevisionNotFoundError):
         return "the model has no such revision. Name a branch, a tag or a commit after @"
     if isinstance(error, LocalEntryNotFoundError):
+        hub_id, _, revision = reference.partition("@")
+        command = f"hf download {hub_id}" + (f" --revision {revision}" if revision else "")
         return (
-            "it cannot be reached, and this revision is not in its cache on this machine. Go "
-            "online, or give a local folder or a named base"
+            "it cannot be reached, and this revision is not in its cache on this machine. Fetch it "
+            f"with `{command}` on a machine that is online and copy the cache, or give the folder "
+            "of a model"
         )
     return f"{first_line(error) or type(error).__name__}. Try again, or give a local folder"

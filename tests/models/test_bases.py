@@ -125,6 +125,7 @@ def test_a_hub_id_names_a_revision(tiny_base: Path, tmp_path: Path) -> None:
         shell.close()
     assert gone.code == 2
     assert "cannot be reached" in gone.err
+    assert "`hf download org/other`" in gone.err
     assert gone.err.count("\n") == 1
 
 
