@@ -176,7 +176,7 @@ def _shallow(stages: Sequence[StageCost]) -> list[str]:
         return []
     return [
         f"* Fewer than {FEW_UPDATES} updates in a stage, which says little about a method: "
-        f"{listed(few)}. Raise the budget, or train on fewer samples in an update."
+        f"{listed(few)}. Raise the budget or, where it does not count steps, make updates smaller."
     ]
 
 
