@@ -35,6 +35,7 @@ TORCH_FREE = (
 SLIM = (
     "adoption.pair",
     "certificate.export",
+    "certificate.lost_items",
     "certificate.verify",
     "gate.command",
     "report.compare",
