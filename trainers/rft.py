@@ -34,10 +34,8 @@ from retainbench.trainers._gradient.gradient import GradientOptions
 from retainbench.trainers._shared.contract import Item, Job, Outcome, Target
 
 if TYPE_CHECKING:
-    import torch
-
-    from retainbench.trainers._gradient.gradient import Stepper, TargetPositions
-    from retainbench.trainers._shared.data import Batch, Example
+    from retainbench.trainers._gradient.gradient import Stepper
+    from retainbench.trainers._shared.data import Example
     from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sample, Sampler
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -208,13 +206,9 @@ def updater(
     job: Job, policy: PolicyModel, trajectory: Trajectory, stepper: Stepper
 ) -> Callable[[Round, dict[str, Any]], Round]:
     """A function that takes one optimizer step on a round's next rows and logs it."""
-    from retainbench.trainers._gradient import general_text, gradient, pulls, updates
+    from retainbench.trainers._gradient import general_text, pulls, updates
 
-    def loss(
-        logits_BTV: torch.Tensor, _batch: Batch, places: TargetPositions, trained: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        return gradient.token_loss(logits_BTV, places, job.options.objective, trained)
-
+    loss = updates.token_losses(job.options.objective)
     anchored = pulls.anchored(job, policy)
     penalty = pulls.penalty(job)
     text_terms = general_text.terms(job, policy)

@@ -19,7 +19,7 @@ from retainbench.harness.models import loading
 from retainbench.harness.models.identity import weights_digest
 from retainbench.trainers import rft
 from retainbench.trainers._gradient import gradient as _gradient
-from retainbench.trainers._gradient import pulls
+from retainbench.trainers._gradient import pulls, updates
 from retainbench.trainers._shared import model as _model
 from retainbench.trainers._shared import rollout
 from retainbench.trainers._shared.contract import TrainingError
@@ -94,7 +94,8 @@ def test_accumulation_leaves_the_gradient_alone(tiny_base: Path, tmp_path: Path)
         policy = _model.load(chosen)
         rows = [example(policy.tokenizer, "ab"[: n % 2 + 1], " x" * n) for n in range(1, 8)]
         trajectory = Trajectory(chosen, policy)
-        rft.backward(chosen, policy, trajectory, rows, pulls.penalty(chosen))
+        loss = updates.token_losses(chosen.options.objective)
+        updates.accumulate(trajectory, rows, loss, pulls.penalty(chosen))
         gradients.append([p.grad for p in policy.model.parameters()])
         assert trajectory.meter.ledger().backward_tokens == sum(map(len, sum(rows, ())))
     for one, three in zip(*gradients, strict=True):

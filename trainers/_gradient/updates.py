@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retainbench.trainers._gradient import general_text, gradient, pulls
 from retainbench.trainers._gradient.gradient import TargetPositions
@@ -20,6 +20,13 @@ PartLoss = Callable[
     ["torch.Tensor", Batch, TargetPositions, int], tuple["torch.Tensor", dict[str, float]]
 ]
 """(logits, batch, places, tokens trained in the step) -> (part of the loss, parts of metrics)."""
+
+
+def token_losses(objective: Literal["nll", "dft"]) -> PartLoss:
+    """The loss of SFT or DFT on the completion tokens."""
+    return lambda logits_BTV, _batch, places, trained: gradient.token_loss(
+        logits_BTV, places, objective, trained
+    )
 
 
 def run(
