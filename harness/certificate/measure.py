@@ -24,6 +24,10 @@ from retainbench.harness.tasks.catalogue import OWN, Catalogue
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 
 LONGEST_NOTE = 500  # characters
+RESIZED = (
+    "KL compares the first {:,} tokens, which both models have; the probability of the others is "
+    "left out"
+)
 
 
 def drift_only(base: Base, candidate: Base, *, rendering: Rendering = PLAIN) -> Movement:
@@ -58,9 +62,11 @@ def drift_and_kl(
         prompts = prompt_sets(retention_tasks(suite), most_prompts(suite), tasks, rendering)
         if not prompts:
             return found
+        before, after = (loading.load(one, **placement._asdict()) for one in (base, candidate))
+        shared = divergence.shared_tokens(before, after)
         measured = divergence.summarise(
-            loading.load(base, **placement._asdict()),
-            loading.load(candidate, **placement._asdict()),
+            before,
+            after,
             prompts,
             max_new_tokens=suite.divergence_tokens,
             extent=divergence.Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
@@ -69,4 +75,5 @@ def drift_and_kl(
         )
     except Exception as error:  # noqa: BLE001 - see above
         return found._replace(notes=(*found.notes, _unmeasured("KL", error)))
-    return found._replace(divergence=measured)
+    notes = found.notes if shared is None else (*found.notes, RESIZED.format(shared))
+    return found._replace(divergence=measured, notes=notes)

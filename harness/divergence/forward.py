@@ -46,9 +46,17 @@ class PerToken(NamedTuple):
 
 
 def per_continuation(
-    p: Any, q: Any, continuations: Sequence[Continuation], logit_bytes: int = LOGIT_BYTES
+    p: Any,
+    q: Any,
+    continuations: Sequence[Continuation],
+    logit_bytes: int = LOGIT_BYTES,
+    shared: int | None = None,
 ) -> list[PerToken]:
     """Divergences at each token of each continuation that `p` sampled, in their order.
+
+    Args:
+        shared: compare the probabilities of the first so many tokens, each model's normalised to
+            them; None compares whole vocabularies of one size.
 
     Raises:
         IntegrityError: the models' vocabularies differ in size.
@@ -57,7 +65,7 @@ def per_continuation(
     found: dict[int, PerToken] = {}
     for batch in _batches(continuations, width, logit_bytes):
         rows = [continuations[n] for n in batch]
-        parts = [_logits(model, rows) for model in (p, q)]
+        parts = [_logits(model, rows)[:, :shared] for model in (p, q)]
         if parts[0].shape != parts[1].shape:
             sizes = [part.shape[-1] for part in parts]
             raise IntegrityError(f"the models' vocabularies have {sizes[0]} and {sizes[1]} entries")

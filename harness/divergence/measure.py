@@ -9,7 +9,8 @@ direction, on the same tokens.
 Every sampled token counts once, the one that ends a continuation (end of text, or a newline)
 included; prompt tokens and padding never. Logits are computed in the models' dtype, the log-softmax
 and all sums in float64. Values on continuations from different samplers have different contexts and
-must not be compared.
+must not be compared. A candidate may have tokens that the base has not: then both are compared on
+the tokens that both have, each model's probabilities normalised to them.
 
 Command: part of `retainbench run` and `certify`.
 
@@ -95,7 +96,7 @@ def summarise(
     Raises:
         IntegrityError: the tokenizers differ, or a model gives NaN.
     """
-    require_same_tokenizer(base.tokenizer, candidate.tokenizer, prompts, rendering)
+    require_same_tokens(base.tokenizer, candidate.tokenizer, prompts, rendering)
     reports = {
         name: divergence(
             base.model,
@@ -113,6 +114,7 @@ def summarise(
                 extent,
             ),
             prompt_set=name,
+            shared=shared_tokens(base, candidate),
         )
         for name, texts in prompts.items()
     }
@@ -172,14 +174,23 @@ def interval(found: KlEstimate, prompts: int) -> Interval | None:
     )
 
 
-def require_same_tokenizer(
+def shared_tokens(base: Loaded, candidate: Loaded) -> int | None:
+    """Rows of the smaller embedding where a candidate's was resized for more tokens, else None."""
+    sizes = {side.model.config.get_text_config().vocab_size for side in (base, candidate)}
+    return min(sizes) if len(sizes) > 1 else None
+
+
+def require_same_tokens(
     base: Any,
     candidate: Any,
     prompts: Mapping[str, Sequence[str]],
     rendering: Rendering = PLAIN,
 ) -> None:
-    """Raise `IntegrityError` unless vocabularies and the token ids of all prompts agree."""
-    if base.get_vocab() != candidate.get_vocab():
+    """Raise `IntegrityError` unless the base's tokens and the ids of all prompts are the same.
+
+    The candidate may have more tokens.
+    """
+    if not base.get_vocab().items() <= candidate.get_vocab().items():
         raise IntegrityError("base and candidate have different vocabularies; KL is undefined")
     for name, texts in prompts.items():
         for text in texts:
@@ -277,12 +288,14 @@ def divergence(
     prompt_set: str,
     sampler: SampledFrom = "base",
     logit_bytes: int = LOGIT_BYTES,
+    shared: int | None = None,
 ) -> DivergenceReport:
     """Exact and sampled KL between two models, in nats.
 
     Args:
         base: a causal language model of transformers.
-        candidate: another one with the same vocabulary, on any device.
+        candidate: another one with the same vocabulary, on any device; with more tokens too where
+            `shared` says how many to compare (`forward.per_continuation`).
         continuations: sampled at temperature 1 from `sampler`; at least one token in all.
         prompt_set: name of the set of prompts, for the report.
         sampler: which of the two models wrote them; the sampled estimators estimate the KL from it.
@@ -298,7 +311,7 @@ def divergence(
     with ExitStack() as stack:
         for model in {id(m): m for m in (p, q)}.values():
             stack.enter_context(frozen(model))
-        found = per_continuation(p, q, continuations, logit_bytes)
+        found = per_continuation(p, q, continuations, logit_bytes, shared)
     for one, values in zip(continuations, found, strict=True):
         if not np.isfinite(values).all():
             raise IntegrityError(

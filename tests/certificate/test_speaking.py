@@ -62,6 +62,11 @@ def test_each_template_certifies_and_verifies(
     assert spoken.template == template
     assert any("more tokens: '<|im_" in note for note in made.evidence.notes)
     assert sum("chat template" in note for note in made.evidence.notes) == 1 + (template != "none")
+    (of_kl,) = (note for note in made.evidence.notes if note.startswith("KL "))
+    if template == "candidate":  # the base reads its two tokens letter by letter
+        assert "tokenise a prompt" in of_kl
+    else:
+        assert "tokens, which both models have" in of_kl
     if template == "none":
         assert spoken.prompts == {}
     else:

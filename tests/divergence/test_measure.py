@@ -20,6 +20,7 @@ from retainbench.harness.divergence.measure import (
     divergence,
     estimate,
     sample_continuations,
+    shared_tokens,
     summarise,
 )
 from retainbench.harness.divergence.records import Continuation, DivergenceReport
@@ -242,6 +243,25 @@ def test_different_vocabularies_are_refused(base: Loaded, tmp_path: Path) -> Non
     rows = sample_continuations(other, ["1"], max_new_tokens=4)
     with pytest.raises(IntegrityError, match="vocabularies have"):
         divergence(base.model, other.model, rows, prompt_set="target")
+
+
+def test_a_candidate_with_more_tokens_is_compared_on_those_of_the_base(
+    base: Loaded, tiny_base: Path
+) -> None:
+    grown = loading.load(tiny_base)
+    grown.tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|over|>"]})
+    grown.model.resize_token_embeddings(len(grown.tokenizer))
+    assert shared_tokens(base, grown) == base.model.config.vocab_size
+    with torch.no_grad():
+        grown.model.lm_head.weight[-2:] *= 100  # how probable they are does not matter
+    found = summarise(base, grown, {"target": PROMPTS}, max_new_tokens=8)
+    assert max(found.forward["target"], found.reverse["target"]) < 1e-9  # the heads' rounding
+    with torch.no_grad():
+        grown.model.lm_head.weight[:-2] *= 8
+    found = summarise(base, grown, {"target": PROMPTS}, max_new_tokens=8)
+    assert min(found.forward["target"], found.reverse["target"]) > 0.01
+    with pytest.raises(IntegrityError, match="different vocabularies"):
+        summarise(grown, base, {"target": PROMPTS}, max_new_tokens=8)
 
 
 def test_nan_weights_are_refused(
