@@ -185,7 +185,7 @@ def _documents_of(
 def _read(
     label: str, base: Columns, candidate: Columns, outside: Mapping[str, set[str]]
 ) -> Documents:
-    rows = paired_rows({label: base[label]}, {label: candidate[label]})[label]
+    [(_, rows)] = paired_rows({label: base[label]}, {label: candidate[label]})
     return documents(label, rows, outside)
 
 

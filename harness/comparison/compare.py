@@ -19,7 +19,7 @@ from retainbench.harness.comparison import perplexity
 from retainbench.harness.comparison.changes import axis_changes, judge_pair
 from retainbench.harness.comparison.columns import Records, columns
 from retainbench.harness.comparison.noise_floor import Repeats, noise_floor
-from retainbench.harness.comparison.pairing import pair
+from retainbench.harness.comparison.pairing import averaged, is_documents, paired_rows
 from retainbench.harness.core.changes import AxisChange, Interval, PerplexityChange, TaskChange
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import CheckpointRecord, TrainRecord
@@ -82,7 +82,12 @@ def compare(
         UsageError: the policy has a margin of 0.
     """
     start = columns(base)
-    pairs = pair(start, candidate, excluded).values()
+    pairs, documents = [], []
+    for label, rows in paired_rows(start, candidate):
+        if is_documents(rows.base):
+            documents.append(perplexity.judge_documents(label, rows, policy, excluded or {}))
+        else:
+            pairs.append(averaged(label, rows, excluded or {}))
     noise = noise_floor(start, repeats or {}, excluded)
     judged = [
         judge_pair(one, policy, (design or {}).get(one.task), noise.get(one.label)) for one in pairs
@@ -92,7 +97,7 @@ def compare(
         tasks=[one.change for one in kept],
         axes=axis_changes(kept, policy),
         targets=[one.change for one in judged if one.pair.axis == "target"],
-        perplexity=perplexity.changes(start, candidate, policy, excluded),
+        perplexity=perplexity.changes(documents, policy),
     )
 
 

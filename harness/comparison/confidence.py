@@ -18,7 +18,6 @@ items of |right - confidence| between ten bins of equal width of the likeliest c
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -51,14 +50,12 @@ class Confidence(NamedTuple):
 
 def confidence(rows: RecordTable) -> Confidence | None:
     """Of one task's records; None where any lacks likelihoods or a single gold choice."""
-    column = rows["choice_logprobs"]
-    if not len(rows) or missing(column).any() or missing(rows["soft_score"]).any():
+    values, counts = rows.choice_logprobs.values, rows.choice_logprobs.lengths
+    if not len(rows) or (counts <= 0).any() or missing(rows["soft_score"]).any():
         return None
-    values = np.fromiter(chain.from_iterable(column), np.float64)
-    counts = np.fromiter(map(len, column), np.int64, len(column))
-    if not counts.all() or not np.isfinite(values).all():
+    if not np.isfinite(values).all():
         return None
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    starts = rows.choice_logprobs.starts
     soft = rows["soft_score"]
     if (counts == 1).all():
         return Confidence(np.exp(np.minimum(values, 0.0) / TEMPERATURE), None, None, None, None)

@@ -15,7 +15,7 @@ Documents, which have a likelihood and no answer, are `comparison/perplexity.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,10 +82,9 @@ def pair(
     Raises:
         IntegrityError: naming the task and the item at which the two sides differ.
     """
-    outside = excluded or {}
     return {
-        label: _averaged(label, *rows, outside)
-        for label, rows in paired_rows(base, candidate).items()
+        label: averaged(label, rows, excluded or {})
+        for label, rows in paired_rows(base, candidate)
         if not is_documents(rows.base)
     }
 
@@ -97,8 +96,8 @@ class PairedRows(NamedTuple):
     candidate: RecordTable
 
 
-def paired_rows(base: Records, candidate: Records) -> dict[str, PairedRows]:
-    """The records of two checkpoints by task, in the order of their keys.
+def paired_rows(base: Records, candidate: Records) -> Iterator[tuple[str, PairedRows]]:
+    """The records of two checkpoints, task by task, in the order of their keys.
 
     Raises:
         IntegrityError: as `pair`.
@@ -110,7 +109,8 @@ def paired_rows(base: Records, candidate: Records) -> dict[str, PairedRows]:
     for label in right:
         if label not in left:
             raise IntegrityError(f"task {label!r} was scored for the candidate, not for the base")
-    return {label: _pair_task(label, left[label], right[label]) for label in left}
+    for label in left:
+        yield label, _pair_task(label, left[label], right[label])
 
 
 def is_documents(rows: RecordTable) -> bool:
@@ -210,27 +210,25 @@ def _both(left: RecordTable, right: RecordTable, name: str, row: int) -> str:
     return f": base {_value(left, name, row)!r}, candidate {_value(right, name, row)!r}"
 
 
-def _averaged(
-    label: str, left: RecordTable, right: RecordTable, excluded: Mapping[str, Set[str]]
-) -> Pair:
+def averaged(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Pair:
     """Columns as arrays: contaminated items out, repeats averaged inside the item."""
-    task, axis, metric = (str(_value(left, name, 0)) for name in ("task", "axis", "metric"))
-    before = len(set(left["doc_hash"]))
-    left, right = kept(label, PairedRows(left, right), excluded)
+    task, axis, metric = (str(_value(rows.base, name, 0)) for name in ("task", "axis", "metric"))
+    before = 1 + int(_new_item(rows.base["doc_hash"]).sum())
+    left, right = kept(label, rows, excluded)
     starts = np.flatnonzero(np.append(True, _new_item(left["doc_hash"])))
     counts = np.diff(starts, append=len(left))
 
-    def averaged(values: Floats) -> Floats:
+    def per_item(values: Floats) -> Floats:
         return values if len(starts) == len(values) else np.add.reduceat(values, starts) / counts
 
     def mean(rows: RecordTable, name: str) -> Floats:
-        return averaged(rows[name])
+        return per_item(rows[name])
 
     def sure(rows: RecordTable) -> Confidence | None:
         one = confidence(rows)
         if one is None:
             return None
-        return Confidence._make(None if part is None else averaged(part) for part in one)
+        return Confidence._make(None if part is None else per_item(part) for part in one)
 
     soft = not (missing(left["soft_score"]).any() or missing(right["soft_score"]).any())
     return Pair(

@@ -1,6 +1,6 @@
 """Held-out perplexity: by how many nats per token documents became less likely.
 
-Takes records of tasks of documents (kind `perplexity`), which `pairing.pair` leaves out; returns
+Takes paired records of tasks of documents (kind `perplexity`), which have no answers; returns
 one `PerplexityChange` an axis. A document's difference is its negative log-likelihood by the
 candidate minus that by the base, both divided by the base's number of tokens, so that a candidate
 with another tokenizer can be compared. The unit of sampling is the document (or its cluster): the
@@ -12,19 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.columns import Records, RecordTable, missing
-from retainbench.harness.comparison.pairing import (
-    Floats,
-    PairedRows,
-    is_documents,
-    kept,
-    paired_rows,
-)
+from retainbench.harness.comparison.columns import RecordTable
+from retainbench.harness.comparison.pairing import Floats, PairedRows, kept
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.changes import DocumentChange, Interval, PerplexityChange
 from retainbench.harness.core.errors import IntegrityError
@@ -58,24 +51,28 @@ class Documents(NamedTuple):
     left_out: int
 
 
-def changes(
-    base: Records,
-    candidate: Records,
-    policy: Policy,
-    excluded: Mapping[str, Set[str]] | None = None,
-) -> list[PerplexityChange]:
+def changes(judged: Sequence[tuple[str, DocumentChange]], policy: Policy) -> list[PerplexityChange]:
     """What changed on each axis that has documents, in the order of every table.
 
-    Raises:
-        IntegrityError: the two sides hold different documents, or a document has no tokens.
+    Args:
+        judged: axis and change of each task of documents.
     """
     found: dict[str, list[DocumentChange]] = {}
-    for label, rows in paired_rows(base, candidate).items():
-        if is_documents(rows.base):
-            axis = str(rows.base["axis"][0])
-            change = _change(label, documents(label, rows, excluded or {}), policy)
-            found.setdefault(axis, []).append(change)
+    for axis, change in judged:
+        found.setdefault(axis, []).append(change)
     return [_axis(axis, found[axis], policy) for axis in ordered(found)]
+
+
+def judge_documents(
+    label: str, rows: PairedRows, policy: Policy, excluded: Mapping[str, Set[str]]
+) -> tuple[str, DocumentChange]:
+    """Axis and change of one task.
+
+    Raises:
+        IntegrityError: a document has no tokens or no likelihood.
+    """
+    found = documents(label, rows, excluded)
+    return str(rows.base["axis"][0]), _change(label, found, policy)
 
 
 def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) -> Documents:
@@ -98,9 +95,8 @@ def documents(label: str, rows: PairedRows, excluded: Mapping[str, Set[str]]) ->
 
 
 def _likelihoods(label: str, rows: RecordTable) -> Floats:
-    column = rows["choice_logprobs"]
-    values: Floats = np.fromiter(chain.from_iterable(one or () for one in column), np.float64)
-    if missing(column).any() or len(values) != len(rows) or not np.isfinite(values).all():
+    values = rows.choice_logprobs.values
+    if (rows.choice_logprobs.lengths != 1).any() or not np.isfinite(values).all():
         raise IntegrityError(f"task {label!r}: a document has no log-likelihood, or several")
     return values
 

@@ -134,6 +134,9 @@ def _expanded(z: float, degrees: float) -> float:
 
 def _near(a: Any, b: Any, x: Any, y: Any) -> Any:
     """I_x(a, b) for x below the mean; numbers or arrays."""
+    if all(np.ndim(one) == 0 for one in (a, b, x, y)):
+        # The same doubles, without what NumPy adds to each operation: up to 9000 steps of ten.
+        a, b, x, y = map(float, (a, b, x, y))
     steps = int(30 + 2 * math.sqrt(float(np.max(np.minimum(a + b, 1e7), initial=1.0))))
     rest = 0.0 * x
     for m in range(steps, 0, -1):
