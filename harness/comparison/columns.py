@@ -261,7 +261,8 @@ def joined(parts: Iterable[Sequence[Any]]) -> RecordTable:
         lists.append(_lists([row.choice_logprobs for row in part]))
     # One column after another, so that the pieces of no more than one are held twice.
     columns = {name: _column(pieces.pop(name)) for name in (*TEXTS, *NUMBERS)}
-    return RecordTable(columns, ListColumn(*map(np.concatenate, zip(*lists, strict=True))))
+    values, lengths = ([getattr(one, name) for one in lists] for name in ("values", "lengths"))
+    return RecordTable(columns, ListColumn(np.concatenate(values), np.concatenate(lengths)))
 
 
 def _column(pieces: list[RecordColumn]) -> RecordColumn:
