@@ -66,7 +66,7 @@ def test_a_bad_policy_is_one_line(tmp_path: Path, text: str, message: str) -> No
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         load_policy(path)
-    with pytest.raises(UsageError, match="missing"):
+    with pytest.raises(UsageError, match="does not exist"):
         load_policy(tmp_path / "none.yaml")
 
 
