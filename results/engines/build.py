@@ -1,7 +1,8 @@
-"""The page of results/engines from its tables: precisions, real files, engines.
+"""The page of results/engines from its tables: precisions, real files, engines, a chain.
 
 Reads precision.csv of `results.engines.precision`, quantised.csv and likelihoods.csv of
-`results.engines.quantised`. Writes README.md.
+`results.engines.quantised`, and chain.txt, what `certify --chain` and `verify` printed. Writes
+README.md.
 
 Command: `python -m results.engines.build`.
 """
@@ -65,6 +66,18 @@ answer.
 
 {likelihoods}
 
+## Which step of a chain did the damage?
+
+With the suite `engines.yaml` of this folder, and the files that the command above made:
+
+```
+{chain}
+```
+
+Each step may lose a third of the margin, 1.7 points, which 300 items cannot show at these levels
+even where no answer changed: the first two steps are INCONCLUSIVE. More items or a wider margin let
+them pass.
+
 ## A server of llama.cpp
 
 llama-cpp-python has an HTTP server that lm-eval's client can ask:
@@ -76,7 +89,8 @@ retainbench evaluate model-q4.gguf capitals_free --base BASE --engine lm-eval:lo
   --engine-args base_url=http://127.0.0.1:8000/v1/completions,model=q4,tokenized_requests=False
 ```
 
-Its responses are those of the engine `llama.cpp` (tests/scoring/test_llama_cpp_server.py). Its
+Its responses are those of the engine `llama.cpp`: all 16 of SmolLM2's Q4_1 to the first eight items
+of capitals_free and arithmetic_free (tests/scoring/test_llama_cpp_server.py asks fruitfly). Its
 log-probabilities of a prompt are not: in version 0.3.36 each token is paired with the prediction of
 the next one, and lm-eval adds them up without noticing. On eight items of fruitfly that gave 0.625
 on capitals where the engine in the same process gives 0.875, and 0.375 instead of 1 on quantities.
@@ -92,6 +106,7 @@ def render(folder: Path) -> str:
         precision="\n".join(precision(folder)),
         edges="\n".join(edges(folder)),
         likelihoods="\n".join(likelihoods(folder)),
+        chain=(folder / "chain.txt").read_text(encoding="utf-8").strip(),
     )
 
 
