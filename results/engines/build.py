@@ -1,8 +1,8 @@
-"""The page of results/engines from its tables: precisions, real files, engines, a chain.
+"""The page of results/engines from its tables: precisions, memory, real files, engines, a chain.
 
-Reads precision.csv of `results.engines.precision`, quantised.csv and likelihoods.csv of
-`results.engines.quantised`, and chain.txt, what `certify --chain` and `verify` printed. Writes
-README.md.
+Reads precision.csv of `results.engines.precision`, memory.csv of `results.engines.memory`,
+quantised.csv and likelihoods.csv of `results.engines.quantised`, and chain.txt, what
+`certify --chain` and `verify` printed. Writes README.md.
 
 Command: `python -m results.engines.build`.
 """
@@ -34,6 +34,14 @@ are in points. fruitfly has a million parameters: this is no evidence about LLMs
 
 `--dtype auto` computes in the precision that a checkpoint is stored in. Use it only where base and
 candidate are stored in the same one, or precision is a part of their difference.
+
+## How much memory does bfloat16 save?
+
+`python -m results.engines.memory` makes memory.csv: the peak of a `certify` command, of a model
+that is stored in bfloat16 against itself. The last column leaves out what the command takes for
+fruitfly in the same precision: Python and its libraries.
+
+{memory}
 
 ## Does a quantised file retain what its base can do?
 
@@ -104,6 +112,7 @@ def render(folder: Path) -> str:
     """The page from its tables."""
     return TEXT.format(
         precision="\n".join(precision(folder)),
+        memory="\n".join(memory(folder)),
         edges="\n".join(edges(folder)),
         likelihoods="\n".join(likelihoods(folder)),
         chain=(folder / "chain.txt").read_text(encoding="utf-8").strip(),
@@ -122,6 +131,19 @@ def precision(folder: Path) -> list[str]:
     ]
     head = list(rows[0])
     return grid(head, cells, "rll" + "r" * (len(head) - 3))
+
+
+def memory(folder: Path) -> list[str]:
+    """Lines of the table of peaks, in MB."""
+    peaks = {
+        (row["model"], row["dtype"]): float(row["peak_bytes"]) / 1e6
+        for row in read_csv(folder / "memory.csv")
+    }
+    cells = [
+        [model, dtype, f"{peak:.0f}", f"{peak - peaks['fruitfly', dtype]:.0f}"]
+        for (model, dtype), peak in peaks.items()
+    ]
+    return grid(["model", "precision", "peak, MB", "above fruitfly, MB"], cells, "llrr")
 
 
 def edges(folder: Path) -> list[str]:
