@@ -70,7 +70,7 @@ CLAIMS = (
         "C5",
         "DFT gains more than SFT on reasoning",
         "arXiv:2508.05629",
-        "each at the best of three equal rates, chosen on the test items of both",
+        "each at the best of equal rates, chosen on the test items of both",
         "On a skill, trusting the base's probabilities (DFT) taught more than plain SFT.",
         "On a skill, plain SFT taught more than DFT.",
         lambda runs: imitation.dft_on_a_skill(runs["facts"]),
