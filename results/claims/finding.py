@@ -122,8 +122,14 @@ def seeds_text(runs: Published) -> str:
 
 def missing(runs: Published) -> Finding:
     """The claim's rows are not there."""
-    hours = f", about {runs.expected_hours:.1f} CPU hours" if runs.expected_hours else ""
-    return Finding("undecided", "no rows", None, f"`retainbench run {runs.name}`{hours}")
+    return Finding(
+        "undecided", "no rows", None, f"`retainbench run {runs.name}`{suite_hours(runs)}"
+    )
+
+
+def suite_hours(runs: Published, budget: float = 1.0) -> str:
+    """`, about 0.5 CPU hours` of a run of the suite, or of one with so many times its budget."""
+    return f", about {budget * runs.expected_hours:.1f} CPU hours" if runs.expected_hours else ""
 
 
 def more_seeds(runs: Published, seeds: int = 2) -> str:

@@ -29,11 +29,6 @@ MUCH_LARGER = 2.0
 """Churn over net change from which on averages are said to hide flows (C14)."""
 
 
-def _larger_budget(runs: Published) -> str:
-    hours = f", about {2 * runs.expected_hours:.1f} CPU hours" if runs.expected_hours else ""
-    return f"twice the budget of `{runs.name}`, so that both reach it{hours}"
-
-
 def forgets_less_on_policy(runs: Published) -> Finding:
     """C8: drop of SFT minus that of GRPO at the same gain, over the rates of both."""
     arms = {name: _at_goal(runs, name) for name in FAMILIES}
@@ -41,8 +36,12 @@ def forgets_less_on_policy(runs: Published) -> Finding:
         return finding.missing(runs)
     sft, grpo = arms["sft"], arms["grpo"]
     if sft is None or grpo is None:
+        wanted = f"twice the budget of `{runs.name}`, so that both reach it"
         return Finding(
-            "undecided", "the common gain is not reached by both", runs.name, _larger_budget(runs)
+            "undecided",
+            "the common gain is not reached by both",
+            runs.name,
+            wanted + finding.suite_hours(runs, 2),
         )
     found = {axis: runs.matched(sft.recipe, grpo.recipe, axis) for axis in runs.axes}
     known = {axis: difference for axis, difference in found.items() if difference}
