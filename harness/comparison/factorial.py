@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retainbench.harness.comparison.seed_tables import SeedTable
+from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Recipe
@@ -174,20 +174,14 @@ def _rows(
     ps = [mean.p_zero for mean in means]
     rows = []
     for contrast, mean, size, p, adjusted in zip(found, means, sizes, ps, holm(ps), strict=True):
-        low, high = mean.interval(table.level)
         rows.append(
             EffectRow(
                 target=target,
                 changes=contrast.changes,
                 recipes=sorted(contrast.weights, key=list(ends).index),
                 measure=measure,
-                difference=Interval(
-                    value=mean.value * size,
-                    low=low * size,
-                    high=high * size,
-                    level=table.level,
-                    n=layout.items,
-                    method="two-way, paired, contrast",
+                difference=as_interval(
+                    mean, layout, table.level, "two-way, paired, contrast", size
                 ),
                 p=p,
                 holm_p=adjusted,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.arms import Arm
-from retainbench.harness.comparison.seed_tables import SeedTable
+from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.scorecards import PointScore
@@ -205,15 +205,8 @@ def _rows(
 
 
 def _interval(mean: SeedMean, table: SeedTable, axis: str) -> Interval:
-    low, high = mean.interval(table.level)
-    return Interval(
-        value=mean.value,
-        low=low,
-        high=high,
-        level=table.level,
-        n=table.kept[axis].items,
-        method=f"{table.paired_method}, same gain",
-    )
+    method = f"{table.paired_method}, same gain"
+    return as_interval(mean, table.kept[axis], table.level, method)
 
 
 def _items(arm: Arm, axis: str) -> TrajectoryItems:

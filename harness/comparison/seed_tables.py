@@ -21,7 +21,7 @@ from retainbench.harness.statistics.methods.pairwise import (
     pairs,
     reversed_pairs,
 )
-from retainbench.harness.statistics.methods.seeds import ColumnLayout, mean_over_seeds
+from retainbench.harness.statistics.methods.seeds import ColumnLayout, SeedMean, mean_over_seeds
 from retainbench.harness.statistics.paired import Floats
 
 MARGIN = 0.02  # what counts as no worse on the front, and as equal, in score points
@@ -143,14 +143,21 @@ def layout(items: Items, policy: Policy) -> ColumnLayout:
 
 def over_seeds(table: Floats, columns: ColumnLayout, level: float) -> Interval:
     """The mean of an (S, I) table over seeds and items as a record."""
-    found = mean_over_seeds(table, columns, level)
-    low, high = found.interval(level)
     seeds = len(table)
+    method = f"two-way, {'one seed' if seeds == 1 else f'{seeds} seeds'}"
+    return as_interval(mean_over_seeds(table, columns, level), columns, level, method)
+
+
+def as_interval(
+    mean: SeedMean, columns: ColumnLayout, level: float, method: str, scale: float = 1.0
+) -> Interval:
+    """A mean over seeds and items, times a scale, as a record."""
+    low, high = mean.interval(level)
     return Interval(
-        value=found.value,
-        low=low,
-        high=high,
+        value=mean.value * scale,
+        low=low * scale,
+        high=high * scale,
         level=level,
         n=columns.items,
-        method=f"two-way, {'one seed' if seeds == 1 else f'{seeds} seeds'}",
+        method=method,
     )
