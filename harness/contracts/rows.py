@@ -53,6 +53,7 @@ class RowReading(NamedTuple):
 
 
 AS_THEY_ARE = RowReading({})
+OURS = ("id", "query", "messages", "answer", "solution", "aliases", "cluster")
 
 
 def from_file(path: Path, reading: RowReading) -> list[Row]:
@@ -70,15 +71,20 @@ def from_file(path: Path, reading: RowReading) -> list[Row]:
 
 
 def completed(row: Any, reading: RowReading = AS_THEY_ARE) -> Any:
-    """A row with our names, its question as text, and what it may leave out filled in."""
+    """A row with our names, its question as text, and what it may leave out filled in.
+
+    One of our fields that is null counts as left out: exports of tables write them so.
+    """
     if not isinstance(row, dict):
         return row
     fields = reading.fields
     named = dict(row) | {name: row[other] for name, other in fields.items() if other in row}
+    named = {name: v for name, v in named.items() if v is not None or name not in OURS}
     turns = named.get("messages")
     if "answer" not in named and isinstance(turns, list) and _last_role(turns) == "assistant":
         named["messages"], named["answer"] = turns[:-1], turns[-1].get("content")
-    if "solution" in fields and "answer" not in fields:
+    own_answer = "answer" in named and fields.get("solution") != "answer"
+    if "solution" in fields and "answer" not in fields and not own_answer:
         named["answer"] = extract(reading.rule, str(named.get("solution", ""))).strip()
     if "query" not in named and isinstance(named.get("messages"), list):
         named["query"] = _conversation(named["messages"])

@@ -112,3 +112,16 @@ def test_math_is_judged_by_what_is_boxed(tmp_path: Path) -> None:
     spec = TargetSpec("math", "math", answer=rule, provenance=rows.provenance(path))
     info = write(spec, rows.split(rows.from_file(path, reading)), tmp_path / "out")
     assert [rule for rule in check.check(info.folder) if not rule.passed] == []
+
+
+def test_null_is_left_out_and_an_own_answer_stays(tmp_path: Path) -> None:
+    """As tables are exported: every row has every field, null where it has none."""
+    row = {"id": None, "query": "2 + 2?", "answer": "4", "aliases": None, "cluster": None}
+    lines = [row | {"query": f"{n} + 2?", "answer": str(n + 2), "worked": f"{n}, {n + 1}, {n + 2}"}
+             for n in range(12)]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(jsonl(*lines))
+    found = rows.from_file(path, rows.RowReading({"solution": "worked"}, rule_of("last_line")))
+    assert [one["answer"] for one in found] == [line["answer"] for line in lines]
+    assert found[0]["solution"] == "0, 1, 2"
+    assert (found[0]["aliases"], found[0]["cluster"]) == ([], found[0]["id"])
