@@ -27,6 +27,7 @@ FOLDERS = (
     "frontier",
     "staged",
     "quick",
+    "core",
     "compositions",
     PAGE,
 )

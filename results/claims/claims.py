@@ -12,6 +12,8 @@ from results.claims.published import Published
 PAGE = "claims"
 """The page's own folder, which holds the ranks of C13."""
 Runs = Mapping[str, Published]
+FLOWS = ("frontier", "es-forgetting", "quick", "facts", "lora-ranks", "core", "staged")
+"""All published runs of fruitfly (C14)."""
 
 
 class Claim(NamedTuple):
@@ -97,10 +99,11 @@ CLAIMS = (
         "C8",
         "On-policy data forget less at the same gain",
         "arXiv:2510.18874, 2509.04259",
-        "the rate with the smallest drop of each family, chosen on the items that it is judged on",
+        "of each family the rate with the smallest drop, chosen on the items that it is judged on; "
+        "one rate each where the frontier does not reach that far",
         "At the same gain, RL on the model's own answers forgot less than SFT on given ones.",
         "At the same gain, RL on the model's own answers forgot more than SFT on given ones.",
-        lambda runs: policy.forgets_less_on_policy(runs["frontier"]),
+        lambda runs: policy.forgets_less_on_policy(runs["frontier"], runs["es-forgetting"]),
     ),
     Claim(
         "C9",
@@ -155,7 +158,7 @@ CLAIMS = (
         "the base itself changes no item here",
         "At least twice as many answers flip as the averages show.",
         "The averages show most of what flips.",
-        lambda runs: policy.flows(runs["frontier"], runs["es-forgetting"], runs["quick"]),
+        lambda runs: policy.flows(*(runs[name] for name in FLOWS)),
     ),
     Claim(
         "C15",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from results.claims import finding
 from results.claims.finding import Finding
-from results.claims.published import Published, end
+from results.claims.published import Difference, Published, end
 from results.claims.resampling import bootstrap
 from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.changes import Interval
@@ -29,22 +29,18 @@ MUCH_LARGER = 2.0
 """Churn over net change from which on averages are said to hide flows (C14)."""
 
 
-def forgets_less_on_policy(runs: Published) -> Finding:
-    """C8: drop of SFT minus that of GRPO at the same gain, over the rates of both."""
+def forgets_less_on_policy(runs: Published, longer: Published) -> Finding:
+    """C8: drop of SFT minus that of GRPO at the same gain, over the rates of both.
+
+    Where the budget ends before GRPO has that gain, longer runs at one rate each answer.
+    """
     arms = {name: _at_goal(runs, name) for name in FAMILIES}
     if not any(arms.values()):
         return finding.missing(runs)
     sft, grpo = arms["sft"], arms["grpo"]
     if sft is None or grpo is None:
-        wanted = f"twice the budget of `{runs.name}`, so that both reach it"
-        return Finding(
-            "undecided",
-            "the common gain is not reached by both",
-            runs.name,
-            wanted + finding.suite_hours(runs, 2),
-        )
-    found = {axis: runs.matched(sft.recipe, grpo.recipe, axis) for axis in runs.axes}
-    known = {axis: difference for axis, difference in found.items() if difference}
+        return _at_one_rate(longer, runs)
+    known = _differences(runs, sft.recipe, grpo.recipe)
     return Finding(
         finding.by_sign(list(known.values()), 1),
         f"drop at the same gain, {sft.recipe} minus {grpo.recipe}: "
@@ -52,6 +48,31 @@ def forgets_less_on_policy(runs: Published) -> Finding:
         runs.name,
         finding.seeds_to_decide(runs, list(known.values())),
     )
+
+
+def _at_one_rate(runs: Published, short: Published) -> Finding:
+    """The same of the recipes `sft` and `grpo` of a suite with a larger budget."""
+    known = _differences(runs, "sft", "grpo")
+    if not known:
+        wanted = f"twice the budget of `{short.name}`, so that both reach it"
+        hours = finding.suite_hours(short, 2)
+        return Finding(
+            "undecided", "the common gain is not reached by both", short.name, wanted + hours
+        )
+    return Finding(
+        finding.by_sign(list(known.values()), 1),
+        f"in `{short.name}` the budget ends before GRPO has the common gain; in `{runs.name}`, at "
+        f"one rate each, drop at the same gain, sft minus grpo: {finding.by_axis(known)} "
+        f"({finding.seeds_text(runs)})",
+        runs.name,
+        finding.seeds_to_decide(runs, list(known.values())),
+    )
+
+
+def _differences(runs: Published, first: str, second: str) -> dict[str, Difference]:
+    """Of drops at the same gain, by axis."""
+    found = {axis: runs.matched(first, second, axis) for axis in runs.axes}
+    return {axis: difference for axis, difference in found.items() if difference}
 
 
 def _at_goal(runs: Published, family: str) -> MethodRow | None:

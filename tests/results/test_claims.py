@@ -11,7 +11,7 @@ import pytest
 from results.claims import evolution, finding, imitation, policy, published, resampling
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
-from retainbench.harness.comparison.matched import MatchedPairRow, RatioRow
+from retainbench.harness.comparison.matched import MatchedPairRow, MatchedRow, RatioRow
 from retainbench.harness.comparison.methods import MethodRow, Methods
 from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.changes import Interval
@@ -122,23 +122,44 @@ def test_stages_bring_form_and_score(valid: float, reward: float, status: str) -
     assert policy.stages(runs).status == status
 
 
+def matched(share: float | None, difference: Interval, p: float) -> MatchedPairRow:
+    """The numeric drop of sft minus that of grpo at the same gain."""
+    return MatchedPairRow(
+        target="countdown",
+        first="sft",
+        second="grpo",
+        axis="numeric",
+        gain=0.1,
+        share=share,
+        difference=difference,
+        p=p,
+        holm_p=None if share else p,
+        reason=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "status"),
+    [(0.1, 0.01, "reproduced"), (-0.1, 0.01, "contradicted"), (-0.1, 0.5, "undecided")],
+)
+def test_longer_runs_answer_where_the_budget_ends_before_the_common_gain(
+    difference: float, p: float, status: str
+) -> None:
+    reached = {"numeric": MatchedRow(gain=0.1, drop=0.0, low=0.0, high=0.0, reason=None)}
+    rows = [arm("sft-1e-4", 0.2).model_copy(update={"matched": reached}), arm("grpo-1e-4", 0.05)]
+    short = Published("frontier", [], Methods(rows=rows, absent={}))
+    pairs = [matched(None, interval(difference), p)]
+    both = Methods(rows=[arm("sft", 0.3), arm("grpo", 0.2)], absent={}, matched_pairs=pairs)
+    longer = Published("es-forgetting", [], both)
+    found = policy.forgets_less_on_policy(short, longer)
+    assert (found.status, found.folder) == (status, "es-forgetting")
+    alone = policy.forgets_less_on_policy(short, Published("es-forgetting", [], None))
+    assert (alone.status, alone.folder) == ("undecided", "frontier")
+
+
 def test_drops_are_compared_at_the_first_crossing_from_either_side() -> None:
     later, first = interval(0.3), interval(0.1)
-    pairs = [
-        MatchedPairRow(
-            target="countdown",
-            first="sft",
-            second="grpo",
-            axis="numeric",
-            gain=0.1,
-            share=share,
-            difference=difference,
-            p=0.5,
-            holm_p=None if share else 0.5,
-            reason=None,
-        )
-        for share, difference in ((0.8, later), (None, first))
-    ]
+    pairs = [matched(0.8, later, 0.5), matched(None, first, 0.5)]
     runs = Published("frontier", [], Methods(rows=[], absent={}, matched_pairs=pairs))
     assert runs.matched("sft", "grpo", "numeric") == (first, 0.5)
     other = runs.matched("grpo", "sft", "numeric")
