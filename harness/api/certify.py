@@ -28,7 +28,7 @@ from retainbench.harness.models.compatibility import check_alike
 from retainbench.harness.models.placement import Placement, placed
 from retainbench.harness.running import shards
 from retainbench.harness.scoring import evaluate, stored
-from retainbench.harness.scoring.engines.opening import OURS, EngineChoice
+from retainbench.harness.scoring.engines.opening import OURS, EngineChoice, without_secrets
 from retainbench.harness.scoring.engines.sides import engines_of
 from retainbench.harness.study_design import cost_table
 from retainbench.harness.suites import loading
@@ -243,7 +243,12 @@ def _asked(
     floored = engines.crosses and engines.floor is not None
     request = CertificateRequest(
         score(engines.base),
-        command=list(options.get("command", ("retainbench.certify(...)",))),
+        command=without_secrets(
+            options.get("command", ("retainbench.certify(...)",)),
+            options.get("engine_args"),
+            options.get("base_engine_args"),
+            options.get("engine_floor_args"),
+        ),
         candidate_scoring=score(engines.candidate) if engines.crosses else None,
         floor=EngineFloor(str(engines.floor), score(engines.floor_engine)) if floored else None,
         remarks=engines.remarks,

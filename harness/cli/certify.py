@@ -24,6 +24,7 @@ from retainbench.harness.cli.options import (
     TrainData,
     Workers,
     out_folder,
+    refuse_unused,
 )
 from retainbench.harness.core.errors import UsageError
 
@@ -45,9 +46,15 @@ Unsigned = Annotated[
         help="Accept a certificate without a signature that was checked: anybody can make one.",
     ),
 ]
+NOT_ESTIMATED = (
+    *("links", "chain", "train_data", "key", "repeat_base", "workers", "executor", "overwrite"),
+    *("base_engine", "candidate_engine", "engine_args", "base_engine_args"),
+    *("engine_floor", "engine_floor_args"),
+)
 
 
 def certify(
+    context: typer.Context,
     suite: Annotated[
         str, typer.Option(help="Suite that names the retention tasks and the policy.")
     ],
@@ -139,6 +146,7 @@ def certify(
     if estimate:
         if base is None or candidate is None:
             raise UsageError("--estimate takes --base and --candidate")
+        refuse_unused(context, "--estimate", *NOT_ESTIMATED)
         asked = (base, candidate, suite, policy, tier, template, placed(device, dtype, device_map))
         known = Catalogue.of(pack or (), allow_code=allow_code)
         screen.show(certificate_cost(*asked, known))

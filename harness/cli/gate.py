@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 from retainbench.harness.cli import screen, streams
-from retainbench.harness.cli.options import Device, Packs, out_folder
+from retainbench.harness.cli.options import Device, Packs, out_folder, refuse_unused
 from retainbench.harness.core.errors import UsageError
 
 Run = Annotated[Path | None, typer.Argument(help="A run folder.")]
@@ -28,6 +28,7 @@ Cells = Annotated[
 ]
 Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
 Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
+ADOPTING = ("axis", "metric", "filter", "cluster", "task", "leave_out")
 TASKS = "Tasks of other harnesses (TASK may be a pattern; repeat)"
 Axis = Annotated[
     list[str] | None,
@@ -99,6 +100,7 @@ Pin = Annotated[
 
 
 def gate(
+    context: typer.Context,
     run: Run = None,
     policy: Policy = None,
     cell: Cells = None,
@@ -127,6 +129,10 @@ def gate(
     from retainbench.harness.gate import command as gate_command
     from retainbench.harness.tasks.catalogue import Catalogue
 
+    if run is not None:
+        refuse_unused(context, "a run folder", "pack")
+    else:
+        refuse_unused(context, "records or results", "cell")
     known = Catalogue.of(pack or ())
     chosen = adopted.choices(
         axis or (), metric or (), filter or (), cluster or (), task or (), leave_out or ()
@@ -159,6 +165,7 @@ def gate(
 
 
 def compare(
+    context: typer.Context,
     runs: Annotated[list[Path] | None, typer.Argument(help="Two run folders.")] = None,
     base_results: Results = None,
     candidate_results: Results = None,
@@ -178,6 +185,7 @@ def compare(
 
     if base_results and candidate_results and not runs:
         gate(
+            context,
             base_results=base_results,
             candidate_results=candidate_results,
             axis=axis,
@@ -191,6 +199,7 @@ def compare(
             out=out,
         )
     elif runs and len(runs) == 2 and not (base_results or candidate_results):
+        refuse_unused(context, "two run folders", *ADOPTING, "pack", "policy", "out")
         found = report_compare.compare_runs(*runs)
         if sys.stdout.isatty():
             screen.show(terminal.grid(found))
@@ -201,6 +210,7 @@ def compare(
 
 
 def power(
+    context: typer.Context,
     what: Annotated[str | None, typer.Argument(help="A run folder, or a suite.")] = None,
     policy: Policy = None,
     base_records: Records = None,
@@ -222,6 +232,9 @@ def power(
     from retainbench.harness.suites import loading
     from retainbench.harness.tasks.catalogue import Catalogue
 
+    is_run = what is not None and (Path(what) / "plan.json").is_file()
+    if what is None or is_run:
+        refuse_unused(context, "a run folder" if is_run else "--base-records", "pack", "device")
     known = Catalogue.of(pack or ())
     chosen = loading.load_policy(policy) if policy else None
     if (what is None) == (base_records is None):
@@ -229,7 +242,7 @@ def power(
     pilots = pilot_records or []
     if what is None:
         found = power_table.of_records(base_records, pilots, chosen)
-    elif (Path(what) / "plan.json").is_file():
+    elif is_run:
         found = power_table.of_run(Path(what), pilots, chosen)
     else:
         found = power_table.of_suite(what, pilots, chosen, device, known)

@@ -20,11 +20,13 @@ from retainbench.harness.cli.options import (
     Workers,
     out_file,
     out_folder,
+    refuse_unused,
 )
 from retainbench.harness.core.process import quieten
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(help="A named base, a folder, an adapter, a GGUF file or a hub id."),
@@ -70,6 +72,8 @@ def evaluate(
 
     quieten()
     placement, answering = placed(device, dtype, device_map), chosen(engine, engine_args)
+    if not answering.ours:
+        refuse_unused(context, f"--engine {engine}", "dtype", "device_map")
     known = Catalogue.of(pack or (), allow_code=allow_code)
     checked = bases.resolve(model, bases.resolve(base) if base else None)
     for note in checked.notes:

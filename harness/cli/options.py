@@ -39,6 +39,28 @@ def out_file(file: Path | None) -> Path | None:
     return file
 
 
+def refuse_unused(context: typer.Context, asked: str, *names: str) -> None:
+    """Refuse options that were given though what was asked for does not use them.
+
+    Args:
+        context: of the running verb.
+        asked: what the user asked for, such as "a run folder" or "--jsonl".
+        names: parameters of the verb that it does not use.
+
+    Raises:
+        UsageError: an option that is ignored would look as if it had an effect.
+    """
+    given = {name for name in names if _was_given(context, name)}
+    options = [each.opts[0] for each in context.command.params if each.name in given]
+    if options:
+        raise UsageError(f"{', '.join(options)}: no effect with {asked}. Leave it out")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _check_place(path: Path, folder: Path) -> None:
     """Raise `UsageError` unless `folder` is one, or can become one, and can be written."""
     try:

@@ -11,13 +11,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import Overwrite, out_folder, retention_axis
+from retainbench.harness.cli.options import Overwrite, out_folder, refuse_unused, retention_axis
 from retainbench.harness.core import axes
 from retainbench.harness.core.errors import RetainbenchError, UsageError
 
 Out = Annotated[Path, typer.Option(callback=out_folder, help="Folder to write to.")]
 HERE = Path()
 PAIR = re.compile(r"([a-z_]+)=(.+)")
+
+FOR_HUB = ("revision", "config", "split", "test_split")
+FOR_ROWS = ("field", "setting", "prompt", "answer", "think", "max_new_tokens", "licence")
 
 new_app = typer.Typer(help="Write a method, target, task or suite of your own that runs at once.")
 
@@ -64,6 +67,7 @@ def task(
 
 @new_app.command()
 def target(
+    context: typer.Context,
     name: str,
     train: Annotated[
         Path | None, typer.Option(help="Rows {id, query or messages, answer, ...}; JSON Lines.")
@@ -132,10 +136,15 @@ def target(
     if train is None and hub is None:
         if reward is not None or test is not None:
             raise UsageError("give the rows with --train FILE or --hub ORG/NAME")
+        refuse_unused(context, "made-up rows", *FOR_HUB, *FOR_ROWS, "overwrite")
         _say(skeletons.target(name, out).folder)
         return
     if (train is not None) == (hub is not None) or reward is None:
         raise UsageError("give --train FILE or --hub ORG/NAME, and --reward")
+    if hub is None:
+        refuse_unused(context, "--train", *FOR_HUB)
+    elif test_split is not None:
+        refuse_unused(context, "--test-split", "test")
     rule = rule_of(answer, think)
     reading = rows.RowReading(dict(_pair("--field", text) for text in field or ()), rule)
     asked = rows.from_file(test, reading) if test else None
@@ -186,6 +195,7 @@ def _value(text: str) -> Any:
 
 
 def check(
+    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(help="A method's .py, a suite's .yaml, a target's or task's folder.")
     ],
@@ -196,6 +206,8 @@ def check(
     """Run the contract of a method, target, task or suite: a line per rule, exit 4 if one fails."""
     from retainbench.harness.contracts import check as checking
 
+    if path.is_file():
+        refuse_unused(context, "a method or a suite", "freeze")
     failed = []
     for rule in checking.check(path, freeze=freeze):
         screen.line(f"{'pass' if rule.passed else 'FAIL'}  {rule.name}")

@@ -9,11 +9,20 @@ from typing import Annotated, Literal
 import typer
 
 from retainbench.harness.cli import screen
-from retainbench.harness.cli.options import AllowCode, Overwrite, Packs, out_folder, retention_axis
+from retainbench.harness.cli.options import (
+    AllowCode,
+    Overwrite,
+    Packs,
+    out_folder,
+    refuse_unused,
+    retention_axis,
+)
 from retainbench.harness.core import axes
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
 
+FOR_ROWS = ("prompt", "match", "max_new_tokens")
+FOR_LM_EVAL = ("filter", "cluster", "num_fewshot")
 HEAD = ("axis", "task", "from", "kind", "items", "chance", "version", "licence", "base scores")
 
 
@@ -50,6 +59,7 @@ def tasks(pack: Packs = None, allow_code: AllowCode = False) -> None:
 
 
 def freeze(
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(callback=out_folder, help="Folder of the pack; one folder per task in it."),
@@ -106,6 +116,12 @@ def freeze(
     given = [bool(tasks), jsonl is not None, suite is not None]
     if sum(given) != 1 or (jsonl is not None) != (name is not None):
         raise UsageError("give lm-eval tasks, or --jsonl FILE with --name NAME, or --suite NAME")
+    if jsonl is not None:
+        refuse_unused(context, "--jsonl", *FOR_LM_EVAL, "include_path", "allow_code")
+    elif suite is not None:
+        refuse_unused(context, "--suite", *FOR_ROWS, *FOR_LM_EVAL, "axis", "licence")
+    else:
+        refuse_unused(context, "tasks of lm-eval", *FOR_ROWS)
     with locks.growing(out, create=True):
         if suite is not None:
             _freeze_suite(suite, out, include_path, overwrite, command, allow_code)

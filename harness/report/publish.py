@@ -171,8 +171,8 @@ SHOWN = (
     "base", "target", "recipe", "method", "gain", *axes.DEFAULT, "drift", "verdict",
 )  # fmt: skip
 """Columns of the standardized table that the front page has room for."""
-ROWS = ("sft", "sft-hot", "sft-lora", "dft", "dpo", "grpo", "es", "sft-grpo")
-"""Recipes that the front page shows: one of each kind, and the damage of a hot rate."""
+ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "es", "sft-grpo")
+"""Recipes that the front page shows: one of each kind, the damage of a hot rate, the best gain."""
 LEGEND = (
     "Gain: reward on the new task, after minus before; drop: what was lost on the retention tasks "
     "of an axis (below zero: won). Both in percentage points (pp)."

@@ -76,6 +76,26 @@ VERB_MISTAKES = (
     "bases fetch nonsense",
     "drift nonsense nonsense",
 )
+CERTIFY = "certify --base fruitfly --candidate fruitfly --suite quick --out x"
+WITHOUT_EFFECT = (
+    "gate run --pack p",
+    "gate --base-records a --candidate-records b --cell c",
+    "gate --base-results a --candidate-results b --cell c",
+    "compare a b --policy p",
+    "compare a b --axis t=numeric",
+    "compare a b --out o",
+    "power --base-records a --device cpu",
+    "freeze --out x --jsonl y --name z --cluster c",
+    "freeze --out x --jsonl y --name z --num-fewshot 1",
+    "freeze --out x --suite standard --licence MIT",
+    "freeze --out x hellaswag --match numeric",
+    "new target t --prompt p",
+    "new target t --train f --reward exact --split test",
+    "new target t --hub o/n --reward exact --test-split s --test f",
+    "evaluate fruitfly capitals --engine lm-eval:hf --dtype bfloat16",
+    f"{CERTIFY} --estimate --key k",
+    f"{CERTIFY} --estimate --candidate-engine lm-eval:hf",
+)
 
 
 def outcome(
@@ -101,6 +121,29 @@ def test_a_mistake_is_one_line_and_exit_2(
     assert (code, error.count("\n")) == (2, 1), error
     assert error.startswith("retainbench: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", WITHOUT_EFFECT)
+def test_an_option_without_effect_is_refused_by_name(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, error = outcome(line.split(), monkeypatch, capsys)
+    assert (code, error.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
+    assert f"{line.split()[-2]}: no effect with " in error
+
+
+def test_a_lock_is_not_frozen_for_what_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = tmp_path / "method.py"
+    method.write_text("", encoding="utf-8")
+    code, error = outcome(["check", str(method), "--freeze"], monkeypatch, capsys)
+    assert code == 2
+    assert "--freeze: no effect with a method or a suite" in error
 
 
 @pytest.mark.parametrize("line", ["gate --nonsense", "nonsense", "verify", "gate --tier x"])

@@ -10,6 +10,7 @@ from typer.main import get_command
 from retainbench.harness.cli import main as cli
 from retainbench.harness.core import paths
 from retainbench.harness.report import publish as headline
+from retainbench.harness.report import report
 from retainbench.harness.suites import loading
 
 README = (paths.PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -17,6 +18,15 @@ README = (paths.PACKAGE / "README.md").read_text(encoding="utf-8")
 
 def test_the_headline_is_the_published_table() -> None:
     assert headline.with_headline(README, paths.PACKAGE / "results" / "quick") == README
+
+
+def test_the_headline_shows_every_recipe_that_its_sentence_names() -> None:
+    head = README.split("<!-- headline:")[1].split("<!-- /headline -->")[0]
+    (sentence,) = re.findall(r"^\*\*What it shows\.\*\* (.+)$", head, re.MULTILINE)
+    recipes = [row.recipe for row in report.load_table(paths.PACKAGE / "results" / "quick").rows]
+    named = [one for one in recipes if re.search(rf"(?<![\w-]){one}(?![\w-])", sentence)]
+    assert named
+    assert [one for one in named if f"\n| {one} |" not in head] == []
 
 
 @pytest.mark.parametrize("call", re.findall(r"^retainbench ([a-z]+)", README, re.MULTILINE))

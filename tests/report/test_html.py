@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_hostile_strings_are_text(run: Path, page: str) -> None:
     assert "window.pwned" in outside
     assert not re.search(r"<(script|img)", outside)
     assert "\u202e" not in html
+
+
+@pytest.mark.parametrize(("page", "title"), [("report.html", "summary"), ("table.html", "h2")])
+def test_every_further_table_has_a_title_that_is_seen(run: Path, page: str, title: str) -> None:
+    """A caption is for screen readers only; without a title no matrix says what it is of."""
+    html = (run / page).read_text(encoding="utf-8")
+    captions = [one.caption for one in report.load_table(run).further]
+    assert len(captions) > 1
+    assert [f"<{title}>{escape(caption)}</{title}>" in html for caption in captions] == [
+        True for _ in captions
+    ]
 
 
 def test_data_blocks_hold_no_markup(run: Path) -> None:

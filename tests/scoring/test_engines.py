@@ -132,6 +132,24 @@ def test_a_model_that_lm_eval_cannot_make_is_one_line(engine: str, message: str)
         records("fruitfly", chosen(engine))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"floor": "base.gguf"}, "both sides have the same"),
+        ({"floor_arguments": "model=m"}, "both sides have the same"),
+        ({"base_arguments": "model=m", "candidate_engine": "lm-eval:hf"}, "takes none"),
+        ({"base_arguments": "", "base_engine": "lm-eval:hf", "arguments": "a=b"}, "takes none"),
+    ],
+)
+def test_an_argument_that_no_side_takes_is_refused(given: dict[str, str], message: str) -> None:
+    sides: dict[str, str | None] = {"base_engine": "transformers", "candidate_engine": None}
+    if "base_engine" in given:
+        sides["candidate_engine"] = "transformers"
+    unset = dict.fromkeys(("base_arguments", "floor", "floor_arguments"))
+    with pytest.raises(UsageError, match=message):
+        engines_of(**({"arguments": "", "base": "b"} | unset | sides | given))
+
+
 def test_secrets_are_not_written_down() -> None:
     settings = chosen("lm-eval:local-completions", "auth_token=abc,tokenizer=x,model=m").settings()
     assert settings["arguments"] == "auth_token=(hidden),model=m,tokenizer=x"

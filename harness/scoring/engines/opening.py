@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from retainbench.harness.core.errors import UsageError
@@ -26,6 +27,8 @@ NAMES = ("transformers", "llama.cpp")
 HELP = "transformers, llama.cpp, or lm-eval:NAME for any model of lm-eval"
 SECRET = re.compile(r"token$|key|header|password|secret", re.IGNORECASE)
 """Arguments whose values are not written down; `tokenizer` and the like are none."""
+BETWEEN = re.compile(r",(?=[\w.]+=)")
+"""A comma that another key=value follows."""
 
 
 class EngineChoice(NamedTuple):
@@ -49,16 +52,13 @@ class EngineChoice(NamedTuple):
 
         Placement is ours only; the arguments say where a foreign engine computes.
         """
-        shown = ",".join(
-            f"{key}={'(hidden)' if SECRET.search(key) else value}"
-            for key, value in sorted(self.parsed().items())
-        )
+        shown = ",".join(_shown(key, value) for key, value in sorted(self.parsed().items()))
         return {"backend": self.name, "version": self._version(), "arguments": shown}
 
     def parsed(self) -> dict[str, Any]:
         """The arguments; numbers and booleans are those of Python, JSON objects become dicts."""
         found = {}
-        for part in filter(None, re.split(r",(?=[\w.]+=)", self.arguments)):
+        for part in filter(None, BETWEEN.split(self.arguments)):
             key, equals, value = part.partition("=")
             if not equals or not key:
                 raise UsageError(f"--engine-args: {part!r} is not key=value")
@@ -76,6 +76,28 @@ class EngineChoice(NamedTuple):
 
 
 OURS = EngineChoice()
+
+
+def without_secrets(command: Sequence[str], *arguments: str | None) -> list[str]:
+    """The words of a command with the secrets in its engine arguments hidden, for the record.
+
+    Args:
+        arguments: the `key=value,...` of every engine, as they are in the command.
+
+    >>> given = "model=m,auth_token=abc"
+    >>> without_secrets(["certify", f"--engine-args={given}"], given)
+    ['certify', '--engine-args=model=m,auth_token=(hidden)']
+    """
+    words = list(command)
+    for text in filter(None, arguments):
+        parts = (part.partition("=") for part in BETWEEN.split(text))
+        shown = ",".join(_shown(key, value) if equals else key for key, equals, value in parts)
+        words = [word.replace(text, shown) for word in words]
+    return words
+
+
+def _shown(key: str, value: Any) -> str:
+    return f"{key}={'(hidden)' if SECRET.search(key) else value}"
 
 
 def chosen(name: str, arguments: str = "") -> EngineChoice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.scoring.engines.opening import EngineChoice, chosen
+from retainbench.harness.scoring.engines.opening import OURS, EngineChoice, chosen
 
 
 class Engines(NamedTuple):
@@ -49,15 +49,21 @@ def engines_of(
     llama.cpp unless it is a GGUF file, and not by the server that serves the candidate.
 
     Raises:
-        UsageError: an unknown engine, arguments that it does not take, or a floor on a server
-            without the arguments of the server that serves the base.
+        UsageError: an unknown engine, arguments that no side takes, a floor where both sides have
+            one engine, or on a server without the arguments of the server that serves the base.
     """
     names = base_engine, candidate_engine or base_engine
+    shared = base_arguments is None
     given = arguments if base_arguments is None else base_arguments, arguments
     first, second = (
-        chosen(name, "" if name == "transformers" and any(n != name for n in names) else text)
+        chosen(name, "" if shared and name == OURS.name and set(names) != {name} else text)
         for name, text in zip(names, given, strict=True)
     )
+    if first == second and (floor or floor_arguments is not None):
+        raise UsageError(
+            "--engine-floor and --engine-floor-args measure a change of engine, and both sides "
+            "have the same. Leave them out, or name another --candidate-engine"
+        )
     if floor and second.serves and floor_arguments is None:
         raise UsageError(
             "--engine-floor: add --engine-floor-args with the base_url and model of the server "
