@@ -13,7 +13,8 @@ from retainbench.harness.api import models
 from retainbench.harness.api.records import frame
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.process import quieten
-from retainbench.harness.core.schema import Format, Sampling, Settings
+from retainbench.harness.core.records import Settings
+from retainbench.harness.core.schema import Format, Sampling
 from retainbench.harness.models.placement import placed
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.rendering import chat

@@ -26,8 +26,10 @@ Policy = Annotated[
 Cells = Annotated[
     list[str] | None, typer.Option("--cell", help="Gate this cell only. Repeat for several.")
 ]
-Records = Annotated[Path | None, typer.Option(help="records.jsonl of one checkpoint.")]
-Results = Annotated[Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect.")]
+Records = Annotated[Path | None, typer.Option(help="records.jsonl of this side.")]
+Results = Annotated[
+    Path | None, typer.Option(help="Results of lm-eval, lighteval or Inspect of this side.")
+]
 ADOPTING = ("axis", "metric", "filter", "cluster", "task", "leave_out")
 TASKS = "Tasks of other harnesses (TASK may be a pattern; repeat)"
 Axis = Annotated[
@@ -95,7 +97,10 @@ def _digest(text: str | None) -> str | None:
 
 Pin = Annotated[
     str | None,
-    typer.Option(callback=_digest, help="Exit with 4 unless gate.json has this digest of it."),
+    typer.Option(
+        callback=_digest,
+        help="SHA-256 that it must have, from gate.json of a trusted run; else exit 4.",
+    ),
 ]
 
 

@@ -45,7 +45,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 bases_app = typer.Typer(help="Base models that can be used by name.")
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Publish": (
+    "Train and compare": (
         cli_suite.run,
         cli_suite.plan,
         cli_suite.report,

@@ -22,7 +22,7 @@ import numpy as np
 from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.schema import Recipe
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.statistics.methods.seeds import mean_over_seeds
 from retainbench.harness.statistics.multiplicity import holm
 

@@ -26,8 +26,8 @@ from retainbench.harness.core import paths
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.schema import Stage
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.stages import Stage
 from retainbench.harness.statistics.methods.continual import sequence_scores
 from retainbench.harness.statistics.methods.seeds import ColumnLayout
 from retainbench.harness.suites.plan import Cell, Plan

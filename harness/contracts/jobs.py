@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Adaptation, Anchor, AnyAdapter
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.suites import methods

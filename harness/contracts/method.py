@@ -22,7 +22,8 @@ import numpy as np
 from retainbench.harness.contracts import jobs
 from retainbench.harness.contracts.rules import Rule, ruled
 from retainbench.harness.core.paths import CellFolder
-from retainbench.harness.core.schema import Anchor, AnyAdapter, Budget
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Anchor, AnyAdapter
 from retainbench.harness.suites.methods import CONTRACT
 from retainbench.trainers._shared import step_log
 from retainbench.trainers._shared.contract import Job, TrainerOptions

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.text.escaping import one_line
@@ -40,6 +40,8 @@ def checked(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(checked)]
+Reference = Annotated[str, Field(min_length=1, max_length=1_000)]
+"""A name, a path or a hub id, looked up later."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

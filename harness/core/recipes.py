@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from retainbench.harness.core.records import SCHEMA_VERSION, Record, Share
-from retainbench.harness.core.schema import Recipe, Stage
+from retainbench.harness.core.stages import Recipe, Stage
 
 FEW_UPDATES = 50
 """Below this many, a stage says little about its method."""

@@ -34,6 +34,12 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Settings(Record):
+    """Base of what a person writes: a value of another type is refused, not converted."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+
 PREFERRED_METRICS = ("reward", "acc", "exact_match", "acc_norm")
 """What `score` is, in order of preference, among the metrics that a task reports."""
 DOCUMENT_METRIC = "token_probability"

@@ -18,7 +18,7 @@ from typing import Any
 
 from retainbench.harness.core import names
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.schema import Adaptation, AnyAdapter
+from retainbench.harness.core.stages import Adaptation, AnyAdapter
 from retainbench.harness.models.checks.adapter_config import PROMPTS, REFUSED, ROUTERS
 
 DORA = "DORA"

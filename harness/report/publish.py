@@ -175,7 +175,9 @@ ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "es", "sft-grpo")
 """Recipes that the front page shows: one of each kind, the damage of a hot rate, the best gain."""
 LEGEND = (
     "Gain: reward on the new task, after minus before; drop: what was lost on the retention tasks "
-    "of an axis (below zero: won). Both in percentage points (pp)."
+    "of an axis (below zero: won). Both in percentage points (pp). Drift: how far the weights "
+    "moved, as a share of their norm; in parentheses over a random walk of the same length. "
+    "Verdict: on retention alone; PASS where every task is shown to lose no more than its margin."
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retainbench.harness.core.schema import SELF, Stage
+from retainbench.harness.core.stages import SELF, Stage
 from retainbench.harness.models import loading
 from retainbench.harness.scoring.decoding import generate
 from retainbench.harness.scoring.stops import stop_rule

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import write_json
 from retainbench.harness.core.recipes import SweepChoice, SweepChoices, SweepVariant
-from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
+from retainbench.harness.core.schema import Suite, Sweep
+from retainbench.harness.core.stages import Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.running import variants
 from retainbench.harness.running.context import Context, require_device

@@ -30,7 +30,8 @@ from retainbench.harness.core.files.storage import (
     write_json,
 )
 from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
-from retainbench.harness.core.schema import INTERPOLATE, Budget
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import INTERPOLATE
 from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running.general_text import texts_of

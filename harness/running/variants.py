@@ -18,8 +18,9 @@ from retainbench.harness.core.files.storage import read_json, write_json, write_
 from retainbench.harness.core.names import LONGEST
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import SweepVariant
-from retainbench.harness.core.schema import Budget, Policy, Recipe, Suite, Sweep
+from retainbench.harness.core.schema import Budget, Policy, Suite, Sweep
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running import pool, reference, validation
 from retainbench.harness.running import train as training

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.core.recipes import FEW_UPDATES
-from retainbench.harness.core.schema import INTERPOLATE, Policy, Suite
+from retainbench.harness.core.schema import Policy, Suite
+from retainbench.harness.core.stages import INTERPOLATE
 from retainbench.harness.core.text import escaping
 from retainbench.harness.core.text.formatting import NONE, brief, counted, duration, flops, listed
 from retainbench.harness.core.text.terminal import table

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Budget, Recipe, Suite
+from retainbench.harness.core.schema import Budget, Suite
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running import train as training
 from retainbench.harness.study_design.cost import Cost, total

@@ -20,20 +20,8 @@ from retainbench.harness.core.axes import Axis
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import yaml_files
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.schema import (
-    SELF,
-    Adaptation,
-    Anchor,
-    Budget,
-    Format,
-    Policy,
-    Resources,
-    Sampling,
-    Source,
-    Stage,
-    Suite,
-    Sweep,
-)
+from retainbench.harness.core.schema import Budget, Format, Policy, Sampling, Source, Suite, Sweep
+from retainbench.harness.core.stages import SELF, Adaptation, Anchor, Resources, Stage
 from retainbench.harness.suites import lock, methods, own
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 

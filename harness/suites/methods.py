@@ -18,10 +18,10 @@ from retainbench.harness.core import names, origins, paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
-from retainbench.harness.core.schema import INTERPOLATE, AnyAdapter
+from retainbench.harness.core.stages import INTERPOLATE, AnyAdapter
 
 if TYPE_CHECKING:
-    from retainbench.harness.core.schema import Stage
+    from retainbench.harness.core.stages import Stage
 
 CONTRACT = ("PAPER", "ADAPTATIONS", "ANCHORS", "Options", "train")
 """What a method's module defines; trainers/_shared/contract.py describes them."""

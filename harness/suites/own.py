@@ -22,7 +22,7 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import code_files
 from retainbench.harness.core.files.code_files import CodeFile
 from retainbench.harness.core.files.text_files import TextFile
-from retainbench.harness.core.schema import SELF
+from retainbench.harness.core.stages import SELF
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks import pack, text_files

@@ -19,7 +19,8 @@ from pydantic import Field
 from retainbench.harness.core.files.storage import digest
 from retainbench.harness.core.names import Name
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.schema import Budget, Policy, Recipe, Stage, Suite
+from retainbench.harness.core.schema import Budget, Policy, Suite
+from retainbench.harness.core.stages import Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.suites import methods, teachers
 from retainbench.harness.tasks import catalogue, contamination, text_files, training_data

@@ -14,7 +14,8 @@ from retainbench.harness.comparison.arms import load
 from retainbench.harness.comparison.methods import methods
 from retainbench.harness.comparison.seed_tables import SeedTable
 from retainbench.harness.core.records import ItemRecord
-from retainbench.harness.core.schema import Policy, Recipe
+from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.report.table import recipes as recipe_tables
 from retainbench.harness.suites import loading
 

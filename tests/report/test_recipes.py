@@ -9,7 +9,7 @@ import pytest
 from fixtures import report as fixtures
 from retainbench.harness.core.files.storage import read_json, write_json
 from retainbench.harness.core.recipes import Recipes, SweepChoice, SweepVariant, kl_coefficient
-from retainbench.harness.core.schema import Anchor, Recipe, Stage
+from retainbench.harness.core.stages import Anchor, Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.table.evidence import files

@@ -21,7 +21,7 @@ from fixtures.runs import SFT, plan_of, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import TrainRecord
-from retainbench.harness.core.schema import Stage
+from retainbench.harness.core.stages import Stage
 from retainbench.harness.models import bases
 from retainbench.harness.running import run as runner
 from retainbench.harness.running import train as training

@@ -11,7 +11,8 @@ from fixtures.runs import ES, SFT, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.recipes import SweepChoice, SweepChoices, SweepVariant
-from retainbench.harness.core.schema import Recipe, Stage, Suite, Sweep
+from retainbench.harness.core.schema import Suite, Sweep
+from retainbench.harness.core.stages import Recipe, Stage
 from retainbench.harness.running import sweep
 from retainbench.harness.suites import loading as suites_loading
 from retainbench.harness.suites import plan as planning

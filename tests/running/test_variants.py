@@ -11,8 +11,9 @@ from fixtures.runs import SFT, suite
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.recipes import SweepChoices, SweepVariant
-from retainbench.harness.core.schema import Recipe, Suite, Sweep
+from retainbench.harness.core.schema import Suite, Sweep
 from retainbench.harness.core.scorecards import VALIDATION_REWARD, Scorecard
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.report import publish, report
 from retainbench.harness.running import run as runner
 from retainbench.harness.running import sweep, validation, variants

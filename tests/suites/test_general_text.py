@@ -81,6 +81,8 @@ def test_text_that_holds_a_retention_item_is_refused(tmp_path: Path) -> None:
     ("recipe", "message"),
     [
         ({"method": "es"} | REPLAY, "es reads no general text"),
+        ({"adaptation": {"rank": 64}}, "rank and alpha are for adapters"),
+        ({"anchor": {"kind": "kl", "norm": "l1", "strength": 1.0}}, "norm is for an anchor of wei"),
         ({"replay": {"source": "./missing.jsonl"}}, "not a file"),
         ({"replay": {"source": "general"}}, "is `self` or a path like `./general.jsonl`, not 'gen"),
         ({"replay": {"source": "./general.jsonl", "share": 1.0}}, "less than 1"),

@@ -16,7 +16,7 @@ from fixtures.trainer_cases import SMALL
 from retainbench.harness.contracts import method as contract
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.schema import AnyAdapter
+from retainbench.harness.core.stages import AnyAdapter
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import describe, loading, methods
 

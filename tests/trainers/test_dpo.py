@@ -22,7 +22,7 @@ from fixtures.trainer_oracle import (
 )
 from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.contracts.tiny_model import save_tiny
-from retainbench.harness.core.schema import Anchor
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.models import loading
 from retainbench.trainers import dpo
 from retainbench.trainers._gradient.preference_pairs import PreferencePairs

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from fixtures.trainer_cases import job
 from results.performance import eggroll as bench_eggroll
-from retainbench.harness.core.schema import Anchor
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.models import loading
 from retainbench.harness.scoring.decoding import generate
 from retainbench.harness.scoring.stops import stop_rule

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from fixtures.trainer_cases import job
 from retainbench.harness.contracts.jobs import letters
-from retainbench.harness.core.schema import Adaptation, Anchor
+from retainbench.harness.core.stages import Adaptation, Anchor
 from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, loading
 from retainbench.trainers import eggroll, es

@@ -19,7 +19,8 @@ from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.schema import Budget, Recipe, Stage
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.running.train import train as train_cell
 from retainbench.harness.suites import methods

@@ -23,7 +23,7 @@ from fixtures.trainer_oracle import (
 from retainbench.harness.contracts.jobs import weights
 from retainbench.harness.contracts.method import KilledError
 from retainbench.harness.contracts.tiny_model import save_tiny
-from retainbench.harness.core.schema import Anchor, Replay
+from retainbench.harness.core.stages import Anchor, Replay
 from retainbench.harness.models import loading
 from retainbench.harness.suites import methods
 from retainbench.trainers import sft

@@ -10,7 +10,7 @@ import pytest
 from fixtures.trainer_cases import job
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import CheckpointRecord, Ledger
-from retainbench.harness.core.schema import Anchor
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.suites import methods
 from retainbench.trainers._shared.contract import Job
 

@@ -17,7 +17,7 @@ from retainbench.harness.contracts.method import KilledError
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.records import CheckpointRecord
-from retainbench.harness.core.schema import Anchor
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites import methods
 from retainbench.harness.tasks.rendering.encoding import encode

@@ -14,7 +14,7 @@ from fixtures.trainer_cases import job
 from fixtures.trainer_oracle import logprobs
 from retainbench.harness.contracts.jobs import letters
 from retainbench.harness.contracts.tiny_model import save_tiny
-from retainbench.harness.core.schema import Anchor
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.models import loading
 from retainbench.trainers import ppo
 from retainbench.trainers._gradient import advantage

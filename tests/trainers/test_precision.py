@@ -18,7 +18,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from fixtures.trainer_cases import DEVICES, ON_GPU, job
 from fixtures.trainer_oracle import log_of
-from retainbench.harness.core.schema import Anchor, Budget
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Anchor
 from retainbench.harness.running import run as runner
 from retainbench.harness.suites import loading, methods
 from retainbench.harness.suites import plan as planning

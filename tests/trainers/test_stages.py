@@ -14,7 +14,8 @@ from fixtures.trainer_cases import SMALL
 from retainbench.harness.contracts.jobs import weights
 from retainbench.harness.core import paths
 from retainbench.harness.core.records import TrainRecord
-from retainbench.harness.core.schema import Budget, Recipe
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models import bases, loading
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-    from retainbench.harness.core.schema import Anchor
+    from retainbench.harness.core.stages import Anchor
 
 
 def decay_towards(

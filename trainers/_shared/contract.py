@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.schema import Adaptation, Anchor, AnyAdapter, Budget, Replay
+from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.stages import Adaptation, Anchor, AnyAdapter, Replay
 from retainbench.harness.models.checked import Base
 from retainbench.harness.tasks.rendering.chat import PLAIN, Ask, Conversation, Rendering
 from retainbench.harness.tasks.rendering.prompts import STOP, Template, judged, reference

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from retainbench.harness.core.recipes import Recipes, SweepChoice, kl_coefficient
-from retainbench.harness.core.schema import Stage
+from retainbench.harness.core.stages import Stage
 from retainbench.harness.core.text.formatting import NONE, listed, points
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import TableRow

@@ -26,8 +26,8 @@ from typing import Any
 
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import intact
-from retainbench.harness.core.schema import Resources
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.stages import Resources
 from retainbench.harness.running.cell import crashed, finished
 from retainbench.harness.running.clusters.ray_node import Files, work
 from retainbench.harness.running.context import Context

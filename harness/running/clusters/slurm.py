@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from retainbench.harness.core.errors import UsageError
-from retainbench.harness.core.schema import Resources
 from retainbench.harness.core.scorecards import Scorecard
+from retainbench.harness.core.stages import Resources
 from retainbench.harness.running.cell import crashed, execute, finished
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.reference import prepare
