@@ -56,6 +56,7 @@ def drift_and_kl(
 ) -> Movement:
     """Drift, and KL on each retention axis' prompts: as many, and as long, as the suite says."""
     from retainbench.harness.divergence import measure as divergence
+    from retainbench.harness.divergence.continuations import Extent
 
     found = drift_only(base, candidate)
     try:
@@ -69,7 +70,7 @@ def drift_and_kl(
             after,
             prompts,
             max_new_tokens=suite.divergence_tokens,
-            extent=divergence.Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
+            extent=Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
             cache=paths.cache() / "continuations.jsonl",
             rendering=rendering,
         )

@@ -65,6 +65,7 @@ def _records(run: Context, cell: Cell, candidate: Loaded) -> list[ItemRecord]:
 def _divergence(run: Context, cell: Cell, candidate: Loaded) -> DivergenceSummary:
     """KL to the base on the target's prompts and on each retention axis' prompts."""
     from retainbench.harness.divergence import measure as divergence
+    from retainbench.harness.divergence.continuations import Extent
 
     suite = run.plan.suite
     names = [cell.target, *run.plan.retention]
@@ -74,6 +75,6 @@ def _divergence(run: Context, cell: Cell, candidate: Loaded) -> DivergenceSummar
         prompt_sets(names, most_prompts(suite), run.tasks, run.rendering),
         cache=run.base_point.continuations,
         max_new_tokens=suite.divergence_tokens,
-        extent=divergence.Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
+        extent=Extent(suite.divergence_prompts, suite.divergence_minimum_tokens),
         rendering=run.rendering,
     )

@@ -23,7 +23,7 @@ from retainbench.harness.core.schema import Policy, Suite
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.gate.tiers import TYPICAL_DISCORDANCE
 from retainbench.harness.models.loading import Loaded
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import evaluate, sample_rows
 from retainbench.harness.statistics.estimate import design_of
 from retainbench.harness.statistics.power import detectable_drop
 from retainbench.harness.tasks import catalogue
@@ -101,7 +101,7 @@ def of_tasks(
     for info in infos:
         items = min(info.n_items, most or info.n_items)
         few, more = score(info, min(FEW, items)), score(info, min(MORE, items))
-        asked = evaluate.requests(info, rendering, items, allow_code=allow_code)
+        asked = sample_rows.requests(info, rendering, items, allow_code=allow_code)
         tokens = evaluate.planned_tokens(loaded, asked, rendering)
         detectable = None if info.kind == "target" else _detectable(info, items, policy, retention)
         found.append(TaskCost(info, items, _whole(few, more, items, tokens), detectable))

@@ -36,7 +36,7 @@ from retainbench.harness.models import bases
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.fetch import unpack
 from retainbench.harness.models.placement import Placement
-from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.scoring import evaluate, sample_rows, stored
 from retainbench.harness.scoring.engines.opening import chosen, opened
 from retainbench.harness.scoring.engines.protocol import Likelihood, checked_likelihoods
 from retainbench.harness.tasks.catalogue import OWN
@@ -132,7 +132,7 @@ def differences(folder: Path, kind: str) -> Iterator[tuple[object, ...]]:
     """One row a task: both engines on the same prompts and the same file, in nats."""
     engines = [opened(chosen(name), model(folder, kind)) for name in (OURS, THEIRS)]
     for info in OWN.find(TASKS):
-        asked = evaluate.requests(info, limit=FIRST_ITEMS)
+        asked = sample_rows.requests(info, limit=FIRST_ITEMS)
         prompts = [request.args for request in asked]
         ours, theirs = (checked_likelihoods(engine, prompts) for engine in engines)
         pairs = list(zip(ours, theirs, strict=True))

@@ -28,7 +28,7 @@ from lm_eval.models.huggingface import HFLM
 from results.performance.process import OURS
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.inference import SMALL
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import ask
 from retainbench.harness.suites import loading as suite_loading
@@ -121,7 +121,7 @@ def requests(names: Sequence[str], items: int | None = None, tasks: Catalogue = 
     """lm-eval's requests of multiple-choice tasks, of so many items evenly spread."""
     found: Work = {}
     for info in tasks.find(names):
-        every = evaluate.requests(info)
+        every = sample_rows.requests(info)
         documents = sorted({request.doc_id for request in every})
         count = min(items or len(documents), len(documents))
         kept = {documents[i] for i in np.linspace(0, len(documents) - 1, count).round().astype(int)}

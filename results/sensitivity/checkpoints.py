@@ -22,7 +22,7 @@ from retainbench.harness.core.files.storage import read_json
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.core.scorecards import Scorecard
-from retainbench.harness.divergence.measure import sample_continuations
+from retainbench.harness.divergence.continuations import sample_continuations
 from retainbench.harness.models import bases, loading
 from retainbench.harness.suites.plan import Plan
 from retainbench.harness.tasks import catalogue

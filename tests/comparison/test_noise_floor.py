@@ -15,7 +15,7 @@ from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.gate.candidates import gate_records
 from retainbench.harness.models import loading
-from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.scoring import evaluate, sample_rows, stored
 from retainbench.harness.tasks import catalogue
 
 POLICY = Policy(margin=0.05, minimum_items=50)
@@ -91,7 +91,7 @@ def test_a_tie_goes_to_whichever_option_comes_first() -> None:
             self.filtered_resps = {"none": (0.0 if choice < 2 else -9.0, False)}
             self.resps = [(0.0, False)]
 
-    rows = [evaluate._row(Task(), [Request(n) for n in range(3)], "none", s) for s in (0, 1, 2)]
+    rows = [sample_rows._row(Task(), [Request(n) for n in range(3)], "none", s) for s in (0, 1, 2)]
     assert [row["acc"] for row in rows] == [1.0, 0.0, 1.0]
 
 

@@ -14,15 +14,9 @@ from scipy import stats
 
 from retainbench.harness.contracts.tiny_model import save_tiny
 from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.divergence.continuations import Extent, sample_continuations
 from retainbench.harness.divergence.forward import compare
-from retainbench.harness.divergence.measure import (
-    Extent,
-    divergence,
-    estimate,
-    sample_continuations,
-    shared_tokens,
-    summarise,
-)
+from retainbench.harness.divergence.measure import divergence, estimate, shared_tokens, summarise
 from retainbench.harness.divergence.records import Continuation, DivergenceReport
 from retainbench.harness.models import loading
 from retainbench.harness.models.loading import Loaded

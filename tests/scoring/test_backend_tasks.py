@@ -16,7 +16,7 @@ from fixtures.packs import DATA
 from results.packs.build import BENCHMARKS
 from results.performance.scoring import requests
 from retainbench.harness.models import bases, loading
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.packing.packed import prices
 from retainbench.harness.scoring.texts import ask, encoder
@@ -84,7 +84,7 @@ def test_documents_have_the_likelihoods_of_lm_eval(base: str) -> None:
     ours = TrieLM(loaded.model, tokenizer=loaded.tokenizer)
     peer = HFLM(loaded.model, tokenizer=loaded.tokenizer, batch_size=1)
     for name in ("general_text", "numeric_text", "temporal_text"):
-        asked = evaluate.requests(catalogue.own()[name])[: ITEMS[base]]
+        asked = sample_rows.requests(catalogue.own()[name])[: ITEMS[base]]
         np.testing.assert_allclose(
             ours.loglikelihood_rolling(asked),
             peer.loglikelihood_rolling(asked, disable_tqdm=True),
@@ -148,7 +148,7 @@ def test_hardly_a_token_is_computed_twice(name: str) -> None:
 
 
 def test_requests_are_spread_evenly_and_kept_whole() -> None:
-    every = evaluate.requests(catalogue.OWN.find(["capitals"])[0])
+    every = sample_rows.requests(catalogue.OWN.find(["capitals"])[0])
     few = requests(["capitals"], 5)["capitals"]
     items = [request.doc_id for request in few]
     last = max(request.doc_id for request in every)

@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 
 from retainbench.harness.models import loading
 from retainbench.harness.running.train import load_target
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import encoder
 from retainbench.harness.tasks import catalogue
@@ -23,7 +23,7 @@ TARGETS = [name for name, info in catalogue.own().items() if info.kind == "targe
 def test_trained_and_scored_prompts_are_equal(name: str) -> None:
     """lm-eval's requests for every test item, and what ends a response."""
     info, target = catalogue.own()[name], load_target(name)
-    asked = [request.args for request in evaluate.requests(info)]
+    asked = [request.args for request in sample_rows.requests(info)]
     assert [prompt for prompt, _ in asked] == [target.prompt(i) for i in catalogue.items(info)]
     assert {tuple(options["until"]) for _, options in asked} == {info.stop}
     assert {options["max_gen_toks"] for _, options in asked} == {target.max_new_tokens}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models import loading
 from retainbench.harness.running.train import load_target
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import generation_options
 from retainbench.harness.scoring.stops import stop_rule
 from retainbench.harness.tasks import catalogue
@@ -122,7 +122,7 @@ def test_a_target_of_many_lines_is_trained_and_scored_alike(tmp_path: Path) -> N
     options = generation_options({"until": [], "do_sample": False, "max_gen_toks": 48}, 1)
     assert (options.until, options.tokens) == ((), 48)
     rows = [{"resps": [[f"so\n{item['answer']}"]], "doc": item, "reward": 0.0, "valid": 0.0}]
-    (judged_row,) = evaluate.judged(info, rows)
+    (judged_row,) = sample_rows.judged(info, rows)
     assert (judged_row["reward"], judged_row["valid"]) == (1.0, True)
 
 

@@ -12,12 +12,12 @@ from transformers import AutoTokenizer
 from fixtures.chats import FAMILIES, save_chat
 from retainbench.harness.core.errors import IntegrityError, RetainbenchError, UsageError
 from retainbench.harness.core.schema import Format
-from retainbench.harness.divergence.measure import sample_continuations
+from retainbench.harness.divergence.continuations import sample_continuations
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.models import loading
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.running.train import load_target
-from retainbench.harness.scoring import evaluate
+from retainbench.harness.scoring import evaluate, sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.rendering import chat
@@ -57,7 +57,7 @@ def test_all_uses_have_the_ids_of_apply_chat_template(speaking: Loaded) -> None:
     begins = tokenizer.bos_token_id
     assert begins is None or (row.prompt + row.completion).count(begins) == 1
     info = OWN["countdown"]
-    asked = evaluate.requests(info, rendering)[0].args[0]
+    asked = sample_rows.requests(info, rendering)[0].args[0]
     scorer = TrieLM(speaking.model, tokenizer=tokenizer, chat=rendering.chat)
     scored = scorer.tok_encode(asked)
     first = target.prompt(catalogue.items(info)[0])
@@ -86,7 +86,7 @@ def test_choices_follow_a_chat_without_their_delimiter(speaking: Loaded) -> None
     """As lm-eval sends them; the records keep the lock's hashes."""
     rendering = chat.of(speaking.tokenizer, CHAT)
     info = OWN["capitals"]
-    plain, spoken = evaluate.requests(info)[0], evaluate.requests(info, rendering)[0]
+    plain, spoken = sample_rows.requests(info)[0], sample_rows.requests(info, rendering)[0]
     assert plain.args[1] == " " + spoken.args[1]
     assert plain.args[0] in spoken.args[0]
     records = evaluate.evaluate(speaking, [info], limit=3, rendering=rendering)

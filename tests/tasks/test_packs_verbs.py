@@ -16,7 +16,7 @@ from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases, loading
-from retainbench.harness.scoring import evaluate, stored
+from retainbench.harness.scoring import evaluate, sample_rows, stored
 from retainbench.harness.scoring import item_records as evaluate_records
 from retainbench.harness.scoring.engines.requests import RequestAnswers
 from retainbench.harness.suites import loading as suite_loading
@@ -24,7 +24,6 @@ from retainbench.harness.suites import plan as planning
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks import pack as tasks_pack
 from retainbench.harness.tasks.catalogue import Catalogue
-from retainbench.harness.tasks.rendering import chat
 
 
 @pytest.fixture
@@ -105,10 +104,10 @@ def test_items_changed_after_the_check_are_not_scored(pack: Path, tiny_base: Pat
     (info,) = tasks_pack.read(pack)
     catalogue.verify_lock(info)
     tamper(pack)
-    prepared = evaluate._prepared(info, catalogue.lock_digest(info), None, False, chat.PLAIN)
+    prepared = sample_rows.prepared_task(info)
     for request in prepared.task.instances:
         request.resps = [(-1.0, False)]
-    rows = evaluate._rows(prepared, prepared.task.instances, 0, RequestAnswers())
+    rows = sample_rows.sample_rows(prepared, prepared.task.instances, 0, RequestAnswers())
     with pytest.raises(IntegrityError, match="item sum:3: its doc_hash differs from the lock"):
         evaluate_records.to_records(info, [row | {"repeat": 0} for row in rows], None)
 
