@@ -21,7 +21,15 @@ from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import yaml_files
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.schema import Budget, Format, Policy, Sampling, Source, Suite, Sweep
-from retainbench.harness.core.stages import SELF, Adaptation, Anchor, Resources, Stage
+from retainbench.harness.core.stages import (
+    SELF,
+    Adaptation,
+    Anchor,
+    Recipe,
+    Replay,
+    Resources,
+    Stage,
+)
 from retainbench.harness.suites import lock, methods, own
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 
@@ -215,8 +223,15 @@ def check_policy(policy: Policy, tasks: Mapping[str, str], where: str) -> None:
 
 
 def explain(error: ValidationError) -> str:
-    """One line for the first validation error: the key, what is wrong, what is allowed."""
-    detail = error.errors(include_url=False)[0]
+    """One line for the first validation error: the key, what is wrong, what is allowed.
+
+    A mistyped key is unknown, and the key that was meant is missing: the first says more.
+    """
+    first, *others = error.errors(include_url=False)
+    typed = (
+        e for e in others if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1]
+    )
+    detail = next(typed, first) if first["type"] == "missing" else first
     *above, last = [str(part) for part in detail["loc"]] or [""]
     # Types that pydantic tried are parts of the place, too; an unknown key may look like one.
     named = detail["type"] in ("extra_forbidden", "missing") or not last.startswith("[")
@@ -231,26 +246,33 @@ def explain(error: ValidationError) -> str:
     if detail["type"] == "missing":
         return f"missing key '{place}'"
     message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "less_than_equal" and any("margin" in key for key in keys):
+        message += ". A margin is a share: write 0.05 for five points"
     return f"{place}: {message}" if place else message
+
+
+PARTS: Mapping[str, type[Record]] = {
+    "adaptation": Adaptation,
+    "anchor": Anchor,
+    "budget": Budget,
+    "format": Format,
+    "policy": Policy,
+    "replay": Replay,
+    "resources": Resources,
+    "scoring": Sampling,
+    "sweep": Sweep,
+}
+"""The parts of a suite that have one place each, by their keys."""
 
 
 def allowed_keys(location: list[str]) -> list[str]:
     """Keys that a suite file may have at a place, for error messages."""
-    models: dict[str, type[Record]] = {
-        "adaptation": Adaptation,
-        "anchor": Anchor,
-        "budget": Budget,
-        "format": Format,
-        "policy": Policy,
-        "resources": Resources,
-        "scoring": Sampling,
-        "sweep": Sweep,
-    }
+    part: type[Record] = PARTS.get(location[-1], Stage) if location else Suite
     if location[:1] == ["sources"]:
-        return sorted(Source.model_fields)
-    if not location:
-        return sorted(Suite.model_fields)
-    return sorted(models.get(location[-1], Stage).model_fields)
+        part = Source
+    elif location[:1] == ["recipes"] and len(location) == 2:
+        part = Recipe
+    return sorted(part.model_fields)
 
 
 def _find(reference: str) -> Path:

@@ -42,6 +42,15 @@ def test_packaged_suites_load_and_are_named_like_their_file(name: str) -> None:
     ("changes", "message"),
     [
         ({"buget": {}}, "unknown key 'buget'; did you mean 'budget'"),
+        (
+            {"recipes": {"a": {"method": "sft", "replay": {"sorce": "self"}}}},
+            "unknown key 'recipes.a.stages.0.replay.sorce'; did you mean 'source'",
+        ),
+        (
+            {"recipes": {"policy": {"stages": [{"method": "sft"}], "resorces": {}}}},
+            "unknown key 'recipes.policy.resorces'; did you mean 'resources'",
+        ),
+        ({"policy": {"margin": 5}}, "write 0.05 for five points"),
         ({"seeds": []}, "seeds"),
         ({"budget": {"unit": "hours", "amount": 1}}, "budget.unit"),
         ({"budget": {"unit": "steps"}}, "missing key 'budget.amount'"),
