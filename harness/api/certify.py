@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from retainbench.harness.api import models
 from retainbench.harness.api.gate import rules
@@ -174,7 +175,7 @@ def certify_chain(
     out: str | Path,
     *,
     overwrite: bool = False,
-    **options: Unpack[CertifyOptions],
+    **options: Any,
 ) -> CertifiedChain:
     """Certify each of several checkpoints against the one before it, and the whole chain.
 
@@ -183,83 +184,84 @@ def certify_chain(
         options: those of `certify`; the candidate's engine answers for the last link only.
 
     Raises:
+        TypeError: an option that `certify` does not have.
         UsageError, IntegrityError: as `certify`.
     """
     quieten()
-    chosen, decided, request = _asked(str(links[0]), suite, options)
+    chosen, decided, request = _asked(str(links[0]), suite, CertifyOptions(**options))
     names = [str(link) for link in links]
     return write_chain(names, chosen, decided, Path(out), request, overwrite=overwrite)
 
 
-class CertifyOptions(TypedDict, total=False):
+@dataclass(frozen=True)
+class CertifyOptions:
     """The options of `certify`, which explains them."""
 
-    policy: Rules | None
-    key: str | Path | None
-    tier: Tier
-    repeat_base: bool
-    template: TemplateChoice | None
-    device: str
-    dtype: str
-    device_map: str | None
-    base_engine: str
-    candidate_engine: str | None
-    engine_args: str
-    base_engine_args: str | None
-    engine_floor: str | None
-    engine_floor_args: str | None
-    workers: int
-    executor: Executor
-    packs: Sequence[str | Path]
-    train_data: Sequence[str | Path]
-    allow_code: bool
-    command: Sequence[str]
+    policy: Rules | None = None
+    key: str | Path | None = None
+    tier: Tier = "full"
+    repeat_base: bool = False
+    template: TemplateChoice | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    device_map: str | None = None
+    base_engine: str = "transformers"
+    candidate_engine: str | None = None
+    engine_args: str = ""
+    base_engine_args: str | None = None
+    engine_floor: str | None = None
+    engine_floor_args: str | None = None
+    workers: int = 1
+    executor: Executor = "local"
+    packs: Sequence[str | Path] = ()
+    train_data: Sequence[str | Path] = ()
+    allow_code: bool = False
+    command: Sequence[str] = ("retainbench.certify(...)",)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the models are put, and in which precision."""
+        return placed(self.device, self.dtype, self.device_map)
+
+    @property
+    def engine_arguments(self) -> tuple[str | None, ...]:
+        """Every `key=value,...` for an engine, as it may be in the command."""
+        return self.engine_args, self.base_engine_args, self.engine_floor_args
 
 
 def _asked(
     base: str, suite: str | Path, options: CertifyOptions
 ) -> tuple[Suite, Policy, CertificateRequest]:
     """What to score, by which rules, and how."""
-    packs = [Path(pack) for pack in options.get("packs", ())]
-    given = Catalogue.of(packs, allow_code=options.get("allow_code", False))
+    given = Catalogue.of([Path(pack) for pack in options.packs], allow_code=options.allow_code)
     chosen, known = loading.opened(str(suite), given)
-    placement = placed(
-        options.get("device", "cpu"), options.get("dtype", "float32"), options.get("device_map")
-    )
     engines = engines_of(
-        options.get("base_engine", "transformers"),
-        options.get("candidate_engine"),
-        options.get("engine_args", ""),
-        options.get("base_engine_args"),
-        options.get("engine_floor"),
-        options.get("engine_floor_args"),
+        options.base_engine,
+        options.candidate_engine,
+        options.engine_args,
+        options.base_engine_args,
+        options.engine_floor,
+        options.engine_floor_args,
         base,
     )
-    tier: Tier = options.get("tier", "full")
-    repeat_base = options.get("repeat_base", False)
-    scores = shards.scorer(options.get("workers", 1), options.get("executor", "local"))
-    score = partial(_scoring, chosen, tier, placement, repeat_base, known, scores)
-    key = options.get("key")
+    placement, repeat = options.placement, options.repeat_base
+    scores = shards.scorer(options.workers, options.executor)
+    score = partial(_scoring, chosen, options.tier, placement, repeat, known, scores)
     floored = engines.crosses and engines.floor is not None
     request = CertificateRequest(
         score(engines.base),
-        command=without_secrets(
-            options.get("command", ("retainbench.certify(...)",)),
-            options.get("engine_args"),
-            options.get("base_engine_args"),
-            options.get("engine_floor_args"),
-        ),
+        command=without_secrets(options.command, *options.engine_arguments),
         candidate_scoring=score(engines.candidate) if engines.crosses else None,
         floor=EngineFloor(str(engines.floor), score(engines.floor_engine)) if floored else None,
         remarks=engines.remarks,
-        measure=_measure(chosen, tier, placement, known),
-        key=Path(key) if key is not None else None,
-        tier=tier,
-        train_data=[Path(path) for path in options.get("train_data", ())],
+        measure=_measure(chosen, options.tier, placement, known),
+        key=Path(options.key) if options.key is not None else None,
+        tier=options.tier,
+        train_data=[Path(path) for path in options.train_data],
         tasks=known,
-        template=options.get("template"),
+        template=options.template,
     )
-    return chosen, _policy(options.get("policy"), chosen, known), request
+    return chosen, _policy(options.policy, chosen, known), request
 
 
 def _policy(policy: Rules | None, suite: Suite, tasks: Catalogue) -> Policy:

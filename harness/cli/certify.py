@@ -194,7 +194,7 @@ def _certify_one(
     from retainbench.harness.core.schema import Policy
     from retainbench.harness.core.text.escaping import shorten
 
-    made = certify_checkpoint(base, candidate, suite, out, overwrite=overwrite, **options)
+    made = certify_checkpoint(base, candidate, suite, out, overwrite=overwrite, **vars(options))
     for line in certify_report.screen(made.evidence):
         screen.line(line)
     clean = [one for one in made.evidence.train_data if not one.overlap]
@@ -211,7 +211,7 @@ def _certify_chain(
 
     if len(links) < 3:
         raise UsageError("--chain takes three models or more; for two, use --base and --candidate")
-    made = certify_chain(links, suite, out, overwrite=overwrite, **options)
+    made = certify_chain(links, suite, out, overwrite=overwrite, **vars(options))
     for line in page.screen(made.chain, made.parts):
         screen.line(line)
     _end(made.signed, out, made.gates, made.chain.verdict)
