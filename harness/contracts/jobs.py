@@ -18,6 +18,7 @@ from retainbench.trainers._shared.contract import Item, Job, Target
 STEPS = 4
 END = "s0-1.0000"
 START = "s0-0.0000"
+SMALL = {"full": Adaptation(), "lora": Adaptation(kind="lora", rank=2)}
 
 
 def letters() -> Target:
@@ -60,9 +61,7 @@ def job(
         base=base,
         reference=base,
         target=target or letters(),
-        adaptation=Adaptation.model_validate({"kind": adaptation, "rank": 2})
-        if isinstance(adaptation, str)
-        else adaptation,
+        adaptation=SMALL[adaptation] if isinstance(adaptation, str) else adaptation,
         options=options,
         anchor=anchor,
         budget=budget or Budget(unit="steps", amount=STEPS),
