@@ -127,7 +127,7 @@ CLAIMS = (
         "C11",
         "SFT brings valid answers, the RL stage brings the score",
         "arXiv:2509.24803",
-        "reward counts an invalid answer as 0",
+        "the better of two rates of RL, chosen on the test items; an invalid answer earns 0",
         "SFT taught the form of the answer, RL after it the right answer.",
         "SFT did not bring the form, or RL after it not the score.",
         lambda runs: policy.stages(runs["staged"]),

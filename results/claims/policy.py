@@ -97,18 +97,25 @@ def _all_families(arms: dict[str, MethodRow | None], axes: Sequence[str]) -> str
 
 
 def stages(runs: Published) -> Finding:
-    """C11: the SFT stage brings valid answers, the RL stage brings reward."""
-    cards = runs.of("sft-grpo", "countdown_large")
-    if not cards:
+    """C11: the SFT stage brings valid answers, the RL stage brings reward.
+
+    Asked of the rate of RL with the largest mean gain.
+    """
+    names = sorted({card.recipe for card in runs.cards if card.recipe.startswith("sft-grpo")})
+    rates = {name: runs.of(name, "countdown_large") for name in names}
+    rates = {name: cards for name, cards in rates.items() if cards}
+    if not rates:
         return finding.missing(runs)
+    best = max(rates, key=lambda name: fmean(end(card).gain.value for card in rates[name]))
+    cards = rates[best]
     pairs = [(_last(card, 0), _last(card, 1)) for card in cards]
     valid = [_share_change(one.base_valid, one.candidate_valid, one.gain.n) for one, _ in pairs]
     reward = [_later(one.gain, two.gain) for one, two in pairs]
     return Finding(
         finding.both(finding.in_every(valid, 1), finding.in_every(reward, 1)),
-        "in every seed, valid answers, SFT stage minus base: "
+        f"{best}, in every seed: valid answers, SFT stage minus base "
         + ", ".join(points(v) for v in valid)
-        + "; reward, RL stage minus SFT stage: "
+        + "; reward, RL stage minus SFT stage "
         + ", ".join(points(r) for r in reward)
         + f" ({finding.seeds_text(runs)})",
         runs.name,

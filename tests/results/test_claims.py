@@ -118,8 +118,14 @@ def test_a_random_walk_is_told_from_steady_drift() -> None:
 )
 def test_stages_bring_form_and_score(valid: float, reward: float, status: str) -> None:
     both = [point(0.2, 0.0, 0.1, valid=valid), point(1.0, reward, 0.1, stage=1, valid=valid)]
-    runs = Published("staged", [card("sft-grpo", both, "countdown_large")], None)
-    assert policy.stages(runs).status == status
+    worse = [point(0.2, 0.0, 0.1), point(1.0, -0.2, 0.1, stage=1)]
+    cells = [
+        card("sft-grpo", worse, "countdown_large"),
+        card("sft-grpo-1e-4", both, "countdown_large"),
+    ]
+    found = policy.stages(Published("staged", cells, None))
+    assert found.status == status
+    assert found.result.startswith("sft-grpo-1e-4")
 
 
 def matched(share: float | None, difference: Interval, p: float) -> MatchedPairRow:
