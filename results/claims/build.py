@@ -29,6 +29,7 @@ FOLDERS = (
     "quick",
     "core",
     "compositions",
+    "llm-small",
     PAGE,
 )
 

@@ -22,7 +22,29 @@ def section(runs: Mapping[str, Published]) -> list[str]:
         + _compose(runs["compositions"]),
         "",
         "**Which retention tests are mandatory?** See [sensitivity](../sensitivity/README.md).",
+        "",
+        "**Does any of it hold on a language model?** " + _language_model(runs["llm-small"]),
     ]
+
+
+def _language_model(runs: Published) -> str:
+    """Gain and drops of every recipe, by its own intervals."""
+    rows = runs.methods.rows if runs.methods else []
+    if not rows:
+        return f"Not run yet: `retainbench run {runs.name}`."
+    listed = "; ".join(
+        f"{row.recipe} {points(row.gain)} ("
+        + ", ".join(f"{axis} {points(drop)}" for axis, drop in row.drops.items())
+        + ")"
+        for row in rows
+    )
+    return (
+        f"A first look: `{rows[0].base}`, restored from a 4-bit file, on one-word facts through its "
+        f"chat template, equal samples, {finding.seeds_text(runs)}, in "
+        f"[{runs.name}](../{runs.name}/README.md). Gain, and drops in parentheses: {listed}. "
+        "Evolution strategies were not run there: an update of eight members took 28 seconds of a "
+        "core in a short run, so that 200 of them take an hour and a half."
+    )
 
 
 def _gain_per_drift(runs: Published) -> str:
