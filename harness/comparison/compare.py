@@ -13,6 +13,8 @@ release (`gate/decide.py`), methods against each other over seeds and trajectori
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from retainbench.harness.comparison import perplexity
@@ -169,8 +171,14 @@ def scorecard(
     done = train.status == "done"
     known = columns(base) if done else {}
     ordered = sorted(points, key=lambda p: (p.checkpoint.stage, p.checkpoint.fraction))
+    before = _mean_length(base, cell.target)
     scored = [
-        point_score(known, point, cell.target, policy, excluded, repeats)
+        point_score(known, point, cell.target, policy, excluded, repeats).model_copy(
+            update={
+                "base_length": before,
+                "candidate_length": _mean_length(point.records, cell.target),
+            }
+        )
         for point in ordered
         if done
     ]
@@ -195,3 +203,11 @@ def scorecard(
         total_parameters=train.total_parameters,
         provenance=dict(provenance),
     )
+
+
+def _mean_length(records: Records, task: str) -> float | None:
+    """Mean characters of the responses to a task; columns and files of records leave them out."""
+    if isinstance(records, Mapping | Path):
+        return None
+    texts = [one.response for one in records if one.task == task and one.response is not None]
+    return fmean(map(len, texts)) if texts else None

@@ -63,6 +63,9 @@ class PointScore(Record):
     base_cut: float | None = None
     """Share of responses to the target that ended at the limit of new tokens."""
     candidate_cut: float | None = None
+    base_length: float | None = None
+    """Mean characters of a response to the target; None where the responses were not at hand."""
+    candidate_length: float | None = None
     repeats: int = 1
     """Responses to each item of the target, averaged inside the item."""
     tasks: list[TaskChange]

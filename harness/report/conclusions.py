@@ -55,7 +55,8 @@ def short(table: Table, evidence: TableEvidence) -> str:
     if harmed:
         parts.append(f"Regressions: {_names(harmed, len(targets) > 1)}.")
     elif any(row.verdicts for row in done):
-        parts.append("The gate finds no regression.")
+        passed = sum(set(row.verdicts) == {"PASS"} for row in done)
+        parts.append(f"No regression is shown; the gate passes {passed} of {len(done)} recipes.")
     return " ".join(parts)
 
 

@@ -108,18 +108,41 @@ def stages(runs: Published) -> Finding:
         return finding.missing(runs)
     best = max(rates, key=lambda name: fmean(end(card).gain.value for card in rates[name]))
     cards = rates[best]
-    pairs = [(_last(card, 0), _last(card, 1)) for card in cards]
-    valid = [_share_change(one.base_valid, one.candidate_valid, one.gain.n) for one, _ in pairs]
-    reward = [_later(one.gain, two.gain) for one, two in pairs]
+    valid, reward = stage_changes(cards)
     return Finding(
         finding.both(finding.in_every(valid, 1), finding.in_every(reward, 1)),
-        f"{best}, in every seed: valid answers, SFT stage minus base "
-        + ", ".join(points(v) for v in valid)
-        + "; reward, RL stage minus SFT stage "
-        + ", ".join(points(r) for r in reward)
+        f"{best}, in every seed: {stages_text(valid, reward)}"
+        + _alone(runs.of("sft", "countdown_large"))
         + f" ({finding.seeds_text(runs)})",
         runs.name,
         finding.more_seeds(runs),
+    )
+
+
+def stage_changes(cards: Sequence[Scorecard]) -> tuple[list[Interval], list[Interval]]:
+    """Of each cell of two stages: valid answers, first stage minus base; reward, second minus
+    first."""
+    pairs = [(_last(card, 0), _last(card, 1)) for card in cards]
+    valid = [_share_change(one.base_valid, one.candidate_valid, one.gain.n) for one, _ in pairs]
+    return valid, [_later(one.gain, two.gain) for one, two in pairs]
+
+
+def stages_text(valid: Sequence[Interval], reward: Sequence[Interval]) -> str:
+    return (
+        f"valid answers, SFT stage minus base {', '.join(map(points, valid))}; reward, RL stage "
+        f"minus SFT stage {', '.join(map(points, reward))}"
+    )
+
+
+def _alone(cards: Sequence[Scorecard]) -> str:
+    """What SFT does with the whole budget."""
+    if not cards:
+        return ""
+    valid = [100 * end(card).candidate_valid for card in cards]
+    gains = ", ".join(points(end(card).gain) for card in cards)
+    return (
+        f"; sft alone, with the whole budget: {finding.range_text(min(valid), max(valid), 0)} % "
+        f"valid, gain {gains}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from results.claims import finding
+from results.claims.policy import stage_changes, stages_text
 from results.claims.published import Published
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
@@ -38,10 +39,12 @@ def _language_model(runs: Published) -> str:
         + ")"
         for row in rows
     )
+    staged = stages_text(*stage_changes(runs.of("sft-grpo", rows[0].target)))
     return (
-        f"A first look: `{rows[0].base}`, restored from a 4-bit file, on one-word facts through its "
-        f"chat template, equal samples, {finding.seeds_text(runs)}, in "
+        f"A first look: `{rows[0].base}`, restored from a 4-bit file, on one-word facts through "
+        f"its chat template, equal samples, {finding.seeds_text(runs)}, in "
         f"[{runs.name}](../{runs.name}/README.md). Gain, and drops in parentheses: {listed}. "
+        f"In sft-grpo, {staged}. "
         "Evolution strategies were not run there: an update of eight members took 28 seconds of a "
         "core in a short run, so that 200 of them take an hour and a half."
     )

@@ -65,6 +65,16 @@ def test_verdicts_losses_and_seeds_are_named() -> None:
     assert short(shown(found), found).endswith("Regressions: sft.")
 
 
+def test_what_the_gate_does_not_pass_is_not_called_harmless() -> None:
+    """No regression and no pass either: too few items decide nothing."""
+    rows_ = [
+        row.model_copy(update={"verdicts": {word: 1}})
+        for row, word in zip(rows(CARDS)[:2], ("PASS", "INCONCLUSIVE"), strict=True)
+    ]
+    text = short(table(rows_), NOTHING)
+    assert text.endswith("No regression is shown; the gate passes 1 of 2 recipes.")
+
+
 def test_without_a_gain_none_is_claimed() -> None:
     none = [card for card in CARDS if card.recipe == "sft"]
     flat = Interval(value=0.01, low=-0.01, high=0.03, level=0.9, n=400, method="t")

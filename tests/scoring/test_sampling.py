@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from fixtures.runs import suite
 from retainbench.harness.comparison.compare import compare
 from retainbench.harness.core.errors import UsageError
+from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.paths import RunFolder
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.core.schema import Policy, Sampling
@@ -118,6 +120,10 @@ def test_a_run_states_its_sampling_and_resumes_to_the_same_bytes(
     folder = RunFolder(root)
     cell = folder.cell(card.cell)
     records = cell.point("s0-1.0000").records
+    answers = [one.response or "" for one in read_jsonl(records, ItemRecord)
+               if one.task == card.target]  # fmt: skip
+    assert card.points[-1].candidate_length == fmean(map(len, answers))
+    assert any(note.startswith("Length of responses") and "base" in note for note in notes)
     before = {file: file.read_bytes() for file in (records, cell.scorecard)}
     for lost in (*before, *folder.evaluations.glob("countdown*.jsonl")):
         lost.unlink()
