@@ -18,6 +18,7 @@ from retainbench.harness.certificate.chain.certify import certify_chain as write
 from retainbench.harness.certificate.preparing import (
     CertificateRequest,
     EngineFloor,
+    scored_items,
     scored_tasks,
 )
 from retainbench.harness.certificate.speaking import speaking
@@ -159,7 +160,7 @@ def certificate_cost(
     spoken = speaking(reference, released, chosen.format, template, known.find(names))
     return cost_table.of_certificate(
         reference,
-        chosen,
+        chosen.model_copy(update={"items_per_task": scored_items(chosen, tier)}),
         decided,
         names,
         len(_scoring(chosen, tier, placement, False, known, evaluate.of_model, OURS).repeats),

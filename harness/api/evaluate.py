@@ -16,6 +16,7 @@ from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import Settings
 from retainbench.harness.core.schema import Format, Sampling
 from retainbench.harness.models.placement import placed
+from retainbench.harness.suites import own
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.harness.tasks.rendering import chat
 
@@ -53,7 +54,8 @@ def evaluate(
 
     Args:
         model: a named base, a folder, an adapter or a hub id, or (model, tokenizer).
-        tasks: names, as `retainbench tasks` lists them.
+        tasks: names, as `retainbench tasks` lists them, or "./folder" as `retainbench new task`
+            writes it.
         base: of an adapter; default: the one that it names.
         limit: score the first n items of each task only.
         dtype: float32, bfloat16, float16, or auto (as stored); not for a loaded model.
@@ -77,8 +79,9 @@ def evaluate(
 
     quieten()
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
-    known = replace(given, sampling=_part(Sampling, scoring, "scoring") if scoring else None)
-    infos = known.find([tasks] if isinstance(tasks, str) else list(tasks))
+    names, brought = own.bring_tasks([tasks] if isinstance(tasks, str) else tasks, given)
+    known = replace(brought, sampling=_part(Sampling, scoring, "scoring") if scoring else None)
+    infos = known.find(names)
     asked = _part(Format, format or {}, "format")
     placement, answering = placed(device, dtype, device_map), chosen(engine, engine_args)
     if answering.ours and workers == 1 and executor == "local":

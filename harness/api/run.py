@@ -143,6 +143,7 @@ def run(
     """
     quieten()
     live.check_trackers(report_to)
+    runner.require_executor(executor, workers)
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)
     chosen, known = loading.opened(str(suite), given)
     inputs = planning.gather(chosen, [Path(path) for path in train_data], known)

@@ -104,9 +104,10 @@ def keyid(key: Ed25519PublicKey) -> str:
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key from an unencrypted PEM file."""
+    pem = _pem(path)
     try:
-        key = serialization.load_pem_private_key(_pem(path), password=None)
-    except (IntegrityError, OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: cannot be read as an unencrypted PEM private key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(
@@ -117,9 +118,10 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 
 def public_key(path: Path) -> Ed25519PublicKey:
     """Read a public key from a PEM file."""
+    pem = _pem(path)
     try:
-        key = serialization.load_pem_public_key(_pem(path))
-    except (IntegrityError, OSError, ValueError, UnsupportedAlgorithm) as error:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: cannot be read as a PEM public key") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{path}: not an Ed25519 public key")
@@ -128,8 +130,11 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 def _pem(path: Path) -> bytes:
     """The bytes of a key; a pipe or a device would never end."""
-    regular_file(path, MOST_KEY)
-    return path.read_bytes()
+    try:
+        regular_file(path, MOST_KEY)
+        return path.read_bytes()
+    except (IntegrityError, OSError) as error:
+        raise UsageError(f"--key {error}") from error
 
 
 def _valid(key: Ed25519PublicKey, signature: bytes, payload: bytes) -> bool:

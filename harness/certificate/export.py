@@ -20,7 +20,7 @@ from pathlib import Path
 
 from retainbench.harness.certificate.formats import cyclonedx, every_eval_ever, hub
 from retainbench.harness.certificate.formats.source import ExportSource
-from retainbench.harness.certificate.verify import verify
+from retainbench.harness.certificate.verify import bundle_of, verify
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import write_text
@@ -60,10 +60,10 @@ def export(
     """
     if format not in FORMATS:
         raise UsageError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
-    verified = verify(cert, key=key, allow_unsigned=allow_unsigned, tasks=tasks).contents
-    certificate = (cert if cert.is_dir() else cert.parent).resolve()
+    certificate = bundle_of(cert).root.resolve()
     if certificate in (out.resolve(), *out.resolve().parents):
         raise UsageError(f"{out} is inside the certificate, which holds its own files only")
+    verified = verify(cert, key=key, allow_unsigned=allow_unsigned, tasks=tasks).contents
     contents = FORMATS[format](
         ExportSource(verified.evidence, verified.base, verified.candidate, tasks)
     )

@@ -9,6 +9,7 @@ Command: `retainbench export CERT --format F --out DIR --push ORG/MODEL [--pull-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ MESSAGE = "Add retention scores measured by retainbench"
 FORMATS = ("model-index", "eval-results")
 
 
-def require(format: str) -> None:
-    """Refuse formats that have no place in a model repository."""
+def require(format: str, repository: str) -> None:
+    """Refuse a malformed name, and a format without a place in a model repository."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UsageError(f"--push {repository}: write ORG/MODEL, such as acme/model-7b")
     if format not in FORMATS:
         raise UsageError(f"--push takes --format {' or '.join(FORMATS)}, not {format}")
 

@@ -76,9 +76,7 @@ def verify(
         UsageError: there is no certificate, or the key or a model folder cannot be read.
         IntegrityError: anything differs, or the certificate is unsigned; the message names it.
     """
-    bundle = Bundle(cert if cert.is_dir() else cert.parent)
-    if not bundle.certificate.is_file():
-        raise UsageError(f"{bundle.certificate}: no certificate there")
+    bundle = bundle_of(cert)
     trusted = dsse.public_key(key) if key else None
     with explained(bundle.root, "read"):
         opened, found = _check_own_files(bundle, trusted, tasks)
@@ -92,6 +90,20 @@ def verify(
             raise IntegrityError(f"{bundle.certificate}: {unsigned(opened)}")
         notes.insert(0, unsigned(opened).partition(";")[0])
     return VerifyResult(evidence.gate, evidence.candidate.sha256, opened.keyid, notes, found)
+
+
+def bundle_of(cert: Path) -> Bundle:
+    """The bundle in a folder, or around a certificate.json.
+
+    Raises:
+        UsageError: there is no certificate.
+    """
+    bundle = Bundle(cert if cert.is_dir() else cert.parent)
+    if not bundle.certificate.is_file():
+        raise UsageError(
+            f"not a certificate: {cert}. Name a folder that `retainbench certify` has written"
+        )
+    return bundle
 
 
 def _check_own_files(

@@ -323,7 +323,7 @@ def export(
     if push is None and (pull_request or dry_run):
         raise UsageError("--pull-request and --dry-run belong to --push")
     if push is not None:
-        pushing.require(format)
+        pushing.require(format, push)
     known = Catalogue.of(pack or ())
     files = exporting.export(
         judged_alone(certificate),

@@ -31,7 +31,7 @@ def evaluate(
         str,
         typer.Argument(help="A named base, a folder, an adapter, a GGUF file or a hub id."),
     ],
-    tasks: Annotated[list[str], typer.Argument(help="Names of tasks.")],
+    tasks: Annotated[list[str], typer.Argument(help="Names of tasks, or ./folders.")],
     out: Annotated[
         Path | None,
         typer.Option(callback=out_file, help="Write the records of all items to this JSONL."),
@@ -67,6 +67,7 @@ def evaluate(
     from retainbench.harness.running import shards
     from retainbench.harness.scoring.engines.opening import chosen
     from retainbench.harness.scoring.stored import joined
+    from retainbench.harness.suites import own
     from retainbench.harness.tasks.catalogue import Catalogue
     from retainbench.harness.tasks.rendering import chat
 
@@ -74,11 +75,11 @@ def evaluate(
     placement, answering = placed(device, dtype, device_map), chosen(engine, engine_args)
     if not answering.ours:
         refuse_unused(context, f"--engine {engine}", "dtype", "device_map")
-    known = Catalogue.of(pack or (), allow_code=allow_code)
+    asked, known = own.bring_tasks(tasks, Catalogue.of(pack or (), allow_code=allow_code))
+    infos = [info.name for info in known.find(asked)]
     checked = bases.resolve(model, bases.resolve(base) if base else None)
     for note in checked.notes:
         typer.echo(f"note: {visible(note)}")
-    infos = [info.name for info in known.find(tasks)]
     found = joined(
         shards.scorer(workers, executor)(
             checked,
@@ -104,8 +105,8 @@ def evaluate(
 
 
 def drift(
-    base: Annotated[Path, typer.Argument(help="Folder of the base.")],
-    candidate: Annotated[Path, typer.Argument(help="Folder of a checkpoint or an adapter.")],
+    base: Annotated[str, typer.Argument(help="A named base, a folder, a GGUF file or a hub id.")],
+    candidate: Annotated[str, typer.Argument(help="The same, or an adapter of the base.")],
     spectral: Annotated[
         bool, typer.Option("--spectral", help="Also measure spectral norms and ranks.")
     ] = False,
@@ -123,8 +124,13 @@ def drift(
     from retainbench.harness.core.files import storage
     from retainbench.harness.drift import measure as measuring
     from retainbench.harness.drift.terminal import terminal
+    from retainbench.harness.models import bases
 
-    found = measuring.measure(base, candidate, spectral=spectral, subspace=subspace)
+    before, after = (
+        Path(given) if Path(given).is_dir() else bases.resolve(given).folder
+        for given in (base, candidate)
+    )
+    found = measuring.measure(before, after, spectral=spectral, subspace=subspace)
     if out:
         storage.write_json(out, found)
     screen.show(terminal(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,7 +63,12 @@ def task(
     """
     from retainbench.harness.contracts import skeletons
 
-    _say(skeletons.task(name, out, axis).folder)
+    folder = skeletons.task(name, out, axis).folder
+    _say(folder)
+    rows = out / f"{name}.jsonl"
+    frozen = ["retainbench", "freeze", "--jsonl", str(rows), "--name", name, "--axis", axis]
+    again = shlex.join([*frozen, "--out", str(out), "--overwrite"])
+    screen.line(f"Its rows are samples. Put your own into {rows}, then run `{again}`.")
 
 
 @new_app.command()
@@ -118,7 +124,8 @@ def target(
         Literal["strip", "keep"], typer.Option(help="strip: the answer comes after </think>.")
     ] = "keep",
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer; default by the longest in the rows.")
+        int | None,
+        typer.Option(min=1, help="Longest answer, in tokens; default by the longest in the rows."),
     ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the rows.")] = "not stated",
     out: Out = HERE,
@@ -219,4 +226,5 @@ def check(
 
 
 def _say(path: Path) -> None:
-    screen.line(f"Wrote {path}. Check it with `retainbench check {path}`.")
+    check_it = shlex.join(["retainbench", "check", str(path)])
+    screen.line(f"Wrote {path}. Check it with `{check_it}`.")

@@ -82,7 +82,9 @@ def freeze(
     match: Annotated[
         Literal["exact", "numeric"], typer.Option(help="For --jsonl: how answers are compared.")
     ] = "exact",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="For --jsonl: longest answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="For --jsonl: longest answer, in tokens.")
+    ] = 16,
     licence: Annotated[str | None, typer.Option(help="Licence of the items.")] = None,
     include_path: Annotated[
         Path | None, typer.Option(help="Look for lm-eval tasks here instead of in lm-eval.")

@@ -141,7 +141,9 @@ def _write_reward(folder: Path, wish: TargetSpec, splits: Splits) -> None:
         if wish.reward == "choice" and "options" not in settings:
             settings["options"] = _options(splits)
         if wish.reward == "regex" and "pattern" not in settings:
-            raise UsageError("--reward regex needs --pattern, with the answer in its first group")
+            raise UsageError(
+                "--reward regex needs --setting pattern=..., with the answer in its first group"
+            )
         write_text(folder / "reward.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return
     path = Path(wish.reward)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import sha256_file
 from retainbench.harness.core.text.formatting import counted
 from retainbench.harness.tasks.catalogue import OWN, own
@@ -64,10 +64,7 @@ def from_file(path: Path, reading: RowReading) -> list[Row]:
     """
     if not path.is_file():
         raise UsageError(f"not a file: {path}. Give JSON Lines with id, query and answer")
-    try:
-        return read_rows(path, lambda row: completed(row, reading))
-    except IntegrityError as error:
-        raise UsageError(str(error)) from error
+    return read_rows(path, lambda row: completed(row, reading))
 
 
 def completed(row: Any, reading: RowReading = AS_THEY_ARE) -> Any:

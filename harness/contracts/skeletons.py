@@ -58,7 +58,12 @@ def suite(
 
 
 def target(name: str, out: Path) -> catalogue.TaskInfo:
-    """OUT/NAME/: made-up rows and a reward.py of its own."""
+    """OUT/NAME/: made-up rows and a reward.py of its own.
+
+    Raises:
+        UsageError: it exists.
+    """
+    _require_free(out / name)
     with TemporaryDirectory() as scratch:
         reward = Path(scratch) / "reward.py"
         reward.write_text(_template("reward", name), encoding="utf-8")
@@ -80,8 +85,13 @@ def _sums() -> Iterator[rows.Row]:
 
 
 def task(name: str, out: Path, axis: str) -> catalogue.TaskInfo:
-    """OUT/NAME.jsonl with made-up rows, and OUT/NAME/, the task that they are frozen to."""
+    """OUT/NAME.jsonl with made-up rows, and OUT/NAME/, the task that they are frozen to.
+
+    Raises:
+        UsageError: one of them exists.
+    """
     freeze.check_name(name)
+    _require_free(out / name)
     lines = "".join(json.dumps(row) + "\n" for row in _questions())
     with locks.growing(out, create=True):
         file = _written(out / f"{name}.jsonl", lines)
@@ -109,6 +119,11 @@ def _questions() -> Iterator[rows.Row]:
 def _template(kind: str, name: str) -> str:
     text = (paths.TEMPLATES / f"new_{kind}.txt").read_text(encoding="utf-8")
     return text.replace("NAME", name)
+
+
+def _require_free(folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} exists already: choose another name")
 
 
 def _written(path: Path, text: str) -> Path:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from retainbench.harness.core.stages import SELF, Stage
 from retainbench.harness.models import loading
-from retainbench.harness.scoring.decoding import generate
-from retainbench.harness.scoring.stops import stop_rule
 from retainbench.harness.tasks import contamination, text_files
 from retainbench.harness.tasks.catalogue import Catalogue
 from retainbench.trainers._shared.contract import TrainingError
@@ -40,6 +38,9 @@ def own_text(base: Path, seed: int, tasks: Catalogue, device: str) -> tuple[str,
     Raises:
         TrainingError: nothing is left.
     """
+    from retainbench.harness.scoring.decoding import generate
+    from retainbench.harness.scoring.stops import stop_rule
+
     loaded = loading.load(base, device=device)
     tokenizer, config = loaded.tokenizer, loaded.model.config.get_text_config()
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id

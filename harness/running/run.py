@@ -11,6 +11,7 @@ Writes everything that `paths.RunFolder` names. Command: `retainbench run SUITE 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,7 @@ def run(
         UsageError: the folder belongs to another suite, plan or device, or an executor cannot be
             used.
     """
+    require_executor(executor, workers)
     folder = open_folder(plan, root, device)
     if command and not folder.commands.exists():
         write_json(folder.commands, Commands(lines=[list(command)]))
@@ -78,6 +80,20 @@ def run(
     return ordered
 
 
+def require_executor(executor: Executor, workers: int) -> None:
+    """Refuse an executor that cannot be used here, before anything is swept or written.
+
+    Raises:
+        UsageError: `workers` next to a cluster, which has its own; no Slurm on this machine.
+    """
+    if executor == "ray" and workers > 1:
+        raise UsageError("--workers is for this machine; a Ray cluster has its own")
+    if executor == "slurm" and workers > 1:
+        raise UsageError("--workers is for this machine; Slurm decides how many jobs run")
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise UsageError("--executor slurm: there is no sbatch here; run it on a login node")
+
+
 def _execute(
     context: Context, executor: Executor, workers: int, watch: Watch | None
 ) -> Iterator[tuple[Cell, Scorecard]]:
@@ -85,14 +101,10 @@ def _execute(
     if executor == "ray":
         from retainbench.harness.running.clusters import ray
 
-        if workers > 1:
-            raise UsageError("--workers is for this machine; a Ray cluster has its own")
         return ray.cells(context)
     if executor == "slurm":
         from retainbench.harness.running.clusters import slurm
 
-        if workers > 1:
-            raise UsageError("--workers is for this machine; Slurm decides how many jobs run")
         return slurm.cells(context)
     reference.prepare(context)
     if workers == 1:

@@ -14,6 +14,7 @@ paths but the base's. Code of what the user's own suite names runs; a pack's nee
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,13 @@ class ResolvedSuite(NamedTuple):
     """A suite's content with names instead of paths, and the catalogue that knows the names."""
 
     value: dict[str, Any]
+    tasks: Catalogue
+
+
+class ResolvedTasks(NamedTuple):
+    """Names of tasks, and the catalogue that knows them."""
+
+    names: list[str]
     tasks: Catalogue
 
 
@@ -59,7 +67,7 @@ class _PathResolver:
     def target(self, entry: Any) -> Any:
         if not is_path(entry):
             return entry
-        found = self._read(entry, "targets", code=True)
+        found = self.read(entry, "target", code=True)
         if len(found) != 1 or found[0].kind != "target":
             raise UsageError(f"{self.where}: targets: {entry} is not the folder of one target")
         return found[0].name
@@ -67,15 +75,16 @@ class _PathResolver:
     def tasks(self, entry: Any) -> list[Any]:
         if not is_path(entry):
             return [entry]
-        found = self._read(entry, "tasks", code=self.allow_code)
+        found = self.read(entry, "task", code=self.allow_code)
         return [info.name for info in found if info.kind != "target"]
 
-    def _read(self, entry: str, key: str, *, code: bool) -> list[TaskInfo]:
+    def read(self, entry: str, kind: str, *, code: bool) -> list[TaskInfo]:
+        """The tasks in the folder of a task or target, or in a pack of several."""
         folder = self.path(entry)
         if not folder.is_dir():
             raise UsageError(
-                f"{self.where}: {key}: not a folder: {entry} (looked for {folder}). Create one "
-                f"with `retainbench new {key[:-1]} {folder.name}`"
+                f"{self.where}: {kind}s: not a folder: {entry} (looked for {folder}). Create one "
+                f"with `retainbench new {kind} {folder.name}`"
             )
         found = pack.read(folder, code=code)
         self.infos |= {info.name: info for info in found}
@@ -132,6 +141,25 @@ class _PathResolver:
             if isinstance(found.get(key), dict) and place in found[key]:
                 found[key] = found[key] | {place: self.text(found[key][place])}
         return found
+
+
+def bring_tasks(entries: Iterable[str], tasks: Catalogue) -> ResolvedTasks:
+    """Tasks and targets by name or by path from the working folder, as a suite's `tasks` are.
+
+    Raises:
+        UsageError: a path names no folder, or a name is that of a folder and of no task.
+        IntegrityError: a folder differs from its lock, or has code and `tasks` allows none.
+    """
+    resolver = _PathResolver(Path(), "evaluate", tasks.allow_code)
+    names: list[str] = []
+    for entry in entries:
+        if is_path(entry):
+            names += [info.name for info in resolver.read(entry, "task", code=tasks.allow_code)]
+        elif entry not in tasks.tasks and (Path(entry) / f"{entry}.yaml").is_file():
+            raise UsageError(f"unknown task {entry!r}. For the folder of that name write ./{entry}")
+        else:
+            names.append(entry)
+    return ResolvedTasks(names, tasks.adding(resolver.infos.values()))
 
 
 def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> ResolvedSuite:

@@ -23,7 +23,7 @@ import yaml
 
 from retainbench.harness.core import paths
 from retainbench.harness.core.axes import RetentionAxis
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.atomic import replacing
 from retainbench.harness.core.files.storage import sha256_file, write_json, write_text
 from retainbench.harness.core.records import Record
@@ -103,8 +103,8 @@ def from_jsonl(
         max_new_tokens: longest answer; it ends at the end of its line in any case.
 
     Raises:
-        UsageError: the file does not exist, or the prompt has no `{{query}}`.
-        IntegrityError: a row is malformed; the message names file, line and item.
+        UsageError: the file does not exist, the prompt has no `{{query}}`, or a row is malformed;
+            the message names file, line and item.
     """
     if not file.is_file():
         raise UsageError(f"--jsonl {file}: not a file. Write the path of a JSON Lines file")
@@ -184,7 +184,7 @@ def _free_form(
 
         for line, row in enumerate(rows, start=1):
             if any(number(text) is None for text in (row["answer"], *row["aliases"])):
-                raise IntegrityError(
+                raise UsageError(
                     f"{file}:{line}: item {row['id']}: the answer is not a number. Write one, "
                     "or use --match exact"
                 )
@@ -211,9 +211,9 @@ def write(frozen: Frozen, out: Path, *, overwrite: bool = False) -> catalogue.Ta
 def check_name(name: str) -> None:
     """Refuse a name that a folder cannot have or that a task of the package has."""
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a pack: use letters, digits, ._-")
+        raise UsageError(f"{name!r} cannot name a task: use letters, digits, ._-")
     if name in catalogue.own():
-        raise UsageError(f"{name} is a task of retainbench: choose another --name for the pack")
+        raise UsageError(f"{name} is a task of retainbench: choose another name")
 
 
 def fill(folder: Path, frozen: Frozen) -> catalogue.TaskInfo:

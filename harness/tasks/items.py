@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retainbench.harness.core.errors import IntegrityError
+from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files import foreign_json
 
 LONGEST_LINE = 1_000_000
@@ -31,7 +31,17 @@ def read_rows(path: Path, complete: Callable[[Any], Any] | None = None) -> list[
     Raises:
         IntegrityError: a line is not UTF-8, not a JSON object or too long, a field is missing, an
             id occurs twice, or `gold` is not the index of a choice. Names file, line and item.
+        UsageError: the same of a user's file, which she can correct.
     """
+    if complete is None:
+        return _checked(path, None)
+    try:
+        return _checked(path, complete)
+    except IntegrityError as error:
+        raise UsageError(str(error)) from error
+
+
+def _checked(path: Path, complete: Callable[[Any], Any] | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     for number, line in enumerate(lines(path), start=1):
@@ -94,8 +104,9 @@ def _check_row(row: Any, where: str) -> None:
     if not 0 < len(row["id"]) <= LONGEST_NAME or not row["id"].isprintable():
         raise IntegrityError(f"{where}: the id must have 1 to {LONGEST_NAME} printable characters")
     where = f"{where}: item {row['id']}"
-    if not isinstance(row.get("query"), str) or not isinstance(row.get("cluster"), str):
-        raise IntegrityError(f"{where}: query and cluster must be text")
+    for name in ("query", "cluster"):
+        if not isinstance(row.get(name), str):
+            raise IntegrityError(f"{where}: {name} is missing or is not text")
     if "messages" in row and not _conversation(row["messages"]):
         raise IntegrityError(
             f"{where}: messages must be a list of {{role, content}}, with the roles system, user "

@@ -193,7 +193,7 @@ def test_other_models_are_refused(regression: Path, tmp_path: Path) -> None:
         verify(cert, candidate=other)
     with pytest.raises(IntegrityError, match="is not base of the certificate"):
         verify(cert, base=other)
-    with pytest.raises(UsageError, match="no certificate there"):
+    with pytest.raises(UsageError, match="not a certificate"):
         verify(tmp_path / "nowhere")
 
 
@@ -261,7 +261,7 @@ def test_keys_of_other_kinds_are_usage_errors(tmp_path: Path) -> None:
     for read, path in ((dsse.private_key, public), (dsse.public_key, private)):
         with pytest.raises(UsageError, match="cannot be read"):
             read(path)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"--key .*none\.pem: missing"):
         make(tmp_path, key=tmp_path / "none.pem")
     assert not (tmp_path / "cert").exists()
 

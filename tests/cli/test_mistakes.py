@@ -75,6 +75,12 @@ VERB_MISTAKES = (
     "tasks --pack nonsense",
     "bases fetch nonsense",
     "drift nonsense nonsense",
+    "evaluate fruitfly ./nonsense",
+    "evaluate fruitfly nonsense",
+    "export x --format model-index --out y --push nonsense",
+    "run quick --executor slurm --workers 2",
+    "certify --base fruitfly --candidate fruitfly --suite quick --out x --template own",
+    "certify --base fruitfly --candidate fruitfly --suite quick --out x --key nonsense.pem",
 )
 CERTIFY = "certify --base fruitfly --candidate fruitfly --suite quick --out x"
 WITHOUT_EFFECT = (

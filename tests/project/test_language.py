@@ -1,7 +1,8 @@
 """What a person reads is plain modern English: the words that STYLE.md bans are not in it.
 
-Checked are the texts of errors, of `help=`, of the table's notes, README.md, and every docstring of
-harness/ and trainers/ (those of tasks are frozen with them). A file of `UNFINISHED` is left out
+Checked are the texts of errors, of `help=`, of the table's notes, README.md and .github/ (the
+guides: test_guides.py), what `retainbench new` writes, and every docstring of harness/ and
+trainers/ (those of tasks are frozen with them). A file of `UNFINISHED` is left out
 until its texts are rewritten; it must be empty.
 """
 
@@ -20,6 +21,11 @@ ROOT = paths.PACKAGE
 CODE = ("harness", "trainers")
 ROOMS = (*CODE, "tasks", "results")
 SOURCES = sorted(p for part in ROOMS for p in (ROOT / part).rglob("*.py"))
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / ".github").glob("*.md")),
+    *sorted((ROOT / "harness/templates").glob("new_*.txt")),
+]
 NOTES = ROOT / "harness/report/table"
 UNFINISHED: frozenset[str] = frozenset()
 
@@ -70,8 +76,9 @@ def test_no_text_has_a_banned_word(path: Path) -> None:
     assert banned(path) == []
 
 
-def test_the_readme_has_no_banned_word() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_page_and_no_template_has_a_banned_word(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if BANNED.search(line)] == []
 
 

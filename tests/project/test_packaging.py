@@ -14,6 +14,9 @@ from retainbench.harness.core import paths
 ROOT = paths.PACKAGE
 TORCH_FREE = (
     "adoption.pair",
+    "api.certify",
+    "api.evaluate",
+    "api.run",
     "certificate.certify",
     "certificate.export",
     "certificate.verify",
@@ -27,6 +30,7 @@ TORCH_FREE = (
     "gate.decide",
     "report.publish",
     "report.report",
+    "running.shards",
     "statistics.paired",
     "study_design.power_table",
     "suites.plan",

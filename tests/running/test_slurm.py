@@ -39,13 +39,14 @@ def test_jobs_give_the_scorecards_of_this_process(tiny_base: Path, tmp_path: Pat
     assert {cell.id: card for cell, card in again} == theirs
 
 
-def test_without_slurm_it_is_one_line(
+def test_without_slurm_it_is_one_line_and_nothing_is_written(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     plan = plan_of(suite(tiny_base))
     with pytest.raises(UsageError, match="there is no sbatch here"):
-        list(slurm.cells(context(plan, tmp_path / "run")))
+        run.run(plan, tmp_path / "run", executor="slurm")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_base_that_cannot_be_scored_is_one_line(tiny_base: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 from functools import partial
@@ -120,7 +121,7 @@ def test_estimates_are_printed_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    small = suite(tiny_base, tasks=["dates"], divergence_prompts=2)
+    small = suite(tiny_base, tasks=["dates"], divergence_prompts=2, items_per_task=None)
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(small.model_dump(mode="json", exclude_none=True)))
     monkeypatch.chdir(tmp_path)
@@ -130,6 +131,7 @@ def test_estimates_are_printed_and_nothing_is_written(
     for words in (
         ["plan", str(file), "--estimate"],
         [*certify, "--suite", str(file), "--out", "made"],
+        [*certify, "--suite", str(file), "--out", "made", "--tier", "smoke"],
     ):
         monkeypatch.setattr(sys, "argv", ["retainbench", *words])
         with pytest.raises(SystemExit) as ended:
@@ -138,4 +140,5 @@ def test_estimates_are_printed_and_nothing_is_written(
         out = capsys.readouterr().out
         assert "Memory: " in out
         assert "shows: smallest true drop" in out
+    assert re.search(r"dates +temporal +100 ", out), out
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]

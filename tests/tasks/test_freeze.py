@@ -115,13 +115,13 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", [row])
-    with pytest.raises(IntegrityError, match=f"a.jsonl:1.*{said}"):
+    with pytest.raises(UsageError, match=f"a.jsonl:1.*{said}"):
         freeze.from_jsonl(file, "sums", "numeric")
 
 
 def test_choices_and_answers_do_not_mix(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", [choice_rows()[0], answer_rows()[1]])
-    with pytest.raises(IntegrityError, match=r"a\.jsonl:2: item sum:1"):
+    with pytest.raises(UsageError, match=r"a\.jsonl:2: item sum:1"):
         freeze.from_jsonl(file, "sums", "numeric")
 
 
@@ -148,9 +148,7 @@ def test_numbers_are_compared_by_value(said: str, value: float) -> None:
 
 def test_numeric_answers_must_be_numbers(tmp_path: Path) -> None:
     rows = [*answer_rows(3), {"id": "word", "query": "q", "answer": "four"}]
-    with pytest.raises(
-        IntegrityError, match=r"sums\.jsonl:4: item word: the answer is not a number"
-    ):
+    with pytest.raises(UsageError, match=r"sums\.jsonl:4: item word: the answer is not a number"):
         make_pack(tmp_path / "pack", rows=rows, match="numeric")
 
 

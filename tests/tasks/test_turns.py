@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from fixtures.chats import CHATML, FAMILIES, GEMMA, LLAMA3, save_chat
 from retainbench.harness.contracts import rows
 from retainbench.harness.contracts.jobs import letters
-from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Format
 from retainbench.harness.tasks.items import read_rows
 from retainbench.harness.tasks.rendering import chat
@@ -134,5 +134,5 @@ def test_rows_may_end_with_the_answer_as_the_last_turn(tmp_path: Path) -> None:
     assert row["query"] == "User: What is 2 + 2?\nAssistant: 4\nUser: And times 4?"
     file = tmp_path / "rows.jsonl"
     file.write_text('{"id": "a", "messages": [{"role": "robot", "content": "x"}], "answer": "y"}\n')
-    with pytest.raises(IntegrityError, match="a: messages must be a list"):
+    with pytest.raises(UsageError, match="a: messages must be a list"):
         read_rows(file, rows.completed)

@@ -59,7 +59,7 @@ def growing(folder: Path, *, create: bool = False) -> Iterator[None]:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
     elif not folder.is_dir():
-        raise UsageError(f"not a folder: {folder}")
+        raise UsageError(f"not a run folder: {folder}. Name one that `retainbench run` has written")
     with _locked(folder / NAME, folder):
         recover(folder)
         yield

@@ -159,8 +159,8 @@ def of(tokenizer: Any, format: Format) -> Rendering:
         return PLAIN
     if not tokenizer.chat_template:
         raise UsageError(
-            "format.template: chat: the base's tokenizer has no chat template. Use a base that has "
-            "one, or `template: none`"
+            "the tokenizer has no chat template, so it cannot be asked through one. Use a model "
+            "that has one, or `template: none` (--template none)"
         )
     template = tokenizer.get_chat_template()
     switches = {} if format.thinking is None else {"enable_thinking": format.thinking}
