@@ -15,7 +15,7 @@ Each entry of E has variance 1 at every rank: drift and its null are those of de
 alpha and N. Each line of the step log holds the noise key, the step and the fitness of every
 member, from which `replay` computes the weights; the first one names the perturbed layers.
 
-How the population is evaluated: `_population` and `_population_decode`.
+How the population is evaluated: `_evolution/population.py` and `population_decode.py`.
 
 Deviations from the published code (ESHyperscale/HyperscaleES):
 1. The update is alpha / N times the sum; there it is multiplied by sqrt(N) before the optimizer,

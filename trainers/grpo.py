@@ -13,11 +13,11 @@ kept here, is `dapo` with beta 0.
 (arXiv:2507.18071); `dynamic_sampling` and `mask_truncated` are DAPO's (arXiv:2503.14476).
 
 Deviations from TRL's defaults:
-1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
+1. Rollouts are ours (`_gradient/trl_online.py`): they end where the evaluation's answers end.
 2. Rows come in the order that all methods share; the learning rate follows the budget.
 3. A run resumes where a rollout begins, so that it ends in the same bytes.
-4. Completions that were cut off earn nothing (`_rollout`); `mask_truncated` also takes them out of
-   the loss.
+4. Completions that were cut off earn nothing (`_shared/rollout.py`); `mask_truncated` also takes
+   them out of the loss.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ on, but after four tokens of the student's own sample in .13, the student withou
 the sample is right, .59 and .77). So SDFT lowers the loss and loses 9 points there.
 
 Deviations from TRL's defaults:
-1. Rollouts are ours (`_trl_online`): they end at the first newline, as in the evaluation.
+1. Rollouts are ours (`_gradient/trl_online.py`): they end where the evaluation's answers end.
 2. The demonstration comes before the prompt, in the form of the evaluation, because our bases are
    not chat models; TRL appends it, and the paper words it as an instruction.
 3. The `base` teacher is the stage's starting point, loaded from its folder (for LoRA: the adapter

@@ -64,7 +64,7 @@ class RetentionCallback(TrainerCallback):
             base: what the training starts from, or any model to compare with: a named base, a
                 folder, an adapter or a hub id, or (model, tokenizer), which is only read.
             suite: names the retention tasks, how many items of each, and the policy.
-            every: steps of the optimizer between two looks; the last step is always looked at.
+            every: steps of the optimizer between two looks; the last planned step is looked at too.
             device: where a base that is not loaded yet is scored.
             packs: folders of tasks from `retainbench freeze`, added to the suite.
             allow_code: lets the installed lm-eval's code score the packs that name it.

@@ -189,7 +189,7 @@ def certify_chain(
         UsageError, IntegrityError: as `certify`.
     """
     quieten()
-    chosen, decided, request = _asked(str(links[0]), suite, CertifyOptions(**options))
+    chosen, decided, request = _asked(str(next(iter(links), "")), suite, CertifyOptions(**options))
     names = [str(link) for link in links]
     return write_chain(names, chosen, decided, Path(out), request, overwrite=overwrite)
 

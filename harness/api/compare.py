@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from retainbench.harness.api.gate import change_row, rules
 from retainbench.harness.api.records import pandas, source
 from retainbench.harness.comparison import compare as comparing
+from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Policy
 
 if TYPE_CHECKING:
@@ -24,15 +25,18 @@ def compare(base: Side, candidate: Side, *, policy: Rules | None = None) -> pd.D
     arm; its footnotes are in `.attrs["notes"]`.
 
     Args:
-        policy: level of the intervals and margins; default: the policy's defaults. Runs have their
-            own.
+        policy: level of the intervals and margins; default: the policy's defaults. Not for runs,
+            which have their own.
 
     Raises:
+        UsageError: a policy for two runs.
         IntegrityError: records are missing, damaged or cannot be paired.
     """
     if not any(
         not isinstance(side, str | Path) or Path(side).is_file() for side in (base, candidate)
     ):
+        if policy is not None:
+            raise UsageError("policy: two runs have their own. Leave it out")
         return _runs(Path(str(base)), Path(str(candidate)))
     found = comparing.compare(source(base), source(candidate), rules(policy) or Policy())
     return pandas().DataFrame([change_row(change) for change in [*found.targets, *found.tasks]])

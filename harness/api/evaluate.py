@@ -56,8 +56,9 @@ def evaluate(
         model: a named base, a folder, an adapter or a hub id, or (model, tokenizer).
         tasks: names, as `retainbench tasks` lists them, or "./folder" as `retainbench new task`
             writes it.
-        base: of an adapter; default: the one that it names.
+        base: of an adapter; default: the one that it names. Not for a loaded model.
         limit: score the first n items of each task only.
+        device: a torch device; a loaded model stays on its own.
         dtype: float32, bfloat16, float16, or auto (as stored); not for a loaded model.
         device_map: `auto` spreads the layers over the GPUs of this machine.
         engine: what answers: transformers, llama.cpp or lm-eval:NAME; for a loaded model the first.

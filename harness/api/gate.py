@@ -70,12 +70,14 @@ def gate(
             flips.html.
 
     Raises:
-        UsageError: not one thing to gate, or no policy.
+        UsageError: not one thing to gate, no policy, or cells of what is not a run.
         IntegrityError: records are missing, damaged or cannot be paired.
     """
     pair = base is not None and candidate is not None
     if pair == (run is not None) or (base is None) != (candidate is None):
         raise UsageError("name one thing to gate: a run folder, or base and candidate")
+    if cells and run is None:
+        raise UsageError("cells: records have none. Leave it out, or name a run folder")
     sources = (
         command.Sources(run=Path(run), cells=tuple(cells))
         if run is not None

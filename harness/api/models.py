@@ -28,12 +28,17 @@ def loaded(model: Model, *, base: Model | None = None, placement: Placement = ON
         base: of an adapter; default: the one that it names.
 
     Raises:
-        UsageError: the reference is unknown.
+        UsageError: the reference is unknown, or a loaded model is to be put elsewhere.
         IntegrityError: the folder cannot be loaded safely.
     """
     from retainbench.harness.models import loading
 
     if isinstance(model, tuple):
+        if base is not None or placement != ON_CPU:
+            raise UsageError(
+                "a loaded model keeps its base, device and dtype. Leave out base, device, dtype "
+                "and device_map, or name a folder"
+            )
         return loading.Loaded(*_pair(model))
     return loading.load(checked(model, base), **placement._asdict())
 

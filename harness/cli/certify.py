@@ -209,8 +209,6 @@ def _certify_chain(
     from retainbench.harness.api.certify import certify_chain
     from retainbench.harness.certificate.chain import page
 
-    if len(links) < 3:
-        raise UsageError("--chain takes three models or more; for two, use --base and --candidate")
     made = certify_chain(links, suite, out, overwrite=overwrite, **vars(options))
     for line in page.screen(made.chain, made.parts):
         screen.line(line)

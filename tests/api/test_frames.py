@@ -92,6 +92,16 @@ def test_a_loaded_model_is_left_as_it_was(tiny_base: Path) -> None:
     retainbench.evaluate((model, tokenizer), "capitals", limit=5)
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
+    for given in ({"dtype": "bfloat16"}, {"base": tiny_base}, {"device_map": "auto"}):
+        with pytest.raises(UsageError, match="a loaded model keeps its base, device and dtype"):
+            retainbench.evaluate((model, tokenizer), "capitals", limit=5, **given)
+
+
+def test_what_would_have_no_effect_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cells: records have none"):
+        retainbench.gate(base="a", candidate="b", policy={"margin": 0.05}, cells=["c"])
+    with pytest.raises(UsageError, match="policy: two runs have their own"):
+        retainbench.compare(tmp_path, tmp_path, policy={"margin": 0.05})
 
 
 def test_frames_are_gated_as_their_files(tiny_base: Path, other: Path, tmp_path: Path) -> None:

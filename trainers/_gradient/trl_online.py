@@ -1,7 +1,7 @@
-"""TRL's online methods (GRPO, RLOO; SDFT in part) under the rules of `_trl`, with our own rollouts.
+"""TRL's online methods (GRPO, RLOO; SDFT in part) under the rules of `trl`, with our own rollouts.
 
-TRL keeps advantages, losses and updates. Sampling is `_rollout`'s, so that prompts, stopping and
-rewards are those of the evaluation and of our other methods: completions end at the first newline,
+TRL keeps advantages, losses and updates. Sampling is `rollout`'s, so that prompts, stopping and
+rewards are those of the evaluation and of our other methods: completions end where its answers end,
 distinct prompts are encoded once, and the draws depend on (seed, step) alone, which makes resume
 exact. One optimizer step answers `batch_size / num_generations` prompts.
 """
@@ -9,7 +9,8 @@ exact. One optimizer step answers `batch_size / num_generations` prompts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,7 @@ from retainbench.trainers._shared.data import generator, item_at
 
 if TYPE_CHECKING:
     from retainbench.harness.scoring.stops import Stops
+    from retainbench.trainers._shared.contract import Item
     from retainbench.trainers._shared.model import PolicyModel
     from retainbench.trainers._shared.rollout import Sampler
     from retainbench.trainers._shared.trajectory import Trajectory
@@ -143,6 +145,112 @@ def rows_per_step(options: GroupOptions) -> int:
     return options.batch_size * options.accumulation
 
 
+@dataclass
+class OnlineLoop:
+    """The rows, the sampling and the account of one of TRL's online trainers."""
+
+    job: Job
+    trajectory: Trajectory
+    sampling: Rollouts
+    trainer_class: Any
+    config_class: Any
+    specific: dict[str, Any]
+    """The method's own arguments of `config_class`."""
+    iterations: int
+    """Optimizer steps that share a rollout."""
+    attempts: int
+    """Of replacing groups without variance (`trl_refill`)."""
+    in_rollout: int = 0
+    """Tokens of the last rollout, prompts included."""
+    charged: int = -1
+    """The step that was charged last."""
+
+    @cached_property
+    def refill(self) -> Refill:
+        """Replaces groups without variance."""
+        group = self.job.options.num_generations
+        sampler, generate = self.sampling.sampler, self.sampling.generate
+        return Refill(sampler, generate, self._item, self._question, group, self.attempts)
+
+    def _item(self, number: int) -> Item:
+        return item_at(self.job.target.train, self.job.seed, number)
+
+    def _question(self, number: int) -> dict[str, Any]:
+        return {"prompt": self.job.target.prompt(self._item(number)), "number": number}
+
+    def row(self, position: int) -> dict[str, Any]:
+        """A row of TRL's stream."""
+        return self._question(question_at(self.job.options, position, self.iterations))
+
+    def build(self, first_row: int, scratch: str) -> Any:
+        """TRL's trainer over the rows from `first_row` on, sampling as we do."""
+        from retainbench.trainers._gradient import trl
+
+        job, policy = self.job, self.trajectory.policy
+        trainer = self.trainer_class(
+            model=policy.model,
+            reward_funcs=[rewarding(job, self.sampling.sampler.stops)],
+            args=trl.config(
+                self.config_class,
+                job,
+                scratch,
+                num_generations=job.options.num_generations,
+                max_completion_length=job.target.max_new_tokens,
+                temperature=job.options.temperature,
+                epsilon=job.options.epsilon,
+                **_engine(job.options, self.sampling),
+                **self.specific,
+            ),
+            train_dataset=trl.stream(self.row, ["prompt", "number"], first_row),
+            processing_class=policy.tokenizer,
+        )
+        trl_patches.read_in_order(trainer)
+        self._refer(trainer)
+        trainer.eos_token_ids = self.sampling.ends
+        encode = partial(job.target.rendering.encode, policy.tokenizer)
+        trl_patches.sample_by(trainer, encode, self.generate)
+        if self.attempts:
+            trl_patches.replace_rows(trainer, self.refill.varied)
+        return trainer
+
+    def _refer(self, trainer: Any) -> None:
+        """Let a KL penalty be to the job's reference, where TRL would take another model."""
+        from retainbench.trainers._shared import model
+
+        job = self.job
+        if self.specific.get("beta") and (trainer.ref_model or job.base != job.reference):
+            trainer.ref_model = trl_patches.scored_reference(
+                trainer, model.reference(job), job.options.temperature
+            )
+
+    def generate(self, prompt_ids: Tokens, by_trl: Callable[[], Tokens]) -> Tokens:
+        """Completions of a rollout's prompts."""
+        if self.job.options.rollout == "vllm":
+            tokens = by_trl()
+            self.sampling.charge(prompt_ids, tokens)
+        elif self.attempts:
+            tokens = self.refill.take()
+        else:
+            tokens = self.sampling.generate(prompt_ids)
+        self.in_rollout = sum(map(len, prompt_ids)) + sum(map(len, tokens))
+        return tokens
+
+    def count(self, trajectory: Trajectory, _inputs: Any) -> None:
+        """Charge a step once, since its parts share a rollout."""
+        if trajectory.step == self.charged:
+            return
+        self.charged = trajectory.step
+        passes = 1
+        if trajectory.step % self.iterations == 0:
+            references = 1 if self.specific.get("beta") else 0
+            grpo = trl_patches.is_grpo(self.trainer_class)
+            old = 1 if self.iterations > 1 else 0 if grpo else references
+            passes += references + old  # RLOO's reward reads the old ones for its KL
+        trajectory.meter.forward(self.in_rollout * passes)
+        trajectory.meter.backward(self.in_rollout)
+        trajectory.meter.samples(self.job.options.batch_size)
+
+
 def run(
     job: Job,
     trainer_class: Any,
@@ -154,10 +262,7 @@ def run(
 ) -> Outcome:
     """Train with one of TRL's online trainers until the budget is spent.
 
-    Args:
-        specific: the method's own arguments of `config_class`.
-        iterations: optimizer steps that share a rollout.
-        attempts: of replacing groups without variance (`trl_refill`).
+    Arguments: as the fields of `OnlineLoop`.
 
     Raises:
         TrainingError: vLLM cannot run, no completion earns a reward, or
@@ -167,86 +272,18 @@ def run(
     from retainbench.trainers._shared import model
     from retainbench.trainers._shared.trajectory import Trajectory
 
-    options = job.options
     check_engine(job)
     policy = model.load(job)
     trajectory = Trajectory(job, policy)
     sampling = rollouts(job, policy, trajectory)
-    rewards = rewarding(job, sampling.sampler.stops)
-    online_grpo = trl_patches.is_grpo(trainer_class)
-    in_rollout, charged = [0], [-1]
-
-    item = partial(item_at, job.target.train, job.seed)
-
-    def question(number: int) -> dict[str, Any]:
-        return {"prompt": job.target.prompt(item(number)), "number": number}
-
-    refill = Refill(
-        sampling.sampler, sampling.generate, item, question, options.num_generations, attempts
+    loop = OnlineLoop(
+        job, trajectory, sampling, trainer_class, config_class, specific, iterations, attempts
     )
-
-    def row(position: int) -> dict[str, Any]:
-        return question(question_at(options, position, iterations))
-
-    def build(first_row: int, scratch: str) -> Any:
-        trainer = trainer_class(
-            model=policy.model,
-            reward_funcs=[rewards],
-            args=trl.config(
-                config_class,
-                job,
-                scratch,
-                num_generations=options.num_generations,
-                max_completion_length=job.target.max_new_tokens,
-                temperature=options.temperature,
-                epsilon=options.epsilon,
-                **_engine(options, sampling),
-                **specific,
-            ),
-            train_dataset=trl.stream(row, ["prompt", "number"], first_row),
-            processing_class=policy.tokenizer,
-        )
-        trl_patches.read_in_order(trainer)
-        if specific.get("beta") and (trainer.ref_model or job.base != job.reference):
-            reference = model.reference(job)
-            trainer.ref_model = trl_patches.scored_reference(
-                trainer, reference, options.temperature
-            )
-        trainer.eos_token_ids = sampling.ends
-        trl_patches.sample_by(
-            trainer, partial(job.target.rendering.encode, policy.tokenizer), generate
-        )
-        if attempts:
-            trl_patches.replace_rows(trainer, refill.varied)
-        return trainer
-
-    def generate(prompt_ids: Tokens, by_trl: Callable[[], Tokens]) -> Tokens:
-        if options.rollout == "vllm":
-            tokens = by_trl()
-            sampling.charge(prompt_ids, tokens)
-        else:
-            tokens = refill.take() if attempts else sampling.generate(prompt_ids)
-        in_rollout[0] = sum(map(len, prompt_ids)) + sum(map(len, tokens))
-        return tokens
-
-    def count(trajectory: Trajectory, _inputs: Any) -> None:
-        if trajectory.step == charged[0]:  # the parts of a step share one rollout
-            return
-        charged[0] = trajectory.step
-        passes = 1
-        if trajectory.step % iterations == 0:
-            references = 1 if specific.get("beta") else 0
-            old = 1 if iterations > 1 else 0 if online_grpo else references
-            passes += references + old  # RLOO's reward reads the old ones for its KL
-        trajectory.meter.forward(in_rollout[0] * passes)
-        trajectory.meter.backward(in_rollout[0])
-        trajectory.meter.samples(options.batch_size)
-
     outcome = trl.run(
         trajectory,
-        build,
-        count,
-        rows_per_step=rows_per_step(options),
+        loop.build,
+        loop.count,
+        rows_per_step=rows_per_step(job.options),
         steps_per_rollout=iterations,
     )
     if trajectory.step and not any_signal(job):

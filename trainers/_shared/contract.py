@@ -1,6 +1,6 @@
 """What a trainer receives and returns.
 
-A method is one public file in this folder with
+A method is one file in `trainers/`, or one of a user's, with
 
     PAPER: str                       where the method comes from
     ADAPTATIONS: tuple[str, ...]     of `full`, `lora`
@@ -9,14 +9,14 @@ A method is one public file in this folder with
     SPLITS: bool                     whether several processes may share its batches (recipe key
                                      `processes`); False where it is left out
     class Options(TrainerOptions)    its hyper-parameters, documented, with published defaults
-    def train(job: Job) -> Outcome   stops at the budget, writes through `_trajectory`
+    def train(job: Job) -> Outcome   stops at the budget, writes through `Trajectory`
 
 and, if it learns from another model, `TEACHER = True`: a stage must then name one, `job.teacher`.
 
 The module must import without torch (heavy imports are inside functions), so that planning and
-`retainbench methods` stay fast. Everything that makes arms comparable is shared and lives next to
-this file: `_model` (loading, adapters), `_data` (order and encoding), `_trajectory` (budget,
-checkpoints, resume, step log), `_rollout` (sampling and rewards), `_trl` (TRL's trainers under the
+`retainbench methods` stay fast. Everything that makes arms comparable is shared: next to this file
+`model` (loading, adapters), `data` (order and encoding), `trajectory` (budget, checkpoints, resume,
+step log) and `rollout` (sampling and rewards), and in `_gradient/` `trl` (TRL's trainers under the
 same rules).
 """
 
