@@ -201,12 +201,12 @@ def _gain_member(gain: Interval | None, floor: float) -> Member:
     z = normal_quantile((1 + gain.level) / 2)
     error = (gain.high - gain.low) / (2 * z)
     p = normal_cdf((gain.value - floor) / error) if error > 0 else float(gain.value >= floor)
-    interval = f"the interval of the gain, {gain.low:.4f} to {gain.high:.4f},"
+    interval = f"the interval of the gain, {100 * gain.low:.2f} to {100 * gain.high:.2f} points,"
     if gain.low >= floor:
         return Member("gain", "PASS", p)
     if gain.high < floor:
-        return Member("gain", "REGRESSION", p, reasons=(f"{interval} is below {floor:g}",))
-    return Member("gain", "INCONCLUSIVE", p, reasons=(f"{interval} contains {floor:g}",))
+        return Member("gain", "REGRESSION", p, reasons=(f"{interval} is below {100 * floor:g}",))
+    return Member("gain", "INCONCLUSIVE", p, reasons=(f"{interval} contains {100 * floor:g}",))
 
 
 def _task_gate(

@@ -18,7 +18,7 @@ import numpy as np
 
 from retainbench.harness.statistics.graded import t_quantile, t_tail
 from retainbench.harness.statistics.paired import Bounds
-from retainbench.harness.statistics.verdict import Judgement, decide
+from retainbench.harness.statistics.verdict import Judgement, against_margin, decide
 
 if TYPE_CHECKING:
     from retainbench.harness.core.records import Verdict
@@ -184,7 +184,7 @@ class _AxisRuling(NamedTuple):
 
 
 def _axis_ruling(mean: AxisMean, margin: float, used: Mapping[str, Judgement]) -> _AxisRuling:
-    verdict, (low, high) = decide(mean.bounds, margin), mean.bounds
+    verdict = decide(mean.bounds, margin)
     if verdict == "REGRESSION":
         return _AxisRuling(verdict, ("the axis mean regressed",))
     alone = [name for name, j in used.items() if j.verdict == "REGRESSION"]
@@ -193,7 +193,7 @@ def _axis_ruling(mean: AxisMean, margin: float, used: Mapping[str, Judgement]) -
         return _AxisRuling("INCONCLUSIVE", words)
     if verdict == "PASS":
         return _AxisRuling("PASS", ())
-    why = f"the interval of the mean, {low:.4f} to {high:.4f}, contains the margin {margin:g}"
+    why = against_margin("the interval of the mean", mean.bounds, "contains", margin)
     return _AxisRuling("INCONCLUSIVE", (why,))
 
 

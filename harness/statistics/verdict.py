@@ -269,10 +269,19 @@ def _ruling(found: Estimate, n: int, groups: int, lucky: bool, limits: _Limits) 
     verdict = decide(found.bounds, limits.margin)
     if verdict == "PASS":
         return _Ruling(verdict, ())
-    level, (low, high) = 100 * (1 - 2 * limits.alpha), found.bounds
     place = "is above" if verdict == "REGRESSION" else "contains"
-    interval = f"the {level:g}% interval of the drop, {low:.4f} to {high:.4f},"
-    return _Ruling(verdict, (f"{interval} {place} the margin {limits.margin:g}",))
+    interval = f"the {100 * (1 - 2 * limits.alpha):g} % interval of the drop"
+    return _Ruling(verdict, (against_margin(interval, found.bounds, place, limits.margin),))
+
+
+def against_margin(interval: str, bounds: Bounds, place: str, margin: float) -> str:
+    """Why a verdict is not PASS, in points as every table shows them.
+
+    >>> against_margin("the interval", Bounds(-0.0295, 0.0295), "contains", 0.02)
+    'the interval, -2.95 to 2.95 points, contains the margin of 2'
+    """
+    low, high = (100 * limit for limit in bounds)
+    return f"{interval}, {low:.2f} to {high:.2f} points, {place} the margin of {100 * margin:g}"
 
 
 def _rescaled(found: Estimate, d: Floats, chances: Floats) -> _Rescaled:

@@ -56,7 +56,7 @@ def test_case_z_the_methods_disagree_and_the_safer_one_counts() -> None:
     assert found.bounds is not None
     assert found.bounds.high == max(method.bounds.high for method in found.methods)
     assert found.reasons == (
-        "the 90% interval of the drop, -0.0295 to 0.0295, contains the margin 0.02",
+        "the 90 % interval of the drop, -2.95 to 2.95 points, contains the margin of 2",
     )
 
 
