@@ -12,7 +12,7 @@ import numpy as np
 from retainbench.harness.core.scorecards import PointScore, Scorecard
 from retainbench.harness.core.text.formatting import listed
 
-Arm = tuple[str, str]
+TargetRecipe = tuple[str, str]
 """Recipe and target."""
 Ends = Sequence[tuple[Scorecard, PointScore]]
 
@@ -51,9 +51,9 @@ def _cut(ends: Ends) -> list[str]:
     ]
 
 
-def _by_arm(ends: Ends, field: str) -> dict[Arm, float]:
+def _by_arm(ends: Ends, field: str) -> dict[TargetRecipe, float]:
     """Recipe and target -> mean over seeds, where every seed has the value."""
-    found: dict[Arm, list[float | None]] = {}
+    found: dict[TargetRecipe, list[float | None]] = {}
     for card, point in ends:
         found.setdefault((card.recipe, card.target), []).append(getattr(point, field))
     return {
@@ -63,12 +63,12 @@ def _by_arm(ends: Ends, field: str) -> dict[Arm, float]:
     }
 
 
-def _base(values: Mapping[Arm, float]) -> dict[Arm, float]:
+def _base(values: Mapping[TargetRecipe, float]) -> dict[TargetRecipe, float]:
     """The base's value for each target; it is the same in all recipes."""
     return {("base", target): value for (_, target), value in values.items()}
 
 
-def _named(ends: Ends, values: Mapping[Arm, float]) -> list[tuple[str, float]]:
+def _named(ends: Ends, values: Mapping[TargetRecipe, float]) -> list[tuple[str, float]]:
     """Names of arms, with the target where there are several."""
     several = len({card.target for card, _ in ends}) > 1
     return [
