@@ -20,6 +20,8 @@ from retainbench.harness.core.files.storage import digest, sha256_file
 from retainbench.harness.models.checked import Base
 from retainbench.harness.models.checks.foreign import reading
 
+MAGIC = b"GGUF"
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -31,12 +33,23 @@ def dequantised(file: Path) -> Path:
         UsageError: the library gguf is not installed.
         IntegrityError: transformers cannot read the file.
     """
+    _require_magic(file)
     key = digest([sha256_file(file), version("transformers"), version("gguf")])[:32]
     folder = paths.cache() / "gguf" / key
     with locks.replaced(folder):
         if not folder.exists():
             dequantise(file, folder)
     return folder
+
+
+def _require_magic(file: Path) -> None:
+    """Refuse another kind of file, such as a pointer of Git LFS, before libraries are loaded."""
+    with file.open("rb") as opened:
+        start = opened.read(len(MAGIC))
+    if start != MAGIC:
+        raise IntegrityError(
+            f"{file}: not a GGUF file, which begins with GGUF. Download or convert it again"
+        )
 
 
 def require_vocabulary(model: Base, base: Base) -> None:
