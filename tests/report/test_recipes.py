@@ -13,7 +13,7 @@ from retainbench.harness.core.stages import Anchor, Recipe, Stage
 from retainbench.harness.models import bases
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.table.evidence import files
-from retainbench.harness.report.table.recipes import chosen
+from retainbench.harness.report.table.recipes import chosen, grids
 from retainbench.harness.suites import loading as suites_loading
 
 SFT = Stage(
@@ -59,6 +59,17 @@ def test_a_published_folder_names_options_and_choices(tmp_path: Path) -> None:
         ["sft-grpo", "ppo, full", "1e-05", "not swept", "—", "—", "0.05", ""],
     ]
     assert "(largest: at the edge)" in (tmp_path / "published" / "README.md").read_text()
+
+
+def test_what_a_stage_reads_besides_its_rows_is_named() -> None:
+    """Two recipes of one method that differ by their teacher, replay or anchor look different."""
+    taught = Stage(method="gkd", teacher="larger", anchor=Anchor(kind="kl", on="web", strength=2))
+    mixed = Stage(method="interpolate", options={"weights": [0.25, 0.5]})
+    (grid,) = grids(Recipes(recipes={"wise": Recipe(stages=[taught, mixed])}, choices=[]), [])
+    assert [row[1] for row in grid.cells] == [
+        "gkd, full, teacher larger, kl on web (2)",
+        "interpolate, full, w 0.25, 0.5",
+    ]
 
 
 def test_a_value_inside_its_grid_is_not_marked_and_other_options_are_named() -> None:

@@ -74,7 +74,7 @@ def _intervals(done: Sequence[TableRow]) -> str:
 def _meaning(done: Sequence[TableRow]) -> list[str]:
     if not done:
         return []
-    dtypes = listed(row.drift.dtypes for row in done if row.drift)
+    dtypes = "; ".join(dict.fromkeys(row.drift.dtypes for row in done if row.drift))
     null = any(row.drift and row.drift.over_null is not None for row in done)
     return [
         "Gain: mean reward on the target's test items, candidate minus base. Drop: base minus "

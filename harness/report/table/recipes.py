@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from retainbench.harness.core.recipes import Recipes, SweepChoice, kl_coefficient
-from retainbench.harness.core.stages import Stage
+from retainbench.harness.core.stages import INTERPOLATE, Stage
 from retainbench.harness.core.text.formatting import NONE, listed, points
 from retainbench.harness.report.table.columns import Grid
 from retainbench.harness.report.table.model import TableRow
@@ -60,7 +60,23 @@ def grids(given: Recipes | None, rows: Sequence[TableRow]) -> tuple[Grid, ...]:
 
 
 def _method(stage: Stage) -> str:
-    return f"{stage.method}, {stage.adaptation}"
+    """What a stage is, and what it reads or weighs next to its rows; other options have columns.
+
+    >>> from retainbench.harness.core.stages import Anchor, Replay
+    >>> held = Anchor(kind="ewc", on="self", strength=10)
+    >>> _method(Stage(method="sft", anchor=held, replay=Replay(source="self", share=0.2)))
+    'sft, full, replay of self (0.2), ewc on self (10)'
+    """
+    parts = [stage.method, str(stage.adaptation)]
+    if stage.teacher:
+        parts.append(f"teacher {stage.teacher}")
+    if stage.replay:
+        parts.append(f"replay of {stage.replay.source} ({stage.replay.share:g})")
+    if stage.anchor and stage.anchor.on:
+        parts.append(f"{stage.anchor.kind} on {stage.anchor.on} ({stage.anchor.strength:g})")
+    if stage.method == INTERPOLATE:
+        parts.append("w " + listed(f"{weight:g}" for weight in stage.options["weights"]))
+    return ", ".join(parts)
 
 
 def _options(choices: Sequence[SweepChoice], recipe: str, number: int, stage: Stage) -> list[str]:
