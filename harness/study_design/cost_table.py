@@ -15,6 +15,7 @@ from retainbench.harness.core.text.terminal import table
 from retainbench.harness.gate.tiers import TYPICAL_DISCORDANCE
 from retainbench.harness.models import bases, loading
 from retainbench.harness.models.checked import Base
+from retainbench.harness.models.loading import Loaded
 from retainbench.harness.models.placement import Placement
 from retainbench.harness.study_design import cost, training_cost
 from retainbench.harness.study_design.cost import Cost, TaskCost
@@ -67,6 +68,7 @@ def of_suite(plan: Plan, tasks: Catalogue, device: str) -> Group:
     )
     names = [targets[0], *plan.retention]
     diverged = cost.of_divergence(loaded, names, suite, tasks, rendering)
+    weights = _weights(loaded)
     del loaded
     trained = training_cost.of_plan(plan, base, tasks, rendering, device)
     checkpoints = sum(_scored_points(cell) for cell in plan.cells)
@@ -94,7 +96,7 @@ def of_suite(plan: Plan, tasks: Catalogue, device: str) -> Group:
         *trained.unknown,
         f"From a probe of {duration(time.monotonic() - started)} on this machine ({device}), for "
         "one worker that trains in one process; drift and tables are not in it.",
-        _memory(base, 1, device),
+        _memory(weights, 1, device),
     ]
     return _shown([part for part in parts if part.cost.tokens], scored, notes, trained.stages)
 
@@ -137,7 +139,7 @@ def of_certificate(
     notes = [
         f"From a probe of {duration(time.monotonic() - started)} on this machine; drift is not in "
         "it. The base's records are taken from the cache where they are in it.",
-        _memory(base, 2, placement.device),
+        _memory(_weights(loaded), 2, placement.device),
     ]
     return _shown(parts, scored, notes)
 
@@ -151,9 +153,21 @@ def _scored_points(cell: Cell) -> int:
     return len({share for share in cell.trajectory if 0 < share < 1}) + ends + between
 
 
-def _memory(base: Base, models: int, device: str) -> str:
+class _Weights(NamedTuple):
+    """What a loaded model's weights take."""
+
+    size: int
+    """Bytes."""
+    dtype: str
+
+
+def _weights(loaded: Loaded) -> _Weights:
+    size = sum(part.numel() * part.element_size() for part in loaded.model.parameters())
+    return _Weights(size, str(loaded.model.dtype).removeprefix("torch."))
+
+
+def _memory(weights: _Weights, models: int, device: str) -> str:
     """What the probe took with one model, and what further copies of the weights add."""
-    weights = 4 * sum(tensor.numel for tensor in base.model.weights.tensors.values())
     if device.startswith("cuda"):
         import torch
 
@@ -161,8 +175,9 @@ def _memory(base: Base, models: int, device: str) -> str:
     else:
         peak = peak_memory_bytes()
     return (
-        f"Memory: {(peak + (models - 1) * weights) / 1e9:.1f} GB on {device.partition(':')[0]}; "
-        f"the weights are {weights / 1e9:.3g} GB in float32."
+        f"Memory: {(peak + (models - 1) * weights.size) / 1e9:.1f} GB on "
+        f"{device.partition(':')[0]}; the weights are {weights.size / 1e9:.3g} GB in "
+        f"{weights.dtype}."
     )
 
 

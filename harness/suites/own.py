@@ -14,7 +14,7 @@ paths but the base's. Code of what the user's own suite names runs; a pack's nee
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,10 +52,11 @@ def is_path(entry: Any) -> bool:
 class _PathResolver:
     """Reads what paths name, each once, and remembers it."""
 
-    def __init__(self, folder: Path, where: str, allow_code: bool) -> None:
+    def __init__(self, folder: Path, where: str, tasks: Catalogue) -> None:
         self.folder = folder
         self.where = where
-        self.allow_code = allow_code
+        self.allow_code = tasks.allow_code
+        self.known = {*tasks.tasks, *(info.axis for info in tasks.tasks.values())}
         self.infos: dict[str, TaskInfo] = {}
         self.files: dict[str, CodeFile] = {}
         self.texts: dict[str, TextFile] = {}
@@ -64,8 +65,23 @@ class _PathResolver:
     def path(self, entry: str) -> Path:
         return (self.folder / entry).resolve()
 
+    def require_named(self, entry: Any, key: str, known: Container[str], own: str) -> None:
+        """Refuse a name that nothing has but a file of the user's: its path was meant.
+
+        Args:
+            own: what `./NAME` would be, from the folder of the suite.
+        """
+        if not isinstance(entry, str) or entry in known or entry in {*self.infos, *self.files}:
+            return
+        if _is_file(self.folder / own):
+            raise UsageError(
+                f"{self.where}: {key}: unknown {entry!r}. For what is here under that name write "
+                f"./{Path(own).parts[0]}"
+            )
+
     def target(self, entry: Any) -> Any:
         if not is_path(entry):
+            self.require_named(entry, "targets", self.known, f"{entry}/{entry}.yaml")
             return entry
         found = self.read(entry, "target", code=True)
         if len(found) != 1 or found[0].kind != "target":
@@ -74,6 +90,7 @@ class _PathResolver:
 
     def tasks(self, entry: Any) -> list[Any]:
         if not is_path(entry):
+            self.require_named(entry, "tasks", self.known, f"{entry}/{entry}.yaml")
             return [entry]
         found = self.read(entry, "task", code=self.allow_code)
         return [info.name for info in found if info.kind != "target"]
@@ -92,6 +109,7 @@ class _PathResolver:
 
     def method(self, entry: Any) -> Any:
         if not is_path(entry):
+            self.require_named(entry, "method", methods.known(()), f"{entry}.py")
             return entry
         file = code_files.read(self.path(entry))
         other = self.files.setdefault(file.name, file)
@@ -143,6 +161,14 @@ class _PathResolver:
         return found
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; false for names that no system accepts."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def bring_tasks(entries: Iterable[str], tasks: Catalogue) -> ResolvedTasks:
     """Tasks and targets by name or by path from the working folder, as a suite's `tasks` are.
 
@@ -150,14 +176,13 @@ def bring_tasks(entries: Iterable[str], tasks: Catalogue) -> ResolvedTasks:
         UsageError: a path names no folder, or a name is that of a folder and of no task.
         IntegrityError: a folder differs from its lock, or has code and `tasks` allows none.
     """
-    resolver = _PathResolver(Path(), "evaluate", tasks.allow_code)
+    resolver = _PathResolver(Path(), "evaluate", tasks)
     names: list[str] = []
     for entry in entries:
         if is_path(entry):
             names += [info.name for info in resolver.read(entry, "task", code=tasks.allow_code)]
-        elif entry not in tasks.tasks and (Path(entry) / f"{entry}.yaml").is_file():
-            raise UsageError(f"unknown task {entry!r}. For the folder of that name write ./{entry}")
         else:
+            resolver.require_named(entry, "tasks", resolver.known, f"{entry}/{entry}.yaml")
             names.append(entry)
     return ResolvedTasks(names, tasks.adding(resolver.infos.values()))
 
@@ -173,7 +198,7 @@ def bring(value: dict[str, Any], path: Path, tasks: Catalogue) -> ResolvedSuite:
         UsageError: naming the file, the key and the path: it is not there or not what is expected.
         IntegrityError: a folder differs from its lock, or holds what no pack may hold.
     """
-    bringer = _PathResolver(path.resolve().parent, str(path), tasks.allow_code)
+    bringer = _PathResolver(path.resolve().parent, str(path), tasks)
     found = dict(value)
     if is_path(found.get("base")):
         found["base"] = str(bringer.path(found["base"]))

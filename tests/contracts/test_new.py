@@ -60,6 +60,16 @@ def test_a_folder_is_scored_by_its_path(run: Command) -> None:
     assert (code, "retainbench new task theirs" in error) == (2, True)
 
 
+def test_a_name_without_its_path_is_refused_with_the_path(run: Command) -> None:
+    for line in ("new task ours", "new target sums", "new method mine"):
+        assert run(line)[0] == 0
+    for number, words in enumerate(("--target sums", "--task ours", "--method mine")):
+        assert run(f"new suite s{number} {words}")[0] == 0
+        code, _, error = run(f"plan s{number}.yaml")
+        name = words.split()[1]
+        assert (code, f"write ./{name}" in error) == (2, True), error
+
+
 def test_what_is_there_is_kept(run: Command) -> None:
     """Samples never replace a file, so no message offers it."""
     lines = ("new task ours", "new target sums", "new method mine")

@@ -131,7 +131,7 @@ def test_estimates_are_printed_and_nothing_is_written(
     for words in (
         ["plan", str(file), "--estimate"],
         [*certify, "--suite", str(file), "--out", "made"],
-        [*certify, "--suite", str(file), "--out", "made", "--tier", "smoke"],
+        [*certify, "--suite", str(file), "--out", "made", "--tier", "smoke", "--dtype", "bfloat16"],
     ):
         monkeypatch.setattr(sys, "argv", ["retainbench", *words])
         with pytest.raises(SystemExit) as ended:
@@ -141,4 +141,5 @@ def test_estimates_are_printed_and_nothing_is_written(
         assert "Memory: " in out
         assert "shows: smallest true drop" in out
     assert re.search(r"dates +temporal +100 ", out), out
+    assert "GB in bfloat16" in out
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
