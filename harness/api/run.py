@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retainbench.harness.api.records import frame, pandas
-from retainbench.harness.core import paths
+from retainbench.harness.core import extras, paths
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.storage import read_jsonl
 from retainbench.harness.core.process import quieten
@@ -142,6 +142,7 @@ def run(
         IntegrityError: base, tasks or packs cannot be trusted.
     """
     quieten()
+    extras.require("torch")
     live.check_trackers(report_to)
     runner.require_executor(executor, workers)
     given = Catalogue.of([Path(pack) for pack in packs], allow_code=allow_code)

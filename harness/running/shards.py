@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from retainbench.harness.core import extras
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.process import quieten
 from retainbench.harness.core.records import ItemRecord
@@ -98,6 +99,7 @@ def scorer(workers: int, executor: Executor = "local") -> Evaluate:
         raise UsageError("one model is scored by --executor local or ray; slurm is for run")
     if workers < 1:
         raise UsageError(f"--workers {workers}: at least one process scores")
+    extras.require("torch")
     if workers == 1 and executor == "local":
         return evaluate.of_model
     return partial(of_model, workers=workers, executor=executor)

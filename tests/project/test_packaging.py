@@ -98,3 +98,37 @@ def test_the_wheel_holds_exactly_the_tracked_files(tmp_path: Path) -> None:
     # The top of the package, next to the folders that are its parts.
     tracked = {name.removeprefix("harness/package/") for name in listed.stdout.split()}
     assert packed == tracked - {"harness/README.md", "trainers/README.md"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate fruitfly capitals",
+        "run quick",
+        "certify --base a --candidate b --suite quick --out c",
+    ],
+)
+def test_without_torch_it_is_named_first_and_nothing_is_written(line: str, tmp_path: Path) -> None:
+    call = (
+        BLOCK.replace("import importlib\n", "")
+        .rpartition("importlib.")[0]
+        .replace(
+            'raise ImportError(f"{name} is blocked")', "raise ModuleNotFoundError(name, name=name)"
+        )
+    )
+    call += "from retainbench.harness.cli import main\nsys.exit(main.run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", call, *line.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "retainbench: torch is not installed, and this needs it. "
+            "Run: pip install 'retainbench[all]'"
+        ],
+    )
+    assert list(tmp_path.iterdir()) == []
