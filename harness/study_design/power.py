@@ -121,7 +121,8 @@ def power_plan(
 
     Args:
         pilots: scorings of the same items by other models; a task's variance is their median.
-        repeats: repeat scorings of the base; without pilots, the noisiest one counts.
+        repeats: repeat scorings of the base, each of the tasks that it applies to; without pilots,
+            the noisiest one counts.
 
     Raises:
         IntegrityError: no retention task, or a pilot does not hold the same items.
@@ -132,7 +133,7 @@ def power_plan(
         raise IntegrityError("the base's records hold no retention task")
     tasks = {label: rows for label, rows in start.items() if label in names}
     by_pilot = [_variances(tasks, columns(pilot)) for pilot in pilots]
-    repeated = {name: _variances(tasks, columns(one)) for name, one in (repeats or {}).items()}
+    repeated = {name: _repeated(tasks, columns(one)) for name, one in (repeats or {}).items()}
     required = [n for n in names if _mandatory(n, policy)]
     rows = [
         _task(one, policy, _measured(one, by_pilot, repeated), len(required), len(names))
@@ -160,6 +161,11 @@ def _measured(
     if again:
         return _Measured(max(*again.values(), least), AGAIN)
     return _Measured(2 * max(float(np.var(one.base)), least), "twice the base's variance")
+
+
+def _repeated(base: Columns, repeat: Columns) -> dict[str, float]:
+    """Of the tasks that a repeat scoring applies to; options rotate only where there are some."""
+    return _variances({label: rows for label, rows in base.items() if label in repeat}, repeat)
 
 
 def _variances(base: Columns, pilot: Columns) -> dict[str, float]:

@@ -104,6 +104,16 @@ def test_a_suite_is_measured_on_its_base_and_again_from_the_cache(
         power_suite(chosen, None, scoring, [certify_fixtures.answers("capitals", 0.0)[1:]])
 
 
+def test_a_repeat_scoring_counts_for_the_tasks_that_it_applies_to() -> None:
+    """Options rotate in tasks with choices alone; the others keep what is known of them."""
+    first, second = (certify_fixtures.answers(name, 0.0) for name in certify_fixtures.TASKS[:2])
+    found = power_plan([*first, *second], POLICY, repeats={"options": first})
+    assert [task.source for task in found.tasks] == [
+        "base against base, the noisiest scoring",
+        "twice the base's variance",
+    ]
+
+
 def test_what_cannot_be_planned_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a run folder"):
         of_suite(str(tmp_path), [], None)
