@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.claims import evolution, finding, imitation, policy, published, resampling
+from results.claims import evolution, finding, imitation, policy, published, rank, resampling
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
 from retainbench.harness.comparison.matched import MatchedPairRow, MatchedRow, RatioRow
 from retainbench.harness.comparison.methods import MethodRow, Methods
 from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.files import storage
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
 
@@ -328,3 +329,21 @@ def test_more_seeds_are_counted_by_the_width() -> None:
     assert finding.seeds_to_decide(runs, [wide]).startswith("3 more seeds of `frontier`")
     assert finding.seeds_to_decide(runs, [wide], -0.01).startswith("2 more seeds")
     assert finding.seeds_to_decide(runs, [hopeless]).startswith("more than 20 seeds")
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"), [(28, "reproduced"), (27, "undecided"), (0, "contradicted")]
+)
+def test_ranks_are_those_at_the_end_of_every_run(tmp_path: Path, ends: int, status: str) -> None:
+    """A singular value at the tolerance on the way is counted and decides nothing."""
+    rows = [
+        rank.RankRow(cell=cell, updates=updates, directions=32 * updates, matrices=28, full=full,
+                     stable_rank=30.0, smallest_side=128)
+        for cell in ("a", "b")
+        for updates, full in ((2, 0), (50, 27), (100, ends))
+    ]  # fmt: skip
+    storage.write_json(tmp_path / rank.FILE, rank.Ranks(rows=rows))
+    found = rank.full_rank(Published("claims", [], None, tmp_path))
+    assert found.status == status
+    assert f"{2 * ends} of 56 matrices" in found.result
+    assert f"{54 + 2 * ends} of 112 at all 4 checkpoints" in found.result
