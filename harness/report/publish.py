@@ -196,13 +196,21 @@ def with_tables(readme: str) -> str:
             f"[{folder.name}]({folder.name}/README.md)",
             escaped(listed(one.base for one in table.rows)),
             str(len({seed for one in table.rows for seed in one.seeds})),
+            f"{_training_hours(folder):.1f}",
             escaped(short(table, evidence.stored(folder))),
         ]
         for folder in published()
         for table in [report.load_table(folder)]
     ]
-    lines = [*header(["Folder", "Base", "Seeds", "What it shows"], "llll"), *map(row, rows)]
+    head = header(["Folder", "Base", "Seeds", "Hours", "What it shows"], "lllll")
+    lines = [*head, *map(row, rows)]
     return _between(readme, LIST_START, LIST_END, "\n".join(["", *lines, "", ""]))
+
+
+def _training_hours(folder: Path) -> float:
+    """Hours of training of all cells, one after another, without sweeps and scoring."""
+    cards = report.load_scorecards(folder)
+    return sum(card.points[-1].ledger.seconds for card in cards if card.points) / 3600
 
 
 def _between(text: str, start: str, end: str, content: str) -> str:
