@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from results.claims.published import Difference, Published
 from retainbench.harness.comparison.seed_tables import MARGIN
 from retainbench.harness.core.changes import Interval
-from retainbench.harness.core.text.formatting import points
+from retainbench.harness.core.text.formatting import counted, points
 
 Status = Literal["reproduced", "contradicted", "undecided", "not testable here"]
 Sign = Literal[1, -1]
@@ -134,7 +134,7 @@ def suite_hours(runs: Published, budget: float = 1.0) -> str:
 
 def more_seeds(runs: Published, seeds: int = 2) -> str:
     """What more seeds of a suite cost, from the seconds of its own rows."""
-    return f"{seeds} more seeds of `{runs.name}`, {_hours(runs, seeds)}"
+    return f"{counted(seeds, 'more seed')} of `{runs.name}`, {_hours(runs, seeds)}"
 
 
 def seeds_to_decide(runs: Published, differences: Sequence[Difference], bound: float = 0.0) -> str:
