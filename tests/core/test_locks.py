@@ -85,7 +85,7 @@ def test_folders_that_are_replaced_are_locked_from_outside(tmp_path: Path) -> No
     with locks.replaced(one), locks.replaced(other), refused, locks.replaced(one):
         pass
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UsageError, match="not a folder"), locks.growing(tmp_path / "missing"):
+    with pytest.raises(UsageError, match="not a run folder"), locks.growing(tmp_path / "missing"):
         pass
 
 
