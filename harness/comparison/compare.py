@@ -110,8 +110,13 @@ def point_score(
     policy: Policy,
     excluded: Excluded | None = None,
     repeats: Repeats | None = None,
+    *,
+    base_length: float | None = None,
 ) -> PointScore:
     """One point of a trajectory against the base: gain on `target`, retention on all other tasks.
+
+    Args:
+        base_length: mean characters of the base's responses to the target, which columns leave out.
 
     Raises:
         IntegrityError: as `compare`, or the target was not scored.
@@ -133,6 +138,8 @@ def point_score(
         candidate_valid=change.candidate_valid,
         base_cut=change.base_cut,
         candidate_cut=change.candidate_cut,
+        base_length=base_length,
+        candidate_length=_mean_length(point.records, target),
         repeats=change.repeats,
         tasks=found.tasks,
         axes=found.axes,
@@ -171,14 +178,9 @@ def scorecard(
     done = train.status == "done"
     known = columns(base) if done else {}
     ordered = sorted(points, key=lambda p: (p.checkpoint.stage, p.checkpoint.fraction))
-    before = _mean_length(base, cell.target)
+    length = _mean_length(base, cell.target)
     scored = [
-        point_score(known, point, cell.target, policy, excluded, repeats).model_copy(
-            update={
-                "base_length": before,
-                "candidate_length": _mean_length(point.records, cell.target),
-            }
-        )
+        point_score(known, point, cell.target, policy, excluded, repeats, base_length=length)
         for point in ordered
         if done
     ]

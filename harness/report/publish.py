@@ -196,7 +196,7 @@ def with_tables(readme: str) -> str:
             f"[{folder.name}]({folder.name}/README.md)",
             escaped(listed(one.base for one in table.rows)),
             str(len({seed for one in table.rows for seed in one.seeds})),
-            f"{_training_hours(folder):.1f}",
+            f"{training_hours(report.load_scorecards(folder)):.1f}",
             escaped(short(table, evidence.stored(folder))),
         ]
         for folder in published()
@@ -207,9 +207,8 @@ def with_tables(readme: str) -> str:
     return _between(readme, LIST_START, LIST_END, "\n".join(["", *lines, "", ""]))
 
 
-def _training_hours(folder: Path) -> float:
+def training_hours(cards: Sequence[Scorecard]) -> float:
     """Hours of training of all cells, one after another, without sweeps and scoring."""
-    cards = report.load_scorecards(folder)
     return sum(card.points[-1].ledger.seconds for card in cards if card.points) / 3600
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from results.claims import finding
 from results.claims.finding import Finding
-from results.claims.published import Difference, Published, end
+from results.claims.published import Published, end
 from results.claims.resampling import bootstrap
 from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.changes import Interval
@@ -40,7 +40,7 @@ def forgets_less_on_policy(runs: Published, longer: Published) -> Finding:
     sft, grpo = arms["sft"], arms["grpo"]
     if sft is None or grpo is None:
         return _at_one_rate(longer, runs)
-    known = _differences(runs, sft.recipe, grpo.recipe)
+    known = runs.matched_drops(sft.recipe, grpo.recipe)
     return Finding(
         finding.by_sign(list(known.values()), 1),
         f"drop at the same gain, {sft.recipe} minus {grpo.recipe}: "
@@ -52,7 +52,7 @@ def forgets_less_on_policy(runs: Published, longer: Published) -> Finding:
 
 def _at_one_rate(runs: Published, short: Published) -> Finding:
     """The same of the recipes `sft` and `grpo` of a suite with a larger budget."""
-    known = _differences(runs, "sft", "grpo")
+    known = runs.matched_drops("sft", "grpo")
     if not known:
         wanted = f"twice the budget of `{short.name}`, so that both reach it"
         hours = finding.suite_hours(short, 2)
@@ -67,12 +67,6 @@ def _at_one_rate(runs: Published, short: Published) -> Finding:
         runs.name,
         finding.seeds_to_decide(runs, list(known.values())),
     )
-
-
-def _differences(runs: Published, first: str, second: str) -> dict[str, Difference]:
-    """Of drops at the same gain, by axis."""
-    found = {axis: runs.matched(first, second, axis) for axis in runs.axes}
-    return {axis: difference for axis, difference in found.items() if difference}
 
 
 def _at_goal(runs: Published, family: str) -> MethodRow | None:
@@ -102,8 +96,7 @@ def stages(runs: Published) -> Finding:
     Asked of the rate of RL with the largest mean gain.
     """
     names = sorted({card.recipe for card in runs.cards if card.recipe.startswith("sft-grpo")})
-    rates = {name: runs.of(name, "countdown_large") for name in names}
-    rates = {name: cards for name, cards in rates.items() if cards}
+    rates = {name: cards for name in names if (cards := runs.of(name, "countdown_large"))}
     if not rates:
         return finding.missing(runs)
     best = max(rates, key=lambda name: fmean(end(card).gain.value for card in rates[name]))

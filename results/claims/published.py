@@ -17,6 +17,7 @@ from retainbench.harness.comparison.methods import MethodRow, Methods
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.scorecards import PointScore, Scorecard
+from retainbench.harness.report.publish import training_hours
 from retainbench.harness.suites import loading
 
 HOUR = 3600.0
@@ -74,8 +75,7 @@ class Published:
 
     def drops(self, first: str, second: str) -> dict[str, Difference]:
         """The differences of drops at the end of the budget by axis."""
-        found = {axis: self.difference(first, second, axis) for axis in self.axes}
-        return {axis: difference for axis, difference in found.items() if difference}
+        return {a: found for a in self.axes if (found := self.difference(first, second, a))}
 
     def matched(
         self, first: str, second: str, axis: str, target: str = "countdown"
@@ -93,6 +93,10 @@ class Published:
                 return Difference(negative(pair.difference), pair.p)
         return None
 
+    def matched_drops(self, first: str, second: str) -> dict[str, Difference]:
+        """The differences of drops where both first reach their common gain, by axis."""
+        return {a: found for a in self.axes if (found := self.matched(first, second, a))}
+
     @property
     def axes(self) -> list[str]:
         """The retention axes of the folder's rows."""
@@ -103,8 +107,7 @@ class Published:
     def hours_per_seed(self) -> float:
         """Hours of training that one seed of all recipes took, as the rows have it."""
         seeds = {card.seed for card in self.cards}
-        seconds = sum(card.points[-1].ledger.seconds for card in self.cards if card.points)
-        return seconds / HOUR / max(1, len(seeds))
+        return training_hours(self.cards) / max(1, len(seeds))
 
 
 def negative(interval: Interval) -> Interval:

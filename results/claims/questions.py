@@ -10,6 +10,7 @@ from results.claims.published import Published
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
 from retainbench.harness.core.text.formatting import brief, points
+from retainbench.harness.report.report import load_table
 
 
 def section(runs: Mapping[str, Published]) -> list[str]:
@@ -30,12 +31,12 @@ def section(runs: Mapping[str, Published]) -> list[str]:
 
 def _language_model(runs: Published) -> str:
     """Gain and drops of every recipe, by its own intervals."""
-    rows = runs.methods.rows if runs.methods else []
-    if not rows:
+    if not runs.cards or runs.folder is None:
         return f"Not run yet: `retainbench run {runs.name}`."
+    rows = load_table(runs.folder).rows  # of one seed, as its page has them
     listed = "; ".join(
         f"{row.recipe} {points(row.gain)} ("
-        + ", ".join(f"{axis} {points(drop)}" for axis, drop in row.drops.items())
+        + ", ".join(f"{axis} {points(row.axis(axis).drop)}" for axis in runs.axes)
         + ")"
         for row in rows
     )
