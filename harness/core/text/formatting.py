@@ -51,10 +51,15 @@ def bounded(value: float | None, interval: Interval | None) -> str:
 def signed(value: float, plus: bool = True) -> str:
     """One decimal with a real minus sign; zero has no sign.
 
+    Sums of shares that are halfway between two decimals print alike, whatever the order they were
+    added in, which follows the number of threads.
+
     >>> signed(1.25), signed(-0.04)
     ('+1.2', '0.0')
+    >>> signed(17.950000000000003) == signed(17.949999999999996)
+    True
     """
-    text = f"{value:.1f}"
+    text = f"{round(value, 9):.1f}"
     if float(text) == 0:
         return "0.0"
     return text.replace("-", MINUS) if value < 0 else ("+" if plus else "") + text
