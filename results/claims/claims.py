@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from results.claims import divergence, evolution, imitation, policy, rank
+from results.claims import divergence, drift, evolution, imitation, policy, rank
 from results.claims.finding import Finding
 from results.claims.published import Published
 
@@ -35,10 +35,13 @@ CLAIMS = (
         "C1",
         "ES drifts far more than GRPO at the same gain, by a factor above 10",
         "arXiv:2601.20861, 2605.30148",
-        "the factor depends on learning rate and population; the papers have 90 to 1,000",
+        "the factor depends on learning rate and population; the papers have 90 to 1,000; limits "
+        "over seeds; the question was put anew when three seeds were known: before, it was asked "
+        "of es-16 alone, by the limits of its gains",
         "At the same gain, ES had moved the weights more than ten times as far as GRPO.",
-        "At the same gain, ES had moved the weights less than ten times as far as GRPO.",
-        lambda runs: evolution.drift_at_equal_gain(runs["es-forgetting"]),
+        "At the same gain, a recipe of ES had moved the weights less than ten times as far as "
+        "GRPO: the factor belongs to the recipe.",
+        lambda runs: drift.at_equal_gain(runs["es-forgetting"]),
     ),
     Claim(
         "C2",
@@ -48,7 +51,7 @@ CLAIMS = (
         "orthogonal, so that whatever follows them drifts like this",
         "ES moves like a random walk: four times the updates, twice the distance.",
         "ES did not move like a random walk.",
-        lambda runs: evolution.random_walk(runs["es-forgetting"]),
+        lambda runs: drift.random_walk(runs["es-forgetting"]),
     ),
     Claim(
         "C3",
@@ -63,7 +66,8 @@ CLAIMS = (
         "C4",
         "Decay towards the base lets ES forget less and keeps its gain",
         "arXiv:2605.30148",
-        "one strength of the anchor",
+        "one strength of each anchor; EGGROLL's was added to the question when three seeds were "
+        "known",
         "Pulling the weights back to the base let ES forget less and gain as much.",
         "The anchor did not reduce forgetting, or it cost gain.",
         lambda runs: evolution.anchored(runs["es-forgetting"]),
@@ -173,7 +177,8 @@ CLAIMS = (
         "C16",
         "Retention recovers while training goes on",
         "arXiv:2605.30148",
-        "intervals are wider for all points that were looked at; they allow for item errors only",
+        "limits over seeds; the question was put anew when three seeds were known: before, the "
+        "worst checkpoint was that of the same run, with limits wide enough for the choice",
         "What was lost on the way came back in part before the end.",
         "Nothing that was lost on the way came back.",
         lambda runs: evolution.recovers(runs["es-forgetting"]),

@@ -50,7 +50,7 @@ def kl_across_families(runs: Published, more: Published) -> Finding:
         lambda t: rank_correlation(t[:, 1], t[:, 2]) - rank_correlation(t[:, 0], t[:, 2]),
     )
     return Finding(
-        finding.both(
+        finding.every(
             finding.within(gap.low, gap.high, (0.0, math.inf)),
             finding.within(off.low, off.high, (0.0, 1.0)),
         ),

@@ -10,15 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from results.claims.published import Difference, Published
 from retainbench.harness.comparison.seed_tables import MARGIN
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.text.formatting import counted, points
+from retainbench.harness.statistics.graded import t_interval, t_quantile
+from retainbench.harness.statistics.paired import Bounds
 
 Status = Literal["reproduced", "contradicted", "undecided", "not testable here"]
 Sign = Literal[1, -1]
 ALPHA = 0.1
 """Two-sided, as the 90 % intervals."""
+SCATTER_SEEDS = 3
+"""Fewer say too little about scatter for limits over seeds."""
 MOST_SEEDS = 20
 """More of them are not worth their cost: the difference is then small next to the noise."""
 
@@ -35,8 +41,13 @@ class Finding(NamedTuple):
     """What would decide an undecided claim, and what it costs."""
 
 
-def by_sign(differences: Sequence[Difference], expected: Sign) -> Status:
+def by_sign(differences: Sequence[Difference], expected: Sign, looks: int = 1) -> Status:
     """Decided by a difference from 0 in the expected direction and none in the other (Bonferroni).
+
+    Args:
+        differences: of one question, an axis each.
+        expected: the direction that reproduces the claim.
+        looks: questions of the claim that share its error.
 
     >>> up = Interval(value=2, low=.1, high=3.9, level=.9, n=9, method="t")
     >>> one, none = Difference(up, 0.08), Difference(up, 0.9)
@@ -45,7 +56,8 @@ def by_sign(differences: Sequence[Difference], expected: Sign) -> Status:
     >>> by_sign([one, none], 1)
     'undecided'
     """
-    shown = [d.interval.value * expected > 0 for d in differences if d.p * len(differences) < ALPHA]
+    asked = len(differences) * looks
+    shown = [d.interval.value * expected > 0 for d in differences if d.p * asked < ALPHA]
     return "undecided" if len(set(shown)) != 1 else "reproduced" if shown[0] else "contradicted"
 
 
@@ -63,12 +75,13 @@ def in_every(intervals: Sequence[Interval], expected: Sign) -> Status:
     return "reproduced" if signs == {expected} else "contradicted"
 
 
-def kept(difference: Interval, own: Interval) -> Status:
+def kept(difference: Interval, own: Interval, looks: int = 1) -> Status:
     """Whether a method gains as much as another one: no less than `MARGIN` points below it.
 
     Args:
         difference: of the gains, the method minus the other one.
         own: the method's gain, which must be above 0: what teaches nothing keeps nothing.
+        looks: questions of the claim that share its error.
 
     >>> def at(value, width):
     ...     low, high = value - width, value + width
@@ -78,16 +91,17 @@ def kept(difference: Interval, own: Interval) -> Status:
     >>> kept(at(-0.1, 0.01), at(0.1, 0.01)), kept(at(0.0, 0.01), at(0.0, 0.01))
     ('contradicted', 'undecided')
     """
-    if difference.high < -MARGIN:
+    low, high = for_all(difference, looks)
+    if high < -MARGIN:
         return "contradicted"
-    return "reproduced" if difference.low > -MARGIN and own.low > 0 else "undecided"
+    return "reproduced" if low > -MARGIN and for_all(own, looks).low > 0 else "undecided"
 
 
-def both(first: Status, second: Status) -> Status:
-    """Of a claim with two parts: contradicted by either, reproduced by both."""
-    if "contradicted" in (first, second):
+def every(*parts: Status) -> Status:
+    """Of a claim with several parts: contradicted by any, reproduced by all."""
+    if "contradicted" in parts:
         return "contradicted"
-    return "reproduced" if (first, second) == ("reproduced",) * 2 else "undecided"
+    return "reproduced" if set(parts) == {"reproduced"} else "undecided"
 
 
 def within(low: float, high: float, bounds: tuple[float, float]) -> Status:
@@ -99,6 +113,32 @@ def within(low: float, high: float, bounds: tuple[float, float]) -> Status:
     if bounds[0] <= low and high <= bounds[1]:
         return "reproduced"
     return "contradicted" if high < bounds[0] or low > bounds[1] else "undecided"
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of one value for each seed with t limits; they hold what differs between seeds."""
+    found = t_interval(np.asarray(values, dtype=float), 1 - ALPHA)
+    return Interval(
+        value=found.mean, low=found.bounds.low, high=found.bounds.high, level=1 - ALPHA,
+        n=len(values), method="t over seeds",
+    )  # fmt: skip
+
+
+def for_all(interval: Interval, looks: int, degrees: float = math.inf) -> Bounds:
+    """Limits of one of several looks that hold for all of them (Bonferroni).
+
+    Args:
+        interval: with the limits of a single look, half of `ALPHA` on either side.
+        looks: how many there are.
+        degrees: of freedom of its t quantile; infinite for a normal one.
+
+    >>> one = over_seeds([0.01, 0.02, 0.03])
+    >>> [[round(x, 3) for x in for_all(one, looks, degrees=2)] for looks in (1, 9)]
+    [[0.003, 0.037], [-0.034, 0.074]]
+    """
+    narrow, wide = (t_quantile(1 - ALPHA / 2 / n, degrees) for n in (1, looks))
+    value, scale = interval.value, wide / narrow
+    return Bounds(value - scale * (value - interval.low), value + scale * (interval.high - value))
 
 
 def by_axis(found: Mapping[str, Difference]) -> str:

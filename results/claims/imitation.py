@@ -72,7 +72,7 @@ def learns_and_forgets_less(runs: Published) -> Finding:
     learns, forgets = finding.by_sign([gain], 1), finding.by_sign(list(drops.values()), 1)
     along = "; ".join(f"{name} {points(row.gain)}" for name in RANKS if (row := runs.row(name)))
     return Finding(
-        finding.both(learns, forgets),
+        finding.every(learns, forgets),
         f"full minus rank 1: gain {points(gain.interval)} (learns less: {learns}), drop "
         f"{finding.by_axis(drops)} (forgets less: {forgets}). Gains: {along}",
         runs.name,

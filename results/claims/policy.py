@@ -103,7 +103,7 @@ def stages(runs: Published) -> Finding:
     cards = rates[best]
     valid, reward = stage_changes(cards)
     return Finding(
-        finding.both(finding.in_every(valid, 1), finding.in_every(reward, 1)),
+        finding.every(finding.in_every(valid, 1), finding.in_every(reward, 1)),
         f"{best}, in every seed: {stages_text(valid, reward)}"
         + _alone(runs.of("sft", "countdown_large"))
         + f" ({finding.seeds_text(runs)})",
@@ -175,7 +175,7 @@ def sparse(runs: Published) -> Finding:
     apparent = finding.within(min(rounded["grpo"]), max(rounded["grpo"]), (SPARSE, 1.0))
     real = finding.within(min(exact), max(exact), (0.0, DENSE))
     return Finding(
-        finding.both(apparent, real),
+        finding.every(apparent, real),
         f"weights unchanged after rounding to bfloat16: grpo {texts['grpo']} %, sft "
         f"{texts['sft-']} %; exactly unchanged in float32: at most {100 * max(exact):.2g} %",
         runs.name,

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.claims import evolution, finding, imitation, policy, published, rank, resampling
+from results.claims import drift, evolution, finding, imitation, policy, published, rank, resampling
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
 from retainbench.harness.comparison.matched import MatchedPairRow, MatchedRow, RatioRow
 from retainbench.harness.comparison.methods import MethodRow, Methods
 from retainbench.harness.comparison.seed_tables import PairRow
-from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.changes import AxisChange, Interval
 from retainbench.harness.core.files import storage
 from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
@@ -98,19 +98,36 @@ def walk(recipe: str, drift: float, power: float = 0.5) -> Scorecard:
     return card(recipe, [point(t, t / 5, drift * t**power) for t in (0.1, 0.2, 0.4, 0.7, 1.0)])
 
 
+def seeds_of(recipe: str, drifts: Sequence[float]) -> list[Scorecard]:
+    """One cell for each seed, with its own drift."""
+    return [
+        walk(recipe, value).model_copy(update={"seed": seed}) for seed, value in enumerate(drifts)
+    ]
+
+
 @pytest.mark.parametrize(
-    ("drift", "status"), [(0.4, "reproduced"), (0.11, "undecided"), (0.02, "contradicted")]
+    ("dense", "low_rank", "status"),
+    [
+        ((0.40, 0.41, 0.42), (0.30, 0.31, 0.32), "reproduced"),
+        ((0.40, 0.41, 0.42), (0.02, 0.02, 0.03), "contradicted"),
+        ((0.40, 0.41, 0.42), (0.05, 0.20, 0.30), "undecided"),
+        ((0.40, 0.41), (0.02, 0.02), "undecided"),
+    ],
+    ids=["all above", "one below", "one not known", "two seeds"],
 )
-def test_drift_is_compared_where_the_gains_are_equal(drift: float, status: str) -> None:
-    runs = Published("es-forgetting", [walk("es-16", drift), walk("grpo", 0.01)], None)
-    assert evolution.drift_at_equal_gain(runs).status == status
+def test_drift_is_compared_where_the_gains_are_equal(
+    dense: Sequence[float], low_rank: Sequence[float], status: str
+) -> None:
+    cells = [*seeds_of("es-16", dense), *seeds_of("eggroll-64", low_rank)]
+    grpo = seeds_of("grpo", [0.01] * 3)
+    assert drift.at_equal_gain(Published("es-forgetting", [*cells, *grpo], None)).status == status
 
 
 def test_a_random_walk_is_told_from_steady_drift() -> None:
     walking = Published("es-forgetting", [walk("es-16", 0.3), walk("es-64", 0.2)], None)
     steady = Published("es-forgetting", [walk("es-16", 0.3, 1.0)], None)
-    assert evolution.random_walk(walking).status == "reproduced"
-    assert evolution.random_walk(steady).status == "contradicted"
+    assert drift.random_walk(walking).status == "reproduced"
+    assert drift.random_walk(steady).status == "contradicted"
 
 
 @pytest.mark.parametrize(
@@ -177,8 +194,8 @@ def test_drops_are_compared_at_the_first_crossing_from_either_side() -> None:
 
 
 def test_both_parts_of_a_claim_must_hold() -> None:
-    assert finding.both("reproduced", "undecided") == "undecided"
-    assert finding.both("undecided", "contradicted") == "contradicted"
+    assert finding.every("reproduced", "undecided") == "undecided"
+    assert finding.every("undecided", "contradicted") == "contradicted"
 
 
 def arm(recipe: str, gain: float, width: float = 0.01, drop: float = 0.0) -> MethodRow:
@@ -215,14 +232,22 @@ def pair(first: str, second: str, measure: str, value: float, width: float = 0.0
     )
 
 
-def repaired(gain: float, difference: float, drop: float = 0.3, width: float = 0.01) -> Published:
-    """es-16 loses `drop` more than the anchored one, which gains `gain`."""
-    rows = [arm("es-16", gain - difference), arm("es-16-anchored", gain)]
-    pairs = [
-        pair("es-16", "es-16-anchored", "general", drop),
-        pair("es-16", "es-16-anchored", "numeric", 0.0),
-        pair("es-16", "es-16-anchored", "gain", -difference, width),
-    ]
+def repaired(
+    gain: float, difference: float, drop: float = 0.3, width: float = 0.01, dense: float = 0.0
+) -> Published:
+    """Each plain recipe loses `drop` more than its anchored twin, which gains `gain`.
+
+    `dense` is another difference of gains for dense ES alone.
+    """
+    rows, pairs = [], []
+    for plain, less in (("es-16", dense or difference), ("eggroll-64", difference)):
+        twin = f"{plain}-anchored"
+        rows += [arm(plain, gain - less), arm(twin, gain)]
+        pairs += [
+            pair(plain, twin, "general", drop),
+            pair(plain, twin, "numeric", 0.0),
+            pair(plain, twin, "gain", -less, width),
+        ]
     return Published("es-forgetting", [], Methods(rows=rows, absent={}, pairs=pairs))
 
 
@@ -233,10 +258,19 @@ def repaired(gain: float, difference: float, drop: float = 0.3, width: float = 0
         (repaired(0.1, 0.0, width=0.05), "undecided"),
         (repaired(0.0, 0.0), "undecided"),
         (repaired(0.1, -0.1), "contradicted"),
+        (repaired(0.1, 0.0, dense=-0.1), "contradicted"),
         (repaired(0.1, 0.0, drop=-0.3), "contradicted"),
         (repaired(0.1, 0.0, drop=0.0), "undecided"),
     ],
-    ids=["as much", "not known", "learns nothing", "costs gain", "forgets more", "forgets alike"],
+    ids=[
+        "as much",
+        "not known",
+        "learns nothing",
+        "costs gain",
+        "costs gain in one",
+        "forgets more",
+        "forgets alike",
+    ],
 )
 def test_an_anchor_must_keep_a_gain_that_there_is(runs: Published, status: str) -> None:
     """A wide interval is no proof that the gain stays, and what learns nothing forgets nothing."""
@@ -253,20 +287,55 @@ def test_one_look_of_several_must_be_clear_enough_for_all() -> None:
     assert finding.by_sign([contrary, none, none], 1) == "contradicted"
 
 
-def test_drift_ratios_are_of_one_seed_and_open_where_a_limit_is_never_reached() -> None:
-    """Seed 1 of grpo has no partner and must not be paired with seed 0."""
-    lone = walk("grpo", 0.4).model_copy(update={"seed": 1})
-    runs = Published("es-forgetting", [walk("es-16", 0.4), walk("grpo", 0.01), lone], None)
-    assert evolution.drift_at_equal_gain(runs).status == "reproduced"
-    alone = Published("es-forgetting", [walk("es-16", 0.4), lone], None)
-    assert evolution.drift_at_equal_gain(alone).result == "no rows"
-    vague = walk("es-16", 0.4)
-    points = [p.model_copy(update={"gain": interval(p.gain.value, 0.5)}) for p in vague.points]
-    runs = Published(
-        "es-forgetting", [vague.model_copy(update={"points": points}), walk("grpo", 0.01)], None
-    )
-    found = evolution.drift_at_equal_gain(runs)
-    assert "at least" in found.result
+def test_drift_ratios_are_of_one_seed() -> None:
+    """The seed of grpo without a partner must not be paired with another one."""
+    es, grpo = seeds_of("es-16", [0.4, 0.4, 0.4]), seeds_of("grpo", [0.01, 0.01, 0.01, 9.0])
+    found = drift.at_equal_gain(Published("es-forgetting", [*es, *grpo], None))
+    assert "es-16 40.0 [40.0, 40.0]" in found.result
+    alone = Published("es-forgetting", [*es, grpo[3]], None)
+    assert drift.at_equal_gain(alone).result == "no rows"
+
+
+def trajectory(recipe: str, seed: int, drops: Sequence[float]) -> Scorecard:
+    """One axis that loses so much at its checkpoints."""
+    lost = [
+        AxisChange(
+            axis="general",
+            tasks=1,
+            n=9,
+            base_score=0.9,
+            candidate_score=0.9 - drop,
+            drop=interval(drop),
+            lost=0,
+            gained=0,
+        )
+        for drop in drops
+    ]
+    shares = np.linspace(0, 1, len(drops) + 1)[1:]
+    points = [
+        point(share, 0.1, 0.1).model_copy(update={"axes": [axis]})
+        for share, axis in zip(shares, lost, strict=True)
+    ]
+    return card(recipe, points).model_copy(update={"seed": seed})
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        ([(0.1, 0.3, 0.1), (0.1, 0.31, 0.1), (0.1, 0.29, 0.1)], "reproduced"),
+        ([(0.1, 0.2, 0.3), (0.1, 0.2, 0.3), (0.1, 0.2, 0.3)], "contradicted"),
+        ([(0.1, 0.3, 0.1), (0.1, 0.2, 0.3), (0.3, 0.1, 0.2)], "undecided"),
+        ([(0.1, 0.3, 0.1), (0.1, 0.3, 0.1)], "undecided"),
+    ],
+    ids=["comes back", "only grows", "differs", "two seeds"],
+)
+def test_what_comes_back_is_judged_at_the_worst_checkpoint_of_other_seeds(
+    runs: Sequence[Sequence[float]], status: str
+) -> None:
+    cells = [trajectory("grpo", seed, drops) for seed, drops in enumerate(runs)]
+    row = arm("grpo", 0.1).model_copy(update={"drops": {"general": interval(0.1)}})
+    found = Published("es-forgetting", cells, Methods(rows=[row], absent={}))
+    assert evolution.recovers(found).status == status
 
 
 def test_a_method_that_loses_at_the_edge_of_its_rates_decides_nothing() -> None:
