@@ -21,6 +21,7 @@ from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.scorecards import PointScore
+from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.statistics.methods.matched_gain import (
     CostRatio,
     Crossing,
@@ -34,7 +35,6 @@ from retainbench.harness.statistics.methods.matched_gain import (
 from retainbench.harness.statistics.methods.moderated import moderate
 from retainbench.harness.statistics.methods.seeds import SeedMean, difference
 from retainbench.harness.statistics.multiplicity import holm
-from retainbench.harness.statistics.paired import normal_quantile
 
 MATCHED_SHARE = 0.5
 
@@ -243,10 +243,10 @@ def kl(point: PointScore) -> Measured | None:
 
 
 def _error(interval: Interval | None) -> float:
-    """Standard error of a normal interval."""
+    """Standard error of a t interval over prompts."""
     if interval is None:
         return 0.0
-    return (interval.high - interval.low) / 2 / normal_quantile((1 + interval.level) / 2)
+    return (interval.high - interval.low) / 2 / t_quantile((1 + interval.level) / 2, interval.n - 1)
 
 
 def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:

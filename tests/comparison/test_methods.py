@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from fixtures.gate import Candidate, Sides, record, sides, stored_run, target
+from retainbench.harness.comparison import matched
 from retainbench.harness.comparison.arms import load
 from retainbench.harness.comparison.methods import methods
+from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.paths import RunFolder, point_name
 from retainbench.harness.core.records import DOCUMENT_METRIC, ItemRecord
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.core.scorecards import DivergenceSummary, PointScore
 
 
 def scored(won: int, lost: int) -> list[ItemRecord]:
@@ -157,6 +160,22 @@ def test_the_front_and_the_ratios(run: Path) -> None:
     drift = rows["calm"].gain_per_drift
     assert drift.value == pytest.approx(rows["calm"].gain.value / 0.01)
     assert rows["calm"].gain_per_kl.reason == "not measured for every seed"
+
+
+def test_the_error_of_a_kl_is_that_of_its_prompts() -> None:
+    """t limits of eight prompts are 1.895 standard errors wide, not the 1.645 of a normal one."""
+    half = 1.894579 * 0.01
+    one = Interval(
+        value=0.2, low=0.2 - half, high=0.2 + half, level=0.9, n=8, method="t over prompts"
+    )
+    axes = ("general", "numeric")
+    summary = DivergenceSummary.model_construct(
+        forward={"target": 9.0, **dict.fromkeys(axes, 0.2)}, intervals=dict.fromkeys(axes, one)
+    )
+    found = matched.kl(PointScore.model_construct(divergence=summary))
+    assert found is not None
+    assert found.value == pytest.approx(0.2)
+    assert found.error == pytest.approx(0.01 / math.sqrt(2), rel=1e-5)
 
 
 def test_pairs_and_ranks_tell_what_differs(run: Path) -> None:
