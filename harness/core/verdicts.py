@@ -87,6 +87,15 @@ def perplexity(change: PerplexityChange) -> str:
     return f"perplexity {nats(found)} nats per token, {place}"
 
 
+def unwarned(lines: Sequence[str], warnings: Sequence[str]) -> list[str]:
+    """Lines without those that a warning says already.
+
+    >>> unwarned(["general: erosion 3", "numeric: erosion 1"], ["general: erosion 3: look"])
+    ['numeric: erosion 1']
+    """
+    return [line for line in lines if not any(line in warning for warning in warnings)]
+
+
 class GateResult(Record):
     """`gate.json`: the verdict on one candidate with everything it rests on."""
 

@@ -30,6 +30,7 @@ from retainbench.harness.core.verdicts import (
     exit_code,
     overall,
     perplexity,
+    unwarned,
 )
 from retainbench.harness.gate import ci
 from retainbench.harness.gate.candidates import gate_records, gate_run
@@ -193,8 +194,9 @@ def verdict_lines(result: GateResult) -> list[str]:
     others = [r for r in result.reasons if r.split(":")[0].removesuffix(" regressed") not in named]
     lines += [f"  {terminal(reason)}" for reason in others if result.tasks]
     eroded = ((axis.axis, erosion(axis.change)) for axis in result.axes if axis.change)
-    lines += [f"  {axis}: {found}" for axis, found in eroded if found]
-    lines += [f"  {change.axis}: {perplexity(change)}" for change in result.perplexity]
+    shown = [f"{axis}: {found}" for axis, found in eroded if found]
+    shown += [f"{change.axis}: {perplexity(change)}" for change in result.perplexity]
+    lines += [f"  {line}" for line in unwarned(shown, result.warnings)]
     lines += [f"  warning: {terminal(line)}" for line in result.warnings]
     return lines + [f"  note: {terminal(line)}" for line in result.remarks]
 

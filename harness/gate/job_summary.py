@@ -21,6 +21,7 @@ from retainbench.harness.core.verdicts import (
     erosion,
     overall,
     perplexity,
+    unwarned,
 )
 
 SUMMARY_BYTES = 900_000  # GitHub drops a step's summary above 1 MiB
@@ -87,7 +88,8 @@ def _blocks(result: GateResult) -> list[SummaryBlock]:
         + (f"; {_cell('; '.join(axis.reasons))}" if axis.reasons else "")
         for axis in result.axes
     ]
-    notes += [f"- axis {change.axis}: {perplexity(change)}" for change in result.perplexity]
+    documents = [f"{change.axis}: {perplexity(change)}" for change in result.perplexity]
+    notes += [f"- axis {line}" for line in unwarned(documents, result.warnings)]
     tasks = [_task_row(task) for task in result.tasks]
     return [
         SummaryBlock(name, notes),

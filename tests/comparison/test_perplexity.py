@@ -13,6 +13,7 @@ from retainbench.harness.comparison.compare import compare
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import DOCUMENT_METRIC, ItemRecord
 from retainbench.harness.core.schema import Policy
+from retainbench.harness.gate import command, job_summary
 from retainbench.harness.gate.candidates import gate_records
 
 N = 160
@@ -86,6 +87,14 @@ def test_only_a_policy_that_names_the_documents_lets_them_decide(rise: float, ve
     assert bool(result.warnings) == (verdict == "REGRESSION")
     named = policy.model_copy(update={"mandatory": ["capitals", "general_text"]})
     assert gate_records(*both, named).verdict == verdict
+
+
+@pytest.mark.parametrize("rise", [0.0, 0.3])
+def test_what_a_warning_says_is_said_once(rise: float) -> None:
+    result = gate_records(*pair_of(rise), POLICY)
+    assert bool(result.warnings) == (rise > 0)
+    assert "\n".join(command.verdict_lines(result)).count("perplexity") == 1
+    assert job_summary.summary([result]).count("perplexity") == 1
 
 
 def test_a_mandatory_task_of_documents_must_be_there() -> None:
