@@ -9,7 +9,6 @@ writes no files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
@@ -17,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.arms import Arm
+from retainbench.harness.comparison.off_target import off_target_mean
 from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
 from retainbench.harness.core.scorecards import PointScore
-from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.statistics.methods.matched_gain import (
     CostRatio,
     Crossing,
@@ -231,22 +230,15 @@ def drift(point: PointScore) -> Measured | None:
 def kl(point: PointScore) -> Measured | None:
     """Mean forward KL over the retention axes, nats per token, with the error over its prompts.
 
-    Of a set without an interval (one prompt, or an older record) the error counts as 0.
+    Where a set has no interval (one prompt, or an older record) the error counts as 0.
     """
     if point.divergence is None:
         return None
-    off = {name: kl for name, kl in point.divergence.forward.items() if name != "target"}
+    off = [kl for name, kl in point.divergence.forward.items() if name != "target"]
     if not off:
         return None
-    errors = [_error(point.divergence.intervals.get(name)) for name in off]
-    return Measured(float(np.mean(list(off.values()))), math.hypot(*errors) / len(off))
-
-
-def _error(interval: Interval | None) -> float:
-    """Standard error of a t interval over prompts."""
-    if interval is None:
-        return 0.0
-    return (interval.high - interval.low) / 2 / t_quantile((1 + interval.level) / 2, interval.n - 1)
+    known = off_target_mean(point.divergence)
+    return Measured(float(np.mean(off)), known.standard_error if known else 0.0)
 
 
 def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:

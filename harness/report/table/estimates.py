@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retainbench.harness.comparison.off_target import off_target_mean
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.changes import AxisChange, Interval, TaskChange
 from retainbench.harness.core.scorecards import (
@@ -28,7 +29,6 @@ from retainbench.harness.core.text.formatting import significant
 from retainbench.harness.report.table.evidence import CellVerdict
 from retainbench.harness.report.table.model import AxisColumns, CostColumns, DriftColumns
 from retainbench.harness.statistics.graded import t_quantile
-from retainbench.harness.statistics.multiplicity import axis_mean
 from retainbench.harness.statistics.paired import normal_quantile
 
 if TYPE_CHECKING:
@@ -303,23 +303,17 @@ def _divergence(found: Sequence[DivergenceSummary | None]) -> dict[str, Any]:
 
 
 def _off_target_interval(kl: DivergenceSummary) -> Interval | None:
-    """Interval of `off_target`: the axes' prompts are disjoint, so their errors are independent."""
-    axes = [name for name in kl.forward if name != "target"]
-    intervals = [kl.intervals[name] for name in axes if name in kl.intervals]
-    if not axes or len(intervals) < len(axes):
+    """Of `off_target`."""
+    found = off_target_mean(kl)
+    if found is None:
         return None
-    level, degrees = intervals[0].level, [one.n - 1 for one in intervals]
-    errors = [
-        (one.high - one.low) / 2 / t_quantile((1 + level) / 2, df)
-        for one, df in zip(intervals, degrees, strict=True)
-    ]
-    found = axis_mean([one.value for one in intervals], errors, level, degrees)
+    sets = [one for name, one in kl.intervals.items() if name != "target"]
     return Interval(
         value=found.drop,
         low=found.bounds.low,
         high=found.bounds.high,
-        level=level,
-        n=sum(one.n for one in intervals),
+        level=sets[0].level,
+        n=sum(one.n for one in sets),
         method="t over prompts and axes",
     )
 
