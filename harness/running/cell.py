@@ -24,8 +24,8 @@ from retainbench.harness.core.files.atomic import storage_failure
 from retainbench.harness.core.files.storage import intact, read_json, read_jsonl, write_json
 from retainbench.harness.core.records import ItemRecord, TrainRecord
 from retainbench.harness.core.scorecards import VALIDATION_REWARD, Scorecard
+from retainbench.harness.running import damage, validation
 from retainbench.harness.running import train as training
-from retainbench.harness.running import validation
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.measure import measure
 from retainbench.harness.suites.plan import Cell, Plan, excluded, policy_of, scored_targets
@@ -69,7 +69,7 @@ def finished(where: paths.CellFolder) -> Scorecard | None:
     A cell whose method ended it (nothing accepted, NaN loss) stays failed; one that crashed runs
     again, as does one of whose files any was damaged.
     """
-    if not (intact(where.scorecard) and where.train.exists() and training.intact_record(where)):
+    if not (intact(where.scorecard) and where.train.exists() and damage.intact_record(where)):
         return None
     card = read_json(where.scorecard, Scorecard)
     if card.status == "failed":
@@ -86,9 +86,9 @@ def undamaged(run: Context, cell: Cell, attempt: Callable[[], T]) -> T:
     """What an attempt returns; a second one from the cell's start if a checkpoint was damaged."""
     try:
         return attempt()
-    except training.DamagedError as damage:
-        log.warning("%s: %s; the cell is trained again", cell.label, damage)
-        training.discard(run.folder.cell(cell.id))
+    except damage.DamagedError as error:
+        log.warning("%s: %s; the cell is trained again", cell.label, error)
+        damage.discard(run.folder.cell(cell.id))
         return attempt()
 
 

@@ -16,40 +16,28 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from retainbench.harness.core import paths
-from retainbench.harness.core.errors import IntegrityError
-from retainbench.harness.core.files.atomic import explained
 from retainbench.harness.core.files.storage import (
-    intact,
     read_json,
     sha256_file,
     write_digest,
     write_json,
 )
-from retainbench.harness.core.records import CheckpointRecord, Ledger, TrainRecord
-from retainbench.harness.core.schema import Budget
+from retainbench.harness.core.records import CheckpointRecord, TrainRecord
 from retainbench.harness.core.stages import INTERPOLATE
-from retainbench.harness.models import checked, loading
 from retainbench.harness.models.checked import Base
-from retainbench.harness.running.general_text import texts_of
-from retainbench.harness.suites import methods, teachers
+from retainbench.harness.running import damage, jobs
+from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
-from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
-from retainbench.harness.tasks.rendering import answers
 from retainbench.harness.tasks.rendering.chat import PLAIN, Rendering
 from retainbench.trainers._shared import processes
-from retainbench.trainers._shared.contract import Job, Outcome, Target, TrainingError
+from retainbench.trainers._shared.contract import Job, Outcome, TrainingError
 
 log = logging.getLogger("retainbench")
 OnProgress = Callable[[float, dict[str, float]], None]
-
-
-class DamagedError(Exception):
-    """A checkpoint is not the one that was trained; training the cell again gives it back."""
 
 
 def train(
@@ -72,9 +60,9 @@ def train(
     Raises:
         DamagedError: a stage starts from a checkpoint that was damaged.
     """
-    if folder.root.exists() and not intact_record(folder):
+    if folder.root.exists() and not damage.intact_record(folder):
         log.warning("%s: files of its training were damaged; it is trained again", cell.label)
-        discard(folder)
+        damage.discard(folder)
     if folder.train.exists():
         _remove_states(folder)
         return read_json(folder.train, TrainRecord)
@@ -83,7 +71,9 @@ def train(
     outcome, reason = Outcome({}), None
     try:
         for stage, spec in enumerate(cell.recipe.stages):
-            job = make_job(cell, stage, base.folder, folder, checkpoints, device, tasks, rendering)
+            job = jobs.make_job(
+                cell, stage, base.folder, folder, checkpoints, device, tasks, rendering
+            )
             outcome = _run_stage(cell, stage, job, progress, report_to, outcome, tasks)
             records = [folder.checkpoint_record(name) for name, _ in job.points]
             if spec.method == methods.OUTSIDE:
@@ -118,33 +108,6 @@ def _remove_states(folder: paths.CellFolder) -> None:
         shutil.rmtree(state)
 
 
-def intact_record(folder: paths.CellFolder) -> bool:
-    """Whether what training has written so far, weights apart, is what it wrote."""
-    logged = [folder.train, folder.steps] if folder.train.exists() else []
-    records = folder.checkpoints.glob("*.json")
-    return all(intact(file) for file in (*records, *logged) if file.exists())
-
-
-def discard(folder: paths.CellFolder) -> None:
-    """Remove all that a cell has written, so that it starts again."""
-    with explained(folder.root, "remove"):
-        shutil.rmtree(folder.root)
-
-
-def require_trained(checkpoint: Path, record: CheckpointRecord) -> None:
-    """Check a checkpoint's files against the digest of the time when it was written.
-
-    Raises:
-        DamagedError: a file was changed or is missing.
-    """
-    try:
-        digest = checked.check(checkpoint).digest
-    except IntegrityError as error:
-        raise DamagedError(str(error)) from error
-    if digest != record.weights_digest:
-        raise DamagedError(f"{checkpoint} was damaged after it was written")
-
-
 def _run_stage(
     cell: Cell,
     stage: int,
@@ -161,7 +124,7 @@ def _run_stage(
     """
     from dataclasses import replace
 
-    begin, end = stage_span(cell, stage, job.spent)
+    begin, end = jobs.stage_span(cell, stage, job.spent)
     job = replace(job, report_to=report_to, null=before.metrics.get("es_null") if stage else 0.0)
     if progress:
         tell = progress
@@ -198,121 +161,11 @@ def _train_together(
 ) -> Outcome:
     """In each of several processes; the code of a target cannot be sent, so it is loaded again."""
     spec = cell.recipe.stages[stage]
-    target = load_target(spec.target or cell.target, tasks, rendering)
+    target = jobs.load_target(spec.target or cell.target, tasks, rendering)
     outcome: Outcome = methods.load(spec.method, tasks.methods).train(
         Job(**given, target=target, progress=progress)
     )
     return outcome
-
-
-def stage_span(cell: Cell, stage: int, spent: Ledger) -> tuple[float, float]:
-    """Begin and end of a stage as shares of the cell's budget; an interpolation has none of it.
-
-    It begins where the stage before it stopped, a step past its own end perhaps, so that a recipe
-    of many stages overshoots the budget by no more than one step.
-
-    Raises:
-        TrainingError: the stages before have spent this one's share too.
-    """
-    if stage == len(cell.recipe.trained):
-        return 1.0, 1.0  # an interpolation
-    shares = [stage.share for stage in cell.recipe.trained]
-    end = sum(shares[: stage + 1]) / sum(shares)
-    if not cell.budget.amount:
-        return sum(shares[:stage]) / sum(shares), end
-    begin = spent.used(cell.budget.unit) / cell.budget.amount
-    if begin >= end:
-        raise TrainingError(
-            f"stage {stage} has no budget: the stages before it spent {begin:.0%} of the recipe's, "
-            f"and it ends at {end:.0%}; use a larger budget or smaller steps"
-        )
-    return begin, end
-
-
-def make_job(
-    cell: Cell,
-    stage: int,
-    base: Path,
-    folder: paths.CellFolder,
-    before: list[CheckpointRecord],
-    device: str,
-    tasks: Catalogue,
-    rendering: Rendering = PLAIN,
-) -> Job:
-    """The job of one stage: the points of the trajectory that fall into it, and its end.
-
-    Those of an interpolation are its weights.
-    """
-    spec = cell.recipe.stages[stage]
-    spent = before[-1].ledger if before else Ledger()
-    begin, end = stage_span(cell, stage, spent)
-    options = methods.options(spec, tasks.methods)
-    if spec.method == INTERPOLATE:
-        points = tuple((paths.point_name(stage, w), w) for w in sorted(options.weights))
-    else:
-        inside = [f for f in cell.trajectory if (begin < f < end) or (f == 0.0 and stage == 0)]
-        points = tuple(
-            (paths.point_name(stage, fraction), (fraction - begin) / (end - begin))
-            for fraction in [*inside, end]
-        )
-    return Job(
-        base=stage_base(folder, before) if before else base,
-        reference=base,
-        target=load_target(spec.target or cell.target, tasks, rendering),
-        adaptation=spec.adaptation,
-        options=options,
-        anchor=spec.anchor,
-        budget=Budget(unit=cell.budget.unit, amount=cell.budget.amount * (end - begin)),
-        spent=spent,
-        points=points,
-        seed=cell.seed,
-        stage=stage,
-        out=folder.root,
-        device=device,
-        dtype=cell.dtype,
-        replay=spec.replay,
-        texts=texts_of(spec, base, cell.seed, tasks, device),
-        teacher=teachers.find(spec.teacher, checked.check(base), tasks) if spec.teacher else None,
-    )
-
-
-def stage_base(folder: paths.CellFolder, before: list[CheckpointRecord]) -> Path:
-    """A full checkpoint to start the next stage from: adapters are merged first.
-
-    Raises:
-        DamagedError: the checkpoint is not the one that was trained.
-    """
-    last = folder.root / before[-1].folder
-    require_trained(last, before[-1])
-    if not (last / "adapter_config.json").exists():
-        return last
-    merged = last.with_name(last.name + "-merged")
-    loading.save(loading.load(last), merged)
-    return merged
-
-
-def load_target(name: str, tasks: Catalogue = OWN, rendering: Rendering = PLAIN) -> Target:
-    """A target's training and validation items and its reward; its test items stay out.
-
-    All of them are rendered once here: a chat template runs in a process of its own, which takes a
-    second to start.
-    """
-    info = tasks.tasks[name]
-    reward = catalogue.reward(info)
-    target = Target(
-        name=name,
-        train=catalogue.split(info, "train"),
-        validation=catalogue.split(info, "validation"),
-        reward=answers.judging(reward.reward, info.answer),
-        valid=answers.judging(reward.valid, info.answer),
-        max_new_tokens=info.max_new_tokens,
-        template=info.template,
-        rendering=rendering,
-        stop=info.stop,
-    )
-    if rendering.chat is not None:
-        target.completions([*target.train, *target.validation])
-    return target
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from retainbench.harness.core.files.storage import intact, read_json, write_json
 from retainbench.harness.core.records import CheckpointRecord, Record, Share, TrainRecord
 from retainbench.harness.models import loading
-from retainbench.harness.running import train as training
 from retainbench.harness.running.context import Context
+from retainbench.harness.running.damage import require_trained
+from retainbench.harness.running.jobs import load_target
 from retainbench.harness.suites.plan import Cell
 from retainbench.trainers._shared.contract import Target
 
@@ -67,9 +68,9 @@ def earned(run: Context, cell: Cell, trained: TrainRecord) -> Earned:
             return known
     points: dict[str, float] = {}
     for checkpoint in judged:
-        training.require_trained(where.root / checkpoint.folder, checkpoint)
+        require_trained(where.root / checkpoint.folder, checkpoint)
         loaded = loading.load(where.root / checkpoint.folder, device=run.device)
-        target = training.load_target(cell.target, run.tasks, run.rendering)
+        target = load_target(cell.target, run.tasks, run.rendering)
         points[checkpoint.folder] = validation_reward(loaded, target)
     found = Earned(reward=max(points.values(), default=None), points=points)
     write_json(where.validation, found, checked=True)

@@ -24,7 +24,7 @@ from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Budget, Suite
 from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models.checked import Base
-from retainbench.harness.running import train as training
+from retainbench.harness.running import jobs
 from retainbench.harness.study_design.cost import Cost, total
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Plan
@@ -122,7 +122,7 @@ class _Prober:
                 raise _EnoughError
 
         folder = CellFolder(self.folder / str(len(self.known)))
-        job = training.make_job(
+        job = jobs.make_job(
             cell, 0, self.base.folder, folder, [], self.device, self.tasks, self.rendering
         )
         try:

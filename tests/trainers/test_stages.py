@@ -17,6 +17,7 @@ from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.schema import Budget
 from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models import bases, loading
+from retainbench.harness.running import jobs
 from retainbench.harness.running import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
@@ -61,7 +62,7 @@ def test_a_stage_starts_from_the_weights_that_the_one_before_it_left(
     """T-STG-1: an adapter is merged first; from there the stage alone ends in the same bytes."""
     chosen, folder = cell(tiny_base, first, SFT), paths.CellFolder(tmp_path / "whole")
     whole = train(chosen, folder.root)
-    job = training.make_job(chosen, 1, tiny_base, folder, whole.checkpoints[:1], "cpu", OWN)
+    job = jobs.make_job(chosen, 1, tiny_base, folder, whole.checkpoints[:1], "cpu", OWN)
     left = loading.load(folder.root / whole.checkpoints[0].folder).model.state_dict()
     start = load_file(job.base / "model.safetensors")
     assert all(torch.equal(start[name], value) for name, value in left.items())
