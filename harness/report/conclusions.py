@@ -32,6 +32,7 @@ def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
         found += [
             _most_gain(target, rows, evidence),
             _no_gain(rows),
+            _lower(rows),
             _verdicts(rows),
             *_forgetting(rows, evidence),
             *_apart(target, evidence),
@@ -49,7 +50,7 @@ def short(table: Table, evidence: TableEvidence) -> str:
     for target in targets:
         rows = [row for row in table.rows if row.target == target and row.gain]
         if rows:
-            parts.append(_most_gain(target, rows, evidence))
+            parts += filter(None, [_most_gain(target, rows, evidence), _lower(rows)])
     done = [row for row in table.rows if row.gain]
     harmed = [row for row in done if "REGRESSION" in row.verdicts]
     if harmed:
@@ -63,7 +64,7 @@ def short(table: Table, evidence: TableEvidence) -> str:
 def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -> str:
     gains = [(row, row.gain) for row in rows if row.gain and row.gain.low > 0]
     if not gains:
-        return f"On {target} no gain is shown: every interval reaches 0."
+        return f"On {target} no gain is shown: no interval lies above 0."
     best, gain = max(gains, key=lambda pair: pair[1].value)
     level = f"On {target} {best.recipe} gains most, {points(gain)} pp"
     return f"{level}{_compared(best.recipe, target, 'gain', len(rows), evidence)}"
@@ -88,6 +89,11 @@ def _no_gain(rows: Sequence[TableRow]) -> str:
     if not without or len(without) == len(rows):
         return ""
     return f"No gain is shown for {_listed(without)}."
+
+
+def _lower(rows: Sequence[TableRow]) -> str:
+    lost = [row.recipe for row in rows if row.gain and row.gain.high < 0]
+    return f"The reward is lower than the base's after {_listed(lost)}." if lost else ""
 
 
 def _verdicts(rows: Sequence[TableRow]) -> str:
