@@ -1,8 +1,8 @@
 """Build fruitfly, the embedded base: tokenizer, training, weights. Deterministic on one thread.
 
 Reads the tasks' question pools (retainbench.tasks._corpus); writes model.safetensors (bfloat16),
-the tokenizer and configs next to this file or to --out, and training state and log to --work, from
-which an interrupted run goes on. Command (about 40 minutes on one core):
+the tokenizer and configs next to this file or to --out, and training state to --work, from which an
+interrupted run goes on. Command (about ten minutes of a core):
   OMP_NUM_THREADS=1 python harness/models/embedded/fruitfly/build.py --work DIR [--steps N]
   [--out DIR]
 
@@ -13,7 +13,6 @@ Left out: natural text; a base of this size could not hold both it and the tasks
 """
 
 import argparse
-import importlib.util
 import json
 import math
 import re
@@ -33,7 +32,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from retainbench.tasks import _corpus as corpus
 
 HERE = Path(__file__).resolve().parent
-TASKS = HERE.parents[3] / "tasks"
 SEED = "fruitfly:2"
 END, PAD = "<|end|>", "<|pad|>"
 VOCABULARY = 1536
@@ -44,7 +42,7 @@ STEPS, LATE_FROM = 3000, 2200
 """Steps in all; the step from which the late shares hold and the rate falls linearly to 0."""
 WARM_UP = 100
 """Steps of linear warm-up."""
-MEASURE_EVERY, SAVE_EVERY, CHUNK = 500, 100, 50
+SAVE_EVERY, CHUNK = 100, 50
 ANSWER = re.compile(r"(?<=\nAnswer:)( [^\n]*\n*)")
 QUESTION_WEIGHT = 0.1
 """Weight of a question's tokens in the loss; most of them are drawn at random and teach nothing."""
@@ -172,88 +170,6 @@ def update(
     return loss.detach()
 
 
-def padded(rows: list[list[int]]) -> torch.Tensor:
-    """Rows of token ids, padded on the right."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [1] * (width - len(row)) for row in rows])
-
-
-@torch.no_grad()
-def choice_accuracy(model: Any, tokenizer: Any, items: list[dict[str, Any]]) -> float:
-    """Share of items whose gold choice has the highest summed log-likelihood."""
-    right = 0
-    for item in items:
-        prompt = f"Question: {item['query']}\nAnswer:" if item["query"] else END
-        head = tokenizer(prompt).input_ids
-        tails = [tokenizer((" " if item["query"] else "") + c).input_ids for c in item["choices"]]
-        ids_BT = padded([head + tail for tail in tails])
-        logp_BTV = model(input_ids=ids_BT).logits.float().log_softmax(-1)
-        scores = []
-        for row, tail in enumerate(tails):
-            place = torch.arange(len(head) - 1, len(head) - 1 + len(tail))
-            scores.append(float(logp_BTV[row, place, torch.tensor(tail)].sum()))
-        right += scores.index(max(scores)) == item["gold"]
-    return right / len(items)
-
-
-@torch.no_grad()
-def greedy(model: Any, tokenizer: Any, items: list[dict[str, Any]], most: int = 14) -> list[str]:
-    """Greedy answers, without a cache: the batch is small and this needs no generation config."""
-    rows = [list(tokenizer(f"Question: {item['query']}\nAnswer:").input_ids) for item in items]
-    lengths = [len(row) for row in rows]
-    for _ in range(most):
-        ids_BT = padded(rows)
-        last_B = torch.tensor([len(row) - 1 for row in rows])
-        logits_BTV = model(input_ids=ids_BT, attention_mask=(ids_BT != 1).long()).logits
-        chosen = logits_BTV[torch.arange(len(rows)), last_B].argmax(-1).tolist()
-        for row, token in zip(rows, chosen, strict=True):
-            row.append(token)
-        if all(0 in row[n:] for row, n in zip(rows, lengths, strict=True)):
-            break
-    texts = [tokenizer.decode(row[n:]) for row, n in zip(rows, lengths, strict=True)]
-    return [text.split(END)[0].split("\n")[0].strip() for text in texts]
-
-
-def rows_of(path: Path, count: int) -> list[dict[str, Any]]:
-    """The first `count` rows of a JSONL file."""
-    lines = path.read_text(encoding="utf-8").splitlines()[:count]
-    return [json.loads(line) for line in lines]
-
-
-def reward_of(folder: Path) -> Any:
-    """The `reward` function of a target's folder."""
-    spec = importlib.util.spec_from_file_location(f"reward_{folder.name}", folder / "reward.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.reward
-
-
-def measure(model: Any, tokenizer: Any, count: int) -> dict[str, float]:
-    """Accuracy per retention task and greedy reward per target on `count` items each."""
-    model.eval()
-    scores = {}
-    for path in sorted(TASKS.glob("*/*/items.jsonl")):
-        name, is_target = path.parent.name, path.parent.parent.name == "target"
-        held_out = path.with_name("validation.jsonl") if is_target else path
-        items = rows_of(held_out, count)
-        if not items[0].get("choices", items[0]["query"]):
-            continue  # documents have no accuracy
-        if "choices" in items[0]:
-            scores[name] = choice_accuracy(model, tokenizer, items)
-        elif is_target:
-            score, texts = reward_of(path.parent), greedy(model, tokenizer, items)
-            pairs = zip(texts, items, strict=True)
-            scores[name] = sum(score(text, item) for text, item in pairs) / len(items)
-        else:
-            texts = greedy(model, tokenizer, items)
-            exact = [text == item["answer"] for text, item in zip(texts, items, strict=True)]
-            scores[name] = sum(exact) / len(items)
-    model.train()
-    return {name: round(score, 3) for name, score in scores.items()}
-
-
 def train(work: Path, steps: int, out: Path) -> None:
     """Train for `steps` of STEPS, from the state in `work` if there is one; save to `out`."""
     found = corpus.sources()
@@ -275,10 +191,6 @@ def train(work: Path, steps: int, out: Path) -> None:
             loss = update(model, tools, batch)
         done = (chunk + 1) * CHUNK
         print(f"step {done} loss {loss:.3f} {time.monotonic() - began:.0f}s", flush=True)
-        if done % MEASURE_EVERY == 0:
-            line = {"step": done, **measure(model, tokenizer, 40)}
-            with (work / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
         if done % SAVE_EVERY == 0:
             save_state(state_file, model, tools, done)
     save(model, tokenizer, out, steps)
@@ -311,7 +223,7 @@ def save(model: LlamaForCausalLM, tokenizer: Any, out: Path, steps: int) -> None
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Build the embedded base fruitfly.")
-    parser.add_argument("--work", type=Path, required=True, help="folder for state and log")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the state")
     parser.add_argument("--out", type=Path, default=HERE, help="where the model goes")
     parser.add_argument("--steps", type=int, default=STEPS, help="stop after so many steps")
     arguments = parser.parse_args()
