@@ -46,7 +46,7 @@ def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
 def short(table: Table, evidence: TableEvidence) -> str:
     """The two sentences for a list of many tables: gains, then verdicts or losses."""
     targets = list(dict.fromkeys(row.target for row in table.rows))
-    parts = []
+    parts: list[str] = []
     for target in targets:
         rows = [row for row in table.rows if row.target == target and row.gain]
         if rows:
