@@ -66,7 +66,8 @@ def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -
     if not gains:
         return f"On {target} no gain is shown: no interval lies above 0."
     best, gain = max(gains, key=lambda pair: pair[1].value)
-    level = f"On {target} {best.recipe} gains most, {points(gain)} pp"
+    gains_most = "gains most," if len(rows) > 1 else "gains"
+    level = f"On {target} {best.recipe} {gains_most} {points(gain)} pp"
     return f"{level}{_compared(best.recipe, target, 'gain', len(rows), evidence)}"
 
 
@@ -78,9 +79,11 @@ def _compared(recipe: str, target: str, measure: str, recipes: int, evidence: Ta
     own = [p for p in pairs if recipe in (p.first, p.second)]
     if not own:
         return " (by its estimate: pairs of recipes were not compared)."
-    alike = [p.second if p.first == recipe else p.first for p in own if not differs(p)]
+    others = {p.second if p.first == recipe else p.first: differs(p) for p in own}
+    alike = [other for other, differ in others.items() if not differ]
     if not alike:
-        return f", more than each of the other {len(own)}."
+        every = f"each of the other {len(others)}" if len(others) > 1 else _listed(list(others))
+        return f", more than {every}."
     return f"; more is not shown than for {_listed(alike)}."
 
 
@@ -117,7 +120,8 @@ def _forgetting(rows: Sequence[TableRow], evidence: TableEvidence) -> list[str]:
             found.append(f"On {axis} tasks no loss is shown.")
             continue
         worst, drop = max(lost, key=lambda pair: pair[1].value)
-        level = f"On {axis} tasks {worst.recipe} loses most, {points(drop)} pp"
+        loses = "loses most," if len(rows) > 1 else "loses"
+        level = f"On {axis} tasks {worst.recipe} {loses} {points(drop)} pp"
         found.append(f"{level}{_compared(worst.recipe, rows[0].target, axis, len(rows), evidence)}")
         if len(drops) > 1:
             found[-1] += f" A loss is shown for {len(lost)} of {len(drops)} recipes."
@@ -135,6 +139,8 @@ def _apart(target: str, evidence: TableEvidence) -> list[str]:
         name = measure if measure == "gain" or measure != axis_of(measure) else f"{measure} drop"
         parts.append(f"{name} {sum(map(differs, own))} ({sum(p.equivalent for p in own)})")
     total = len([pair for pair in pairs if pair.measure == "gain"])
+    if total == 1:
+        return []  # the sentences on gain and losses say it
     return [
         f"Of {total} pairs of recipes, this many differ after Holm's correction (in parentheses: "
         f"are equivalent within the margin): {', '.join(parts)}."

@@ -171,8 +171,9 @@ SHOWN = (
     "base", "target", "recipe", "method", "gain", *axes.DEFAULT, "drift", "verdict",
 )  # fmt: skip
 """Columns of the standardized table that the front page has room for."""
-ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "es", "sft-grpo")
-"""Recipes that the front page shows: one of each kind, the damage of a hot rate, the best gain."""
+ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "sdft", "es", "sft-grpo")
+"""Recipes that the front page shows: one of each kind, the damage of a hot rate, the best gain and
+the reward that fell."""
 LEGEND = (
     "Gain: reward on the new task, after minus before; drop: what was lost on the retention tasks "
     "of an axis (below zero: won). Both in percentage points (pp). Drift: how far the weights "

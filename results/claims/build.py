@@ -30,6 +30,8 @@ FOLDERS = (
     "core",
     "compositions",
     "llm-small",
+    "llm-small-es",
+    "llm-small-noise",
     PAGE,
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from results.claims import finding
 from results.claims.policy import stage_changes, stages_text
-from results.claims.published import Published
+from results.claims.published import Published, end
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
 from retainbench.harness.core.text.formatting import brief, points
@@ -25,29 +25,50 @@ def section(runs: Mapping[str, Published]) -> list[str]:
         "",
         "**Which retention tests are mandatory?** See [sensitivity](../sensitivity/README.md).",
         "",
-        "**Does any of it hold on a language model?** " + _language_model(runs["llm-small"]),
+        "**Does any of it hold on a language model?** "
+        + _language_model(runs["llm-small"], runs["llm-small-es"], runs["llm-small-noise"]),
     ]
 
 
-def _language_model(runs: Published) -> str:
-    """Gain and drops of every recipe, by its own intervals."""
+def _language_model(runs: Published, evolution: Published, noise: Published) -> str:
+    """Gain and drops of every recipe by its own intervals, and what noise of that drift does."""
     if not runs.cards or runs.folder is None:
         return f"Not run yet: `retainbench run {runs.name}`."
-    rows = load_table(runs.folder).rows  # of one seed, as its page has them
+    staged = runs.of("sft-grpo", runs.cards[0].target)
+    return (
+        f"A first look: `{runs.cards[0].base}`, restored from a 4-bit file, on one-word facts "
+        f"through its chat template. Gain, and drops in parentheses: {_recipes(runs)}. In "
+        f"sft-grpo, {stages_text(*stage_changes(staged))}. Evolution strategies: "
+        + (_recipes(evolution) if evolution.cards else f"not run yet (`{evolution.name}`)")
+        + ". Noise alone on all weights: "
+        + (_by_drift(noise) if noise.cards else f"not run yet (`{noise.name}`)")
+        + "."
+    )
+
+
+def _by_drift(runs: Published) -> str:
+    """Drops at every checkpoint of the one cell."""
+    listed = "; ".join(
+        f"drift {100 * point.drift.relative:.1f} %, "
+        + ", ".join(f"{change.axis} {points(change.drop)}" for change in point.axes)
+        for point in runs.cards[0].points
+        if point.drift
+    )
+    return f"[{runs.name}](../{runs.name}/README.md), {finding.seeds_text(runs)}: {listed}"
+
+
+def _recipes(runs: Published) -> str:
+    """Where it was asked, then gain and drops of every recipe."""
+    rows = load_table(runs.folder).rows if runs.folder else []  # of one seed, as its page has them
     listed = "; ".join(
         f"{row.recipe} {points(row.gain)} ("
         + ", ".join(f"{axis} {points(row.axis(axis).drop)}" for axis in runs.axes)
         + ")"
         for row in rows
     )
-    staged = stages_text(*stage_changes(runs.of("sft-grpo", rows[0].target)))
     return (
-        f"A first look: `{rows[0].base}`, restored from a 4-bit file, on one-word facts through "
-        f"its chat template, equal samples, {finding.seeds_text(runs)}, in "
-        f"[{runs.name}](../{runs.name}/README.md). Gain, and drops in parentheses: {listed}. "
-        f"In sft-grpo, {staged}. "
-        "Evolution strategies were not run there: an update of eight members took 28 seconds of a "
-        "core in a short run, so that 200 of them take an hour and a half."
+        f"[{runs.name}](../{runs.name}/README.md), {end(runs.cards[0]).ledger.samples:,} samples "
+        f"each, {finding.seeds_text(runs)}: {listed}"
     )
 
 

@@ -67,6 +67,18 @@ def test_verdicts_losses_and_seeds_are_named() -> None:
     assert short(shown(found), found).endswith("Regressions: sft.")
 
 
+def test_two_recipes_are_compared_by_name_and_one_with_none() -> None:
+    found = evidence(sft=0.001)
+    both = [row for row in shown(found).rows if row.recipe in ("sft", "sft-grpo")]
+    sentences = conclusions(table(both), found)
+    assert sentences[0].startswith("On countdown sft-grpo gains most, ")
+    assert sentences[0].endswith(" pp, more than sft.")
+    assert not any("this many differ" in sentence for sentence in sentences)
+    alone = conclusions(table(both[:1]), NOTHING)
+    assert alone[0].startswith("On countdown sft gains +")
+    assert not any("most" in sentence for sentence in alone)
+
+
 def test_what_the_gate_does_not_pass_is_not_called_harmless() -> None:
     """No regression and no pass either: too few items decide nothing."""
     rows_ = [
