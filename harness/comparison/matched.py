@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from retainbench.harness.comparison.arms import Arm
-from retainbench.harness.comparison.off_target import off_target_mean
 from retainbench.harness.comparison.seed_tables import SeedTable, as_interval
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.records import Record
-from retainbench.harness.core.scorecards import PointScore
+from retainbench.harness.core.scorecards import DivergenceSummary, PointScore
+from retainbench.harness.statistics.graded import t_quantile
 from retainbench.harness.statistics.methods.matched_gain import (
     CostRatio,
     Crossing,
@@ -33,7 +33,7 @@ from retainbench.harness.statistics.methods.matched_gain import (
 )
 from retainbench.harness.statistics.methods.moderated import moderate
 from retainbench.harness.statistics.methods.seeds import SeedMean, difference
-from retainbench.harness.statistics.multiplicity import holm
+from retainbench.harness.statistics.multiplicity import AxisMean, axis_mean, holm
 
 MATCHED_SHARE = 0.5
 
@@ -239,6 +239,26 @@ def kl(point: PointScore) -> Measured | None:
         return None
     known = off_target_mean(point.divergence)
     return Measured(float(np.mean(off)), known.standard_error if known else 0.0)
+
+
+def off_target_mean(kl: DivergenceSummary) -> AxisMean | None:
+    """Mean forward KL over the axes, nats per token; None where one of them has no interval.
+
+    The axes' prompts are disjoint, so their errors, read off t intervals over prompts, are
+    independent.
+    """
+    axes = [name for name in kl.forward if name != "target"]
+    intervals = [kl.intervals[name] for name in axes if name in kl.intervals]
+    if not axes or len(intervals) < len(axes):
+        return None
+    errors = [_error(interval) for interval in intervals]
+    degrees = [interval.n - 1 for interval in intervals]
+    return axis_mean([one.value for one in intervals], errors, intervals[0].level, degrees)
+
+
+def _error(interval: Interval) -> float:
+    half = (interval.high - interval.low) / 2
+    return half / t_quantile((1 + interval.level) / 2, interval.n - 1)
 
 
 def at_the_end(table: SeedTable, arm: Arm, cost: PointCost) -> RatioRow:

@@ -64,7 +64,7 @@ def short(table: Table, evidence: TableEvidence) -> str:
 def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -> str:
     gains = [(row, row.gain) for row in rows if row.gain and row.gain.low > 0]
     if not gains:
-        return f"On {target} no gain is shown: no interval lies above 0."
+        return f"On {target} no gain is shown: no interval is above 0."
     best, gain = max(gains, key=lambda pair: pair[1].value)
     gains_most = "gains most," if len(rows) > 1 else "gains"
     level = f"On {target} {best.recipe} {gains_most} {points(gain)} pp"

@@ -171,7 +171,7 @@ SHOWN = (
     "base", "target", "recipe", "method", "gain", *axes.DEFAULT, "drift", "verdict",
 )  # fmt: skip
 """Columns of the standardized table that the front page has room for."""
-ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "sdft", "es", "sft-grpo")
+ROWS = ("sft", "sft-hot", "sft-lora", "dpo", "rft", "grpo", "sdft", "es")
 """Recipes that the front page shows: one of each kind, the damage of a hot rate, the best gain and
 the reward that fell."""
 LEGEND = (

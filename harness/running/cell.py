@@ -4,7 +4,7 @@ The executors (running/pool.py, running/clusters/) call `execute` wherever the c
 do not depend on who ran it. Files that were damaged since an earlier command wrote them are made
 again, from the start of the cell where nothing else gives the same bytes.
 
-Writes `cells/<id>/scorecard.json`; training is running/train.py, measuring running/measure.py.
+Writes `cells/<id>/scorecard.json`; training is running/training, measuring running/measure.py.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from retainbench.harness.core.files.atomic import storage_failure
 from retainbench.harness.core.files.storage import intact, read_json, read_jsonl, write_json
 from retainbench.harness.core.records import ItemRecord, TrainRecord
 from retainbench.harness.core.scorecards import VALIDATION_REWARD, Scorecard
-from retainbench.harness.running import damage, validation
-from retainbench.harness.running import train as training
+from retainbench.harness.running import validation
 from retainbench.harness.running.context import Context
 from retainbench.harness.running.measure import measure
+from retainbench.harness.running.training import damage
+from retainbench.harness.running.training import train as training
 from retainbench.harness.suites.plan import Cell, Plan, excluded, policy_of, scored_targets
 from retainbench.trainers._shared.processes import LostProcessError
 

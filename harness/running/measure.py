@@ -21,7 +21,7 @@ from retainbench.harness.drift import measure as drift
 from retainbench.harness.models import bases, shared
 from retainbench.harness.models.loading import Loaded
 from retainbench.harness.running.context import Context
-from retainbench.harness.running.damage import require_trained
+from retainbench.harness.running.training.damage import require_trained
 from retainbench.harness.scoring import stored
 from retainbench.harness.suites.plan import Cell, scored_targets
 

@@ -16,8 +16,8 @@ from retainbench.harness.core.files.storage import intact, read_json, write_json
 from retainbench.harness.core.records import CheckpointRecord, Record, Share, TrainRecord
 from retainbench.harness.models import loading
 from retainbench.harness.running.context import Context
-from retainbench.harness.running.damage import require_trained
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.damage import require_trained
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.suites.plan import Cell
 from retainbench.trainers._shared.contract import Target
 

@@ -23,9 +23,9 @@ from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models.checked import Base
 from retainbench.harness.running import pool, reference, validation
-from retainbench.harness.running import train as training
 from retainbench.harness.running.cell import execute, undamaged
 from retainbench.harness.running.context import Context
+from retainbench.harness.running.training import train as training
 from retainbench.harness.suites.plan import Cell, Inputs, Plan, retention_tasks
 from retainbench.harness.tasks.catalogue import OWN, Catalogue
 

@@ -24,7 +24,7 @@ from retainbench.harness.core.records import Ledger
 from retainbench.harness.core.schema import Budget, Suite
 from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models.checked import Base
-from retainbench.harness.running import jobs
+from retainbench.harness.running.training import jobs
 from retainbench.harness.study_design.cost import Cost, total
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell, Plan

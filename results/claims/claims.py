@@ -36,7 +36,7 @@ CLAIMS = (
         "ES drifts far more than GRPO at the same gain, by a factor above 10",
         "arXiv:2601.20861, 2605.30148",
         "the factor depends on learning rate and population; the papers have 90 to 1,000; limits "
-        "over seeds; the question was put anew when three seeds were known: before, it was asked "
+        "over seeds; the question was changed when three seeds were known: before, it was asked "
         "of es-16 alone, by the limits of its gains",
         "At the same gain, ES had moved the weights more than ten times as far as GRPO.",
         "At the same gain, a recipe of ES had moved the weights less than ten times as far as "
@@ -177,7 +177,7 @@ CLAIMS = (
         "C16",
         "Retention recovers while training goes on",
         "arXiv:2605.30148",
-        "limits over seeds; the question was put anew when three seeds were known: before, the "
+        "limits over seeds; the question was changed when three seeds were known: before, the "
         "worst checkpoint was that of the same run, with limits wide enough for the choice",
         "What was lost on the way came back in part before the end.",
         "Nothing that was lost on the way came back.",

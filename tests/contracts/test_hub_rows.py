@@ -11,7 +11,7 @@ from fixtures.hub import Hub, Repository, Shell, jsonl, serve
 from retainbench.harness.contracts import check, rows
 from retainbench.harness.contracts.new_target import TargetSpec, write
 from retainbench.harness.core import paths
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.tasks import catalogue, pack
 from retainbench.harness.tasks.rendering.answers import rule_of
 

@@ -97,7 +97,7 @@ def test_without_a_gain_none_is_claimed(value: float, lower: str) -> None:
     flat = Interval(value=value, low=value - 0.02, high=value + 0.02, level=0.9, n=400, method="t")
     end = none[0].points[-1].model_copy(update={"gain": flat})
     cards = [none[0].model_copy(update={"points": [*none[0].points[:-1], end]})]
-    expected = f"On countdown no gain is shown: no interval lies above 0.{lower}"
+    expected = f"On countdown no gain is shown: no interval is above 0.{lower}"
     assert " ".join(conclusions(table(rows(cards)), NOTHING)).startswith(expected)
     assert short(table(rows(cards)), NOTHING).startswith(expected)
 

@@ -24,7 +24,7 @@ from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.stages import Stage
 from retainbench.harness.models import bases
 from retainbench.harness.running import run as runner
-from retainbench.harness.running import train as training
+from retainbench.harness.running.training import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
 from retainbench.trainers._shared import processes

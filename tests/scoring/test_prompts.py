@@ -8,7 +8,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from retainbench.harness.models import loading
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.scoring.texts import encoder

@@ -19,7 +19,7 @@ from retainbench.harness.cli import main as cli
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.schema import Policy
 from retainbench.harness.models import bases, loading
-from retainbench.harness.running import train as training
+from retainbench.harness.running.training import train as training
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.study_design import cost, cost_table, training_cost
 from retainbench.harness.suites.plan import Plan

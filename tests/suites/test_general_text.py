@@ -14,7 +14,7 @@ import yaml
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models import bases
-from retainbench.harness.running.general_text import own_text
+from retainbench.harness.running.training.general_text import own_text
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import catalogue, contamination, text_files
 from retainbench.harness.tasks.catalogue import OWN

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.models import loading
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.scoring import sample_rows
 from retainbench.harness.scoring.backend import generation_options
 from retainbench.harness.scoring.stops import stop_rule

@@ -16,7 +16,7 @@ from retainbench.harness.divergence.continuations import sample_continuations
 from retainbench.harness.divergence.prompts import prompt_sets
 from retainbench.harness.models import loading
 from retainbench.harness.models.loading import Loaded
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.scoring import evaluate, sample_rows
 from retainbench.harness.scoring.backend import TrieLM
 from retainbench.harness.tasks import catalogue

@@ -19,7 +19,7 @@ import pytest
 from retainbench.harness.contracts import task as contract
 from retainbench.harness.core import paths
 from retainbench.harness.core.errors import IntegrityError, UsageError
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.suites import loading, plan
 from retainbench.harness.tasks import catalogue, folder
 from retainbench.harness.tasks.rendering.prompts import reference

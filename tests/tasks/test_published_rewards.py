@@ -14,7 +14,7 @@ import time
 import pytest
 
 from retainbench.harness.core import paths
-from retainbench.harness.running.jobs import load_target
+from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.tasks import catalogue
 from retainbench.harness.tasks.rendering.answers import extract, rule_of
 from retainbench.tasks import _reward

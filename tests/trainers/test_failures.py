@@ -22,7 +22,7 @@ from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.schema import Budget
 from retainbench.harness.core.stages import Recipe, Stage
 from retainbench.harness.models import bases
-from retainbench.harness.running.train import train as train_cell
+from retainbench.harness.running.training.train import train as train_cell
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
 from retainbench.trainers._shared.contract import Job, Target, TrainingError

@@ -17,8 +17,8 @@ from retainbench.harness.core.records import TrainRecord
 from retainbench.harness.core.schema import Budget
 from retainbench.harness.core.stages import Recipe
 from retainbench.harness.models import bases, loading
-from retainbench.harness.running import jobs
-from retainbench.harness.running import train as training
+from retainbench.harness.running.training import jobs
+from retainbench.harness.running.training import train as training
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import Cell
 from retainbench.harness.tasks.catalogue import OWN

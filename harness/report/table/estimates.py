@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retainbench.harness.comparison.off_target import off_target_mean
+from retainbench.harness.comparison.matched import off_target_mean
 from retainbench.harness.core.axes import ordered
 from retainbench.harness.core.changes import AxisChange, Interval, TaskChange
 from retainbench.harness.core.scorecards import (

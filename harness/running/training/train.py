@@ -28,7 +28,7 @@ from retainbench.harness.core.files.storage import (
 from retainbench.harness.core.records import CheckpointRecord, TrainRecord
 from retainbench.harness.core.stages import INTERPOLATE
 from retainbench.harness.models.checked import Base
-from retainbench.harness.running import damage, jobs
+from retainbench.harness.running.training import damage, jobs
 from retainbench.harness.suites import methods
 from retainbench.harness.suites.plan import NUMERIC_PACKAGES, Cell
 from retainbench.harness.tasks.catalogue import OWN, Catalogue

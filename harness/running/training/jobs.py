@@ -13,8 +13,8 @@ from retainbench.harness.core.records import CheckpointRecord, Ledger
 from retainbench.harness.core.schema import Budget
 from retainbench.harness.core.stages import INTERPOLATE
 from retainbench.harness.models import checked, loading
-from retainbench.harness.running.damage import require_trained
-from retainbench.harness.running.general_text import texts_of
+from retainbench.harness.running.training.damage import require_trained
+from retainbench.harness.running.training.general_text import texts_of
 from retainbench.harness.suites import methods, teachers
 from retainbench.harness.suites.plan import Cell
 from retainbench.harness.tasks import catalogue
