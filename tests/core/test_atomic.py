@@ -90,6 +90,15 @@ def test_temporary_files_of_the_living_stay_in_a_shared_folder(tmp_path: Path) -
     assert [path.name.split("-")[3] for path in tmp_path.iterdir()] == [str(os.getpid())]
 
 
+def test_a_process_is_dead_before_its_parent_asks_for_it() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert atomic.alive(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not atomic.alive(process.pid)
+    assert not atomic.alive(process.pid)
+
+
 def test_errors_of_the_system_become_one_line(tmp_path: Path) -> None:
     full = pytest.raises(UsageError, match=r"cannot write .*x: No space left on device")
     with full, atomic.explained(tmp_path / "x"):

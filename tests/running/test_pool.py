@@ -20,8 +20,10 @@ from retainbench.harness.core.files import locks
 from retainbench.harness.running import pool
 
 def work(folder):
-    (folder / str(os.getpid())).touch()
-    time.sleep(600)
+    beats = folder / str(os.getpid())
+    while True:
+        beats.touch()
+        time.sleep(0.01)
 
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
@@ -36,10 +38,13 @@ def test_workers_end_with_their_command(tmp_path: Path, number: signal.Signals) 
     script.write_text(COMMAND)
     folder.mkdir()
     with subprocess.Popen([sys.executable, script, folder], stderr=subprocess.DEVNULL) as command:
-        while len(workers := [int(path.name) for path in folder.glob("[0-9]*")]) < 2:
+        while len(workers := list(folder.glob("[0-9]*"))) < 2:
             assert command.poll() is None
             time.sleep(0.05)
         os.kill(command.pid, number)
         assert command.wait() == -number
     with locks.growing(folder):  # waits for the workers, which hold the lock too
-        assert not any(alive(worker) for worker in workers)
+        assert not any(alive(int(worker.name)) for worker in workers)
+        last = [worker.stat().st_mtime_ns for worker in workers]
+        time.sleep(0.3)
+        assert [worker.stat().st_mtime_ns for worker in workers] == last

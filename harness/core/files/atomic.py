@@ -176,7 +176,11 @@ def replaced_name(path: Path) -> str | None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process of this machine is running."""
+    """Whether a process of this machine may still write files.
+
+    One that is about to end has closed them all before it gives up its number, and before its
+    parent can ask for its exit status; Linux then says that its table of files has size 0.
+    """
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -184,10 +188,10 @@ def alive(process: int) -> bool:
     except PermissionError:  # it is somebody else's
         return True
     try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux
         return True
-    return not status.rpartition(")")[2].startswith(" Z")  # ended, not yet collected by its parent
+    return "\nFDSize:\t0\n" not in status
 
 
 def undo(path: Path) -> None:
