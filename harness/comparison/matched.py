@@ -9,6 +9,7 @@ writes no files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
@@ -230,15 +231,17 @@ def drift(point: PointScore) -> Measured | None:
 def kl(point: PointScore) -> Measured | None:
     """Mean forward KL over the retention axes, nats per token, with the error over its prompts.
 
-    Where a set has no interval (one prompt, or an older record) the error counts as 0.
+    A set without an interval (one prompt, or an older record) adds no error.
     """
     if point.divergence is None:
         return None
-    off = [kl for name, kl in point.divergence.forward.items() if name != "target"]
+    forward, intervals = point.divergence.forward, point.divergence.intervals
+    off = [name for name in forward if name != "target"]
     if not off:
         return None
-    known = off_target_mean(point.divergence)
-    return Measured(float(np.mean(off)), known.standard_error if known else 0.0)
+    errors = [_error(intervals[name]) for name in off if name in intervals]
+    mean = float(np.mean([forward[name] for name in off]))
+    return Measured(mean, math.sqrt(sum(error**2 for error in errors)) / len(off))
 
 
 def off_target_mean(kl: DivergenceSummary) -> AxisMean | None:

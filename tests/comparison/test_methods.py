@@ -162,20 +162,25 @@ def test_the_front_and_the_ratios(run: Path) -> None:
     assert rows["calm"].gain_per_kl.reason == "not measured for every seed"
 
 
-def test_the_error_of_a_kl_is_that_of_its_prompts() -> None:
-    """t limits of eight prompts are 1.895 standard errors wide, not the 1.645 of a normal one."""
+@pytest.mark.parametrize("known", [2, 1])
+def test_the_error_of_a_kl_is_that_of_its_prompts(known: int) -> None:
+    """t limits of eight prompts are 1.895 standard errors wide, not the 1.645 of a normal one.
+
+    An axis with a single prompt has no error of its own and takes none from the other.
+    """
     half = 1.894579 * 0.01
     one = Interval(
         value=0.2, low=0.2 - half, high=0.2 + half, level=0.9, n=8, method="t over prompts"
     )
     axes = ("general", "numeric")
     summary = DivergenceSummary.model_construct(
-        forward={"target": 9.0, **dict.fromkeys(axes, 0.2)}, intervals=dict.fromkeys(axes, one)
+        forward={"target": 9.0, **dict.fromkeys(axes, 0.2)},
+        intervals=dict.fromkeys(axes[:known], one),
     )
     found = matched.kl(PointScore.model_construct(divergence=summary))
     assert found is not None
     assert found.value == pytest.approx(0.2)
-    assert found.error == pytest.approx(0.01 / math.sqrt(2), rel=1e-5)
+    assert found.error == pytest.approx(0.01 * math.sqrt(known) / 2, rel=1e-5)
 
 
 def test_pairs_and_ranks_tell_what_differs(run: Path) -> None:
