@@ -80,7 +80,8 @@ class MethodRow(Record):
     dominated_by: list[str]
     tied_with: list[str]
     verdict: Verdict | None = None
-    """Of the method over its seeds: its mean drops against the policy's margins of the axes."""
+    """Of the method over its seeds: its mean drops against the policy's margins of the axes. None
+    for one seed, which says nothing about how much seeds differ."""
     ranks: dict[str, list[int]] = {}
     """Measure (gain, or an axis) -> best and worst rank that no pair of arms contradicts."""
 
@@ -159,7 +160,7 @@ def _rows(
             seeds=arm.seeds,
             gain=gains[place],
             drops=drops[place],
-            verdict=_verdict(drops[place], margins),
+            verdict=_verdict(drops[place], margins) if len(arm.seeds) > 1 else None,
             trajectories={axis: _trajectory(arm, table.kept[axis], axis) for axis in table.kept},
             matched={axis: matched_drop(table, place, axis, goal) for axis in axes},
             gain_per_drift=at_the_end(table, arm, drift),

@@ -3,8 +3,8 @@
 Writes scorecards.jsonl, verdicts.json and methods.json (the rows), recipes.json (the options of
 every stage and what a sweep chose), variants.{jsonl,csv} (what it tried), commands.json (what made
 them), table.{md,csv,json,tex,html}, figures/ and a README.md with the table, the commands, the
-environment and the digests. Everything is generated: the same rows give the same bytes (but for
-PDF files, whose writer numbers its objects at random), and a test re-renders every published table.
+environment and the digests. Everything is generated: the same rows give the same bytes, and a test
+re-renders every published table.
 Command: `retainbench publish RUN results/NAME`. Leaves out: item records and the HTML report, which
 are large; the run folder keeps them.
 
@@ -152,12 +152,19 @@ def _require_ours(folder: Path) -> None:
 
 
 def _copy_figures(source: Path, goal: Path) -> None:
-    """Replace the published figures, so that none of an earlier run is left."""
+    """Replace the published figures, so that none of an earlier run is left.
+
+    A PDF stays while its drawing does, for its writer numbers the objects in it at random.
+    """
+    found = sorted(source.iterdir()) if source.is_dir() else []
+    new = {path.name: path.read_bytes() for path in found if path.suffix in SUFFIXES}
+    old = {path.name: path.read_bytes() for path in goal.iterdir()} if goal.is_dir() else {}
     if goal.exists():
         shutil.rmtree(goal)
-    for path in sorted(source.iterdir()) if source.is_dir() else []:
-        if path.suffix in SUFFIXES:
-            write_bytes(goal / path.name, path.read_bytes())
+    for name, content in new.items():
+        drawing = Path(name).with_suffix(".svg").name
+        same = name in old and old.get(drawing) == new.get(drawing)
+        write_bytes(goal / name, old[name] if same else content)
 
 
 def shown_figures(folder: Path, key: str) -> list[str]:

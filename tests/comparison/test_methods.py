@@ -233,16 +233,20 @@ def test_points_are_placed_at_what_was_really_spent(tmp_path: Path) -> None:
     assert row.trajectories["numeric"].worst_at == 1.1
 
 
-def test_a_method_has_a_verdict_over_its_seeds(run: Path) -> None:
-    """`rash` lost 20 points of numeric, four times the margin; `idle` lost nothing."""
+def test_a_method_has_a_verdict_over_its_seeds(run: Path, tmp_path: Path) -> None:
+    """`rash` lost 20 points of numeric, four times the margin; a second seed of `idle`, nothing."""
     verdicts = {row.recipe: row.verdict for row in methods(run).rows}
-    assert verdicts["rash"] == "REGRESSION"
-    assert verdicts["idle"] == "PASS"
+    assert verdicts == {"calm": "INCONCLUSIVE", "rash": "REGRESSION", "idle": None}
+    (idle,) = methods(
+        stored_run(tmp_path, BASE, [Candidate("idle", seed, {1.0: BASE}) for seed in range(2)])
+    ).rows
+    assert idle.verdict == "PASS"
 
 
 def test_one_seed_speaks_of_one_run(tmp_path: Path) -> None:
     root = stored_run(tmp_path, BASE, [Candidate("calm", 0, {1.0: scored(40, 2)})])
     (row,) = methods(root).rows
+    assert row.verdict is None
     assert row.gain.method == "two-way, one seed"
 
 

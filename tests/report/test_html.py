@@ -238,9 +238,10 @@ def test_published_folder_rerenders_byte_for_byte(tmp_path: Path, cards: list[Sc
     assert "base_digest" in front
     assert (out / "figures" / "pareto.svg").is_file()
     check_published(out)
-    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    publish.render(out)
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
+    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {path.suffix for path in files} >= {".svg", ".pdf"}
+    publish.publish(run, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
 
 
 def test_publish_refuses_a_folder_of_something_else(run: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retainbench.harness.comparison.matched import MatchedPairRow
+from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.report.table import pairs
@@ -49,6 +50,19 @@ def test_a_matrix_marks_what_differs_and_what_is_equivalent(compared: list[PairR
     (note,) = matrix.notes
     assert note.startswith("1 of 3 pairs differ (* after Holm's correction); 1 are equivalent")
     assert "Median half width of the paired 90 % intervals: 2.0 pp." in note
+
+
+@pytest.mark.parametrize("verdict", ["PASS", None])
+def test_ranks_have_a_verdict_only_over_several_seeds(
+    verdict: str | None, compared: list[PairRow]
+) -> None:
+    row = MethodRow.model_construct(
+        target="countdown", recipe="sft", ranks={"gain": [1, 2]}, verdict=verdict, on_front=None
+    )
+    ranks, *_ = pairs.grids({("fruitfly", "countdown", "sft"): row}, compared)
+    assert ranks.head == ["Target", "Recipe", "Gain", *["Over seeds"] * bool(verdict), "Front"]
+    assert ranks.cells == [["countdown", "sft", "1–2", *["PASS"] * bool(verdict), "—"]]
+    assert ("REGRESSION" in ranks.notes[0]) == bool(verdict)
 
 
 def test_folders_without_pairs_have_no_tables() -> None:

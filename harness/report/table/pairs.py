@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from retainbench.harness.comparison.methods import MethodRow
     from retainbench.harness.comparison.seed_tables import PairRow
 
-RANKS = [
+RANKS = (
     "Ranks: best and worst place that no pair contradicts after Holm's correction; a range says "
-    "that the order inside it is not known. Over seeds: REGRESSION where the mean drop of an axis "
-    "is shown to exceed the policy's margin, PASS where each is shown not to, else INCONCLUSIVE."
-]
+    "that the order inside it is not known."
+)
+OVER_SEEDS = (
+    " Over seeds: REGRESSION where the mean drop of an axis is shown to exceed the policy's "
+    "margin, PASS where each is shown not to, else INCONCLUSIVE."
+)
 
 MODERATED = (
     " With three seeds or more and five recipes or more, the pairs of a measure borrow strength "
@@ -199,15 +202,21 @@ def _limits(found: Interval | None) -> tuple[float | None, ...]:
 
 
 def _ranks(rows: Sequence[MethodRow]) -> Grid:
+    """With a verdict on each recipe where it has several seeds."""
     measures = list(dict.fromkeys(name for row in rows for name in row.ranks))
+    judged = any(row.verdict for row in rows)
     cells = [
         [row.target, row.recipe]
         + [_range(row.ranks.get(measure)) for measure in measures]
-        + [row.verdict or NONE, _front(row)]
+        + [row.verdict or NONE] * judged
+        + [_front(row)]
         for row in rows
     ]
-    head = ["Target", "Recipe", *(_title(name) for name in measures), "Over seeds", "Front"]
-    return Grid("Ranks of the recipes", head, "ll" + "r" * len(measures) + "ll", cells, RANKS)
+    ranked = [_title(name) for name in measures]
+    head = ["Target", "Recipe", *ranked, *["Over seeds"] * judged, "Front"]
+    align = "ll" + "r" * len(measures) + "l" * judged + "l"
+    note = RANKS + OVER_SEEDS * judged
+    return Grid("Ranks of the recipes", head, align, cells, [note])
 
 
 def _title(measure: str) -> str:
