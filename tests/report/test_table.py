@@ -22,12 +22,12 @@ from retainbench.harness.core.axes import DEFAULT as AXES
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.core.files.storage import write_jsonl
 from retainbench.harness.core.scorecards import Scorecard
-from retainbench.harness.core.text.formatting import points
+from retainbench.harness.core.text.formatting import points, significant
 from retainbench.harness.report import report
-from retainbench.harness.report.table import estimates as report_estimates
 from retainbench.harness.report.table import glance, rows
 from retainbench.harness.report.table import text as report_text
 from retainbench.harness.report.table.columns import Table, table
+from retainbench.harness.report.table.estimates import axes, pooling
 from retainbench.harness.report.table.evidence import CellVerdict, TableEvidence
 from retainbench.harness.report.table.terminal import terminal
 
@@ -94,17 +94,17 @@ def test_one_seed_keeps_its_own_interval(cards: list[Scorecard]) -> None:
 
 def test_pooled_interval_covers_seed_spread_and_item_error() -> None:
     far = [fixtures.interval(v, 0.02) for v in (0.1, 0.2, 0.3)]
-    pooled = report_estimates.pool(far)
+    pooled = pooling.pool(far)
     # s = .1, SE^2 = .01/3 + (.02/1.96)^2, df from Welch-Satterthwaite is close to 2.
     assert pooled.value == pytest.approx(0.2)
     assert pooled.high - pooled.value == pytest.approx(0.24, abs=0.02)
-    same = report_estimates.pool([fixtures.interval(0.1, 0.02)] * 5)
+    same = pooling.pool([fixtures.interval(0.1, 0.02)] * 5)
     assert same.high - same.value == pytest.approx(0.02, rel=0.02)
 
 
 def test_worst_point_is_the_largest_drop_of_the_mean_trajectory(cards: list[Scorecard]) -> None:
     own = [c for c in cards if (c.recipe, c.target) == ("sft", "countdown")]
-    worst = report_estimates.worst_point(own, "numeric")
+    worst = axes.worst_point(own, "numeric")
     assert worst is not None
     assert worst[0] == 1.0
     recovered = [
@@ -118,7 +118,7 @@ def test_worst_point_is_the_largest_drop_of_the_mean_trajectory(cards: list[Scor
         )
         for card in own
     ]
-    again = report_estimates.worst_point(recovered, "numeric")
+    again = axes.worst_point(recovered, "numeric")
     assert again is not None
     assert again[0] == 0.75
 
@@ -239,7 +239,7 @@ def test_importing_report_is_light() -> None:
 
 
 def test_rounding_is_the_same_from_any_format() -> None:
-    assert report_estimates.significant(math.pi) == 3.14159
+    assert significant(math.pi) == 3.14159
 
 
 def test_rows_hold_the_companions_of_each_axis_and_the_acquisition(cards: list[Scorecard]) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
 from retainbench.harness.core.text.formatting import significant
-from retainbench.harness.report.table.estimates import mean, off_target, pool
+from retainbench.harness.report.table.estimates.pooling import mean, pool
+from retainbench.harness.report.table.estimates.row import off_target
 from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.variants import Tried
 

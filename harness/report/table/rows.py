@@ -5,7 +5,7 @@ the same numbers. A row never averages over a part of the seeds: if a seed of th
 absent, the row stays in the table, names the seed and the reason, and has no estimate (the
 finished seeds stay in scorecards.jsonl).
 
-Leaves out: the estimates of a complete row (`report/table/estimates.py`), rounding for people
+Leaves out: the estimates of a complete row (`report/table/estimates/`), rounding for people
 (`core/text/formatting.py`).
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from retainbench.harness.core.changes import Interval
 from retainbench.harness.core.scorecards import Scorecard
-from retainbench.harness.report.table.estimates import estimates
+from retainbench.harness.report.table.estimates.row import estimates
 from retainbench.harness.report.table.evidence import NOTHING, TableEvidence
 from retainbench.harness.report.table.model import TableRow
 

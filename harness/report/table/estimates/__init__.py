@@ -1,0 +1,1 @@
+"""The figures of one row of the table, from the scorecards of its seeds."""
