@@ -338,4 +338,5 @@ def export(
         how = "as a pull request" if pull_request else "as a commit"
         screen.line(f"would be sent to {push} {how}; nothing was sent")
     elif push is not None:
+        screen.notice(f"sending to {push}")
         screen.line(pushing.push(files, out, format, push, pull_request))
