@@ -57,8 +57,10 @@ def page(results: Path) -> str:
         "A claim is **reproduced** where the interval excludes the contrary, "
         "**contradicted** where it excludes the claim, and **undecided** in between; what would "
         "decide it is named below. Where a claim is asked several times, of three axes say, each "
-        "answer must be clear enough for all of them (Bonferroni). Over the claims nothing is "
-        "corrected: at 90 % one in twenty is decided the wrong way by chance.",
+        "answer must be clear enough for all of them (Bonferroni). A claim that names no recipe is "
+        "asked of all of its kind, and one that shows the contrary contradicts it, at the rates "
+        "that were tried. Over the claims nothing is corrected: at 90 % one in twenty is decided "
+        "the wrong way by chance.",
         "",
         ", ".join(f"{count} {status}" for status, count in counts.items() if count) + ".",
         "",
@@ -71,6 +73,12 @@ def page(results: Path) -> str:
         "## In plain words",
         "",
         *(f"- {c.name}, {f.status}: {_words(c, f)}" for c, f in found if f.status in DECIDED),
+        "",
+        "## The rule of each claim",
+        "",
+        "A claim is reproduced where",
+        "",
+        *(f"- {c.name}: {c.rule}." for c, _ in found),
         "",
         "## Sources",
         "",
@@ -90,6 +98,8 @@ DECIDED = STATUSES[:2]
 
 
 def _words(claim: Claim, found: Finding) -> str:
+    if found.words:
+        return found.words
     return claim.holds if found.status == "reproduced" else claim.fails
 
 

@@ -24,13 +24,16 @@ SQUARE_ROOT = (0.4, 0.6)
 def at_equal_gain(runs: Published) -> Finding:
     """C1: drift of ES over that of GRPO where each first reaches half of the lower best gain.
 
-    Asked of every recipe of ES without an anchor, since the claim names none: the geometric mean
-    over seeds, with t limits of its logarithm. All must be above the factor, and one below it
-    contradicts.
+    Asked of every recipe of ES without an anchor, since the claim names none, whose gain is shown:
+    where nothing was gained there is no place of the same gain. The geometric mean over seeds, with
+    t limits of its logarithm. All must be above the factor, and one below it contradicts.
     """
     grpo = {card.seed: card for card in runs.of("grpo")}
+    without = [arm for arm in ARMS if (row := runs.row(arm)) and row.gain.low <= 0]
     ratios = {
-        arm: [_ratio(es, grpo[es.seed]) for es in runs.of(arm) if es.seed in grpo] for arm in ARMS
+        arm: [_ratio(es, grpo[es.seed]) for es in runs.of(arm) if es.seed in grpo]
+        for arm in ARMS
+        if arm not in without
     }
     known = {
         arm: finding.over_seeds([math.log(ratio) for ratio in found if ratio is not None])
@@ -48,7 +51,8 @@ def at_equal_gain(runs: Published) -> Finding:
     )
     return Finding(
         "contradicted" if one_below else "reproduced" if all_above else "undecided",
-        f"drift over that of grpo at the same gain: {', '.join(texts)}; {finding.seeds_text(runs)}",
+        f"drift over that of grpo at the same gain: {', '.join(texts)}; {finding.seeds_text(runs)}"
+        + (f"; not asked of {', '.join(without)}, whose gain is not shown" if without else ""),
         runs.name,
         finding.more_seeds(runs),
     )
@@ -74,7 +78,7 @@ def _drift_at(card: Scorecard, goal: float) -> float:
 
 def random_walk(runs: Published) -> Finding:
     """C2: drift over the null, and the slopes of log drift."""
-    cards = [*runs.of("es-16"), *runs.of("es-64")]
+    cards = [card for arm in ARMS for card in runs.of(arm)]
     points_ = [p for card in cards for p in card.points if p.drift and p.drift.over_null]
     if not points_:
         return finding.missing(runs)

@@ -39,6 +39,8 @@ class Finding(NamedTuple):
     """The published folder that they are in."""
     needs: str = ""
     """What would decide an undecided claim, and what it costs."""
+    words: str = ""
+    """In plain words, where a claim has parts that were decided differently."""
 
 
 def by_sign(differences: Sequence[Difference], expected: Sign, looks: int = 1) -> Status:

@@ -1,9 +1,9 @@
-"""Claims about on-policy data, stages, sparsity and flips: C8, C11, C12, C14."""
+"""Claims about on-policy data, sparsity and flips: C8, C12, C14."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from results.claims import finding
 from results.claims.finding import Finding
 from results.claims.published import Published, end
-from results.claims.resampling import bootstrap
+from results.claims.resampling import Clusters, bootstrap
 from retainbench.harness.comparison.methods import MethodRow
-from retainbench.harness.core.changes import Interval
-from retainbench.harness.core.scorecards import PointScore, Scorecard
-from retainbench.harness.core.text.formatting import points
-from retainbench.harness.statistics.paired import wilson
+from retainbench.harness.core.scorecards import Scorecard
 
 FAMILIES = ("sft", "rft-once", "rft", "grpo")
 """From data of another writer to the model's own of this moment (C8)."""
@@ -63,9 +60,27 @@ def _at_one_rate(runs: Published, short: Published) -> Finding:
         finding.by_sign(list(known.values()), 1),
         f"in `{short.name}` the budget ends before GRPO has the common gain; in `{runs.name}`, at "
         f"one rate each, drop at the same gain, sft minus grpo: {finding.by_axis(known)} "
-        f"({finding.seeds_text(runs)})",
+        f"({finding.seeds_text(runs)}){_over_rates(short)}",
         runs.name,
         finding.seeds_to_decide(runs, list(known.values())),
+    )
+
+
+def _over_rates(runs: Published) -> str:
+    """What the rates of a suite show where SFT and GRPO both reach half of their own lower gain."""
+    pairs = [
+        p
+        for p in (runs.methods.matched_pairs if runs.methods else [])
+        if p.share is None and p.difference is not None
+        if {p.first.split("-")[0], p.second.split("-")[0]} == {"sft", "grpo"}
+    ]
+    if not pairs:
+        return ""
+    rates = {(p.first, p.second) for p in pairs}
+    shown = [p for p in pairs if p.holm_p is not None and p.holm_p <= finding.ALPHA]
+    return (
+        f"; in `{runs.name}`, {len(rates)} pairs of rates at half of their own lower gain: "
+        f"{len(shown)} of {len(pairs)} differences are shown after Holm's correction"
     )
 
 
@@ -90,75 +105,6 @@ def _all_families(arms: dict[str, MethodRow | None], axes: Sequence[str]) -> str
     return "mean over axes: " + ", ".join(f"{n} {100 * drop:+.1f}" for n, drop in mean.items())
 
 
-def stages(runs: Published) -> Finding:
-    """C11: the SFT stage brings valid answers, the RL stage brings reward.
-
-    Asked of the rate of RL with the largest mean gain.
-    """
-    names = sorted({card.recipe for card in runs.cards if card.recipe.startswith("sft-grpo")})
-    rates = {name: cards for name in names if (cards := runs.of(name, "countdown_large"))}
-    if not rates:
-        return finding.missing(runs)
-    best = max(rates, key=lambda name: fmean(end(card).gain.value for card in rates[name]))
-    cards = rates[best]
-    valid, reward = stage_changes(cards)
-    return Finding(
-        finding.every(finding.in_every(valid, 1), finding.in_every(reward, 1)),
-        f"{best}, in every seed: {stages_text(valid, reward)}"
-        + _alone(runs.of("sft", "countdown_large"))
-        + f" ({finding.seeds_text(runs)})",
-        runs.name,
-        finding.more_seeds(runs),
-    )
-
-
-def stage_changes(cards: Sequence[Scorecard]) -> tuple[list[Interval], list[Interval]]:
-    """Of each cell of two stages: valid answers, first stage minus base; reward, second minus
-    first."""
-    pairs = [(_last(card, 0), _last(card, 1)) for card in cards]
-    valid = [_share_change(one.base_valid, one.candidate_valid, one.gain.n) for one, _ in pairs]
-    return valid, [_later(one.gain, two.gain) for one, two in pairs]
-
-
-def stages_text(valid: Sequence[Interval], reward: Sequence[Interval]) -> str:
-    return (
-        f"valid answers, SFT stage minus base {', '.join(map(points, valid))}; reward, RL stage "
-        f"minus SFT stage {', '.join(map(points, reward))}"
-    )
-
-
-def _alone(cards: Sequence[Scorecard]) -> str:
-    """What SFT does with the whole budget."""
-    if not cards:
-        return ""
-    valid = [100 * end(card).candidate_valid for card in cards]
-    gains = ", ".join(points(end(card).gain) for card in cards)
-    return (
-        f"; sft alone, with the whole budget: {finding.range_text(min(valid), max(valid), 0)} % "
-        f"valid, gain {gains}"
-    )
-
-
-def _last(card: Scorecard, stage: int) -> PointScore:
-    return [point for point in card.points if point.stage == stage][-1]
-
-
-def _share_change(before: float, after: float, n: int) -> Interval:
-    """Change of a share of n answers; limits by Wilson's intervals of both (Newcombe)."""
-    first, second = wilson(before * n, n, 0.9), wilson(after * n, n, 0.9)
-    value = after - before
-    low = value - math.hypot(after - float(second.low), float(first.high) - before)
-    high = value + math.hypot(float(second.high) - after, before - float(first.low))
-    return Interval(value=value, low=low, high=high, level=0.9, n=n, method="newcombe")
-
-
-def _later(before: Interval, after: Interval) -> Interval:
-    """Change of a gain between two points; limits as if they were independent, which is wider."""
-    width = math.hypot((before.high - before.low) / 2, (after.high - after.low) / 2)
-    value = after.value - before.value
-    return after.model_copy(update={"value": value, "low": value - width, "high": value + width})
-
-
 def sparse(runs: Published) -> Finding:
     """C12: shares of weights that training left alone, exactly and after rounding to bfloat16."""
     ends = {
@@ -180,6 +126,9 @@ def sparse(runs: Published) -> Finding:
         f"{texts['sft-']} %; exactly unchanged in float32: at most {100 * max(exact):.2g} %",
         runs.name,
         "cells that train in bfloat16 (`dtype: bfloat16`) on a base of more than a million weights",
+        "RL changed most weights, even as bfloat16 shows them."
+        if apparent == "contradicted"
+        else "",
     )
 
 
@@ -190,25 +139,40 @@ def _mild(card: Scorecard) -> bool:
 
 def flows(*folders: Published) -> Finding:
     """C14: items that changed against the net change, over cells without a regression."""
-    cards = [c for runs in folders for c in runs.cards if c.points and c.status == "done"]
-    cells = [_changes(card) for card in cards if _mild(card)]
-    cells = [rows for rows in cells if len(rows)]
-    if not cells:
+    cells = {  # several suites have some cells in common
+        end(card).weights_digest: (f"{runs.name} {card.recipe} {card.target}", card)
+        for runs in folders
+        for card in runs.cards
+        if card.points and card.status == "done"
+    }
+    mild = _by_recipe([(name, card) for name, card in cells.values() if _mild(card)])
+    if not mild:
         return finding.missing(folders[0])
     known = next(runs for runs in folders if runs.cards)
-    ratio = bootstrap(cells, lambda t: float(t[:, 0].sum() / max(t[:, 1].sum(), TINY)))
-    every = bootstrap(
-        [rows for card in cards if len(rows := _changes(card))],
-        lambda t: float(t[:, 0].sum() / max(t[:, 1].sum(), TINY)),
+    ratio, every = (
+        bootstrap(table, _churn_over_net) for table in (mild, _by_recipe(cells.values()))
     )
     return Finding(
         finding.within(ratio.low, ratio.high, (MUCH_LARGER, math.inf)),
         f"items whose correctness changed over the net change: {ratio} times, "
-        f"{sum(map(len, cells))} tasks of the {len(cells)} cells without a regression; of all "
-        f"{len(cards)} cells {every}",
+        f"{sum(map(len, mild))} tasks of the {sum(_mild(c) for _, c in cells.values())} cells "
+        f"without a regression, {len(mild)} recipes; of all {len(cells)} cells {every}",
         known.name,
         finding.more_seeds(known) + ", for more cells without a regression",
     )
+
+
+def _by_recipe(cells: Iterable[tuple[str, Scorecard]]) -> Clusters:
+    """The tasks of all seeds of a recipe, which are not independent of each other."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for name, card in cells:
+        if len(rows := _changes(card)):
+            found.setdefault(name, []).append(rows)
+    return [np.concatenate(rows) for rows in found.values()]
+
+
+def _churn_over_net(table: NDArray[np.float64]) -> float:
+    return float(table[:, 0].sum() / max(table[:, 1].sum(), TINY))
 
 
 def _changes(card: Scorecard) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from results.claims import finding
-from results.claims.policy import stage_changes, stages_text
 from results.claims.published import Published, end
+from results.claims.stages import stage_changes, stages_text
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
 from retainbench.harness.core.text.formatting import brief, points

@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.claims import drift, evolution, finding, imitation, policy, published, rank, resampling
+from results.claims import (
+    divergence,
+    drift,
+    evolution,
+    finding,
+    imitation,
+    policy,
+    published,
+    rank,
+    resampling,
+    stages,
+)
 from results.claims.build import CLAIMS, RESULTS, page
 from results.claims.published import Published
 from retainbench.harness.comparison.matched import MatchedPairRow, MatchedRow, RatioRow
@@ -17,7 +28,12 @@ from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core.changes import AxisChange, Interval
 from retainbench.harness.core.files import storage
 from retainbench.harness.core.records import Ledger
-from retainbench.harness.core.scorecards import DriftSummary, PointScore, Scorecard
+from retainbench.harness.core.scorecards import (
+    DivergenceSummary,
+    DriftSummary,
+    PointScore,
+    Scorecard,
+)
 
 
 def test_the_page_is_written_from_the_rows() -> None:
@@ -123,6 +139,17 @@ def test_drift_is_compared_where_the_gains_are_equal(
     assert drift.at_equal_gain(Published("es-forgetting", [*cells, *grpo], None)).status == status
 
 
+def test_a_recipe_that_gains_nothing_has_no_drift_at_an_equal_gain() -> None:
+    """The best of its checkpoints is above 0 by chance."""
+    arms = {"es-16": (0.0, 0.02), "es-64": (0.30, 0.32, 0.34)}
+    cells = [card for name, drifts in arms.items() for card in seeds_of(name, (*drifts, 0.4)[:3])]
+    rows = Methods(rows=[arm("es-16", 0.01, 0.03), arm("es-64", 0.1)], absent={})
+    runs = Published("es-forgetting", [*cells, *seeds_of("grpo", [0.01] * 3)], rows)
+    found = drift.at_equal_gain(runs)
+    assert found.status == "reproduced"
+    assert found.result.endswith("not asked of es-16, whose gain is not shown")
+
+
 def test_a_random_walk_is_told_from_steady_drift() -> None:
     walking = Published("es-forgetting", [walk("es-16", 0.3), walk("es-64", 0.2)], None)
     steady = Published("es-forgetting", [walk("es-16", 0.3, 1.0)], None)
@@ -135,15 +162,34 @@ def test_a_random_walk_is_told_from_steady_drift() -> None:
     [(0.9, 0.3, "reproduced"), (0.5, 0.3, "undecided"), (0.9, -0.1, "contradicted")],
 )
 def test_stages_bring_form_and_score(valid: float, reward: float, status: str) -> None:
+    """The base has a reward of .2 and .5 of its answers are valid."""
     both = [point(0.2, 0.0, 0.1, valid=valid), point(1.0, reward, 0.1, stage=1, valid=valid)]
     worse = [point(0.2, 0.0, 0.1), point(1.0, -0.2, 0.1, stage=1)]
     cells = [
         card("sft-grpo", worse, "countdown_large"),
         card("sft-grpo-1e-4", both, "countdown_large"),
     ]
-    found = policy.stages(Published("staged", cells, None))
+    found = stages.stages(Published("staged", cells, None))
     assert found.status == status
     assert found.result.startswith("sft-grpo-1e-4")
+
+
+def test_a_reward_that_valid_answers_alone_bring_is_no_better_score() -> None:
+    """RL makes all answers valid and none of them better: the reward rises all the same."""
+    cells = [
+        card(
+            "sft-grpo",
+            [point(0.2, -0.15, 0.1, valid=0.2), point(1.0, 0.05, 0.1, stage=1, valid=1.0)],
+            "countdown_large",
+        )
+    ]
+    found = stages.stages(Published("staged", cells, None))
+    assert "reward, RL stage minus SFT stage +20.0" in found.result
+    assert "reward of a valid answer, RL stage minus SFT stage 0.0 [" in found.result
+    assert found.words == (
+        "After the SFT stage fewer answers were valid than before it. "
+        "RL after it is not shown to make valid answers better, only more of them valid."
+    )
 
 
 def matched(share: float | None, difference: Interval, p: float) -> MatchedPairRow:
@@ -277,6 +323,62 @@ def test_an_anchor_must_keep_a_gain_that_there_is(runs: Published, status: str) 
     assert evolution.anchored(runs).status == status
 
 
+@pytest.mark.parametrize(
+    ("gains", "drops", "status", "words"),
+    [
+        ((0.0, -0.3), (0.2, -0.2), "reproduced", ""),
+        ((0.0, -0.3), (-0.2, 0.2), "contradicted", ""),
+        ((-0.3, -0.3), (0.2, -0.2), "contradicted", "of GRPO; es-16 lost more; es-64 lost less."),
+    ],
+    ids=["one matches and loses more", "one matches, the other loses more", "none matches"],
+)
+def test_the_recipe_that_matches_the_reward_must_be_the_one_that_loses_more(
+    gains: Sequence[float], drops: Sequence[float], status: str, words: str
+) -> None:
+    names = ("es-16", "es-64")
+    pairs = [pair(name, "grpo", "gain", gain) for name, gain in zip(names, gains, strict=True)]
+    pairs += [pair(name, "grpo", "general", drop) for name, drop in zip(names, drops, strict=True)]
+    rows = [arm(name, 0.1) for name in (*names, "grpo")]
+    runs = Published("es-forgetting", [], Methods(rows=rows, absent={}, pairs=pairs))
+    found = evolution.forgets_more_than_grpo(runs)
+    assert found.status == status
+    assert found.words.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("gains", "status"),
+    [((0.15, 0.06, 0.05, 0.04), "reproduced"), ((0.15, 0.06, 0.0, -0.05), "contradicted")],
+)
+def test_lora_is_asked_of_every_rank(gains: Sequence[float], status: str) -> None:
+    """Full training minus LoRA; it loses more than each rank."""
+    ranks = imitation.RANKS
+    pairs = [pair("full", name, "gain", gain) for name, gain in zip(ranks, gains, strict=True)]
+    pairs += [pair("full", name, "general", 0.1) for name in ranks]
+    rows = [arm(name, 0.1) for name in ("full", *ranks)]
+    runs = Published("lora-ranks", [], Methods(rows=rows, absent={}, pairs=pairs))
+    found = imitation.learns_and_forgets_less(runs)
+    assert found.status == status
+    assert ("lora-64 gained more" in found.words) == (status == "contradicted")
+
+
+def test_scatter_is_asked_of_every_recipe_of_es() -> None:
+    def cells(recipe: str, scatter: float) -> list[Scorecard]:
+        gains = [0.1 + scatter * step for step in (-1.5, -0.5, 0.5, 1.5)]
+        return [
+            card(recipe, [point(1.0, gain, 0.1)]).model_copy(update={"seed": seed})
+            for seed, gain in enumerate(gains)
+        ]
+
+    def status(*scatter: float) -> str:
+        names = ("grpo", "es-16", "es-64")
+        found = [one for pair in zip(names, scatter, strict=True) for one in cells(*pair)]
+        return evolution.steadier(Published("es-forgetting", found, None)).status
+
+    assert status(0.04, 0.001, 0.001) == "reproduced"
+    assert status(0.04, 0.001, 0.04) == "undecided"
+    assert status(0.001, 0.001, 0.04) == "contradicted"
+
+
 def test_one_look_of_several_must_be_clear_enough_for_all() -> None:
     clear, edge, none = (finding.Difference(interval(0.1), p) for p in (0.01, 0.04, 0.9))
     contrary = finding.Difference(interval(-0.1), 0.01)
@@ -362,6 +464,39 @@ def test_seeds_of_a_recipe_are_no_further_evidence() -> None:
         return resampling.rank_correlation(table[:, 0], table[:, 1])
 
     assert resampling.bootstrap(five, order) == pytest.approx(resampling.bootstrap(once, order))
+
+
+@pytest.mark.parametrize(("order", "status"), [(-1, "reproduced"), (1, "undecided")])
+def test_a_worse_order_is_no_missing_order(order: int, status: str) -> None:
+    """KL elsewhere orders the drops of all recipes, KL on the new task in part or the other way."""
+    draws = np.random.default_rng(0)
+
+    def cells(start: str) -> list[Scorecard]:
+        found = []
+        for n in range(1, 13):
+            on = order * n + 20.0 + draws.normal(0.0, 10.0)
+            axis = AxisChange(
+                axis="general",
+                tasks=1,
+                n=1,
+                base_score=1.0,
+                candidate_score=1.0,
+                drop=interval(n / 100),
+                lost=0,
+                gained=0,
+                margin=0.05,
+                verdict="PASS",
+                reasons=[],
+            )
+            kl = DivergenceSummary(
+                forward={"target": on, "general": float(n)}, reverse={}, tokens={}, estimator=""
+            )
+            last = point(1.0, 0.1, 0.1).model_copy(update={"axes": [axis], "divergence": kl})
+            found.append(card(f"{start}-{n}", [last]))
+        return found
+
+    own, more = (Published(name, cells(name), None) for name in ("frontier", "es-forgetting"))
+    assert divergence.kl_across_families(own, more).status == status
 
 
 @pytest.mark.parametrize(
