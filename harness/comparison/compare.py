@@ -12,6 +12,7 @@ release (`gate/decide.py`), methods against each other over seeds and trajectori
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from statistics import fmean
@@ -51,6 +52,15 @@ class Comparison(NamedTuple):
     """Targets; a negative drop is a gain, and there is no verdict."""
     perplexity: list[PerplexityChange]
     """Axes that have documents."""
+
+
+class Answers(NamedTuple):
+    """What the responses to a task have in common."""
+
+    length: float
+    """Mean characters."""
+    commonest: float
+    """Share of the most frequent one."""
 
 
 class PointInput(NamedTuple):
@@ -111,12 +121,12 @@ def point_score(
     excluded: Excluded | None = None,
     repeats: Repeats | None = None,
     *,
-    base_length: float | None = None,
+    answers: Answers | None = None,
 ) -> PointScore:
     """One point of a trajectory against the base: gain on `target`, retention on all other tasks.
 
     Args:
-        base_length: mean characters of the base's responses to the target, which columns leave out.
+        answers: the base's to the target, which columns leave out.
 
     Raises:
         IntegrityError: as `compare`, or the target was not scored.
@@ -125,7 +135,7 @@ def point_score(
     on_target = [change for change in found.targets if change.task == target]
     if len(on_target) != 1:
         raise IntegrityError(f"{len(on_target)} scored tasks are the target {target!r}, not one")
-    change = on_target[0]
+    change, before, after = on_target[0], answers, answers_to(target, point.records)
     return PointScore(
         stage=point.checkpoint.stage,
         fraction=point.checkpoint.fraction,
@@ -138,8 +148,10 @@ def point_score(
         candidate_valid=change.candidate_valid,
         base_cut=change.base_cut,
         candidate_cut=change.candidate_cut,
-        base_length=base_length,
-        candidate_length=_mean_length(point.records, target),
+        base_length=before.length if before else None,
+        candidate_length=after.length if after else None,
+        base_commonest=before.commonest if before else None,
+        candidate_commonest=after.commonest if after else None,
         repeats=change.repeats,
         tasks=found.tasks,
         axes=found.axes,
@@ -178,9 +190,9 @@ def scorecard(
     done = train.status == "done"
     known = columns(base) if done else {}
     ordered = sorted(points, key=lambda p: (p.checkpoint.stage, p.checkpoint.fraction))
-    length = _mean_length(base, cell.target)
+    answers = answers_to(cell.target, base)
     scored = [
-        point_score(known, point, cell.target, policy, excluded, repeats, base_length=length)
+        point_score(known, point, cell.target, policy, excluded, repeats, answers=answers)
         for point in ordered
         if done
     ]
@@ -207,9 +219,12 @@ def scorecard(
     )
 
 
-def _mean_length(records: Records, task: str) -> float | None:
-    """Mean characters of the responses to a task; columns and files of records leave them out."""
+def answers_to(task: str, records: Records) -> Answers | None:
+    """Of the responses to a task; None for columns and files of records, which leave them out."""
     if isinstance(records, Mapping | Path):
         return None
     texts = [one.response for one in records if one.task == task and one.response is not None]
-    return fmean(map(len, texts)) if texts else None
+    if not texts:
+        return None
+    most = max(Counter(texts).values())
+    return Answers(fmean(map(len, texts)), most / len(texts))

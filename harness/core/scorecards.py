@@ -66,6 +66,9 @@ class PointScore(Record):
     base_length: float | None = None
     """Mean characters of a response to the target; None where the responses were not at hand."""
     candidate_length: float | None = None
+    base_commonest: float | None = None
+    """Share of the responses to the target that are its most frequent one; None as above."""
+    candidate_commonest: float | None = None
     repeats: int = 1
     """Responses to each item of the target, averaged inside the item."""
     tasks: list[TaskChange]

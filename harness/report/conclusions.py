@@ -18,6 +18,10 @@ from retainbench.harness.report.table.model import TableRow, axes_of
 from retainbench.harness.report.table.pairs import axis_of, differs
 
 NAMED = 4  # recipes that a sentence names before it only counts
+SAME_ANSWER = 0.9
+"""Share of the commonest response from which on a recipe is said to give one answer to all."""
+FORM_CHANGED = 0.05
+"""From which change in the share of valid answers on the page speaks of their form."""
 
 
 def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
@@ -33,6 +37,8 @@ def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
             _most_gain(target, rows, evidence),
             _no_gain(rows),
             _lower(rows),
+            _form(rows),
+            _same_answer(rows),
             _verdicts(rows),
             *_forgetting(rows, evidence),
             *_apart(target, evidence),
@@ -50,11 +56,13 @@ def short(table: Table, evidence: TableEvidence) -> str:
     for target in targets:
         rows = [row for row in table.rows if row.target == target and row.gain]
         if rows:
-            parts += filter(None, [_most_gain(target, rows, evidence), _lower(rows)])
+            parts += filter(
+                None, [_most_gain(target, rows, evidence), _lower(rows), _same_answer(rows)]
+            )
     done = [row for row in table.rows if row.gain]
-    harmed = [row for row in done if "REGRESSION" in row.verdicts]
+    harmed = _given("REGRESSION", done, len(targets) > 1)
     if harmed:
-        parts.append(f"Regressions: {_names(harmed, len(targets) > 1)}.")
+        parts.append(f"Regressions: {_listed(harmed)}.")
     elif any(row.verdicts for row in done):
         passed = sum(set(row.verdicts) == {"PASS"} for row in done)
         parts.append(f"No regression is shown; the gate passes {passed} of {len(done)} recipes.")
@@ -99,10 +107,47 @@ def _lower(rows: Sequence[TableRow]) -> str:
     return f"The reward is lower than the base's after {_listed(lost)}." if lost else ""
 
 
+def _form(rows: Sequence[TableRow]) -> str:
+    """Shares of valid answers where they changed: a reward can rise by form alone."""
+    changed = [
+        (row, row.base_valid, row.candidate_valid)
+        for row in rows
+        if row.base_valid is not None and row.candidate_valid is not None
+        if abs(row.candidate_valid - row.base_valid) > FORM_CHANGED
+    ]
+    if not changed:
+        return ""
+    first, before, _ = changed[0]
+    levels = [f"base {_level(before, first.base_reward)}"]
+    levels += [f"{row.recipe} {_level(valid, row.candidate_reward)}" for row, _, valid in changed]
+    return (
+        "Rewards changed by the form of answers too. Valid answers, and mean reward in "
+        f"parentheses: {', '.join(levels)}."
+    )
+
+
+def _same_answer(rows: Sequence[TableRow]) -> str:
+    """Recipes that answer nearly every item alike, whose reward is no sign of a skill."""
+    alike = [row for row in rows if (row.candidate_commonest or 0.0) >= SAME_ANSWER]
+    if not alike:
+        return ""
+    text = (
+        f"Nearly all responses to {rows[0].target} are the same after "
+        f"{_listed([row.recipe for row in alike])}: that reward is no sign of a skill."
+    )
+    if (alike[0].base_commonest or 0.0) >= SAME_ANSWER:
+        text += " So are the base's: a gain may be no more than a luckier answer."
+    return text
+
+
+def _level(valid: float, reward: float | None) -> str:
+    return f"{100 * valid:.0f} % ({100 * (reward or 0.0):.1f} %)"
+
+
 def _verdicts(rows: Sequence[TableRow]) -> str:
     parts = []
     for word in SEVERITY:
-        found = [row.recipe for row in rows if word in row.verdicts]
+        found = _given(word, rows, several=False)
         if found:
             parts.append(f"{word} for {_listed(found)}")
     return f"The gate's verdict on retention: {'; '.join(parts)}." if parts else ""
@@ -147,8 +192,15 @@ def _apart(target: str, evidence: TableEvidence) -> list[str]:
     ]
 
 
-def _names(rows: Sequence[TableRow], several: bool) -> str:
-    return _listed([f"{row.recipe} on {row.target}" if several else row.recipe for row in rows])
+def _given(word: str, rows: Sequence[TableRow], several: bool) -> list[str]:
+    """Recipes with a verdict, with the target where there are several, and in how many seeds."""
+    found = []
+    for row in rows:
+        count, seeds = row.verdicts.get(word, 0), sum(row.verdicts.values())
+        name = f"{row.recipe} on {row.target}" if several else row.recipe
+        if count:
+            found.append(name if count == seeds else f"{name} ({count} of {seeds} seeds)")
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -387,6 +387,26 @@ def test_a_scorecard_orders_its_points_and_keeps_a_failed_cell(tmp_path: Path) -
         scorecard(cell(), trained(), base, [], POLICY, provenance={})
 
 
+def test_a_point_says_how_many_responses_are_alike() -> None:
+    both, goal = suite(60), target(60, 10, 30)
+    words = [f"answer {n}" for n in range(60)]
+
+    def answered(records: Sequence[ItemRecord], texts: Sequence[str]) -> list[ItemRecord]:
+        return [
+            one.model_copy(update={"response": text})
+            for one, text in zip(records, texts, strict=True)
+        ]
+
+    base = [*both.base, *answered(goal.base, words)]
+    same = [*both.candidate, *answered(goal.candidate, ["no"] * 57 + words[:3])]
+    card = scorecard(
+        cell(), trained(), base, [PointInput(checkpoint(1.0), same)], POLICY, provenance={}
+    )
+    end = card.points[0]
+    assert (end.base_commonest, end.candidate_commonest) == (1 / 60, 57 / 60)
+    assert end.candidate_length == pytest.approx((57 * 2 + 3 * 8) / 60)
+
+
 def test_a_point_without_its_target_is_refused() -> None:
     both = suite(60)
     with pytest.raises(IntegrityError, match="0 scored tasks are the target 'countdown'"):

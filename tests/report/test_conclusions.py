@@ -67,6 +67,49 @@ def test_verdicts_losses_and_seeds_are_named() -> None:
     assert short(shown(found), found).endswith("Regressions: sft.")
 
 
+def test_a_verdict_of_some_seeds_says_of_how_many() -> None:
+    cards = [c for c in fixtures.scorecards(seeds=(0, 1), failed=()) if c.target == "countdown"]
+    harmed = {c.cell for c in cards if c.recipe == "sft" or (c.recipe == "es" and c.seed == 1)}
+    verdicts = {
+        c.cell: CellVerdict(verdict="REGRESSION" if c.cell in harmed else "PASS", reasons=[])
+        for c in cards
+    }
+    found = TableEvidence(verdicts, {}, pairs=[])
+    text = " ".join(conclusions(table(rows(cards, found)), found))
+    assert "REGRESSION for sft and es (1 of 2 seeds); PASS for sft-lora, dft, grpo, es" in text
+    assert short(table(rows(cards, found)), found).endswith(
+        "Regressions: sft and es (1 of 2 seeds)."
+    )
+
+
+def test_a_reward_that_rises_by_form_says_so() -> None:
+    found = evidence(sft=0.5)
+    plain = shown(found).rows
+    readable = [
+        row.model_copy(update={"base_valid": 0.5, "candidate_valid": 1.0, "candidate_reward": 0.1})
+        if row.recipe == "grpo"
+        else row.model_copy(update={"base_valid": 0.5, "candidate_valid": 0.52})
+        for row in plain
+    ]
+    sentence = next(line for line in conclusions(table(readable), found) if "form" in line)
+    base = f"base 50 % ({100 * (plain[0].base_reward or 0.0):.1f} %)"
+    assert sentence.endswith(f"in parentheses: {base}, grpo 100 % (10.0 %).")
+    assert not any("form" in line for line in conclusions(shown(found), found))
+
+
+def test_one_answer_to_every_item_is_no_skill() -> None:
+    found = evidence(sft=0.5)
+    alike = {"base_commonest": 1.0, "candidate_commonest": 0.95}
+    changed = [
+        row.model_copy(update=alike) if row.recipe in ("grpo", "es") else row
+        for row in shown(found).rows
+    ]
+    sentence = "responses to countdown are the same after grpo and es: that reward is no sign"
+    assert sentence in " ".join(conclusions(table(changed), found))
+    assert sentence in short(table(changed), found)
+    assert "the same" not in short(shown(found), found)
+
+
 def test_two_recipes_are_compared_by_name_and_one_with_none() -> None:
     found = evidence(sft=0.001)
     both = [row for row in shown(found).rows if row.recipe in ("sft", "sft-grpo")]

@@ -110,6 +110,9 @@ class TableRow(Record):
     candidate_reward: float | None = None
     base_valid: float | None = None
     candidate_valid: float | None = None
+    base_commonest: float | None = None
+    """Share of the responses to the target that are its most frequent one."""
+    candidate_commonest: float | None = None
     axes: dict[RetentionAxis, AxisColumns] = Field(default_factory=dict)
     """Of the axes whose tasks were scored."""
     churn: float | None = None

@@ -49,7 +49,7 @@ def estimates(
     matched = next(iter(method.matched.values()), None) if method else None
     values: dict[str, Any] = {
         "gain": rounded(gain),
-        **{name: mean(getattr(end, name) for end in ends) for name in _REWARDS},
+        **{name: mean(getattr(end, name) for end in ends) for name in _TARGET},
         "axes": axis_columns(cards, method, over_seeds),
         **_task_means(ends),
         "drift": _drift([end.drift for end in ends]),
@@ -70,9 +70,15 @@ def estimates(
     return {**values, "missing": _missing(values, method)}
 
 
-_REWARDS = ("base_reward", "candidate_reward", "base_valid", "candidate_valid")
+_TARGET = (
+    *("base_reward", "candidate_reward"),
+    *("base_valid", "candidate_valid"),
+    *("base_commonest", "candidate_commonest"),
+)
 
 _REASONS: Mapping[str, str] = {
+    "base_commonest": "responses were not at hand for every seed",
+    "candidate_commonest": "responses were not at hand for every seed",
     "drift": "drift was not measured for every seed",
     "cost": "not metered: the command wrote no ledger.json with the budget's unit",
     "kl_on": "KL was not measured on the target's prompts for every seed",
