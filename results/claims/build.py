@@ -17,7 +17,7 @@ from results.claims.claims import CLAIMS, PAGE, Claim
 from results.claims.finding import Finding
 from results.claims.published import read
 from retainbench.harness.core.files.storage import write_text
-from retainbench.harness.core.text.markdown import grid
+from retainbench.harness.core.text.markdown import header, row
 
 RESULTS = Path(__file__).resolve().parent
 FOLDERS = (
@@ -56,7 +56,7 @@ def page(results: Path) -> str:
         "",
         "A claim is **reproduced** where the interval excludes the contrary, "
         "**contradicted** where it excludes the claim, and **undecided** in between; what would "
-        "decide it is named below. Where a claim is asked several times, of three axes say, each "
+        "decide it is named. Where a claim is asked several times, of three axes say, each "
         "answer must be clear enough for all of them (Bonferroni). A claim that names no recipe is "
         "asked of all of its kind, and one that shows the contrary contradicts it, at the rates "
         "that were tried. Over the claims nothing is corrected: at 90 % one in twenty is decided "
@@ -64,49 +64,48 @@ def page(results: Path) -> str:
         "",
         ", ".join(f"{count} {status}" for status, count in counts.items() if count) + ".",
         "",
-        *grid(
-            ["", "Claim", "Status", "Measured", "Caveat"],
-            [[c.name, c.statement, f.status, f.result, c.caveat] for c, f in found],
-            "lllll",
+        *header(["", "Claim", "Status", "In plain words"], "llll"),
+        *(
+            row([f"[{c.name}](#{c.name.lower()})", c.statement, f.status, _words(c, f)])
+            for c, f in found
         ),
         "",
-        "## In plain words",
-        "",
-        *(f"- {c.name}, {f.status}: {_words(c, f)}" for c, f in found if f.status in DECIDED),
-        "",
-        "## The rule of each claim",
-        "",
-        "A claim is reproduced where",
-        "",
-        *(f"- {c.name}: {c.rule}." for c, _ in found),
-        "",
-        "## Sources",
-        "",
-        *(f"- {c.name}: {c.source}{_link(f)}" for c, f in found),
-        "",
-        "## What would decide the rest",
-        "",
-        *(f"- {c.name}: {f.needs}" for c, f in found if f.status == "undecided" and f.needs),
-        "",
         *questions.section(read(results, FOLDERS)),
+        "",
+        "## Each claim",
+        *(line for one in found for line in _details(*one)),
     ]
     return "\n".join(lines) + "\n"
 
 
 STATUSES = ("reproduced", "contradicted", "undecided", "not testable here")
-DECIDED = STATUSES[:2]
 
 
 def _words(claim: Claim, found: Finding) -> str:
-    if found.words:
-        return found.words
-    return claim.holds if found.status == "reproduced" else claim.fails
+    """What the answer means, or what would give one."""
+    if found.status == "undecided":
+        return f"Open; it needs {found.needs}."
+    return found.words or (claim.holds if found.status == "reproduced" else claim.fails)
 
 
-def _link(found: Finding) -> str:
-    if found.folder in (None, PAGE):
-        return ""
-    return f"; [{found.folder}](../{found.folder}/README.md)"
+def _details(claim: Claim, found: Finding) -> list[str]:
+    """A claim's section: the rule, what was measured, what limits the answer, and the source."""
+    published = found.folder not in (None, PAGE)
+    where = f"; rows: [{found.folder}](../{found.folder}/README.md)" if published else ""
+    return [
+        "",
+        f"### {claim.name}",
+        "",
+        f"{claim.statement}: **{found.status}**. {_words(claim, found)}",
+        "",
+        *(f"- {line}" for line in found.measured),
+        "",
+        f"Reproduced where {claim.rule}.",
+        "",
+        f"Bear in mind: {claim.caveat}.",
+        "",
+        f"Source: {claim.source}{where}",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

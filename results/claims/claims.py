@@ -80,7 +80,8 @@ CLAIMS = (
         "C4",
         "Decay towards the base lets ES forget less and keeps its gain",
         "arXiv:2605.30148",
-        "as C3, of es-16 and of eggroll-64 with an anchor and without",
+        "of es-16 and of eggroll-64, the one with an anchor loses less on an axis, more on none, "
+        f"gains something, and at most {POINTS} less",
         "one strength of each anchor and one rate, not swept; EGGROLL's was added to the "
         "question when three seeds were known",
         "Pulling the weights back to the base let ES forget less and gain as much.",
@@ -101,8 +102,8 @@ CLAIMS = (
         "C6",
         "DFT gains less than SFT on facts that are new",
         "arXiv:2508.05629",
-        "as C5",
-        "as C5",
+        "the difference of gains excludes 0; none where the best rate of the loser is at the edge",
+        "each at the best of equal rates, chosen on the test items of both",
         "On facts that the base cannot know, DFT taught less than plain SFT.",
         "On facts that the base cannot know, DFT taught more than plain SFT.",
         lambda runs: imitation.dft_on_facts(runs["facts"]),

@@ -11,7 +11,13 @@ import numpy as np
 from results.claims import finding
 from results.claims.finding import Finding
 from results.claims.published import Published, end
-from results.claims.resampling import Clusters, bootstrap, explained, rank_correlation
+from results.claims.resampling import (
+    Clusters,
+    bootstrap,
+    explained,
+    rank_correlation,
+    recipes_to_decide,
+)
 from retainbench.harness.core.scorecards import Scorecard
 
 FEWEST_RECIPES = 6
@@ -28,12 +34,16 @@ def kl_predicts(runs: Published) -> Finding:
     square = bootstrap(table, lambda t: explained(t[:, 0], t[:, 2]))
     order = bootstrap(table, lambda t: rank_correlation(t[:, 0], t[:, 2]))
     drift = bootstrap(table, lambda t: rank_correlation(t[:, 3], t[:, 2]))
+    status = finding.within(order.low, order.high, (PREDICTS, 1.0))
     return Finding(
-        finding.within(order.low, order.high, (PREDICTS, 1.0)),
-        f"rank correlation of the mean drop with KL of the new task {order} (with drift {drift}), "
-        f"R² {square}, {len(table)} recipes of {sum(map(len, table))} cells",
+        status,
+        [
+            f"rank correlation of the mean drop with KL of the new task: {order}, R² {square}, "
+            f"{len(table)} recipes of {sum(map(len, table))} cells",
+            f"with drift: {drift}",
+        ],
         runs.name,
-        finding.more_seeds(runs),
+        recipes_to_decide([(order, PREDICTS)], len(table), [runs]) if status == "undecided" else "",
     )
 
 
@@ -53,17 +63,22 @@ def kl_across_families(runs: Published, more: Published) -> Finding:
         table,
         lambda t: rank_correlation(t[:, 1], t[:, 2]) - rank_correlation(t[:, 0], t[:, 2]),
     )
+    status = finding.every(
+        finding.within(gap.low, gap.high, (0.0, math.inf)),
+        finding.within(off.low, off.high, (PREDICTS, 1.0)),
+        finding.within(on.low, on.high, (-1.0, PREDICTS)),
+    )
+    bounds = [(gap, 0.0), (off, PREDICTS), (on, PREDICTS)]
     return Finding(
-        finding.every(
-            finding.within(gap.low, gap.high, (0.0, math.inf)),
-            finding.within(off.low, off.high, (PREDICTS, 1.0)),
-            finding.within(on.low, on.high, (-1.0, PREDICTS)),
-        ),
-        f"rank correlation of the mean drop with KL of the new task {on}, with KL on retention "
-        f"prompts {off}, difference {gap}, {len(table)} recipes of {sum(map(len, table))} cells; "
-        f"without ES {_alone(own, 0)} and {_alone(own, 1)}",
+        status,
+        [
+            f"rank correlation of the mean drop with KL of the new task {on}, with KL on retention "
+            f"prompts {off}, difference {gap}, {len(table)} recipes of "
+            f"{sum(map(len, table))} cells",
+            f"without ES: {_alone(own, 0)} and {_alone(own, 1)}",
+        ],
         runs.name,
-        finding.more_seeds(runs),
+        recipes_to_decide(bounds, len(table), [runs, more]) if status == "undecided" else "",
     )
 
 

@@ -49,10 +49,11 @@ def at_equal_gain(runs: Published) -> Finding:
         f"{arm} {math.exp(each.value):.1f} [{math.exp(each.low):.1f}, {math.exp(each.high):.1f}]"
         for arm, each in known.items()
     )
+    asked = f"drift over that of grpo at the same gain, {finding.seeds_text(runs)}: "
     return Finding(
         "contradicted" if one_below else "reproduced" if all_above else "undecided",
-        f"drift over that of grpo at the same gain: {', '.join(texts)}; {finding.seeds_text(runs)}"
-        + (f"; not asked of {', '.join(without)}, whose gain is not shown" if without else ""),
+        [asked + ", ".join(texts)]
+        + [f"not asked of {arm}, whose gain is not shown" for arm in without],
         runs.name,
         finding.more_seeds(runs),
     )
@@ -90,9 +91,11 @@ def random_walk(runs: Published) -> Finding:
     )
     return Finding(
         status,
-        f"drift over that of a random walk {finding.range_text(min(over), max(over))} at "
-        f"{len(over)} checkpoints; slope of log drift on log updates "
-        f"{finding.range_text(min(slopes), max(slopes))}",
+        [
+            f"drift over that of a random walk: {finding.range_text(min(over), max(over))} at "
+            f"{len(over)} checkpoints",
+            f"slope of log drift on log updates: {finding.range_text(min(slopes), max(slopes))}",
+        ],
         runs.name,
         finding.more_seeds(runs),
     )

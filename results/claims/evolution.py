@@ -37,10 +37,10 @@ def larger_population(runs: Published) -> Finding:
     if not drops or gain is None:
         return found
     slower = (
-        f"; {SLOWER}, a quarter of the rate, minus es-64: drop {finding.by_axis(drops)}, gain "
+        f"{SLOWER}, a quarter of the rate, minus es-64: drop {finding.by_axis(drops)}, gain "
         f"{points(negative(gain.interval))}"
     )
-    return found._replace(result=found.result + slower)
+    return found._replace(measured=[*found.measured, slower])
 
 
 def anchored(runs: Published) -> Finding:
@@ -58,7 +58,7 @@ def _repaired(runs: Published, pairs: Sequence[tuple[str, str]]) -> Finding:
         return finding.missing(runs)
     return Finding(
         finding.every(*(part for one in found for part in (one.less, one.as_much))),
-        "; ".join(one.text for one in found),
+        [line for one in found for line in one.lines],
         runs.name,
         finding.seeds_to_decide(runs, [d for one in found for d in one.drops])
         if any(one.less == "undecided" for one in found)
@@ -73,7 +73,7 @@ class _Repair(NamedTuple):
     as_much: Status
     drops: list[Difference]
     gain: Difference
-    text: str
+    lines: list[str]
 
 
 def _repair(runs: Published, plain: str, other: str, looks: int) -> _Repair | None:
@@ -88,9 +88,11 @@ def _repair(runs: Published, plain: str, other: str, looks: int) -> _Repair | No
         as_much,
         list(drops.values()),
         gain,
-        f"drop of {plain} minus that of {other} at the end: {finding.by_axis(drops)} ({less}); "
-        f"gain of {other} {points(changed.gain)}, of {plain} {points(row.gain)}, difference "
-        f"{points(gain.interval)} (as much: {as_much})",
+        [
+            f"drop of {plain} minus that of {other} at the end: {finding.by_axis(drops)} ({less})",
+            f"gain of {other} {points(changed.gain)}, of {plain} {points(row.gain)}, difference "
+            f"{points(gain.interval)} (as much: {as_much})",
+        ],
     )
 
 
@@ -107,18 +109,18 @@ def forgets_more_than_grpo(runs: Published) -> Finding:
     matches = {arm: _matches(gain, len(gains)) for arm, gain in gains.items()}
     more = {arm: finding.by_sign(list(drops[arm].values()), 1, len(gains)) for arm in gains}
     both = {finding.every(matches[arm], more[arm]) for arm in gains}
-    texts = (
-        f"{arm}: gain {points(gain.interval)} (matches: {matches[arm]}), drop "
-        f"{finding.by_axis(drops[arm])} (loses more: {more[arm]})"
+    lines = [
+        f"{arm} minus grpo at the end: gain {points(gain.interval)} (matches: {matches[arm]}), "
+        f"drop {finding.by_axis(drops[arm])} (loses more: {more[arm]})"
         for arm, gain in gains.items()
-    )
+    ]
     return Finding(
         "reproduced"
         if "reproduced" in both
         else "contradicted"
         if both == {"contradicted"}
         else "undecided",
-        f"recipes of ES minus grpo at the end; {'; '.join(texts)}",
+        lines,
         runs.name,
         finding.seeds_to_decide(runs, list(gains.values()), -MARGIN),
         _in_words(matches, more),
@@ -156,7 +158,7 @@ def steadier(runs: Published) -> Finding:
         lacking = STEADY_SEEDS - min(len(grpo), *map(len, ends.values()))
         return Finding(
             "undecided",
-            f"{finding.seeds_text(runs)}; a comparison of scatter needs at least {STEADY_SEEDS}",
+            [f"{finding.seeds_text(runs)}; a comparison of scatter needs at least {STEADY_SEEDS}"],
             runs.name if grpo else None,
             finding.more_seeds(runs, lacking) if grpo else f"`retainbench run {runs.name}`",
         )
@@ -166,22 +168,34 @@ def steadier(runs: Published) -> Finding:
         arm: _variance_ratio(scatter[arm], own, len(gains), len(grpo), looks=len(known))
         for arm, gains in known.items()
     }
-    texts = (
-        f"{arm} {100 * scatter[arm]:.1f} ({finding.range_text(*limits[arm])} times)"
+    lines = [
+        f"{arm}: {100 * scatter[arm]:.1f} points, {finding.range_text(*limits[arm])} times that "
+        f"of grpo (F, limits for all {len(known)})"
         for arm in known
-    )
+    ]
     return Finding(
         "reproduced"
         if all(high < 1 for _, high in limits.values())
         else "contradicted"
         if any(low > 1 for low, _ in limits.values())
         else "undecided",
-        f"standard deviation of the gain over {len(grpo)} seeds, in points: grpo {100 * own:.1f}; "
-        f"in parentheses, over that of grpo, with limits for all {len(known)} (F): "
-        f"{', '.join(texts)}",
+        [
+            f"standard deviation of the gain over {len(grpo)} seeds: grpo {100 * own:.1f} points",
+            *lines,
+        ],
         runs.name,
-        finding.more_seeds(runs, 8),
+        seeds_to_tell(runs, max(scatter.values()) / own, looks=len(known)),
     )
+
+
+def seeds_to_tell(runs: Published, ratio: float, looks: int) -> str:
+    """How many seeds would show that the arm that scatters most scatters more than GRPO."""
+    count = len({card.seed for card in runs.cards})
+    for more in range(1, finding.MOST_SEEDS + 1):
+        seeds = count + more
+        if _variance_ratio(ratio, 1.0, seeds, seeds, looks)[0] > 1:
+            return f"{finding.more_seeds(runs, more)}, if the largest ratio stays what it is"
+    return f"more than {finding.more_seeds(runs, finding.MOST_SEEDS)}"
 
 
 def _variance_ratio(first: float, second: float, n: int, m: int, looks: int) -> tuple[float, float]:
@@ -222,10 +236,13 @@ def recovers(runs: Published) -> Finding:
         else "contradicted"
         if all(one.high < MARGIN for one in limits)
         else "undecided",
-        f"drop at the worst checkpoint minus that at the end, three axes each of "
-        f"{', '.join(cells)}: the largest is {points(found[most])} ({axis} of {name}); with limits "
-        f"for all {len(found)} at most {signed(100 * max(one.high for one in limits))}; "
-        f"{finding.seeds_text(runs)}",
+        [
+            f"drop at the worst checkpoint minus that at the end, three axes each of "
+            f"{', '.join(cells)}: the largest is {points(found[most])} ({axis} of {name}), "
+            f"{finding.seeds_text(runs)}",
+            f"with limits for all {len(found)}: at most "
+            f"{signed(100 * max(one.high for one in limits))}",
+        ],
         runs.name,
         finding.more_seeds(runs),
     )

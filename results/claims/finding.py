@@ -33,8 +33,8 @@ class Finding(NamedTuple):
     """The answer of the stored rows to one claim."""
 
     status: Status
-    result: str
-    """Figures with their intervals."""
+    measured: Sequence[str]
+    """Figures with their intervals, a line for each part of the question."""
     folder: str | None = None
     """The published folder that they are in."""
     needs: str = ""
@@ -165,7 +165,7 @@ def seeds_text(runs: Published) -> str:
 def missing(runs: Published) -> Finding:
     """The claim's rows are not there."""
     return Finding(
-        "undecided", "no rows", None, f"`retainbench run {runs.name}`{suite_hours(runs)}"
+        "undecided", ["no rows"], None, f"`retainbench run {runs.name}`{suite_hours(runs)}"
     )
 
 

@@ -37,9 +37,12 @@ def _best_against_best(runs: Published, target: str, expected: Sign) -> Finding:
     status = finding.by_sign([difference], expected)
     return Finding(
         "undecided" if edge else status,
-        f"gain of {dft.recipe} minus that of {sft.recipe} on {target} "
-        f"{points(difference.interval)}; of dft {points(dft.gain)}, of sft {points(sft.gain)}, "
-        f"{finding.seeds_text(runs)}{edge}",
+        [
+            f"gain of {dft.recipe} on {target} {points(dft.gain)}, of {sft.recipe} "
+            f"{points(sft.gain)}, difference {points(difference.interval)}, "
+            f"{finding.seeds_text(runs)}",
+            *edge,
+        ],
         runs.name,
         f"rates beyond that of {loser.recipe}"
         if edge
@@ -47,7 +50,7 @@ def _best_against_best(runs: Published, target: str, expected: Sign) -> Finding:
     )
 
 
-def _at_edge(runs: Published, row: MethodRow, target: str) -> str:
+def _at_edge(runs: Published, row: MethodRow, target: str) -> list[str]:
     """A remark where a method's best rate is the first or last of its grid."""
     rates = {
         one.recipe: float(one.recipe.split("-", 1)[1])
@@ -55,7 +58,7 @@ def _at_edge(runs: Published, row: MethodRow, target: str) -> str:
     }
     others = [rate for name, rate in rates.items() if name != row.recipe]
     inside = others and min(others) < rates[row.recipe] < max(others)
-    return "" if inside else f"; {row.recipe} is at the edge of its rates"
+    return [] if inside else [f"{row.recipe} is at the edge of its rates"]
 
 
 def _best(runs: Published, method: str, target: str) -> MethodRow | None:
@@ -78,15 +81,14 @@ def learns_and_forgets_less(runs: Published) -> Finding:
     looks = len(RANKS)
     learns = {name: finding.by_sign([gain], 1, looks) for name, gain in known.items()}
     forgets = {name: finding.by_sign(list(drops[name].values()), 1, looks) for name in known}
-    texts = (
-        f"{name}: gain {points(gain.interval)} (learns less: {learns[name]}), drop "
+    lines = [
+        f"full minus {name}: gain {points(gain.interval)} (learns less: {learns[name]}), drop "
         f"{finding.by_axis(drops[name])} (forgets less: {forgets[name]})"
         for name, gain in known.items()
-    )
+    ]
     return Finding(
         finding.every(*learns.values(), *forgets.values()),
-        f"full training, which gains {points(full.gain)}, minus LoRA; {'; '.join(texts)} "
-        f"({finding.seeds_text(runs)})",
+        [f"full training gains {points(full.gain)}, {finding.seeds_text(runs)}", *lines],
         runs.name,
         finding.seeds_to_decide(runs, [d for name in known for d in drops[name].values()]),
         _in_words(learns, forgets),

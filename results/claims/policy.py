@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from results.claims import finding
 from results.claims.finding import Finding
 from results.claims.published import Published, end
-from results.claims.resampling import Clusters, bootstrap
+from results.claims.resampling import TINY, Clusters, bootstrap, recipes_to_decide
 from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.scorecards import Scorecard
 
@@ -21,7 +21,6 @@ FAMILIES = ("sft", "rft-once", "rft", "grpo")
 SPARSE = 0.685
 """Least share of bfloat16 weights that RL left alone in arXiv:2505.11711 (C12)."""
 DENSE = 0.01
-TINY = 1e-9
 MUCH_LARGER = 2.0
 """Churn over net change from which on averages are said to hide flows (C14)."""
 
@@ -40,8 +39,10 @@ def forgets_less_on_policy(runs: Published, longer: Published) -> Finding:
     known = runs.matched_drops(sft.recipe, grpo.recipe)
     return Finding(
         finding.by_sign(list(known.values()), 1),
-        f"drop at the same gain, {sft.recipe} minus {grpo.recipe}: "
-        f"{finding.by_axis(known)}; {_all_families(arms, runs.axes)}",
+        [
+            f"drop at the same gain, {sft.recipe} minus {grpo.recipe}: {finding.by_axis(known)}",
+            _all_families(arms, runs.axes),
+        ],
         runs.name,
         finding.seeds_to_decide(runs, list(known.values())),
     )
@@ -54,19 +55,22 @@ def _at_one_rate(runs: Published, short: Published) -> Finding:
         wanted = f"twice the budget of `{short.name}`, so that both reach it"
         hours = finding.suite_hours(short, 2)
         return Finding(
-            "undecided", "the common gain is not reached by both", short.name, wanted + hours
+            "undecided", ["the common gain is not reached by both"], short.name, wanted + hours
         )
     return Finding(
         finding.by_sign(list(known.values()), 1),
-        f"in `{short.name}` the budget ends before GRPO has the common gain; in `{runs.name}`, at "
-        f"one rate each, drop at the same gain, sft minus grpo: {finding.by_axis(known)} "
-        f"({finding.seeds_text(runs)}){_over_rates(short)}",
+        [
+            f"in `{runs.name}`, one rate each, drop at the same gain, sft minus grpo: "
+            f"{finding.by_axis(known)}, {finding.seeds_text(runs)}",
+            f"in `{short.name}` the budget ends before GRPO has the gain common to all rates",
+            *_over_rates(short),
+        ],
         runs.name,
         finding.seeds_to_decide(runs, list(known.values())),
     )
 
 
-def _over_rates(runs: Published) -> str:
+def _over_rates(runs: Published) -> list[str]:
     """What the rates of a suite show where SFT and GRPO both reach half of their own lower gain."""
     pairs = [
         p
@@ -75,13 +79,13 @@ def _over_rates(runs: Published) -> str:
         if {p.first.split("-")[0], p.second.split("-")[0]} == {"sft", "grpo"}
     ]
     if not pairs:
-        return ""
+        return []
     rates = {(p.first, p.second) for p in pairs}
     shown = [p for p in pairs if p.holm_p is not None and p.holm_p <= finding.ALPHA]
-    return (
-        f"; in `{runs.name}`, {len(rates)} pairs of rates at half of their own lower gain: "
+    return [
+        f"in `{runs.name}`, {len(rates)} pairs of rates at half of their own lower gain: "
         f"{len(shown)} of {len(pairs)} differences are shown after Holm's correction"
-    )
+    ]
 
 
 def _at_goal(runs: Published, family: str) -> MethodRow | None:
@@ -122,8 +126,11 @@ def sparse(runs: Published) -> Finding:
     real = finding.within(min(exact), max(exact), (0.0, DENSE))
     return Finding(
         finding.every(apparent, real),
-        f"weights unchanged after rounding to bfloat16: grpo {texts['grpo']} %, sft "
-        f"{texts['sft-']} %; exactly unchanged in float32: at most {100 * max(exact):.2g} %",
+        [
+            f"weights unchanged after rounding to bfloat16: grpo {texts['grpo']} %, sft "
+            f"{texts['sft-']} %",
+            f"exactly unchanged in float32: at most {100 * max(exact):.2g} %",
+        ],
         runs.name,
         "cells that train in bfloat16 (`dtype: bfloat16`) on a base of more than a million weights",
         "RL changed most weights, even as bfloat16 shows them."
@@ -152,13 +159,19 @@ def flows(*folders: Published) -> Finding:
     ratio, every = (
         bootstrap(table, _churn_over_net) for table in (mild, _by_recipe(cells.values()))
     )
+    status = finding.within(ratio.low, ratio.high, (MUCH_LARGER, math.inf))
     return Finding(
-        finding.within(ratio.low, ratio.high, (MUCH_LARGER, math.inf)),
-        f"items whose correctness changed over the net change: {ratio} times, "
-        f"{sum(map(len, mild))} tasks of the {sum(_mild(c) for _, c in cells.values())} cells "
-        f"without a regression, {len(mild)} recipes; of all {len(cells)} cells {every}",
+        status,
+        [
+            f"items whose correctness changed over the net change: {ratio} times, "
+            f"{sum(map(len, mild))} tasks of the {sum(_mild(c) for _, c in cells.values())} cells "
+            f"without a regression, {len(mild)} recipes",
+            f"of all {len(cells)} cells: {every} times",
+        ],
         known.name,
-        finding.more_seeds(known) + ", for more cells without a regression",
+        recipes_to_decide([(ratio, MUCH_LARGER)], len(mild), folders)
+        if status == "undecided"
+        else "",
     )
 
 

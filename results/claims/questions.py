@@ -9,112 +9,140 @@ from results.claims.published import Published, end
 from results.claims.stages import stage_changes, stages_text
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
-from retainbench.harness.core.text.formatting import brief, points
+from retainbench.harness.core.scorecards import DriftSummary, Scorecard
+from retainbench.harness.core.text.formatting import NONE, brief, points
+from retainbench.harness.core.text.markdown import header, row
 from retainbench.harness.report.report import load_table
+from retainbench.harness.report.table.model import DriftColumns
 
 
 def section(runs: Mapping[str, Published]) -> list[str]:
     """Markdown lines."""
+    models = [runs[name] for name in ("llm-small", "llm-small-es", "llm-small-noise")]
     return [
         "## Open questions",
         "",
-        "**Which methods gain most per drift?** " + _gain_per_drift(runs["quick"]),
+        "### Which methods gain most per drift?",
         "",
-        "**Do rectified losses, KL and low-rank search compose?** "
-        + _compose(runs["compositions"]),
+        *_gain_per_drift(runs["quick"]),
         "",
-        "**Which retention tests are mandatory?** See [sensitivity](../sensitivity/README.md).",
+        "### Do rectified losses, KL and low-rank search compose?",
         "",
-        "**Does any of it hold on a language model?** "
-        + _language_model(runs["llm-small"], runs["llm-small-es"], runs["llm-small-noise"]),
+        *_compose(runs["compositions"]),
+        "",
+        "### Which retention tests are mandatory?",
+        "",
+        "See [sensitivity](../sensitivity/README.md).",
+        "",
+        "### Does any of it hold on a language model?",
+        "",
+        *_language_model(models),
     ]
 
 
-def _language_model(runs: Published, evolution: Published, noise: Published) -> str:
-    """Gain and drops of every recipe by its own intervals, and what noise of that drift does."""
-    if not runs.cards or runs.folder is None:
-        return f"Not run yet: `retainbench run {runs.name}`."
-    staged = runs.of("sft-grpo", runs.cards[0].target)
-    return (
-        f"A first look: `{runs.cards[0].base}`, restored from a 4-bit file, on one-word facts "
-        f"through its chat template. Gain, and drops in parentheses: {_recipes(runs)}. In "
-        f"sft-grpo, {stages_text(*stage_changes(staged))}. Evolution strategies: "
-        + (_recipes(evolution) if evolution.cards else f"not run yet (`{evolution.name}`)")
-        + ". Noise alone on all weights: "
-        + (_by_drift(noise) if noise.cards else f"not run yet (`{noise.name}`)")
-        + "."
-    )
+def _language_model(suites: Sequence[Published]) -> list[str]:
+    """Gain and drops of every recipe, and of noise at every checkpoint."""
+    known = [runs for runs in suites if runs.cards]
+    unknown = [f"`retainbench run {runs.name}`" for runs in suites if not runs.cards]
+    if not known:
+        return [f"Not run yet: {', '.join(unknown)}."]
+    axes = known[0].axes
+    rows = [line for runs in known for line in _recipes(runs)]
+    head = ["Suite", "Recipe", "Seeds", "Samples", "Drift", *_measures(axes)]
+    staged = [cards for runs in known if (cards := runs.of("sft-grpo", runs.cards[0].target))]
+    return [
+        f"A first look: `{known[0].cards[0].base}`, restored from a 4-bit file, on one-word facts "
+        "through its chat template. `noise` moves all weights at random, as far as ES does and "
+        "farther.",
+        "",
+        *header(head, "llrrr" + "r" * (1 + len(axes))),
+        *map(row, rows),
+        *(line for cards in staged for line in ("", _stages(cards))),
+        *(["", f"Not run yet: {', '.join(unknown)}."] if unknown else []),
+    ]
 
 
-def _by_drift(runs: Published) -> str:
-    """Drops at every checkpoint of the one cell."""
-    listed = "; ".join(
-        f"drift {100 * point.drift.relative:.1f} %, "
-        + ", ".join(f"{change.axis} {points(change.drop)}" for change in point.axes)
-        for point in runs.cards[0].points
-        if point.drift
-    )
-    return f"[{runs.name}](../{runs.name}/README.md), {finding.seeds_text(runs)}: {listed}"
+def _stages(cards: Sequence[Scorecard]) -> str:
+    return f"In each seed of sft-grpo: {stages_text(*stage_changes(cards))}."
 
 
-def _recipes(runs: Published) -> str:
-    """Where it was asked, then gain and drops of every recipe."""
-    rows = load_table(runs.folder).rows if runs.folder else []  # of one seed, as its page has them
-    listed = "; ".join(
-        f"{row.recipe} {points(row.gain)} ("
-        + ", ".join(f"{axis} {points(row.axis(axis).drop)}" for axis in runs.axes)
-        + ")"
-        for row in rows
-    )
-    return (
-        f"[{runs.name}](../{runs.name}/README.md), {end(runs.cards[0]).ledger.samples:,} samples "
-        f"each, {finding.seeds_text(runs)}: {listed}"
-    )
+def _measures(axes: Sequence[str]) -> list[str]:
+    return ["Gain, pp", *(f"{axis.capitalize()} drop, pp" for axis in axes)]
 
 
-def _gain_per_drift(runs: Published) -> str:
+def _recipes(runs: Published) -> list[list[str]]:
+    """A line for each recipe, as the suite's own page has it, or for each checkpoint of noise."""
+    name = f"[{runs.name}](../{runs.name}/README.md)"
+    [noise] = runs.cards if len(runs.cards) == 1 else [None]
+    if noise:
+        return [
+            [name, noise.recipe, "1", "0", _percent(point.drift), points(point.gain)]
+            + [points(change.drop) for change in point.axes]
+            for point in noise.points
+        ]
+    rows = load_table(runs.folder).rows if runs.folder else []
+    return [
+        [name, one.recipe, str(len(one.seeds)), f"{end(runs.cards[0]).ledger.samples:,}"]
+        + [_percent(one.drift), points(one.gain)]
+        + [points(one.axis(axis).drop) for axis in runs.axes]
+        for one in rows
+    ]
+
+
+def _percent(drift: DriftSummary | DriftColumns | None) -> str:
+    return f"{brief(100 * drift.relative)} %" if drift else NONE
+
+
+def _gain_per_drift(runs: Published) -> list[str]:
+    """The drops stand next to the ratio, because a small drift is no virtue of its own."""
     rows = [row for row in (runs.methods.rows if runs.methods else []) if row.gain.low > 0]
-    ratios = sorted(rows, key=lambda row: -(row.gain_per_drift.value or 0.0))
-    if not ratios:
-        return "Not run yet: `retainbench run quick`."
-    listed = "; ".join(f"{row.recipe} {_ratio(row.gain_per_drift)}" for row in ratios)
-    return (
+    if not rows:
+        return ["Not run yet: `retainbench run quick`."]
+    best = sorted(rows, key=lambda one: -(one.gain_per_drift.value or 0.0))
+    return [
         "Points of gain per percent of relative drift, of the recipes in "
         f"[{runs.name}](../{runs.name}/README.md) whose gain is above 0 "
-        f"({finding.seeds_text(runs)}): {listed}. A small drift is not a virtue of its own: "
-        "what counts is the drop next to it."
-    )
+        f"({finding.seeds_text(runs)}). A small drift is not a virtue of its own: what counts is "
+        "the drop next to it.",
+        "",
+        *header(["Recipe", "Gain per drift", *_measures(runs.axes)], "lrr" + "r" * len(runs.axes)),
+        *(
+            row(
+                [one.recipe, _ratio(one.gain_per_drift), points(one.gain)]
+                + [points(one.drops[axis]) for axis in runs.axes]
+            )
+            for one in best
+        ),
+    ]
 
 
 def _ratio(ratio: RatioRow) -> str:
     return f"{brief(ratio.value)} [{brief(ratio.low)}, {brief(ratio.high)}]"
 
 
-def _compose(runs: Published) -> str:
+def _compose(runs: Published) -> list[str]:
     """Effects and interactions of a factorial, and whether any interaction is shown."""
     rows = runs.methods.effects if runs.methods else []
     if not rows:
-        return (
+        return [
             f"Not run yet: `retainbench run {runs.name}`; `retainbench plan {runs.name} "
             "--estimate` says what it costs."
-        )
-    alone = [_effect(rows, names) for names in _changes(rows) if len(names) == 1]
-    joint = [names for names in _changes(rows) if len(names) == 2]
-    shown = [row for row in rows if len(row.changes) == 2 and row.holm_p < finding.ALPHA]
+        ]
+    shown = [one for one in rows if len(one.changes) == 2 and one.holm_p < finding.ALPHA]
     verdict = (
         "Not in full, an interaction is shown: "
-        + ", ".join(f"{_name(row.changes)} on {_measure(row)}" for row in shown)
+        + ", ".join(f"{_name(one.changes)} on {_measure(one)}" for one in shown)
         if shown
         else "No interaction is shown, so nothing says that they work against each other"
     )
-    return (
-        f"{verdict} (Holm's correction over all effects of a measure, "
-        f"{finding.seeds_text(runs)}). Effects, mean over all combinations in "
-        f"[{runs.name}](../{runs.name}/README.md): {'; '.join(alone)}. Interactions, what both "
-        "together bring beyond the sum of both: "
-        + "; ".join(_effect(rows, names) for names in joint)
-        + "."
-    )
+    return [
+        f"{verdict} (Holm's correction over all effects of a measure, {finding.seeds_text(runs)}). "
+        f"Effects are means over all combinations in [{runs.name}](../{runs.name}/README.md); an "
+        "interaction is what both together bring beyond the sum of both.",
+        "",
+        *header(["Effect or interaction", *_measures(runs.axes)], "lr" + "r" * len(runs.axes)),
+        *(row(_effect(rows, names, runs.axes)) for names in sorted(_changes(rows), key=len)),
+    ]
 
 
 def _changes(rows: Sequence[EffectRow]) -> list[tuple[str, ...]]:
@@ -129,8 +157,7 @@ def _measure(row: EffectRow) -> str:
     return "gain" if row.measure == "gain" else f"the drop in {row.measure}"
 
 
-def _effect(rows: Sequence[EffectRow], changes: tuple[str, ...]) -> str:
+def _effect(rows: Sequence[EffectRow], changes: tuple[str, ...], axes: Sequence[str]) -> list[str]:
     """One effect or interaction on every measure."""
-    found = {row.measure: row.difference for row in rows if tuple(row.changes) == changes}
-    drops = ", ".join(f"{axis} {points(drop)}" for axis, drop in found.items() if axis != "gain")
-    return f"{_name(changes)} gain {points(found['gain'])}, drop {drops}"
+    found = {one.measure: one.difference for one in rows if tuple(one.changes) == changes}
+    return [_name(changes), *(points(found[measure]) for measure in ("gain", *axes))]

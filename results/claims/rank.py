@@ -86,15 +86,17 @@ def full_rank(page: Published) -> Finding:
     rows = read_json(file, Ranks).rows if file and file.exists() else []
     due = [row for row in rows if row.directions > row.smallest_side]
     if not due:
-        return Finding("undecided", "no rows", None, "a run of es-forgetting, no training")
+        return Finding("undecided", ["no rows"], None, "a run of es-forgetting, no training")
     ends = list({row.cell: row for row in due}.values())
     full = sum(r.full for r in ends)
     return Finding(
         "reproduced" if full == _matrices(ends) else "contradicted" if not full else "undecided",
-        f"{full} of {_matrices(ends)} matrices have full rank at the end of {len(ends)} runs, "
-        f"{sum(r.full for r in due)} of {_matrices(due)} at all {len(due)} checkpoints; stable "
-        f"rank after {ends[-1].updates} updates {fmean(r.stable_rank for r in ends):.1f} of "
-        f"{ends[-1].smallest_side}",
+        [
+            f"{full} of {_matrices(ends)} matrices have full rank at the end of {len(ends)} runs, "
+            f"{sum(r.full for r in due)} of {_matrices(due)} at all {len(due)} checkpoints",
+            f"stable rank after {ends[-1].updates} updates: "
+            f"{fmean(r.stable_rank for r in ends):.1f} of {ends[-1].smallest_side}",
+        ],
         page.name,
         "a closer look at the matrices that are not",
     )

@@ -45,11 +45,13 @@ def stages(runs: Published) -> Finding:
     form, score = finding.in_every(valid, 1), finding.in_every(better, 1)
     return Finding(
         finding.every(form, score),
-        f"{best}, in every seed: {stages_text(valid, reward)}; reward of a valid answer, RL stage "
-        f"minus SFT stage {', '.join(map(points, better))}; reward and valid answers: "
-        + ", ".join(f"{name} {_level(points_)}" for name, points_ in _levels(cards))
-        + _alone(runs.of("sft", "countdown_large"))
-        + f" ({finding.seeds_text(runs)})",
+        [
+            f"each seed of {best}: {stages_text(valid, reward)}",
+            "reward of a valid answer, RL stage minus SFT stage: " + ", ".join(map(points, better)),
+            "reward and valid answers: "
+            + ", ".join(f"{name} {_level(points_)}" for name, points_ in _levels(cards)),
+            *_alone(runs.of("sft", "countdown_large")),
+        ],
         runs.name,
         finding.more_seeds(runs),
         f"{FORM[form]} {SCORE[score]}",
@@ -104,16 +106,16 @@ def stages_text(valid: Sequence[Interval], reward: Sequence[Interval]) -> str:
     )
 
 
-def _alone(cards: Sequence[Scorecard]) -> str:
+def _alone(cards: Sequence[Scorecard]) -> list[str]:
     """What SFT does with the whole budget."""
     if not cards:
-        return ""
+        return []
     valid = [100 * end(card).candidate_valid for card in cards]
     gains = ", ".join(points(end(card).gain) for card in cards)
-    return (
-        f"; sft alone, with the whole budget: {finding.range_text(min(valid), max(valid), 0)} % "
+    return [
+        f"sft alone, with the whole budget: {finding.range_text(min(valid), max(valid), 0)} % "
         f"valid, gain {gains}"
-    )
+    ]
 
 
 def _last(card: Scorecard, stage: int) -> PointScore:

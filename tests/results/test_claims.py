@@ -147,7 +147,7 @@ def test_a_recipe_that_gains_nothing_has_no_drift_at_an_equal_gain() -> None:
     runs = Published("es-forgetting", [*cells, *seeds_of("grpo", [0.01] * 3)], rows)
     found = drift.at_equal_gain(runs)
     assert found.status == "reproduced"
-    assert found.result.endswith("not asked of es-16, whose gain is not shown")
+    assert "not asked of es-16, whose gain is not shown" in found.measured
 
 
 def test_a_random_walk_is_told_from_steady_drift() -> None:
@@ -171,7 +171,7 @@ def test_stages_bring_form_and_score(valid: float, reward: float, status: str) -
     ]
     found = stages.stages(Published("staged", cells, None))
     assert found.status == status
-    assert found.result.startswith("sft-grpo-1e-4")
+    assert found.measured[0].startswith("each seed of sft-grpo-1e-4")
 
 
 def test_a_reward_that_valid_answers_alone_bring_is_no_better_score() -> None:
@@ -184,8 +184,8 @@ def test_a_reward_that_valid_answers_alone_bring_is_no_better_score() -> None:
         )
     ]
     found = stages.stages(Published("staged", cells, None))
-    assert "reward, RL stage minus SFT stage +20.0" in found.result
-    assert "reward of a valid answer, RL stage minus SFT stage 0.0 [" in found.result
+    assert "reward, RL stage minus SFT stage +20.0" in "; ".join(found.measured)
+    assert "reward of a valid answer, RL stage minus SFT stage: 0.0 [" in "; ".join(found.measured)
     assert found.words == (
         "After the SFT stage fewer answers were valid than before it. "
         "RL after it is not shown to make valid answers better, only more of them valid."
@@ -393,9 +393,9 @@ def test_drift_ratios_are_of_one_seed() -> None:
     """The seed of grpo without a partner must not be paired with another one."""
     es, grpo = seeds_of("es-16", [0.4, 0.4, 0.4]), seeds_of("grpo", [0.01, 0.01, 0.01, 9.0])
     found = drift.at_equal_gain(Published("es-forgetting", [*es, *grpo], None))
-    assert "es-16 40.0 [40.0, 40.0]" in found.result
+    assert "es-16 40.0 [40.0, 40.0]" in "; ".join(found.measured)
     alone = Published("es-forgetting", [*es, grpo[3]], None)
-    assert drift.at_equal_gain(alone).result == "no rows"
+    assert drift.at_equal_gain(alone).measured == ["no rows"]
 
 
 def trajectory(recipe: str, seed: int, drops: Sequence[float]) -> Scorecard:
@@ -451,7 +451,7 @@ def test_a_method_that_loses_at_the_edge_of_its_rates_decides_nothing() -> None:
     inside, edge = (imitation.dft_on_a_skill(runs(f"dft-{rate}")) for rate in ("3e-4", "1e-3"))
     assert inside.status == "contradicted"
     assert edge.status == "undecided"
-    assert "dft-1e-3 is at the edge of its rates" in edge.result
+    assert "dft-1e-3 is at the edge of its rates" in edge.measured
 
 
 def test_seeds_of_a_recipe_are_no_further_evidence() -> None:
@@ -549,5 +549,23 @@ def test_ranks_are_those_at_the_end_of_every_run(tmp_path: Path, ends: int, stat
     storage.write_json(tmp_path / rank.FILE, rank.Ranks(rows=rows))
     found = rank.full_rank(Published("claims", [], None, tmp_path))
     assert found.status == status
-    assert f"{2 * ends} of 56 matrices" in found.result
-    assert f"{54 + 2 * ends} of 112 at all 4 checkpoints" in found.result
+    assert f"{2 * ends} of 56 matrices" in "; ".join(found.measured)
+    assert f"{54 + 2 * ends} of 112 at all 4 checkpoints" in "; ".join(found.measured)
+
+
+@pytest.mark.parametrize(
+    ("value", "needs"),
+    [(0.3, "6 more recipes, about 0.0 CPU"), (0.45, "more than 100 recipes (about 0.0 CPU")],
+)
+def test_recipes_that_would_tell_an_estimate_from_its_bound(value: float, needs: str) -> None:
+    """20 (.225 / .2)^2 = 25.3 recipes narrow the first to its distance from .5."""
+    one = resampling.BootstrapEstimate(value, value - 0.2, value + 0.25)
+    found = resampling.recipes_to_decide([(one, 0.5)], 20, [Published("frontier", [], None)])
+    assert found.startswith(needs)
+
+
+def test_seeds_that_would_tell_a_scatter() -> None:
+    """Nine seeds tell 2.43 from 1, for sqrt(F(.9875; 8, 8)) = 2.37, and eight do not: 2.54."""
+    runs = Published("es-forgetting", seeds_of("es-16", [0.4] * 5), None)
+    assert evolution.seeds_to_tell(runs, 2.43, 4).startswith("4 more seeds")
+    assert evolution.seeds_to_tell(runs, 1.1, 4).startswith("more than 20 more seeds")
