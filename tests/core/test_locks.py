@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +27,16 @@ WORKER = """
 import multiprocessing, pathlib, sys, time
 from retainbench.harness.core.files import locks
 
-def work(share, seconds):
+def work(share, folder):
     print("working", flush=True)
-    time.sleep(seconds)
+    time.sleep(1)
+    (folder / "last").touch()
 
 if __name__ == "__main__":
-    with locks.growing(pathlib.Path(sys.argv[1])):
+    folder = pathlib.Path(sys.argv[1])
+    with locks.growing(folder):
         context = multiprocessing.get_context("spawn")
-        context.Process(target=work, args=(locks.LockShare(), 2)).start()
+        context.Process(target=work, args=(locks.LockShare(), folder)).start()
         time.sleep(60)
 """
 
@@ -74,9 +76,25 @@ def test_the_workers_of_a_killed_command_are_waited_for(tmp_path: Path) -> None:
     folder.mkdir()
     with running(str(script), str(folder)):
         pass
-    begun = time.monotonic()
     with locks.growing(folder):
-        assert time.monotonic() - begun > 0.5
+        assert (folder / "last").exists()
+
+
+def test_a_folder_of_a_cache_is_waited_for(tmp_path: Path) -> None:
+    folder, order = tmp_path / "model", list[str]()
+
+    def second() -> None:
+        with locks.replaced(folder, wait=True):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with locks.replaced(folder):
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_are_replaced_are_locked_from_outside(tmp_path: Path) -> None:

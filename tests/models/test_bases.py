@@ -10,6 +10,7 @@ import pytest
 
 from fixtures import hub
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files import locks
 from retainbench.harness.models import bases, fetch, identity, loading
 
 
@@ -74,6 +75,16 @@ def test_missing_weights_are_refused(copy: Path) -> None:
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IntegrityError, match="missing keys"):
         loading.load(copy)
+
+
+def test_a_base_that_was_fetched_is_read_while_others_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETAINBENCH_CACHE", str(tmp_path))
+    folder = bases.named()["smollm2-135m"]
+    folder.mkdir(parents=True)
+    with locks.replaced(folder):
+        assert fetch.fetch("smollm2-135m") == folder
 
 
 def test_names_are_suggested_and_fetching_is_explained() -> None:

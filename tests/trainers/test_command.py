@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import yaml
 
 from fixtures.runs import suite
 from fixtures.trainer_cases import job
+from fixtures.waiting import until
 from retainbench.harness.cli import main as cli
 from retainbench.harness.contracts.jobs import weights
+from retainbench.harness.core.files import locks
+from retainbench.harness.core.files.atomic import alive
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.records import CheckpointRecord, ItemRecord
 from retainbench.harness.core.scorecards import Scorecard
@@ -128,13 +131,37 @@ def test_a_failure_is_the_reason_of_the_cell(
 
 
 def test_what_it_started_is_ended_with_it(tiny_base: Path, tmp_path: Path) -> None:
-    late = tmp_path / "late"
-    child = f"import time; time.sleep(2); open({str(late)!r}, 'w')"
-    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}])"
-    with pytest.raises(TrainingError, match="took more than 1 s"):
-        train(command(tiny_base, tmp_path / "cell", f"{code}; time.sleep(60)", seconds=1.0))
-    time.sleep(2.5)
-    assert not late.exists()
+    child = "print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    code = f"import subprocess; {child}; raise SystemExit(3)"
+    with pytest.raises(TrainingError, match="exit code 3"):
+        train(command(tiny_base, tmp_path, code))
+    left = int((tmp_path / "command-0.log").read_text())
+    until(lambda: not alive(left))
+
+
+RUN = """
+import pathlib, sys
+from types import SimpleNamespace
+from retainbench.harness.core.files import locks
+from retainbench.trainers._shared import command
+
+folder = pathlib.Path(sys.argv[1])
+words = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
+options = SimpleNamespace(command=words, seconds=600)
+places = command.CommandPaths(*[folder] * 5)
+with locks.growing(folder):
+    command.run(SimpleNamespace(options=options, seed=0, device="cpu"), places, folder / "log")
+"""
+
+
+def test_it_ends_with_a_killed_run(tmp_path: Path) -> None:
+    """Else the next run would start it a second time, next to the first."""
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", RUN, tmp_path]) as run:
+        until(lambda: log.exists() and log.read_text().endswith("\n"))
+        run.kill()
+    with locks.growing(tmp_path):
+        assert not alive(int(log.read_text()))
 
 
 def test_its_own_ledger_is_the_cost(tiny_base: Path, tmp_path: Path) -> None:

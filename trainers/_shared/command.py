@@ -15,7 +15,8 @@ checkpoint reached are missing. `ledger.json` may hold any of the numbers of `Le
 the cost is not metered. What the command prints is kept in `command-STAGE.log`.
 
 Deviations from the other methods: the budget is not enforced, so the row is not matched with the
-others, and the table says so; an interrupted command starts again.
+others, and the table says so; an interrupted command starts again. The command and what it started
+end with the run, however that ends; until they have, no other run takes the folder.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 
 from retainbench.harness.core.errors import RetainbenchError
+from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.atomic import replacing
 from retainbench.harness.core.files.storage import canonical, write_json, write_text
 from retainbench.harness.core.paths import CellFolder
+from retainbench.harness.core.process import guarded
 from retainbench.harness.core.records import CheckpointRecord, Ledger
 from retainbench.harness.models import bases, identity, loading
 from retainbench.harness.models.checked import Base
@@ -144,18 +147,19 @@ def run(job: Job, places: CommandPaths, log: Path) -> None:
     values |= {"seed": str(job.seed), "device": job.device}
     words = [_filled(word, values) for word in job.options.command]
     environment = os.environ | {f"RETAINBENCH_{k.upper()}": v for k, v in values.items()}
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise TrainingError(f"cannot start {words[0]!r}: {error.strerror}") from error
+    held = locks.held()
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            guarded(words, held),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            pass_fds=held,
+        ) as process,
+    ):
         try:
             code = process.wait(job.options.seconds)
         except subprocess.TimeoutExpired:
@@ -163,7 +167,8 @@ def run(job: Job, places: CommandPaths, log: Path) -> None:
                 f"{words[0]} took more than {job.options.seconds:g} s; its output is in {log.name}"
             ) from None
         finally:
-            _end(process)
+            with contextlib.suppress(ProcessLookupError):  # nothing that it started is left
+                os.killpg(process.pid, signal.SIGKILL)
     if code:
         reason = f"{words[0]} ended with exit code {code}: {_last_line(log)}"
         raise TrainingError(f"{reason}; its output is in {log.name}")
@@ -172,13 +177,6 @@ def run(job: Job, places: CommandPaths, log: Path) -> None:
 def _filled(word: str, values: dict[str, str]) -> str:
     """A word with {names} replaced; other braces stay."""
     return re.sub(r"\{([a-z]+)\}", lambda m: values.get(m[1], m[0]), word)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the command and all that it started and left running."""
-    with contextlib.suppress(ProcessLookupError):  # nothing of it is left
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _last_line(log: Path) -> str:

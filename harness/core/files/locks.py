@@ -66,8 +66,12 @@ def growing(folder: Path, *, create: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[None]:
+def replaced(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder that is replaced as a whole (`atomic.replacing`).
+
+    Args:
+        wait: until another process of this machine has written it, as for a cache: nobody chose
+            its place, so nobody can choose another.
 
     Raises:
         UsageError: another process writes the folder, its parent cannot be written, or somebody
@@ -79,7 +83,7 @@ def replaced(folder: Path) -> Iterator[None]:
         )
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{folder.name}{NAME}"), folder):
+    with _locked(folder.with_name(f".{folder.name}{NAME}"), folder, wait=wait):
         recover_folder(folder)
         yield
 
@@ -107,6 +111,11 @@ def recover(root: Path) -> None:
             ]
 
 
+def held() -> tuple[int, ...]:
+    """Descriptors of this process's locks, for a program that it starts to hold them too."""
+    return tuple(_held)
+
+
 class LockShare:
     """This process's locks, to be given to a worker process while it is started."""
 
@@ -120,9 +129,9 @@ def _keep(*copies: Any) -> None:
 
 
 @contextmanager
-def _locked(file: Path, folder: Path) -> Iterator[None]:
+def _locked(file: Path, folder: Path, *, wait: bool = False) -> Iterator[None]:
     with explained(file):
-        descriptor = _acquire(file, folder)
+        descriptor = _acquire(file, folder, wait=wait)
     _held.append(descriptor)
     try:
         yield
@@ -132,7 +141,7 @@ def _locked(file: Path, folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(file: Path, folder: Path) -> int:
+def _acquire(file: Path, folder: Path, *, wait: bool) -> int:
     """The descriptor of the lock file, locked and signed."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -146,7 +155,8 @@ def _acquire(file: Path, folder: Path) -> int:
                 return descriptor
         except BlockingIOError:
             owner = _owner(descriptor)
-            if not _orphaned(owner) or time.monotonic() > deadline:
+            ending = _orphaned(owner) and time.monotonic() < deadline
+            if not (wait or ending):
                 os.close(descriptor)
                 raise UsageError(_in_use(folder, owner)) from None
             time.sleep(0.1)
