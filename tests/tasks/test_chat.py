@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +171,30 @@ def test_a_hostile_template_is_refused_in_one_line(kind: str, chatml: Path) -> N
     """It runs in a process of its own, with limits of time, memory and length."""
     template, error, words = HOSTILE[kind]
     tokenizer = tokenizer_with(chatml, template)
-    begun = time.monotonic()
     with pytest.raises(error, match=words) as refused:
         chat.of(tokenizer, CHAT)
     assert "\n" not in str(refused.value)
-    assert time.monotonic() - begun < chat.PATIENCE
+
+
+CROWDED = """
+import mmap, time
+from retainbench.harness.tasks.rendering import chat_child
+room = mmap.mmap(-1, chat_child.MEMORY, mmap.MAP_PRIVATE, prot=0)
+chat_child.SECONDS = 1
+while time.process_time() < 1.2:
+    pass
+chat_child.main()
+"""
+
+
+def test_limits_are_for_the_template_and_not_for_the_libraries() -> None:
+    """numpy reserves 2.6 GB on a machine with 64 cores; a slow one takes seconds to import it."""
+    order = {"template": "hello", "variables": {}, "asked": [[[], False]]}
+    done = subprocess.run(
+        [sys.executable, "-c", CROWDED], input=json.dumps(order).encode(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"written": [["hello", []]]}
 
 
 def test_no_system_role_is_said_in_one_line(tmp_path: Path) -> None:
