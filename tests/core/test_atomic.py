@@ -99,6 +99,20 @@ def test_a_process_is_dead_before_its_parent_asks_for_it() -> None:
     assert not atomic.alive(process.pid)
 
 
+def test_a_process_that_ends_while_it_is_asked_for_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setattr(os, "kill", lambda *_: None)  # as if it had been there at that time
+    assert not atomic.alive(ended.pid)
+
+
+def test_numbers_of_processes_count_in_their_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two containers with one host name and one cache do not remove each other's files."""
+    here = atomic.host.__wrapped__()
+    monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[1]"))
+    assert atomic.host.__wrapped__() != here
+
+
 def test_errors_of_the_system_become_one_line(tmp_path: Path) -> None:
     full = pytest.raises(UsageError, match=r"cannot write .*x: No space left on device")
     with full, atomic.explained(tmp_path / "x"):

@@ -183,14 +183,14 @@ def alive(process: int) -> bool:
     """
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number that no process has
         return False
     except PermissionError:  # it is somebody else's
         return True
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return True
+    except OSError:  # it ended after the first question, or this is not Linux
+        return not Path("/proc/self/status").exists()
     return "\nFDSize:\t0\n" not in status
 
 
@@ -243,5 +243,11 @@ def _sync(path: Path) -> None:
 
 @cache
 def host() -> str:
-    """A short name of this machine, for file names."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """A short name of where a process number means something, for file names.
+
+    That is this machine, or a container on it: containers may share a host's name and a cache, and
+    each counts processes on its own.
+    """
+    counted = Path("/proc/self/ns/pid")
+    names = (socket.gethostname(), str(counted.readlink()) if counted.is_symlink() else "")
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
