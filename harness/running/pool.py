@@ -52,7 +52,7 @@ def side_by_side(
     Args:
         calls: can be pickled, as can what they return, which is not None.
     """
-    share = max(1, (os.cpu_count() or 1) // workers)
+    share = max(1, len(_cores()) // workers)
     free: SimpleQueue[_Worker] = SimpleQueue()
     for number in range(workers):
         free.put(_Worker(cores_of(number, share), gpu_of(number, device)))
@@ -101,10 +101,17 @@ class _Worker:
 
 def cores_of(worker: int, share: int) -> list[int]:
     """The cores of a worker; none in particular where there are too few, or no such choice."""
-    if not hasattr(os, "sched_getaffinity"):
+    if not hasattr(os, "sched_setaffinity"):
         return []
-    cores = sorted(os.sched_getaffinity(0))[worker * share : (worker + 1) * share]
+    cores = _cores()[worker * share : (worker + 1) * share]
     return cores if len(cores) == share else []
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use; a container has some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def gpu_of(worker: int, device: str) -> str | None:

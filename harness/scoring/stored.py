@@ -136,7 +136,8 @@ class Store:
             scored = watched(score(missing), missing, self.items, side)
             for info, records in zip(missing, scored, strict=True):
                 check_locked(records, {info.name: catalogue.lock(info)}, side, self.items)
-                write_jsonl(files[info.name], records, checked=True)
+                if not intact(files[info.name]):  # else another command was first, and may read it
+                    write_jsonl(files[info.name], records, checked=True)
         return [record for file in files.values() for record in read_jsonl(file, ItemRecord)]
 
 

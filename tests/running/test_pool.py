@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from retainbench.harness.core.files import locks
 from retainbench.harness.core.files.atomic import alive
+from retainbench.harness.running import pool
 
 COMMAND = """
 import functools, os, pathlib, sys, time
@@ -48,3 +50,14 @@ def test_workers_end_with_their_command(tmp_path: Path, number: signal.Signals) 
         last = [worker.stat().st_mtime_ns for worker in workers]
         time.sleep(0.3)
         assert [worker.stat().st_mtime_ns for worker in workers] == last
+
+
+def test_workers_share_the_cores_that_their_command_may_use() -> None:
+    """Of a machine with 64 cores a container may have two."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        asked = [partial(os.getenv, "OMP_NUM_THREADS")]
+        assert list(pool.side_by_side(asked, 1, "cpu")) == [(0, "1")]
+    finally:
+        os.sched_setaffinity(0, cores)
