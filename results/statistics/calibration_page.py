@@ -27,6 +27,7 @@ def sections(
             task=_percent(max(_values(tasks, "false_pass", PROMISED))),
             gate=_percent(max(_values(gates, "pass", PROMISED))),
             alarm=_percent(max(_values(tasks, "false_regression", 1.0))),
+            gate_alarm=_percent(max(_values(gates, "regression", 1.0))),
             beyond=_percent(max(_values(tasks, "false_pass", 1.0))),
         ),
         TASKS,
@@ -45,7 +46,9 @@ def sections(
         ),
         SATURATED,
         markdown(found["calibration_saturated"], ["n", "margin", "discordance", "false_pass"]),
-        POWER,
+        POWER.format(
+            planned=_overstated(power, planned=True), none=_overstated(power, planned=False)
+        ),
         markdown(power, ["task", "discordance", "icc", "stated", "true", "true_error"]),
     ]
 
@@ -102,6 +105,17 @@ def _seeds(rows: list[Row]) -> list[Row]:
     return found
 
 
+def _overstated(rows: list[Row], *, planned: bool) -> str:
+    """By how many points stated power is above the true one at most, and where."""
+    most = {
+        row["task"]: max(float(r["icc"]) for r in rows if r["task"] == row["task"]) for row in rows
+    }
+    own = [row for row in rows if (float(row["icc"]) == most[row["task"]]) == planned]
+    worst = max(own, key=lambda row: float(row["stated"]) - float(row["true"]))
+    points = 100 * (float(worst["stated"]) - float(worst["true"]))
+    return f"{points:.1f} points ({worst['task']}, discordance {float(worst['discordance']):g})"
+
+
 HEAD = """## Calibration on the tasks of this repository
 
 The core suite's own tasks with their cluster labels; damage that items of a cluster share (ICC);
@@ -109,8 +123,9 @@ bases right on all, .9 or .6 of the items. The true drop is the margin (5 points
 wrong and likeliest. {draws} runs per row; Monte Carlo standard error at 5 %: {error} points.
 
 **What is promised, and where it ends.** Up to a true ICC of .3: largest false PASS of any core task
-{task}, of the whole gate {gate}; largest false REGRESSION {alarm}. Beyond the promise, at an ICC of
-.6, false PASS reaches {beyond}: a policy whose tasks lose whole clusters at once sets `icc` higher.
+{task}, of the whole gate {gate}. Largest false REGRESSION at any ICC: {alarm} of one task,
+{gate_alarm} of the gate. Beyond the promise, at an ICC of .6, false PASS reaches {beyond}: a policy
+whose tasks lose whole clusters at once sets `icc` higher.
 An interval over seeds covers what its seeds show: a method that collapses in one run of three is
 covered in two of three cases with three seeds. Questions of another kind are not covered at all."""
 
@@ -169,4 +184,4 @@ Discordance equal to the margin is a base that was right on all items. No Monte 
 POWER = """### Power as `retainbench power` states it
 
 Nothing is lost on balance; margin 5 points. Stated for the planned ICC (0 for items without
-clusters); with none the truth is mostly higher, and lower for a task of fewer than 20 clusters."""
+clusters). Where it is most above the truth: {planned} with that ICC, {none} with none."""
