@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from retainbench.harness.core.text.formatting import points
+from retainbench.harness.core.text.formatting import counted, points
 from retainbench.harness.report.table.columns import SEVERITY, Table
 from retainbench.harness.report.table.evidence import TableEvidence
 from retainbench.harness.report.table.model import TableRow, axes_of
@@ -46,6 +46,7 @@ def conclusions(table: Table, evidence: TableEvidence) -> list[str]:
     seeds = {seed for row in table.rows for seed in row.seeds}
     if len(seeds) == 1:
         found.append("One seed: all of this is about these runs, not about the methods.")
+    found.append(_swept(evidence))
     return [sentence for sentence in found if sentence]
 
 
@@ -67,6 +68,17 @@ def short(table: Table, evidence: TableEvidence) -> str:
         passed = sum(set(row.verdicts) == {"PASS"} for row in done)
         parts.append(f"No regression is shown; the gate passes {passed} of {len(done)} recipes.")
     return " ".join(parts)
+
+
+def _swept(evidence: TableEvidence) -> str:
+    """Whose options a sweep chose, which looks at the reward and so at the gain."""
+    chosen = {one.recipe for one in evidence.recipes.choices} if evidence.recipes else set()
+    if not chosen:
+        return ""
+    return (
+        f"A sweep chose options of {counted(len(chosen), 'recipe')} for their reward: what is lost "
+        "belongs to these options, and may be less at others."
+    )
 
 
 def _most_gain(target: str, rows: Sequence[TableRow], evidence: TableEvidence) -> str:

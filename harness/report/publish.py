@@ -116,7 +116,10 @@ def readme(folder: Path) -> str:
             "",
             "## What it shows",
             "",
-            "Each sentence is made from the intervals, verdicts and paired differences below.",
+            "Each sentence is made from the intervals, verdicts and paired differences below. A "
+            "gain or loss is shown by the recipe's own interval. More than another recipe is said "
+            "after Holm's correction over all pairs, which large differences miss too where seeds "
+            "are few.",
             "",
             *(f"- {escaped(line)}" for line in conclusions(table, evidence.stored(folder))),
             "",

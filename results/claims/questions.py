@@ -9,6 +9,7 @@ from results.claims.published import Published, end
 from results.claims.stages import stage_changes, stages_text
 from retainbench.harness.comparison.factorial import EffectRow
 from retainbench.harness.comparison.matched import RatioRow
+from retainbench.harness.comparison.methods import MethodRow
 from retainbench.harness.core.scorecards import DriftSummary, Scorecard
 from retainbench.harness.core.text.formatting import NONE, brief, points
 from retainbench.harness.core.text.markdown import header, row
@@ -24,7 +25,7 @@ def section(runs: Mapping[str, Published]) -> list[str]:
         "",
         "### Which methods gain most per drift?",
         "",
-        *_gain_per_drift(runs["quick"]),
+        *_gain_per_drift([runs["core"], runs["quick"]]),
         "",
         "### Do rectified losses, KL and low-rank search compose?",
         "",
@@ -93,27 +94,44 @@ def _percent(drift: DriftSummary | DriftColumns | None) -> str:
     return f"{brief(100 * drift.relative)} %" if drift else NONE
 
 
-def _gain_per_drift(runs: Published) -> list[str]:
-    """The drops stand next to the ratio, because a small drift is no virtue of its own."""
-    rows = [row for row in (runs.methods.rows if runs.methods else []) if row.gain.low > 0]
-    if not rows:
-        return ["Not run yet: `retainbench run quick`."]
-    best = sorted(rows, key=lambda one: -(one.gain_per_drift.value or 0.0))
+def _gain_per_drift(suites: Sequence[Published]) -> list[str]:
+    """A suite whose rates a sweep chose and one with other rates: the order may change with them.
+
+    The drops stand next to the ratio, because a small drift is no virtue of its own.
+    """
+    found = {runs.name: _by_ratio(runs) for runs in suites}
+    unknown = [f"`retainbench run {name}`" for name, rows in found.items() if not rows]
+    if unknown:
+        return [f"Not run yet: {', '.join(unknown)}."]
+    names = [[one.recipe for one in rows] for rows in found.values()]
+    orders = [[name for name in one if all(name in other for other in names)] for one in names]
+    changed = any(order != orders[0] for order in orders)
+    axes = suites[0].axes
     return [
-        "Points of gain per percent of relative drift, of the recipes in "
-        f"[{runs.name}](../{runs.name}/README.md) whose gain is above 0 "
-        f"({finding.seeds_text(runs)}). A small drift is not a virtue of its own: what counts is "
-        "the drop next to it.",
+        "Points of gain per percent of relative drift, of the recipes whose gain is above 0. A "
+        "small drift is not a virtue of its own: what counts is the drop next to it."
+        + (" The order differs between the suites: it belongs to the rates as well." * changed),
         "",
-        *header(["Recipe", "Gain per drift", *_measures(runs.axes)], "lrr" + "r" * len(runs.axes)),
+        *header(
+            ["Suite", "Recipe", "Seeds", "Gain per drift", *_measures(axes)],
+            "llrrr" + "r" * len(axes),
+        ),
         *(
             row(
-                [one.recipe, _ratio(one.gain_per_drift), points(one.gain)]
-                + [points(one.drops[axis]) for axis in runs.axes]
+                [f"[{name}](../{name}/README.md)", one.recipe, str(len(one.seeds))]
+                + [_ratio(one.gain_per_drift), points(one.gain)]
+                + [points(one.drops[axis]) for axis in axes]
             )
-            for one in best
+            for name, rows in found.items()
+            for one in rows
         ),
     ]
+
+
+def _by_ratio(runs: Published) -> list[MethodRow]:
+    """The recipes whose gain is shown, from the largest ratio on."""
+    rows = [row for row in (runs.methods.rows if runs.methods else []) if row.gain.low > 0]
+    return sorted(rows, key=lambda one: -(one.gain_per_drift.value or 0.0))
 
 
 def _ratio(ratio: RatioRow) -> str:

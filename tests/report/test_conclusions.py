@@ -10,6 +10,7 @@ from fixtures import report as fixtures
 from retainbench.harness.comparison.seed_tables import PairRow
 from retainbench.harness.core import paths
 from retainbench.harness.core.changes import Interval
+from retainbench.harness.core.recipes import Recipes, SweepChoice
 from retainbench.harness.report import publish, report
 from retainbench.harness.report.conclusions import conclusions, short
 from retainbench.harness.report.table.columns import Table, table
@@ -95,6 +96,14 @@ def test_a_reward_that_rises_by_form_says_so() -> None:
     base = f"base 50 % ({100 * (plain[0].base_reward or 0.0):.1f} %)"
     assert sentence.endswith(f"in parentheses: {base}, grpo 100 % (10.0 %).")
     assert not any("form" in line for line in conclusions(shown(found), found))
+
+
+def test_options_that_a_sweep_chose_are_named() -> None:
+    tried = SweepChoice(
+        recipe="sft", target="countdown", stage=0, option="rate", value=1, factor=1, variants=[]
+    )
+    found = evidence(sft=0.5)._replace(recipes=Recipes(recipes={}, choices=[tried]))
+    assert conclusions(shown(found), found)[-1].startswith("A sweep chose options of 1 recipe for")
 
 
 def test_one_answer_to_every_item_is_no_skill() -> None:

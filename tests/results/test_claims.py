@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from results.claims import (
     imitation,
     policy,
     published,
+    questions,
     rank,
     resampling,
     stages,
@@ -359,6 +361,25 @@ def test_lora_is_asked_of_every_rank(gains: Sequence[float], status: str) -> Non
     found = imitation.learns_and_forgets_less(runs)
     assert found.status == status
     assert ("lora-64 gained more" in found.words) == (status == "contradicted")
+
+
+def test_an_order_by_drift_that_rates_change_is_said_to_belong_to_them() -> None:
+    def runs(name: str, ratios: Sequence[float]) -> Published:
+        rows = [
+            arm(recipe, 0.1).model_copy(
+                update={"gain_per_drift": RatioRow(value=value, low=value, high=value, reason=None)}
+            )
+            for recipe, value in zip(("dpo", "ppo"), ratios, strict=True)
+        ]
+        return Published(name, [], Methods(rows=rows, absent={}))
+
+    def text(first: Sequence[float], second: Sequence[float]) -> str:
+        core, quick, none = runs("core", first), runs("quick", second), Published("", [], None)
+        found = {"core": core, "quick": quick}
+        return "\n".join(questions.section(defaultdict(lambda: none, found)))
+
+    assert "The order differs" in text((3.0, 2.0), (2.0, 3.0))
+    assert "The order differs" not in text((3.0, 2.0), (5.0, 4.0))
 
 
 def test_scatter_is_asked_of_every_recipe_of_es() -> None:
