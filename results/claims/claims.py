@@ -228,7 +228,7 @@ CLAIMS = (
         "limits over seeds; the question was changed when three seeds were known: before, the "
         "worst checkpoint was that of the same run, with limits wide enough for the choice",
         "What was lost on the way came back in part before the end.",
-        f"Less than {POINTS} of what was lost on the way came back.",
+        f"Within the budget less than {POINTS} of what was lost on the way came back.",
         lambda runs: evolution.recovers(runs["es-forgetting"]),
     ),
     Claim(

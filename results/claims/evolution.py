@@ -242,10 +242,21 @@ def recovers(runs: Published) -> Finding:
             f"{finding.seeds_text(runs)}",
             f"with limits for all {len(found)}: at most "
             f"{signed(100 * max(one.high for one in limits))}",
+            *_still_falling(cells, runs.axes),
         ],
         runs.name,
         finding.more_seeds(runs),
     )
+
+
+def _still_falling(cells: Mapping[str, Sequence[Scorecard]], axes: Sequence[str]) -> list[str]:
+    """Recipes that end at their worst checkpoint, where nothing can have come back yet."""
+    names = [
+        name
+        for name, cards in cells.items()
+        if not any(value for axis in axes for value in _recoveries(cards, axis))
+    ]
+    return [f"at their worst at the end: {', '.join(names)}"] if names else []
 
 
 def _recoveries(cards: Sequence[Scorecard], axis: str) -> list[float]:
