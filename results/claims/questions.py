@@ -118,14 +118,28 @@ def _gain_per_drift(suites: Sequence[Published]) -> list[str]:
         ),
         *(
             row(
-                [f"[{name}](../{name}/README.md)", one.recipe, str(len(one.seeds))]
-                + [_ratio(one.gain_per_drift), points(one.gain)]
-                + [points(one.drops[axis]) for axis in axes]
+                [
+                    f"[{runs.name}](../{runs.name}/README.md)",
+                    one.recipe,
+                    str(len(one.seeds)),
+                    _ratio(one.gain_per_drift),
+                    *own.get(one.recipe, [NONE] * (1 + len(axes))),
+                ]
             )
-            for name, rows in found.items()
-            for one in rows
+            for runs in suites
+            for own in [_by_recipe(runs)]
+            for one in found[runs.name]
         ),
     ]
+
+
+def _by_recipe(runs: Published) -> dict[str, list[str]]:
+    """Gain and drops of every recipe, with the intervals of the suite's own page."""
+    rows = load_table(runs.folder).rows if runs.folder else []
+    return {
+        one.recipe: [points(one.gain), *(points(one.axis(axis).drop) for axis in runs.axes)]
+        for one in rows
+    }
 
 
 def _by_ratio(runs: Published) -> list[MethodRow]:
