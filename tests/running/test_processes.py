@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from fixtures.runs import SFT, plan_of, suite
+from fixtures.runs import DYING, SFT, dying, plan_of, suite
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.paths import CellFolder
 from retainbench.harness.core.records import TrainRecord
@@ -89,37 +87,25 @@ def test_two_gpus_train_as_one(tiny_base: Path, tmp_path: Path) -> None:
     trains_the_same(SFT, tiny_base, tmp_path, "cuda")
 
 
-class Killer(threading.Thread):
-    """Kills the second process of a cell once the cell has kept a checkpoint."""
-
-    def __init__(self, run: Path) -> None:
-        super().__init__(daemon=True)
-        self.root = run
-
-    def run(self) -> None:
-        while not list(self.root.glob("cells/*/state-0")):
-            time.sleep(0.01)
-        max(started_processes(), key=lambda process: process.pid).kill()
-
-
 def test_a_killed_process_ends_its_cell_with_a_line(
     tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same command goes on from the last state, to the bytes of a run without the kill."""
-    long = {"budget": {"unit": "steps", "amount": 150}, "trajectory": [0.1, 1.0]}
     quick = {"tasks": ["capitals"], "noise_floor": [], "divergence_prompts": 0}
-    planned = plan_of(suite(tiny_base, recipes={"two": SFT | {"processes": 2}}, **long, **quick))
-    Killer(tmp_path / "killed").start()
+    two = {"recipes": {"two": DYING | {"processes": 2}}, "trajectory": [0.25, 1.0]}
+    chosen, tasks = dying(tmp_path / "died", tiny_base, **two, **quick)
+    planned = plan_of(chosen, tasks)
     with caplog.at_level(logging.WARNING, logger="retainbench"):
-        [lost] = runner.run(planned, tmp_path / "killed")
+        [lost] = runner.run(planned, tmp_path / "killed", tasks=tasks)
     assert lost.status == "failed"
     assert lost.reason
     assert lost.reason.startswith("LostProcessError: process 1 was killed by signal 9")
     [line] = [r for r in caplog.records if "process 1" in r.getMessage()]
     assert line.exc_info is None
     assert started_processes() == []
-    [again] = runner.run(planned, tmp_path / "killed")
-    [whole] = runner.run(planned, tmp_path / "whole")
+    assert list((tmp_path / "killed").glob("cells/*/state-0"))
+    [again] = runner.run(planned, tmp_path / "killed", tasks=tasks)
+    [whole] = runner.run(planned, tmp_path / "whole", tasks=tasks)
     assert again.status == whole.status == "done"
     assert again.provenance["processes"] == "2"
     steps = [next((tmp_path / n).glob("cells/*/steps.jsonl")) for n in ("killed", "whole")]

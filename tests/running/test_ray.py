@@ -13,16 +13,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from fixtures.runs import ES, SFT, TABLES, plan_of, suite
+from fixtures.threads import one_thread
+from fixtures.waiting import until
 from retainbench.harness.core.errors import IntegrityError, UsageError
+from retainbench.harness.core.files import atomic
 from retainbench.harness.core.scorecards import Scorecard
 from retainbench.harness.models import bases
 from retainbench.harness.report import report as reporting
@@ -77,7 +78,7 @@ def cluster(scratch: Path) -> Iterator[Any]:
             made.shutdown()
             shutil.rmtree(session)
     assert started
-    assert psutil.wait_procs(started, timeout=120)[1] == []
+    until(lambda: not any(atomic.alive(process.pid) for process in started))
 
 
 def add_node(cluster: Any) -> None:
@@ -132,17 +133,6 @@ class Lost(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.join()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As many as Ray gives to a task with one CPU; sums depend on it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def lose_a_node(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from fixtures.runs import ES, SFT, TABLES, plan_of, suite
+from fixtures.runs import DYING, ES, SFT, TABLES, dying, plan_of, suite
+from fixtures.threads import one_thread
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.core.files.storage import read_json, read_jsonl
 from retainbench.harness.core.paths import RunFolder
@@ -28,32 +26,45 @@ from retainbench.harness.running import run as runner
 from retainbench.harness.scoring import evaluate
 from retainbench.harness.tasks import catalogue
 
+KILLED = """
+import os, signal, sys
+
+opened = 0
+
+def before(event, arguments):
+    global opened
+    if event == "open" and str(arguments[0]) == FILE:
+        opened += 1
+        if opened == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(before)
+"""
+"""Before the fourth line of a step log is written."""
+
 
 def test_a_killed_run_ends_in_the_same_tables(tiny_base: Path, tmp_path: Path) -> None:
     chosen = suite(tiny_base, recipes={"sft": SFT, "es": ES})
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(chosen.model_dump(mode="json", exclude_none=True)))
-    command = [sys.executable, "-c", "from retainbench.harness.cli.main import main; main()", "run"]
 
-    def start(folder: str) -> subprocess.Popen[bytes]:
-        arguments = [*command, str(file), "--out", str(tmp_path / folder), "--quiet"]
-        said = (tmp_path / f"{folder}.err").open("a")
-        with said:
-            return subprocess.Popen(
-                arguments, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=said
+    def start(folder: str, before: str = "") -> int:
+        program = f"{before}\nfrom retainbench.harness.cli.main import main; main()"
+        arguments = ["run", str(file), "--out", str(tmp_path / folder), "--quiet"]
+        with (tmp_path / f"{folder}.err").open("a") as errors:
+            return subprocess.call(
+                [sys.executable, "-c", program, *arguments],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stderr=errors,
             )
 
-    assert start("whole").wait() == 0
+    assert start("whole") == 0
     assert "it/s" not in (tmp_path / "whole.err").read_text(), "a library draws bars"
-    cut = start("cut")
-    second = RunFolder(tmp_path / "cut").cell(plan_of(chosen).cells[1].id)
-    while not (second.steps.exists() and len(second.steps.read_bytes().splitlines()) > 2):
-        assert cut.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.05)
-    cut.send_signal(signal.SIGKILL)
-    assert cut.wait() == -signal.SIGKILL
+    steps = RunFolder(tmp_path / "cut").cell(plan_of(chosen).cells[1].id).steps
+    assert start("cut", f"FILE = {str(steps)!r}{KILLED}") == -signal.SIGKILL
+    assert len(steps.read_bytes().splitlines()) == 3
     assert not (tmp_path / "cut" / "table.md").exists()
-    assert start("cut").wait() == 0
+    assert start("cut") == 0
     for name in TABLES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -129,23 +140,14 @@ def test_a_crashed_cell_is_recorded_and_runs_again(tiny_base: Path, tmp_path: Pa
 
 
 def test_a_worker_that_dies_takes_only_its_own_cell_along(tiny_base: Path, tmp_path: Path) -> None:
-    small = SFT | {"options": {"batch_size": 2}}
-    planned = plan_of(suite(tiny_base, recipes={"sft": SFT, "small": small}, seeds=[0, 1]))
-    steps = [RunFolder(tmp_path).cell(cell.id).steps for cell in planned.cells]
-
-    def kill_one() -> None:
-        while not any(path.exists() for path in steps):
-            time.sleep(0.05)
-        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    cards = runner.run(planned, tmp_path, workers=2)
-    killer.join()
+    recipes = {"sft": DYING, "small": DYING | {"options": {"batch_size": 2}}}
+    chosen, tasks = dying(tmp_path / "died", tiny_base, recipes=recipes, seeds=[0, 1])
+    planned, folder = plan_of(chosen, tasks), tmp_path / "run"
+    cards = runner.run(planned, folder, workers=2, tasks=tasks)
     assert [card.reason for card in cards if card.status == "failed"] == [
         "RuntimeError: its worker process died"
     ]
-    assert all(card.status == "done" for card in runner.run(planned, tmp_path))
+    assert all(card.status == "done" for card in runner.run(planned, folder, tasks=tasks))
 
 
 def test_stages_are_scored_one_by_one_and_chain(tiny_base: Path, tmp_path: Path) -> None:
@@ -208,8 +210,9 @@ def test_the_first_command_is_recorded(tiny_base: Path, tmp_path: Path) -> None:
 
 def test_workers_give_the_same_table(tiny_base: Path, tmp_path: Path) -> None:
     planned = plan_of(suite(tiny_base, seeds=[0, 1]))
-    alone = runner.run(planned, tmp_path / "alone")
-    shared = runner.run(planned, tmp_path / "shared", workers=2)
+    with one_thread():
+        alone = runner.run(planned, tmp_path / "alone")
+        shared = runner.run(planned, tmp_path / "shared", workers=2)
     assert [c.points[-1].weights_digest for c in alone] == [
         c.points[-1].weights_digest for c in shared
     ]

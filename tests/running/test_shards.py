@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import retainbench
 from fixtures import packs
+from fixtures.threads import one_thread
 from retainbench.harness.core.errors import UsageError
 from retainbench.harness.models import bases
 from retainbench.harness.running import shards
@@ -18,6 +20,12 @@ from retainbench.harness.tasks.catalogue import Catalogue
 
 NAMES = ["capitals", "dates", "countdown"]
 LIMIT = 40
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
