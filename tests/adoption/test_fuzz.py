@@ -7,7 +7,6 @@ is damaged a few times here; `campaign` takes any number.
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from fixtures.adoption import (
     lm_eval_run,
 )
 from fixtures.mutations import mutations
+from fixtures.waiting import at_most
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.gate.command import Sources, command
 
@@ -134,15 +134,14 @@ def campaign(form: str, number: int, seed: int, folder: Path) -> Counter[str]:
     for name, tree in trees.items():
         for candidate in damaged(form, tree, number // 2, seed, folder / name):
             before = candidate if name == "guesser" else folder / "base"
-            started = time.perf_counter()
-            try:
-                sources = Sources(base_results=before, candidate_results=candidate)
-                verdict = command(sources, policy=policy).results[0].verdict
-                assert verdict != "PASS", (form, name, candidate)
-                ended[verdict] += 1
-            except (IntegrityError, UsageError) as error:
-                ended[type(error).__name__] += 1
-            assert time.perf_counter() - started < MOST_SECONDS, candidate
+            with at_most(MOST_SECONDS):
+                try:
+                    sources = Sources(base_results=before, candidate_results=candidate)
+                    verdict = command(sources, policy=policy).results[0].verdict
+                    assert verdict != "PASS", (form, name, candidate)
+                    ended[verdict] += 1
+                except (IntegrityError, UsageError) as error:
+                    ended[type(error).__name__] += 1
     return ended
 
 

@@ -79,10 +79,11 @@ def test_no_home_is_one_line(tmp_path: Path) -> None:
     )
     if os.getuid() != 0:
         pytest.skip("only root can become an unknown user")
+    homes = ("HOME", "XDG_CACHE_HOME", "RETAINBENCH_CACHE")
     done = subprocess.run(
         [sys.executable, "-c", program, "bases", "list"],
         cwd="/",
-        env={k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")},
+        env={k: v for k, v in os.environ.items() if k not in homes},
         capture_output=True,
         text=True,
         check=False,

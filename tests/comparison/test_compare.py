@@ -462,7 +462,7 @@ def test_comparing_and_gating_never_import_torch() -> None:
         f"import sys; sys.modules.update(dict.fromkeys({HEAVY}));"
         f"import {', '.join(f'retainbench.harness.{step}' for step in steps.split(', '))}"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_log_likelihood_that_no_text_has_is_refused(tmp_path: Path) -> None:

@@ -158,7 +158,6 @@ def job(folder: Path, hub: Hub, number: str = "7", **given: str) -> Job:
             },
             capture_output=True,
             text=True,
-            timeout=300,
             check=False,
         )
         codes[name], log = done.returncode, log + done.stdout + done.stderr

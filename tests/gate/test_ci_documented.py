@@ -32,7 +32,6 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
         env={"PATH": path, "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

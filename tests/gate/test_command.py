@@ -96,7 +96,6 @@ def test_help_and_a_gate_on_records_import_nothing_heavy(tmp_path: Path, records
         cwd=where,
         capture_output=True,
         text=True,
-        timeout=60,
         check=True,
     )
     assert done.stderr == "[]\n"

@@ -42,7 +42,6 @@ def shell(text: str, folder: Path) -> None:
         env={"PATH": f"{SCRIPT.parent}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
         check=False,
     )
     assert done.returncode == 0, (text, done.stdout, done.stderr)

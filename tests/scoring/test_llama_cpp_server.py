@@ -9,13 +9,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures import gguf
+from fixtures.hub import closed_port
+from fixtures.waiting import until
 from retainbench.harness.core.errors import IntegrityError
 from retainbench.harness.core.records import ItemRecord
 from retainbench.harness.models import bases
@@ -23,8 +24,6 @@ from retainbench.harness.scoring import evaluate
 from retainbench.harness.scoring.engines.opening import EngineChoice, chosen
 
 pytest.importorskip("llama_cpp.server.app", reason="needs llama-cpp-python[server]")
-SECONDS = 120
-"""Until a server answers."""
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +38,31 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def url(file: Path) -> Iterator[str]:
     """Of a server that serves the file."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--host", "127.0.0.1"]
-    options = ["--port", str(port), "--n_ctx", "512", "--n_threads", "1", "--logits_all", "True"]
-    with subprocess.Popen(
-        [*command, "--model", str(file), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as serving:
+    command = [sys.executable, "-m", "llama_cpp.server", "--host", "127.0.0.1", "--model", file]
+    options = ["--n_ctx", "512", "--n_threads", "1", "--logits_all", "True"]
+    with (
+        closed_port() as port,
+        subprocess.Popen(
+            [*command, *options, "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as serving,
+    ):
         try:
-            _wait(port, serving)
+            until(lambda: _answers(port, serving))
             yield f"http://127.0.0.1:{port}"
         finally:
             serving.terminate()
 
 
-def _wait(port: int, serving: subprocess.Popen[bytes]) -> None:
-    for _ in range(SECONDS * 2):
-        assert serving.poll() is None, "the server ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            return
-        except ConnectionRefusedError:
-            time.sleep(0.5)
-    pytest.fail(f"no answer on port {port} in {SECONDS} seconds")
+def _answers(port: int, serving: subprocess.Popen[bytes]) -> bool:
+    assert serving.poll() is None, "the server ended"
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def engine(url: str, name: str) -> EngineChoice:

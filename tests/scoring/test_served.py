@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fixtures.hub import closed_port
 from retainbench.harness.core.errors import IntegrityError, UsageError
 from retainbench.harness.models import bases
 from retainbench.harness.scoring import evaluate
@@ -62,6 +62,7 @@ def server(answer: Callable[[Body, int], Any]) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
+        serving.daemon_threads = False  # what one wrote later would be in another test's output
         threading.Thread(target=serving.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{serving.server_port}/v1/completions"
@@ -141,19 +142,24 @@ def test_what_a_server_does_wrong_is_one_line(tiny_base: Path, case: str) -> Non
 
 
 def test_a_slow_server_is_one_line(tiny_base: Path) -> None:
+    over = threading.Event()
+
     def slow(asked: Body, number: int) -> Body:
-        time.sleep(3)
+        over.wait()
         return good(asked, number)
 
-    with server(slow) as url, pytest.raises(IntegrityError, match="Timeout"):
-        score(tiny_base, url, more=",timeout=1")
+    with server(slow) as url:
+        try:
+            with pytest.raises(IntegrityError, match="Timeout"):
+                score(tiny_base, url, more=",timeout=1")
+        finally:
+            over.set()
 
 
 def test_a_dead_server_is_one_line(tiny_base: Path) -> None:
-    with server(good) as url:
-        pass
-    with pytest.raises(IntegrityError, match="failed to give log-likelihoods: ConnectionError"):
-        score(tiny_base, url)
+    message = "failed to give log-likelihoods: ConnectionError"
+    with closed_port() as port, pytest.raises(IntegrityError, match=message):
+        score(tiny_base, f"http://127.0.0.1:{port}/v1/completions")
 
 
 @pytest.mark.parametrize("logprobs", [None, {"token_logprobs": [-0.5], "top_logprobs": [{}]}])

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 
 import pytest
 
+from fixtures.waiting import at_most
 from retainbench.harness.core import paths
 from retainbench.harness.running.training.jobs import load_target
 from retainbench.harness.tasks import catalogue
@@ -64,10 +64,9 @@ def test_what_only_eval_reads_is_no_expression(expression: str) -> None:
 
 def test_a_model_that_repeats_tags_is_judged_in_little_time() -> None:
     target = load_target("countdown_reasoning")
-    begun = time.monotonic()
-    for part in ("<think>", "<answer>", "</answer>", "<answer>(", "<think></think>\n<answer>"):
-        assert target.reward(part * 100_000, target.train[0]) <= 0.1
-    assert time.monotonic() - begun < 5
+    with at_most(5):
+        for part in ("<think>", "<answer>", "</answer>", "<answer>(", "<think></think>\n<answer>"):
+            assert target.reward(part * 100_000, target.train[0]) <= 0.1
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from fixtures.waiting import at_most
 from retainbench.harness.tasks import catalogue
 
 INFO = catalogue.own()["writing_rules"]
@@ -61,7 +60,6 @@ def test_no_text_keeps_the_rules_of_many_items() -> None:
 
 @pytest.mark.parametrize("part", ["[", "{", "<<", '"', "- ", "\n\n", "a", "farm "])
 def test_long_answers_take_little_time(part: str) -> None:
-    begun = time.monotonic()
-    for item in catalogue.items(INFO)[:40]:
-        assert RULES.reward(part * 200_000, item) in (0.0, 1.0)
-    assert time.monotonic() - begun < 5
+    with at_most(5):
+        for item in catalogue.items(INFO)[:40]:
+            assert RULES.reward(part * 200_000, item) in (0.0, 1.0)
