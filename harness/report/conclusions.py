@@ -19,7 +19,7 @@ from retainbench.harness.report.table.pairs import axis_of, differs
 
 NAMED = 4  # recipes that a sentence names before it only counts
 SAME_ANSWER = 0.9
-"""Share of the commonest response from which on a recipe is said to give one answer to all."""
+"""Share of the commonest response from which on a recipe counts as giving one answer to all."""
 FORM_CHANGED = 0.05
 """From which change in the share of valid answers on the page speaks of their form."""
 
@@ -139,13 +139,13 @@ def _form(rows: Sequence[TableRow]) -> str:
 
 
 def _same_answer(rows: Sequence[TableRow]) -> str:
-    """Recipes that answer nearly every item alike, whose reward is no sign of a skill."""
+    """Recipes that answer nearly every item alike, whose reward shows no skill."""
     alike = [row for row in rows if (row.candidate_commonest or 0.0) >= SAME_ANSWER]
     if not alike:
         return ""
     text = (
         f"Nearly all responses to {rows[0].target} are the same after "
-        f"{_listed([row.recipe for row in alike])}: that reward is no sign of a skill."
+        f"{_listed([row.recipe for row in alike])}: that reward shows no skill."
     )
     if (alike[0].base_commonest or 0.0) >= SAME_ANSWER:
         text += " So are the base's: a gain may be no more than a luckier answer."

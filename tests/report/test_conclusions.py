@@ -113,7 +113,7 @@ def test_one_answer_to_every_item_is_no_skill() -> None:
         row.model_copy(update=alike) if row.recipe in ("grpo", "es") else row
         for row in shown(found).rows
     ]
-    sentence = "responses to countdown are the same after grpo and es: that reward is no sign"
+    sentence = "responses to countdown are the same after grpo and es: that reward shows no skill"
     assert sentence in " ".join(conclusions(table(changed), found))
     assert sentence in short(table(changed), found)
     assert "the same" not in short(shown(found), found)
