@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
     """Axes that have documents."""
 
 
-class Answers(NamedTuple):
+class TargetResponses(NamedTuple):
     """What the responses to a task have in common."""
 
     length: float
@@ -121,7 +121,7 @@ def point_score(
     excluded: Excluded | None = None,
     repeats: Repeats | None = None,
     *,
-    answers: Answers | None = None,
+    answers: TargetResponses | None = None,
 ) -> PointScore:
     """One point of a trajectory against the base: gain on `target`, retention on all other tasks.
 
@@ -219,7 +219,7 @@ def scorecard(
     )
 
 
-def answers_to(task: str, records: Records) -> Answers | None:
+def answers_to(task: str, records: Records) -> TargetResponses | None:
     """Of the responses to a task; None for columns and files of records, which leave them out."""
     if isinstance(records, Mapping | Path):
         return None
@@ -227,4 +227,4 @@ def answers_to(task: str, records: Records) -> Answers | None:
     if not texts:
         return None
     most = max(Counter(texts).values())
-    return Answers(fmean(map(len, texts)), most / len(texts))
+    return TargetResponses(fmean(map(len, texts)), most / len(texts))
